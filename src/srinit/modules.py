@@ -1,0 +1,165 @@
+"""How a model is called, addressed and changed: the few things every stage needs of `nn.Module`.
+
+Inputs may be a tensor (one positional argument), a tuple or list (positional arguments) or a
+dict (keyword arguments); the batch is the first dimension of every tensor in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from srinit.errors import ModelError
+
+Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+
+
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """Return `model` applied to `inputs`: a dict as keywords, a tuple or list as arguments."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, tuple | list):
+        return model(*inputs)
+    return model(inputs)
+
+
+def tree_map(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """Return `tree` with `function` applied to every tensor in tuples, lists and dicts."""
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, Mapping):
+        return {key: tree_map(function, value) for key, value in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)(tree_map(function, value) for value in tree)
+    return tree
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """Yield the tensors of nested tuples, lists and dicts (model outputs too), in order."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from tensors(value)
+    elif isinstance(tree, tuple | list):
+        for value in tree:
+            yield from tensors(value)
+
+
+def to_device(tree: Any, device: torch.device | str, **kwargs: Any) -> Any:
+    """Return `tree` with every tensor moved to `device`."""
+    return tree_map(lambda tensor: tensor.to(device, **kwargs), tree)
+
+
+def batch_size(inputs: Inputs) -> int:
+    """Return the first dimension of the first tensor in `inputs`."""
+    for tensor in tensors(inputs):
+        if tensor.ndim:
+            return int(tensor.shape[0])
+    raise ModelError("the inputs hold no tensor with a batch dimension.")
+
+
+def logits_of(output: Any) -> Tensor:
+    """Return the tensor that holds the predictions in a model's output.
+
+    A tensor is itself; objects and dicts are asked for `logits`, then `out`; else the first
+    tensor is taken.
+    """
+    if isinstance(output, Tensor):
+        return output
+    for key in ("logits", "out"):
+        value = output.get(key) if isinstance(output, Mapping) else getattr(output, key, None)
+        if isinstance(value, Tensor):
+            return value
+    found = next(tensors(output), None)
+    if found is None:
+        raise ModelError(f"the model returned {type(output).__name__}, which holds no tensor.")
+    return found
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where the first parameter or buffer of `model` lies; the CPU if it has none."""
+    for tensor in model.parameters():
+        return tensor.device
+    for tensor in model.buffers():
+        return tensor.device
+    return torch.device("cpu")
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put `model` into evaluation mode for a while; every train flag is restored afterwards."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+def parent_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """Return the module that holds `name` and the last part of the name.
+
+    Raises:
+        ModelError: There is no such submodule.
+    """
+    path, _, last = name.rpartition(".")
+    try:
+        parent = model.get_submodule(path)
+    except AttributeError:
+        parent = None
+    if not name or parent is None or last not in parent._modules:
+        raise ModelError(f"the model has no submodule {name!r}.")
+    return parent, last
+
+
+@contextmanager
+def swapped(model: nn.Module, name: str, replacement: nn.Module) -> Iterator[nn.Module]:
+    """Put `replacement` at every place where the submodule `name` is registered, for a while.
+
+    A module that is registered under several names is replaced under all of them. The train
+    flag of the original is given to the replacement. Nothing else of the model changes, and
+    child order stays as it was.
+
+    Yields:
+        The original submodule.
+
+    Raises:
+        ModelError: There is no such submodule.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        >>> with swapped(model, "0", nn.Identity()) as original:
+        ...     type(model[0]).__name__, type(original).__name__
+        ('Identity', 'Linear')
+        >>> type(model[0]).__name__
+        'Linear'
+    """
+    parent, last = parent_of(model, name)
+    original = parent._modules[last]
+    if original is None:
+        raise ModelError(f"the submodule {name!r} is None.")
+    replacement.train(original.training)
+    places = [
+        (module, key)
+        for module in model.modules()
+        for key, child in module._modules.items()
+        if child is original
+    ]
+    for module, key in places:
+        module._modules[key] = replacement
+    try:
+        yield original
+    finally:
+        for module, key in places:
+            module._modules[key] = original
+
+
+def count_params(model: nn.Module) -> int:
+    """Return the number of parameters; a shared one counts once."""
+    return sum(parameter.numel() for parameter in model.parameters())

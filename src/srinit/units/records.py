@@ -1,0 +1,90 @@
+"""What `find_units` hands on: the units of a network, removable or locked, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from srinit.records import record
+
+Kind = Literal["block", "branch", "sublayer", "stage", "plain"]
+How = Literal["delete", "passthrough", "branch"]
+Reason = Literal[
+    "shape change",  # its output has another shape and there is no shortcut to keep
+    "shared",  # called several times
+    "provider",  # it computes something that later parts use
+    "tap",  # its output is collected outside the stream
+    "never called",
+    "verification failed",
+    "kept",  # the user said so
+    "last of container",
+]
+
+
+@record
+class Unit:
+    """A submodule that can be removed.
+
+    Shapes are of the stream it stands in, without the batch dimension.
+    """
+
+    name: str  # fully qualified, as in `named_modules()`
+    kind: Kind
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    params: int  # what its removal saves
+    flops: int  # what its removal saves per example; one multiply-add counts 2
+    position: int  # order of execution among all units, removable and locked, from 0
+    stage: str = ""  # units of one stage share it (same resolution, same container)
+    how: How = "delete"  # how it is removed
+    parts: tuple[str, ...] = ()  # submodules that go; empty: the unit itself
+    verified: bool = True  # a forward without it ran and kept structure, shape, dtype, finiteness
+    class_name: str = ""
+    output: Any = None  # structure of a pass-through's output, see `srinit.surgery`
+
+
+@record
+class LockedUnit:
+    """A near-miss: what stands in the way of removing it."""
+
+    name: str
+    kind: Kind
+    reason: Reason
+    detail: str  # one sentence: what was found, and what to write to change it
+    params: int
+    flops: int = 0
+    position: int = 0
+    stage: str = ""
+    in_shape: tuple[int, ...] = ()
+    out_shape: tuple[int, ...] = ()
+    class_name: str = ""
+
+
+@record
+class UnitMap:
+    """The units of one network, in order of execution."""
+
+    removable: tuple[Unit, ...]
+    locked: tuple[LockedUnit, ...]
+    params: int  # of the whole network
+    flops: int  # of the whole network, per example; one multiply-add counts 2
+    inputs: Any = None  # structure, shapes and dtypes of the example inputs (JSON)
+    note: str = ""  # why there are none, where there are none
+
+    def __iter__(self) -> Iterator[Unit]:
+        """Iterate over the removable units."""
+        return iter(self.removable)
+
+    def __len__(self) -> int:
+        return len(self.removable)
+
+    def __getitem__(self, name: str) -> Unit:
+        for unit in self.removable:
+            if unit.name == name:
+                return unit
+        raise KeyError(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the removable units, in order of execution."""
+        return tuple(unit.name for unit in self.removable)
