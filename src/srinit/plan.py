@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from srinit import records
 from srinit.errors import PlanError
@@ -13,6 +14,7 @@ from srinit.sensitivity.records import Sensitivity, UnitSensitivity
 from srinit.units.records import Unit, UnitMap
 
 SCHEMA = "srinit.plan/1"
+Rule = Literal["interval", "point"]
 
 
 @record
@@ -38,8 +40,7 @@ class Prefix:
 class PrunePlan:
     """Units to remove, first to last; planning and executing are apart.
 
-    `ranking` lists every removable unit, least important first; the plan removes `remove`,
-    which is a prefix of it unless units were named by hand.
+    `ranking` lists every unit that may go, least important first; `remove` is a prefix of it.
     """
 
     remove: tuple[Removal, ...]
@@ -60,10 +61,232 @@ class PrunePlan:
         return records.to_json(self, schema=SCHEMA)
 
     @classmethod
-    def from_json(cls, text: str, *, where: str = "the plan") -> PrunePlan:
+    def from_json(cls, text: str | bytes, *, where: str = "the plan") -> PrunePlan:
         """Return the plan that `to_json` wrote.
 
         Raises:
             ConfigError: Not a plan; every problem is listed.
         """
         return records.from_json(cls, text, schema=SCHEMA, where=where)
+
+
+def make_plan(
+    sensitivity: Sensitivity,
+    *,
+    max_drop: float | None = None,
+    remove: Sequence[str] | None = None,
+    params: float | None = None,
+    flops: float | None = None,
+    latency: float | None = None,
+    latency_batch: int = 1,
+    keep: Iterable[str] = (),
+    rule: Rule = "interval",
+    prefixes: Sequence[Prefix] | None = None,
+    empty_stages: bool = False,
+) -> PrunePlan:
+    """Return the plan that removes the units whose re-initialization costs least.
+
+    Units are ranked by their `reinit_drop`, or, where `max_drop` decides by interval, by the
+    upper end of it. Budgets are met by the shortest prefix of that ranking that meets all of
+    them; `max_drop` bounds every unit of it. Without any target nothing is removed. The last
+    unit of a stage stays unless named or `empty_stages` is set.
+
+    Args:
+        sensitivity: The scan.
+        max_drop: Largest drop, a fraction, that a removed unit may have.
+        remove: Units that go in any case, in this order, before the ranking is asked.
+        params: Parameters that may remain: a fraction in (0, 1], or a count above 1.
+        flops: The same for FLOPs per example (one multiply-add counts 2).
+        latency: The same for the median latency: a fraction of the baseline's in (0, 1], or
+            milliseconds above 1; needs `prefixes` with measured latencies.
+        latency_batch: Batch size that `latency` speaks of.
+        keep: Protected units.
+        rule: "interval": the upper bound of the drop must be within `max_drop`. "point": the
+            estimate itself, as published (SR-init, https://arxiv.org/abs/2303.07677).
+        prefixes: Measured costs of every prefix of this plan's ranking (`measure_prefixes`);
+            by default parameters and FLOPs are summed over the units.
+        empty_stages: Allow the last unit of a stage to go.
+
+    Raises:
+        PlanError: An unknown or locked unit is named, or a target cannot be met; the message
+            says what can.
+    """
+    units = sensitivity.unit_map
+    keep = tuple(keep)
+    named = tuple(remove or ())
+    _check_names(units, named, keep)
+    by_interval = max_drop is not None and rule == "interval"
+    order = _ranking(sensitivity, named, keep, by_interval=by_interval, empty_stages=empty_stages)
+    costs = tuple(prefixes) if prefixes is not None else _summed(units, order)
+    if len(costs) != len(order) + 1:
+        raise PlanError(
+            f"{len(costs)} prefixes were given for a ranking of {len(order)} units; "
+            "measure them for this ranking (it changes with keep, remove and rule)."
+        )
+    allowed = _allowed(sensitivity, order, len(named), max_drop, by_interval=by_interval)
+    budgets = {"params": params, "flops": flops, "latency": latency}
+    wanted = {name: value for name, value in budgets.items() if value is not None}
+    count = len(named) if not wanted and max_drop is None else allowed
+    if wanted:
+        count = _shortest(costs, wanted, str(latency_batch), len(named), allowed, max_drop)
+    target: dict[str, Any] = {**wanted}
+    if max_drop is not None:
+        target |= {"max_drop": max_drop, "rule": rule}
+    if named:
+        target["remove"] = list(named)
+    if latency is not None:
+        target["latency_batch"] = latency_batch
+    return PrunePlan(
+        remove=tuple(
+            Removal(unit=units[name], evidence=_evidence(sensitivity[name]))
+            for name in order[:count]
+        ),
+        ranking=order,
+        prefixes=costs,
+        target=target,
+        criterion=f"reinit_drop ({sensitivity.scheme})",
+        inputs=units.inputs,
+    )
+
+
+def _check_names(units: UnitMap, named: Sequence[str], keep: Sequence[str]) -> None:
+    locked = {unit.name: unit for unit in units.locked}
+    problems = []
+    for name in named:
+        if name in locked and name not in units.names:
+            problems.append(f"{name!r} is locked ({locked[name].reason}): {locked[name].detail}")
+        elif name not in units.names:
+            problems.append(f"there is no unit {name!r}{_nearest(name, units.names)}")
+        elif name in keep:
+            problems.append(f"{name!r} is both in remove and in keep")
+    everything = (*units.names, *locked)
+    problems += [
+        f"keep names {name!r}, which is no unit{_nearest(name, everything)}"
+        for name in keep
+        if name not in everything
+    ]
+    if len(set(named)) != len(named):
+        problems.append("a unit is named twice in remove")
+    if problems:
+        raise PlanError("the plan cannot be made: " + "; ".join(problems))
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)
+    return f" (nearest: {close[0]!r})" if close else ""
+
+
+def _ranking(
+    sensitivity: Sensitivity,
+    named: Sequence[str],
+    keep: Sequence[str],
+    *,
+    by_interval: bool,
+    empty_stages: bool,
+) -> tuple[str, ...]:
+    """Return the units that may go, named ones first, then least important first."""
+    units = sensitivity.unit_map
+    candidates: list[tuple[float, int, str]] = []
+    for unit in units.removable:
+        value = _value(sensitivity[unit.name], by_interval=by_interval)
+        if unit.name not in named and unit.name not in keep and value is not None:
+            candidates.append((value, unit.position, unit.name))
+    stages = [unit.stage for unit in units.removable] + [unit.stage for unit in units.locked]
+    left = Counter(stages)
+    order = list(named)
+    for name in named:
+        left[units[name].stage] -= 1
+    for _, _, name in sorted(candidates):
+        stage = units[name].stage
+        if left[stage] > 1 or empty_stages or not stage:
+            left[stage] -= 1
+            order.append(name)
+    return tuple(order)
+
+
+def _value(unit: UnitSensitivity, *, by_interval: bool) -> float | None:
+    if unit.decision == "not measured":
+        return None
+    return unit.high if by_interval else unit.reinit_drop
+
+
+def _allowed(
+    sensitivity: Sensitivity,
+    order: Sequence[str],
+    num_named: int,
+    max_drop: float | None,
+    *,
+    by_interval: bool,
+) -> int:
+    """Return how many units of the ranking `max_drop` lets go."""
+    if max_drop is None:
+        return len(order)
+    count = num_named
+    for name in order[num_named:]:
+        value = _value(sensitivity[name], by_interval=by_interval)
+        if value is None or value > max_drop:
+            break
+        count += 1
+    return count
+
+
+def _summed(units: UnitMap, order: Sequence[str]) -> tuple[Prefix, ...]:
+    prefixes = [Prefix(num_removed=0, params=units.params, flops=units.flops)]
+    for count, name in enumerate(order, start=1):
+        unit, last = units[name], prefixes[-1]
+        prefixes.append(
+            Prefix(
+                num_removed=count, params=last.params - unit.params, flops=last.flops - unit.flops
+            )
+        )
+    return tuple(prefixes)
+
+
+def _shortest(
+    costs: Sequence[Prefix],
+    wanted: Mapping[str, float],
+    batch: str,
+    at_least: int,
+    at_most: int,
+    max_drop: float | None,
+) -> int:
+    """Return the length of the shortest prefix that meets every budget."""
+    limits = {}
+    for name, value in wanted.items():
+        if value <= 0:
+            raise PlanError(
+                f"{name}={value:g} cannot be met: give a fraction in (0, 1] or a count."
+            )
+        limits[name] = value * _cost(costs[0], name, batch) if value <= 1 else value
+    for count in range(at_least, at_most + 1):
+        if all(_cost(costs[count], name, batch) <= limit for name, limit in limits.items()):
+            return count
+    reachable = []
+    for name, limit in limits.items():
+        best = min(_cost(costs[count], name, batch) for count in range(at_least, at_most + 1))
+        if best > limit:
+            share = best / _cost(costs[0], name, batch)
+            reachable.append(f"{name} can go down to {best:,.6g} ({share:.3f}), not {limit:,.6g}")
+    within = f" within max_drop={max_drop:g}" if max_drop is not None else ""
+    raise PlanError(
+        f"the target cannot be met by removing {at_most} of {len(costs) - 1} units{within}: "
+        + ("; ".join(reachable) or "each budget can be met, but not all of them by one prefix")
+        + ". Ask for less, raise max_drop, or shorten keep."
+    )
+
+
+def _cost(prefix: Prefix, name: str, batch: str) -> float:
+    if name == "params":
+        return float(prefix.params)
+    if name == "flops":
+        return float(prefix.flops)
+    if prefix.latency_ms is None or batch not in prefix.latency_ms:
+        raise PlanError(
+            f"latency at batch {batch} was not measured for this plan: "
+            "measure the prefixes first (srinit.curve.measure_prefixes)."
+        )
+    return prefix.latency_ms[batch]
+
+
+def _evidence(unit: UnitSensitivity) -> dict[str, float | None]:
+    return {"reinit_drop": unit.reinit_drop, "low": unit.low, "high": unit.high}

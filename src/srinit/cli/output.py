@@ -1,0 +1,62 @@
+"""What a verb prints: one JSON document, or text whose last line names the next command."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a verb has to say."""
+
+    verb: str
+    data: dict[str, Any]  # the JSON document, without `verb`, `ok` and `next`
+    text: Any = ""  # a string or anything that rich can draw
+    next: str = ""  # the next useful command
+    exit_code: int = 0
+    extra: list[Any] = field(default_factory=list)  # further things to draw
+
+
+def emit(result: Result, *, as_json: bool) -> None:
+    """Print a result on stdout: as one JSON document, or as text."""
+    if as_json:
+        body = {"verb": result.verb, "ok": result.exit_code == 0, "exit_code": result.exit_code}
+        print_json({**body, **result.data, "next": result.next})
+        return
+    for part in (result.text, *result.extra):
+        if part:
+            out.print(part, markup=False) if isinstance(part, str) else out.print(part)
+    if result.next:
+        out.print(f"next: {result.next}", markup=False)
+
+
+def emit_error(error: BaseException, *, code: int, as_json: bool, verbose: bool) -> None:
+    """Say what went wrong: on stderr for people, and as the one JSON document if asked for."""
+    kind = type(error).__name__
+    message = str(error) or kind
+    if as_json:
+        print_json(
+            {"ok": False, "exit_code": code, "error": {"type": kind, "message": message}}
+        )
+    if verbose:
+        traceback.print_exception(error, file=sys.stderr)
+    err.print(f"[bold red]error[/] [dim]({escape(kind)})[/]: {escape(message)}", soft_wrap=True)
+    if code == 1:
+        err.print("This is a mistake in srinit. -v shows where it happened.", markup=False)
+
+
+def print_json(body: Any) -> None:
+    """Print one JSON document on stdout."""
+    json.dump(body, sys.stdout, ensure_ascii=False, indent=2, default=str)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
