@@ -30,7 +30,7 @@ def to_json(value: Any, *, schema: str) -> str:
         value: A record.
         schema: Name and version of its form, e.g. "srinit.plan/1".
     """
-    body = {"schema": schema, **_plain(value)}
+    body = {"schema": schema, **plain(value)}
     return json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -59,18 +59,18 @@ def from_json(cls: type[T], text: str | bytes, *, schema: str, where: str = "the
         raise ConfigError(f"{where} is not a valid {schema}:\n" + "\n".join(lines)) from None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return `value` as dicts, lists, strings and finite numbers."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):
         return value
     if hasattr(value, "item"):  # numpy scalars
-        return _plain(value.item())
+        return plain(value.item())
     raise TypeError(f"{type(value).__name__} has no place in a record")

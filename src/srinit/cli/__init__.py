@@ -1,0 +1,66 @@
+"""The command line: `srinit VERB`. Nothing here imports torch until a verb needs it."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from srinit.cli.app import app
+from srinit.cli.output import emit_error
+from srinit.errors import ConfigError, PruneError, ResourceError
+
+USAGE, INTERNAL, RESOURCES, INTERRUPTED, TERMINATED = 2, 1, 5, 130, 143
+
+
+class Terminated(BaseException):  # noqa: N818 - it is a signal, not an error
+    """SIGTERM arrived; files are closed on the way out, and the run can be resumed."""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run a verb and exit with its code (see `srinit.errors` for the codes)."""
+    given = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(run(given))
+
+
+def run(arguments: list[str]) -> int:
+    """Return the exit code of a verb; whatever goes wrong is said, never raised."""
+    as_json = "--json" in arguments
+    verbose = "-v" in arguments or "--verbose" in arguments
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        hint = f" ({error.ctx.command_path} --help)" if getattr(error, "ctx", None) else ""
+        problem: BaseException = ConfigError(error.format_message() + hint)
+        code = USAGE
+    except (KeyboardInterrupt, click.Abort):
+        problem, code = KeyboardInterrupt(f"interrupted; {RESUME}"), INTERRUPTED
+    except Terminated:
+        problem, code = Terminated(f"terminated; {RESUME}"), TERMINATED
+    except PruneError as error:
+        problem, code = error, error.exit_code
+    except MemoryError as error:
+        problem, code = error, RESOURCES
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        problem, code = (ResourceError(str(error)), RESOURCES) if full else (error, INTERNAL)
+    except Exception as error:
+        memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+        problem, code = error, RESOURCES if memory else INTERNAL
+    emit_error(problem, code=code, as_json=as_json, verbose=verbose)
+    return code
+
+
+RESUME = "the same command resumes where it stopped"
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated

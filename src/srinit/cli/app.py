@@ -1,0 +1,40 @@
+"""The verbs, in the order in which they are used."""
+
+from __future__ import annotations
+
+import typer
+
+from srinit.cli import cut, look, start
+
+app = typer.Typer(
+    name="srinit",
+    help=(
+        "Remove whole layers from trained PyTorch networks, with evidence. "
+        "Start with `srinit demo`, or `srinit init DIR` for your own model."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+START, LOOK, CUT = "Start", "Look", "Cut, check, hand over"
+app.command(rich_help_panel=START)(start.demo)
+app.command(rich_help_panel=START)(start.init)
+app.command(rich_help_panel=START)(start.doctor)
+app.command(rich_help_panel=LOOK)(look.inspect)
+app.command(rich_help_panel=LOOK)(look.baseline)
+app.command(rich_help_panel=LOOK)(look.scan)
+app.command(rich_help_panel=CUT)(cut.run)
+app.command(rich_help_panel=CUT)(cut.plan)
+app.command(rich_help_panel=CUT)(cut.prune)
+app.command(rich_help_panel=CUT)(cut.finetune)
+app.command(rich_help_panel=CUT)(cut.compare)
+app.command(rich_help_panel=CUT)(cut.export)
+app.command(rich_help_panel=CUT)(cut.report)
+app.command(rich_help_panel=CUT)(cut.verify)
+
+
+@app.callback()
+def _version() -> None:
+    """Keep the help text of the application itself."""

@@ -1,0 +1,151 @@
+"""Records drawn for a terminal: the network as a tree, tables with intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+if TYPE_CHECKING:
+    from srinit.pipeline.look import BaselineMetrics
+    from srinit.sensitivity import Sensitivity
+    from srinit.units import LockedUnit, Unit, UnitMap
+
+BAR_WIDTH = 24
+DECISION_STYLE = {"redundant": "green", "needed": "red", "undecided": "yellow"}
+
+
+def count(value: float) -> str:
+    """Return a count with three digits and a unit: 853018 is "853k".
+
+    Example:
+        >>> count(853018), count(250971392), count(12)
+        ('853k', '251M', '12')
+    """
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}"
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """Return a fraction as percent; a dash where there is none."""
+    return "-" if fraction is None else f"{100 * fraction:.{digits}f}%"
+
+
+def points(fraction: float | None, digits: int = 1) -> str:
+    """Return a difference of fractions as percentage points, with its sign."""
+    return "-" if fraction is None else f"{100 * fraction:+.{digits}f}"
+
+
+def unit_tree(units: UnitMap) -> Tree:
+    """Return the network as a tree of its units, with sizes, locks and their reasons."""
+    share = sum(u.params for u in units.removable) / units.params if units.params else 0.0
+    tree = Tree(
+        f"network: {count(units.params)} params, {count(units.flops)} FLOPs per example "
+        f"(1 multiply-add = 2); {len(units.removable)} removable units hold "
+        f"{percent(share)} of the params, {len(units.locked)} locked"
+    )
+    branches: dict[str, Tree] = {}
+    rows: list[tuple[int, str, str, str]] = [
+        (u.position, u.name, u.stage, _removable_line(u, units)) for u in units.removable
+    ] + [(u.position, u.name, u.stage, _locked_line(u)) for u in units.locked]
+    for _, name, stage, line in sorted(rows):
+        path = name.rpartition(".")[0] or stage
+        if path not in branches:
+            branches[path] = tree.add(f"[bold]{escape(path)}[/]") if path else tree
+        branches[path].add(line)
+    if units.note:
+        tree.add(escape(units.note))
+    return tree
+
+
+def _removable_line(unit: Unit, units: UnitMap) -> str:
+    shape = "x".join(map(str, unit.in_shape))
+    if unit.out_shape != unit.in_shape:
+        shape += " → " + "x".join(map(str, unit.out_shape))
+    flops = percent(unit.flops / units.flops if units.flops else None)
+    parts = " [dim](its shortcut stays)[/]" if unit.kind == "branch" else ""
+    return (
+        f"[green]✂[/] {escape(unit.name)}  [dim]{unit.kind} {escape(unit.class_name)}[/]  {shape}  "
+        f"{count(unit.params)} params ({percent(unit.params / units.params)})  {flops} of FLOPs"
+        f"{parts}"
+    )
+
+
+def _locked_line(unit: LockedUnit) -> str:
+    return (
+        f"[red]🔒[/] {escape(unit.name)}  [dim]{unit.kind} {escape(unit.class_name)}[/]  "
+        f"{count(unit.params)} params  [red]{unit.reason}[/]: {escape(unit.detail)}"
+    )
+
+
+def baseline_table(metrics: BaselineMetrics) -> Table:
+    """Return the unpruned network's metrics as a table."""
+    table = Table(title="baseline, on validation data", title_justify="left")
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    table.add_row("top-1", f"{percent(metrics.score, 2)} of {metrics.num_examples}")
+    table.add_row("params", f"{metrics.params:,}")
+    table.add_row("FLOPs per example (1 multiply-add = 2)", f"{metrics.flops:,}")
+    table.add_row("weights on disk", f"{metrics.size_bytes / 1e6:.2f} MB")
+    for latency in metrics.latency:
+        table.add_row(f"latency, batch {latency.batch_size}", f"{latency.median_ms:.2f} ms")
+    if metrics.nonfinite:
+        table.add_row("NaN or infinite outputs", percent(metrics.nonfinite, 2))
+    for row in metrics.classes:
+        table.add_row(
+            f"recall {escape(row.name)}", f"{percent(row.recall)} of {row.num_examples}"
+        )
+    return table
+
+
+def sensitivity_table(sensitivity: Sensitivity) -> Table:
+    """Return the scan: a bar for each unit's drop, with its interval and the decision."""
+    table = Table(
+        title=(
+            f"accuracy lost when a unit is re-initialized ({sensitivity.scheme}), "
+            f"{percent(sensitivity.confidence, 0)} intervals; "
+            f"baseline {percent(sensitivity.baseline_score, 2)}"
+        ),
+        title_justify="left",
+    )
+    for name, justify in (
+        ("unit", "left"), ("drop, points", "right"), ("interval", "right"), ("", "left"),
+        ("draws", "right"), ("decision", "left"),
+    ):  # fmt: skip
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    top = max((u.high or 0.0 for u in sensitivity.units), default=0.0) or 1.0
+    for unit in sensitivity.units:
+        lock = "" if unit.removable else " 🔒"
+        interval = f"{points(unit.low)} … {points(unit.high)}" if unit.low is not None else "-"
+        style = DECISION_STYLE.get(unit.decision, "dim")
+        table.add_row(
+            f"{escape(unit.unit)}{lock}",
+            points(unit.reinit_drop),
+            interval,
+            _bar(unit.reinit_drop, unit.low, unit.high, top),
+            str(unit.num_draws),
+            f"[{style}]{unit.decision}[/] {escape(unit.reason)}",
+        )
+    return table
+
+
+def _bar(value: float | None, low: float | None, high: float | None, top: float) -> Text:
+    if value is None or low is None or high is None:
+        return Text("")
+    place = [round(BAR_WIDTH * max(0.0, min(1.0, x / top))) for x in (low, value, high)]
+    cells = ["─" if place[0] <= i <= place[2] else " " for i in range(BAR_WIDTH + 1)]
+    cells[place[1]] = "●"
+    return Text("".join(cells), style="cyan")
+
+
+def facts_table(facts: dict[str, Any]) -> Table:
+    """Return plain facts, one a row."""
+    table = Table(show_header=False, box=None)
+    for key, value in facts.items():
+        table.add_row(key.replace("_", " "), escape(str(value)))
+    return table

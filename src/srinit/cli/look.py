@@ -1,0 +1,73 @@
+"""The verbs that only look: inspect, baseline, scan."""
+
+from __future__ import annotations
+
+from srinit.cli.options import Common, ConfigFile, verb
+from srinit.cli.output import Result
+from srinit.cli.progress import RichObserver
+
+
+@verb
+def inspect(config: ConfigFile, common: Common) -> Result:
+    """Show the units: which can be removed, which are locked and why."""
+    from srinit import records
+    from srinit.cli.draw import unit_tree
+    from srinit.pipeline import look, start
+
+    with RichObserver() as observer, start.begin(config, common.overrides, observer) as session:
+        if common.dry_run:
+            return _dry("inspect", session.describe("one forward pass of two examples"))
+        observer.stage("inspect")
+        units = look.inspect(session)
+    return Result(
+        verb="inspect",
+        data={"run": str(session.path), "units": records.plain(units)},
+        text=unit_tree(units),
+        next=f"srinit scan -c {config}",
+    )
+
+
+@verb
+def baseline(config: ConfigFile, common: Common) -> Result:
+    """Measure the unpruned network: accuracy, per-class errors, latency, size."""
+    from srinit import records
+    from srinit.cli.draw import baseline_table
+    from srinit.pipeline import look, start
+
+    with RichObserver() as observer, start.begin(config, common.overrides, observer) as session:
+        if common.dry_run:
+            return _dry("baseline", session.describe("one pass over the validation data"))
+        observer.stage("baseline")
+        metrics = look.baseline(session)
+    return Result(
+        verb="baseline",
+        data={"run": str(session.path), "baseline": records.plain(metrics)},
+        text=baseline_table(metrics),
+        next=f"srinit scan -c {config}",
+    )
+
+
+@verb
+def scan(config: ConfigFile, common: Common) -> Result:
+    """Re-initialize every unit and measure what is lost; resumable."""
+    from srinit import records
+    from srinit.cli.draw import sensitivity_table
+    from srinit.pipeline import look, start
+
+    with RichObserver() as observer, start.begin(config, common.overrides, observer) as session:
+        if common.dry_run:
+            return _dry("scan", look.estimate_scan(session))
+        observer.stage("scan")
+        sensitivity = look.scan(session)
+    return Result(
+        verb="scan",
+        data={"run": str(session.path), "sensitivity": records.plain(sensitivity)},
+        text=sensitivity_table(sensitivity),
+        next=f"srinit plan {session.path} --max-drop 0.02",
+    )
+
+
+def _dry(name: str, facts: dict[str, object]) -> Result:
+    from srinit.cli.draw import facts_table
+
+    return Result(verb=name, data={"dry_run": True, **facts}, text=facts_table(facts))

@@ -1,0 +1,182 @@
+"""The stages that only look: baseline, inspect, scan."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from srinit.cost import count_cost
+from srinit.errors import DataError
+from srinit.evaluate import Outcomes, evaluate
+from srinit.latency import Latency, measure_latency
+from srinit.pipeline.session import Session
+from srinit.records import record
+from srinit.sensitivity import Sensitivity, measure_sensitivity
+from srinit.units import UnitMap, find_units
+
+BASELINE_SCHEMA = "srinit.baseline/1"
+UNITS_SCHEMA = "srinit.units/1"
+SENSITIVITY_SCHEMA = "srinit.sensitivity/1"
+
+
+@record
+class ClassScore:
+    """How one class fares: recall and precision are fractions, None where undefined."""
+
+    name: str
+    num_examples: int
+    recall: float | None
+    precision: float | None
+
+
+@record
+class BaselineMetrics:
+    """The unpruned network on validation data, and what it costs."""
+
+    score: float
+    num_examples: int
+    nonfinite: float  # share of outputs with NaN or infinity, counted as wrong
+    classes: tuple[ClassScore, ...]
+    params: int
+    flops: int  # per example; one multiply-add counts 2
+    size_bytes: int
+    latency: tuple[Latency, ...]
+    device: str
+
+
+def baseline(session: Session) -> BaselineMetrics:
+    """Return the unpruned network's metrics on validation data; written to `baseline/`.
+
+    Raises:
+        DataError: The score is further from `baseline.expected_top1` than the tolerance.
+    """
+    path = session.path / "baseline" / "metrics.json"
+    if path.is_file():
+        return session.folder.read_record(BaselineMetrics, path, schema=BASELINE_SCHEMA)
+    session.check_fit()
+    outcomes = evaluate(
+        session.model,
+        session.batches("validation"),
+        device=session.device,
+        on_progress=session.observer.progress,
+    )
+    _check_expected(session, outcomes)
+    cost = count_cost(session.model, session.example_inputs)
+    metrics = BaselineMetrics(
+        score=outcomes.score,
+        num_examples=outcomes.num_examples,
+        nonfinite=float(1 - outcomes.finite.mean()),
+        classes=class_scores(outcomes, session.class_names),
+        params=cost.params,
+        flops=cost.flops,
+        size_bytes=cost.size_bytes,
+        latency=tuple(
+            measure_latency(session.model, session.example_inputs, batch_size=size)
+            for size in session.config.compare.latency_batches
+        ),
+        device=str(session.device),
+    )
+    session.folder.write_outcomes(path.with_name("predictions.npz"), outcomes)
+    session.folder.write_record(path, metrics, schema=BASELINE_SCHEMA)
+    return metrics
+
+
+def _check_expected(session: Session, outcomes: Outcomes) -> None:
+    settings = session.config.baseline
+    if not outcomes.finite.all():
+        session.observer.say(
+            f"{int((~outcomes.finite).sum())} outputs hold NaN or infinity; they count as wrong."
+        )
+    if settings.expected_top1 is None:
+        return
+    gap = abs(outcomes.score - settings.expected_top1)
+    if gap > settings.tolerance:
+        raise DataError(
+            f"the unpruned network scores {outcomes.score:.4f} on {outcomes.num_examples} "
+            f"validation examples, expected {settings.expected_top1:.4f} "
+            f"(baseline.expected_top1, tolerance {settings.tolerance:.4f}). Commonest causes: a "
+            "wrong resize or normalization (data.preprocess), another class order, other weights."
+        )
+
+
+def class_scores(outcomes: Outcomes, names: tuple[str, ...]) -> tuple[ClassScore, ...]:
+    """Return recall and precision of every class; empty for tasks without classes."""
+    found: list[ClassScore] = []
+    for index, name in enumerate(names if len(outcomes.targets) else ()):
+        is_class = outcomes.targets == index
+        predicted = outcomes.predictions == index
+        hits = float((is_class & predicted).sum())
+        found.append(
+            ClassScore(
+                name=name,
+                num_examples=int(is_class.sum()),
+                recall=hits / is_class.sum() if is_class.any() else None,
+                precision=hits / predicted.sum() if predicted.any() else None,
+            )
+        )
+    return tuple(found)
+
+
+def inspect(session: Session) -> UnitMap:
+    """Return the units of the network; written to `units.json`."""
+    path = session.path / "units.json"
+    if path.is_file():
+        return session.folder.read_record(UnitMap, path, schema=UNITS_SCHEMA)
+    settings = session.config.units
+    units = find_units(
+        session.model,
+        session.example_inputs,
+        keep=settings.keep,
+        level=settings.level,
+        include_plain=settings.include_plain,
+    )
+    session.folder.write_record(path, units, schema=UNITS_SCHEMA)
+    return units
+
+
+def scan(session: Session) -> Sensitivity:
+    """Return the sensitivity of every unit; the journal under `scan/` makes it resumable."""
+    path = session.path / "scan" / "sensitivity.json"
+    if path.is_file():
+        return session.folder.read_record(Sensitivity, path, schema=SENSITIVITY_SCHEMA)
+    settings = session.config.scan
+    sensitivity = measure_sensitivity(
+        session.model,
+        inspect(session),
+        session.batches("calibration"),
+        scheme=settings.scheme,
+        scale=settings.scale,
+        draws=settings.draws,
+        half_width=settings.half_width,
+        confidence=settings.confidence,
+        max_drop=session.config.plan.max_drop,
+        seed=session.config.seed,
+        device=session.device,
+        journal=path.with_name("observations.jsonl"),
+        on_progress=session.observer.progress,
+    )
+    session.folder.write_record(path, sensitivity, schema=SENSITIVITY_SCHEMA)
+    session.folder.write_text(path.with_suffix(".csv"), sensitivity_csv(sensitivity))
+    return sensitivity
+
+
+def sensitivity_csv(sensitivity: Sensitivity) -> str:
+    """Return the scan as a table, one unit a row."""
+    names = (
+        "unit", "removable", "reinit_drop", "low", "high", "decision", "num_draws",
+        "num_examples", "draw_spread", "balanced_drop", "top_share", "nonfinite", "reason",
+    )  # fmt: skip
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    for unit in sensitivity.units:
+        writer.writerow([_cell(getattr(unit, name)) for name in names])
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Return a value that no spreadsheet takes for a formula."""
+    if isinstance(value, str) and value[:1] in "=+-@\t\r":
+        return "'" + value
+    return value

@@ -1,0 +1,126 @@
+"""One run: its config, its folder, and the model and data behind it, loaded when first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from srinit import modules, sources
+from srinit.config import Config, load_config
+from srinit.errors import ConfigError, DataError, ModelError
+from srinit.pipeline.observer import Observer, Silent
+from srinit.sources import DataSet
+from srinit.store import RunFolder
+
+NUM_EXAMPLE_INPUTS = 2  # enough to tell the batch dimension from the others
+
+
+class Session:
+    """What the stages of one run share.
+
+    Args:
+        config: The validated config.
+        folder: The run folder; stages write into it and read from it.
+        observer: Told what happens.
+    """
+
+    def __init__(self, config: Config, folder: RunFolder, observer: Observer | None = None) -> None:
+        self.config = config
+        self.folder = folder
+        self.observer: Observer = observer or Silent()
+
+    @classmethod
+    def open(
+        cls, path: Path, observer: Observer | None = None, overrides: Sequence[str] = ()
+    ) -> Session:
+        """Return the session of an existing run folder, under the config it was run with."""
+        folder = RunFolder.open(path)
+        return cls(load_config(folder.path / "config.yaml", overrides), folder, observer)
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device of the config; "auto" takes the first CUDA device, else the CPU."""
+        name = self.config.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            return torch.empty(0, device=name).device
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"device {name!r} cannot be used: {reason}") from None
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The trained network, in evaluation mode, on the device."""
+        settings = self.config.model
+        model = sources.load_model(
+            settings.source, args=settings.args, weights=settings.weights, root=self.config.root
+        )
+        return model.to(self.device).eval()
+
+    @cached_property
+    def data(self) -> dict[str, DataSet]:
+        """The data sets by name: train, calibration, validation, test (those there are)."""
+        return sources.load_splits(self.config.data, root=self.config.root, seed=self.config.seed)
+
+    def split(self, name: str) -> DataSet:
+        """Return one data set.
+
+        Raises:
+            ConfigError: The config names none.
+        """
+        if name not in self.data:
+            raise ConfigError(
+                f"this needs {name} data, which the config does not name: "
+                f"write data.{name}, or give it a share in data.split."
+            )
+        return self.data[name]
+
+    def batches(self, name: str) -> Iterable[tuple[Any, Any]]:
+        """Return the batches of one data set, in its order."""
+        return self.split(name).batches(self.config.data.batch_size)
+
+    @cached_property
+    def example_inputs(self) -> Any:
+        """Two calibration examples on the device, for tracing, counting and timing."""
+        inputs, _ = next(iter(self.split("calibration").batches(NUM_EXAMPLE_INPUTS)))
+        return modules.to_device(inputs, self.device)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the model's outputs."""
+        return self.split("calibration").class_names
+
+    def check_fit(self) -> None:
+        """Check that the model runs on the data and has one output per class.
+
+        Raises:
+            ModelError: It does not run.
+            DataError: The number of classes differs.
+        """
+        try:
+            with modules.eval_mode(self.model), torch.inference_mode():
+                output = modules.call(self.model, self.example_inputs)
+        except (RuntimeError, TypeError, ValueError) as error:
+            shapes = [tuple(t.shape) for t in modules.tensors(self.example_inputs)]
+            raise ModelError(
+                f"the model does not run on the data (inputs {shapes}): "
+                f"{str(error).splitlines()[0]}. Check data.preprocess."
+            ) from error
+        logits = modules.logits_of(output)
+        names = self.class_names
+        if logits.ndim == 2 and names and logits.shape[1] != len(names):
+            raise DataError(
+                f"the data has {len(names)} classes ({', '.join(names[:12])}), but the model has "
+                f"{logits.shape[1]} outputs. Name the right data, or the classes in data.classes."
+            )
