@@ -29,7 +29,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror}. Free space and resume.") from error
+        raise ResourceError(
+            f"cannot write {path}: {error.strerror}. Free space and resume."
+        ) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -38,7 +40,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror}. Free space and resume.") from error
+        raise ResourceError(
+            f"cannot write {path}: {error.strerror}. Free space and resume."
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
     sync_folder(path.parent)
