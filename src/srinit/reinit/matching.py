@@ -1,0 +1,176 @@
+"""Sets the output statistics of a re-drawn unit to those of the trained one.
+
+Inside the unit every drawn convolution and linear layer is rescaled and shifted so that each of
+its output channels has the trained mean and variance on reference inputs, first to last, as in
+LSUV (https://arxiv.org/abs/1511.06422); then the output of the unit is, once more, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.hooks import RemovableHandle
+
+from srinit import modules
+from srinit.errors import ReinitError
+
+# C channels, N everything else
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one call of a module."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, inputs: Any) -> Call:
+        """Return `inputs` as arguments: a dict as keywords, a tuple or list as positions."""
+        if isinstance(inputs, Call):
+            return inputs
+        if isinstance(inputs, Mapping):
+            return cls(kwargs=inputs)
+        if isinstance(inputs, tuple | list):
+            return cls(args=tuple(inputs))
+        return cls(args=(inputs,))
+
+    def __call__(self, module: nn.Module) -> Any:
+        """Return `module` called with them."""
+        return module(*self.args, **self.kwargs)
+
+
+class Matcher:
+    """Matches a unit, over and over, to the statistics it has when this is made."""
+
+    def __init__(self, unit: nn.Module, leaves: Sequence[nn.Module], reference: Call) -> None:
+        self._unit = unit
+        self._reference = reference
+        self._leaves = [leaf for leaf in leaves if isinstance(leaf, _ConvNd | nn.Linear)]
+        self._bias = {id(leaf): leaf.bias is not None for leaf in self._leaves}
+        self._wanted: dict[int, tuple[Tensor, Tensor]] = {}
+        self._scale: Tensor | None = None
+        self._shift: Tensor | None = None
+        self._channel = _channel_dim(unit, leaves)
+        self._learn()
+        unit.register_forward_hook(self._correct)
+
+    def _learn(self) -> None:
+        handles = [leaf.register_forward_hook(self._note) for leaf in self._leaves]
+        try:
+            output = _stream(self._run())
+            self._output = _moments(output, self._channel)
+        finally:
+            _remove(handles)
+
+    def _run(self) -> Any:
+        with modules.eval_mode(self._unit), torch.no_grad():
+            return self._reference(self._unit)
+
+    def _note(self, leaf: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and id(leaf) not in self._wanted:
+            self._wanted[id(leaf)] = _moments(output, _leaf_dim(leaf))
+
+    def reset(self) -> None:
+        """Forget the last match: biases that it added, and the correction of the output."""
+        self._scale = self._shift = None
+        for leaf in self._leaves:
+            if not self._bias[id(leaf)]:
+                leaf.bias = None
+
+    def match(self) -> None:
+        """Match the weights that the unit holds now."""
+        done: set[int] = set()
+
+        def fit(leaf: nn.Module, inputs: Any, output: Any) -> Tensor | None:
+            if id(leaf) in done or id(leaf) not in self._wanted:
+                return None
+            done.add(id(leaf))
+            return _fit_leaf(leaf, output, *self._wanted[id(leaf)])
+
+        handles = [leaf.register_forward_hook(fit) for leaf in self._leaves]
+        try:
+            output = _stream(self._run())
+        finally:
+            _remove(handles)
+        self._scale, self._shift = _affine(output, self._channel, *self._output)
+
+    def _correct(self, unit: nn.Module, inputs: Any, output: Any) -> Any:
+        if self._scale is None or self._shift is None:
+            return None
+        first = _stream(output)
+        shape = [1] * first.ndim
+        shape[self._channel] = -1
+        scale, shift = self._scale.view(shape), self._shift.view(shape)
+        fixed = (first * scale + shift).to(first.dtype)
+        return modules.tree_map(lambda tensor: fixed if tensor is first else tensor, output)
+
+
+def _fit_leaf(leaf: nn.Module, output: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Rescale and shift a layer in place; return what it would have put out."""
+    assert isinstance(leaf, _ConvNd | nn.Linear)
+    channel = _leaf_dim(leaf)
+    scale_C, shift_C = _affine(output, channel, mean, std)
+    weight = leaf.weight.detach()
+    out_dim = 1 if isinstance(leaf, _ConvNd) and leaf.transposed else 0
+    if out_dim == 1 and leaf.groups > 1:  # type: ignore[operator]
+        return output  # channels of a grouped transposed convolution do not lie in one dimension
+    shape = [1] * weight.ndim
+    shape[out_dim] = -1
+    weight.mul_(scale_C.view(shape).to(weight.dtype))
+    if leaf.bias is None:
+        leaf.bias = nn.Parameter(shift_C.to(weight.dtype), requires_grad=False)
+    else:
+        leaf.bias.detach().mul_(scale_C.to(weight.dtype)).add_(shift_C.to(weight.dtype))
+    view = [1] * output.ndim
+    view[channel] = -1
+    return (output * scale_C.view(view) + shift_C.view(view)).to(output.dtype)
+
+
+def _moments(output: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+    values_NC = output.detach().float().movedim(channel, -1).flatten(0, -2)
+    return values_NC.mean(0), values_NC.std(0, correction=0)
+
+
+def _affine(output: Tensor, channel: int, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scale and shift that give `output` the wanted moments; dead channels only shift."""
+    found_C, spread_C = _moments(output, channel)
+    alive_C = spread_C > 1e-6 * (1 + found_C.abs())
+    scale_C = torch.where(alive_C, std / spread_C.clamp_min(1e-12), 1.0)
+    return scale_C, mean - found_C * scale_C
+
+
+def _leaf_dim(leaf: nn.Module) -> int:
+    return -1 if isinstance(leaf, nn.Linear) else -1 - _spatial(leaf)
+
+
+def _spatial(leaf: nn.Module) -> int:
+    return len(leaf.kernel_size) if isinstance(leaf, _ConvNd) else 0
+
+
+def _channel_dim(unit: nn.Module, leaves: Sequence[nn.Module]) -> int:
+    """Return the channel dimension of the unit's output: that of its last drawn layer."""
+    for leaf in reversed(leaves):
+        if isinstance(leaf, _ConvNd | nn.Linear):
+            return _leaf_dim(leaf)
+    return -1
+
+
+def _stream(output: Any) -> Tensor:
+    found = next(modules.tensors(output), None)
+    if found is None or found.ndim < 2 or not found.is_floating_point():
+        raise ReinitError(
+            "scheme 'matched' needs a unit whose first output is a tensor of at least two "
+            f"dimensions; found {type(output).__name__}. Choose scheme='keep_norm'."
+        )
+    return found
+
+
+def _remove(handles: Sequence[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()

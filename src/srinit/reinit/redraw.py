@@ -1,0 +1,246 @@
+"""`Redraw`: a private copy of a unit, filled with new weights as often as one likes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from srinit.errors import ReinitError
+from srinit.records import record
+from srinit.reinit.matching import Call, Matcher
+from srinit.reinit.rules import Rule, Weights, rules_of
+from srinit.rng import isolated_rng
+
+Scheme = Callable[[nn.Module, torch.Generator], None]
+"""Draws the parameters of a module again, in place; the module is a private copy on the CPU or
+where the unit lies, with its trained values. The generator lies on the CPU."""
+
+
+@record
+class RuleScheme:
+    """A scheme that is a rule for each tensor; the five of `SCHEMES` are of this kind."""
+
+    weights: Weights
+    norms: bool  # normalization layers go back to their start
+    matched: bool = False  # output statistics are matched to the trained unit's
+    whole_block: bool = False  # the block is drawn as a whole, whatever the unit's parts
+    note: str
+
+    def __call__(self, unit: nn.Module, noise: torch.Generator) -> None:
+        """Draw `unit` again, in place (without matching, which needs inputs)."""
+        fill(unit, rules_of(unit, weights=self.weights, norms=self.norms), noise, scale=1.0)
+
+
+SCHEMES: dict[str, Scheme] = {
+    "paper": RuleScheme(
+        weights="kaiming",
+        norms=True,
+        whole_block=True,
+        note="Kaiming normal weights, normalization at its start: the published procedure",
+    ),
+    "default": RuleScheme(weights="own", norms=True, note="each module's own initial distribution"),
+    "keep_norm": RuleScheme(
+        weights="kaiming", norms=False, note="Kaiming normal weights, normalization kept"
+    ),
+    "matched": RuleScheme(
+        weights="kaiming",
+        norms=False,
+        matched=True,
+        note="re-drawn, then mean and variance of each output channel set to the trained ones",
+    ),
+    "permuted": RuleScheme(
+        weights="shuffle", norms=False, note="the trained weights of each tensor, shuffled"
+    ),
+}
+
+
+class Redraw:
+    """Draws one unit again, many times, into one private copy of it.
+
+    The unit itself is never touched. `draw(seed)` gives the same weights for the same seed, on
+    every device: noise is made on the CPU in 32 bits.
+
+    Args:
+        unit: Module to copy.
+        scheme: A name in `SCHEMES`, or a callable that draws a module again in place.
+        scale: Factor on the drawn weights (not on normalization).
+        parts: Submodules to draw, by their names in the unit; empty: all of it.
+        reference: Inputs of the unit, for `matched`: a tensor, tuple, dict, or a `Call`.
+
+    Raises:
+        ReinitError: Nothing in the unit can be drawn, or `matched` has no inputs.
+    """
+
+    def __init__(
+        self,
+        unit: nn.Module,
+        *,
+        scheme: str | Scheme = "default",
+        scale: float = 1.0,
+        parts: Sequence[str] = (),
+        reference: Any = None,
+    ) -> None:
+        self._scheme = find_scheme(scheme)
+        self._scale = scale
+        self._parts = tuple(parts) or ("",)
+        self._trained = _private_copy(unit)
+        self.module = _private_copy(unit)
+        roots = self._roots()
+        if not any(True for root in roots for _ in root.parameters()):
+            raise ReinitError(
+                "the unit has no parameters to draw again; there is nothing to measure."
+            )
+        self._rules: tuple[tuple[Rule, ...], ...] = ()
+        self._matcher: Matcher | None = None
+        self._checked = False
+        if isinstance(self._scheme, RuleScheme):
+            self._prepare(self._scheme, reference)
+
+    def _roots(self) -> list[nn.Module]:
+        return [_part(self.module, part) for part in self._parts]
+
+    def _prepare(self, scheme: RuleScheme, reference: Any) -> None:
+        roots = self._roots()
+        self._rules = tuple(
+            rules_of(root, weights=scheme.weights, norms=scheme.norms) for root in roots
+        )
+        if not any(self._rules):
+            raise ReinitError(
+                "the unit holds only normalization or constant parameters, which this scheme "
+                "keeps; choose scheme='default' or scheme='paper'."
+            )
+        if scheme.matched:
+            if reference is None:
+                raise ReinitError(
+                    "scheme 'matched' needs inputs of the unit: pass reference=inputs."
+                )
+            pairs = zip(roots, self._rules, strict=True)
+            drawn = {id(root.get_submodule(r.module)) for root, rules in pairs for r in rules}
+            leaves = [module for module in self.module.modules() if id(module) in drawn]
+            self._matcher = Matcher(self.module, leaves, Call.of(reference))
+
+    def draw(self, seed: int) -> nn.Module:
+        """Return the private copy, filled with the weights of `seed`.
+
+        The next call overwrites it. Global random states are as before.
+
+        Raises:
+            ReinitError: The draw changed nothing, so that it would measure nothing.
+        """
+        noise = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            if self._rules:
+                self._fill_rules(noise)
+            else:
+                self.module = _private_copy(self._trained)
+                with isolated_rng(seed):
+                    for root in self._roots():
+                        self._scheme(root, noise)
+        if not self._checked:
+            self._check_changed()
+            self._checked = True
+        return self.module
+
+    def _fill_rules(self, noise: torch.Generator) -> None:
+        if self._matcher is not None:
+            self._matcher.reset()
+        for part, root, rules in zip(self._parts, self._roots(), self._rules, strict=True):
+            if any(rule.kind == "shuffle" for rule in rules):
+                _restore(root, _part(self._trained, part))
+            fill(root, rules, noise, scale=self._scale)
+        if self._matcher is not None:
+            self._matcher.match()
+
+    def _check_changed(self) -> None:
+        before, after = self._trained.state_dict(), self.module.state_dict()
+        same = before.keys() == after.keys()
+        if same and all(torch.equal(value, after[name]) for name, value in before.items()):
+            raise ReinitError(
+                "drawing the unit again changed none of its values, so its drop cannot be "
+                "measured; choose another scheme or scale."
+            )
+
+
+def _restore(root: nn.Module, trained: nn.Module) -> None:
+    for target, value in zip(root.parameters(), trained.parameters(), strict=True):
+        target.detach().copy_(value.detach())
+
+
+def find_scheme(scheme: str | Scheme) -> Scheme:
+    """Return the scheme of a name.
+
+    Raises:
+        ReinitError: There is none of that name.
+    """
+    if not isinstance(scheme, str):
+        return scheme
+    if scheme not in SCHEMES:
+        raise ReinitError(f"there is no scheme {scheme!r}; write one of {', '.join(SCHEMES)}.")
+    return SCHEMES[scheme]
+
+
+def fill(unit: nn.Module, rules: Sequence[Rule], noise: torch.Generator, *, scale: float) -> None:
+    """Draw the tensors that `rules` name, in place and in their order."""
+    own: dict[str, set[str]] = {}
+    for rule in rules:
+        if rule.kind == "own":
+            own.setdefault(rule.module, set()).add(rule.tensor)
+            continue
+        module = unit.get_submodule(rule.module)
+        _fill_one(getattr(module, rule.tensor).detach(), rule, noise, scale)
+    for name, tensors in own.items():
+        _reset(unit.get_submodule(name), tensors, noise, scale)
+
+
+def _fill_one(tensor: Tensor, rule: Rule, noise: torch.Generator, scale: float) -> None:
+    if rule.kind == "constant":
+        tensor.fill_(rule.spread)
+        return
+    if rule.kind == "shuffle":
+        order = torch.randperm(tensor.numel(), generator=noise).to(tensor.device)
+        tensor.copy_((tensor.flatten()[order] * scale).view(tensor.shape))
+        return
+    dtype = torch.complex64 if tensor.is_complex() else torch.float32
+    if rule.kind == "normal":
+        values = torch.randn(tensor.shape, generator=noise, dtype=dtype)
+        values.mul_(rule.spread * scale)
+    else:
+        values = torch.rand(tensor.shape, generator=noise)
+        values.mul_(2 * rule.spread * scale).sub_(rule.spread * scale)
+    if rule.mean:
+        values.add_(rule.mean)
+    if rule.zero_row is not None:
+        values[rule.zero_row] = 0
+    tensor.copy_(values)
+
+
+def _reset(module: nn.Module, tensors: set[str], noise: torch.Generator, scale: float) -> None:
+    """Draw through the module's own `reset_parameters`, on a copy on the CPU in 32 bits."""
+    seed = int(torch.randint(2**62, (1,), generator=noise))
+    fresh = copy.deepcopy(module).cpu().float()
+    with isolated_rng(seed), torch.no_grad():
+        fresh.reset_parameters()  # type: ignore[operator]
+    for name in sorted(tensors):
+        target, value = module._parameters[name], fresh._parameters[name]
+        assert target is not None
+        assert value is not None
+        target.detach().copy_(value.detach() * scale)
+
+
+def _private_copy(unit: nn.Module) -> nn.Module:
+    try:
+        with torch.no_grad():
+            return copy.deepcopy(unit)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ReinitError(f"the unit cannot be copied: {error}") from error
+
+
+def _part(unit: nn.Module, name: str) -> nn.Module:
+    try:
+        return unit.get_submodule(name)
+    except AttributeError:
+        raise ReinitError(f"the unit has no submodule {name!r} to draw again.") from None

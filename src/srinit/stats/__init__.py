@@ -1,0 +1,1 @@
+"""Intervals, paired tests, anytime-valid sequences: numpy and scipy, no torch."""
