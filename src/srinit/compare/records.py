@@ -1,0 +1,92 @@
+"""What a comparison hands on: paired differences with intervals, counts, and nothing judged."""
+
+from __future__ import annotations
+
+from srinit.latency import LatencyPair
+from srinit.records import record
+
+
+@record
+class Rate:
+    """A share of examples, with its exact interval."""
+
+    hits: int
+    total: int
+    rate: float | None  # None: no examples
+    low: float
+    high: float
+
+
+@record
+class Difference:
+    """What is lost from baseline to pruned, paired example by example; positive is worse."""
+
+    baseline: float | None
+    pruned: float | None
+    drop: float | None  # baseline - pruned
+    low: float
+    high: float
+    num_examples: int
+
+
+@record
+class ClassChange:
+    """One class in both networks."""
+
+    name: str
+    num_examples: int
+    recall: Difference
+    precision_baseline: float | None
+    precision_pruned: float | None
+    p_value: float  # exact McNemar on this class
+    p_adjusted: float  # Holm over all classes
+
+
+@record
+class DefectRisk:
+    """The two errors of an inspection line."""
+
+    defect_class: str
+    missed_baseline: Rate  # defective parts called good
+    missed_pruned: Rate
+    missed_increase: Difference  # of the miss rate: pruned - baseline, positive is worse
+    rejected_baseline: Rate  # good parts called defective
+    rejected_pruned: Rate
+    rejected_increase: Difference
+    note: str = ""  # what a sample of this size can and cannot show
+
+
+@record
+class CostSide:
+    """Size and compute of both networks."""
+
+    params_baseline: int
+    params_pruned: int
+    flops_baseline: int  # per example; one multiply-add counts 2
+    flops_pruned: int
+    size_bytes_baseline: int
+    size_bytes_pruned: int
+
+
+@record
+class Comparison:
+    """Baseline against pruned network on the same examples; fractions."""
+
+    num_examples: int
+    confidence: float
+    score: Difference  # accuracy, or the mean score of another task
+    p_value: float | None  # exact McNemar; None where scores are not right or wrong
+    lost: int  # examples only the baseline has right
+    gained: int  # examples only the pruned network has right
+    agreement: Rate  # share of equal predictions
+    confidence_shift: float | None  # mean change of the top probability, pruned - baseline
+    nonfinite_baseline: float
+    nonfinite_pruned: float
+    classes: tuple[ClassChange, ...] = ()
+    defects: DefectRisk | None = None
+    newly_wrong: tuple[int, ...] = ()  # positions in the data; at most 200
+    newly_right: tuple[int, ...] = ()
+    cost: CostSide | None = None
+    latency: tuple[LatencyPair, ...] = ()
+    data: str = ""  # which data
+    data_hash: str = ""
