@@ -1,0 +1,84 @@
+"""The user's own training in place of ours: a command or a function, with a checked contract."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import nn
+
+from srinit import store
+from srinit.errors import CheckpointError, ConfigError, ModelError
+from srinit.sources import load_weights, read_weights
+
+SHOWN_LINES = 5
+
+
+def run_command(
+    template: str, model: nn.Module, folder: Path, *, cwd: Path, timeout: float | None = None
+) -> None:
+    """Let the user's command train: it reads {weights}, writes {out}; both are safetensors.
+
+    The command is split as a shell splits words, and run without a shell. The weights it wrote
+    are loaded into `model`, strictly.
+
+    Args:
+        template: E.g. "python train.py --init {weights} --save {out}".
+        model: The network after the cut; gets the trained weights.
+        folder: Where the two files go.
+        cwd: Working directory of the command.
+        timeout: Seconds; None waits.
+
+    Raises:
+        ConfigError: The template lacks a placeholder.
+        ModelError: The command cannot be started or fails; its last lines are shown.
+        CheckpointError: It wrote nothing, or weights that do not fit.
+    """
+    for placeholder in ("{weights}", "{out}"):
+        if placeholder not in template:
+            raise ConfigError(f"finetune.command lacks {placeholder}: {template!r}.")
+    weights, out = folder / "to_train.safetensors", folder / "trained.safetensors"
+    state = {name: value.cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    store.write_bytes(weights, save(state))
+    out.unlink(missing_ok=True)
+    words = [
+        word.replace("{weights}", str(weights.absolute())).replace("{out}", str(out.absolute()))
+        for word in shlex.split(template)
+    ]
+    try:
+        done = subprocess.run(
+            words, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ModelError(f"finetune.command could not run: {error}") from None
+    if done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:]
+        raise ModelError(
+            f"finetune.command failed with exit code {done.returncode}:\n  " + "\n  ".join(lines)
+        )
+    if not out.is_file():
+        raise CheckpointError(f"finetune.command ended well but wrote no {out}.")
+    load_weights(model, read_weights(out), where=f"what finetune.command wrote ({out})")
+
+
+def run_function(
+    function: Callable[[nn.Module, Any, Any], Any], model: nn.Module, train: Any, validation: Any
+) -> None:
+    """Let the user's function train `model` in place: `function(model, train, validation)`.
+
+    Raises:
+        ModelError: It raises, or leaves other parameters than it was given.
+    """
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    try:
+        function(model, train, validation)
+    except Exception as error:
+        raise ModelError(f"finetune.fn failed: {type(error).__name__}: {error}") from error
+    after = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    if after != shapes:
+        changed = sorted(set(shapes.items()) ^ set(after.items()))
+        raise ModelError(f"finetune.fn changed the network itself, first at {changed[0][0]}.")

@@ -1,0 +1,296 @@
+"""The training loop: deterministic on the CPU, resumable at any step, best weights kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from srinit import modules
+from srinit.errors import ConfigError
+from srinit.evaluate import Scorer, evaluate, top1
+from srinit.finetune import checkpoint
+from srinit.finetune.loss import Loss, combined, task_loss
+from srinit.finetune.records import Recipe, TuneLog, TunePoint
+from srinit.rng import isolated_rng, seed_for
+
+Progress = Callable[[int, int, str], None]  # steps done, steps in all, a note
+CHECKPOINT_STEPS = 50
+
+
+def fine_tune(
+    model: nn.Module,
+    train: Any,
+    validation: Iterable[tuple[Any, Any]] | None,
+    *,
+    teacher: nn.Module | None = None,
+    recipe: Recipe | None = None,
+    augment: Any = None,
+    loss: Loss | None = None,
+    scorer: Scorer = top1,
+    seed: int = 0,
+    state: Path | None = None,
+    on_progress: Progress | None = None,
+) -> TuneLog:
+    """Train `model` in place and leave the weights in it that did best on `validation`.
+
+    This is the one function that changes the model it is given: pass the pruned copy. Everything
+    random derives from `seed` and the number of the step, so that an interrupted run that goes
+    on from `state` ends with the same weights as an uninterrupted one (on the CPU, bit for bit).
+
+    Args:
+        model: The network after the cut, on its device. Its train flags are restored.
+        train: A `DataSet` (shuffled and augmented anew every epoch), or an iterable of
+            `(inputs, target)` batches that is read once an epoch.
+        validation: Batches that choose the best weights and stop early; None keeps the last.
+        teacher: The unpruned network, to copy its soft predictions; not changed.
+        recipe: How to train.
+        augment: Random changes of training images, for a `DataSet`.
+        loss: Own loss `(output, target) -> scalar`; default cross entropy.
+        scorer: Score on validation.
+        seed: Of shuffling, augmentation and dropout.
+        state: File that the state is kept in while training; deleted at the end.
+        on_progress: Called after every step.
+
+    Raises:
+        ConfigError: Early stopping was asked for without validation data.
+        CheckpointError: `state` is damaged.
+    """
+    recipe = recipe or Recipe()
+    if recipe.patience is not None and validation is None:
+        raise ConfigError("finetune.patience stops on validation data; name data.validation.")
+    per_epoch = len(train.batches(recipe.batch_size)) if hasattr(train, "batches") else len(train)
+    total = math.ceil(recipe.epochs * per_epoch)
+    run = _Run(model, recipe, total, seed, validation, scorer)
+    if total == 0:
+        return run.log("nothing to do")
+    run.begin(state)
+    flags = [(module, module.training) for module in model.modules()]
+    if teacher is not None:
+        teacher.eval()
+    try:
+        stopped = run.train(
+            _stream(train, recipe, augment, seed, per_epoch, run.step),
+            teacher=teacher,
+            loss=loss or task_loss(recipe),
+            per_epoch=per_epoch,
+            state=state,
+            on_progress=on_progress,
+        )
+    finally:
+        for module, flag in flags:
+            module.training = flag
+    run.keep_best()
+    if state is not None:
+        state.unlink(missing_ok=True)
+    return run.log(stopped)
+
+
+def _stream(
+    train: Any, recipe: Recipe, augment: Any, seed: int, per_epoch: int, start: int
+) -> Iterator[tuple[Any, Any]]:
+    """Yield training batches without end, from step `start` on."""
+    epoch, skip = divmod(start, per_epoch)
+    while True:
+        if hasattr(train, "batches"):
+            yield from train.batches(
+                recipe.batch_size,
+                shuffle_seed=seed_for("shuffle", seed, epoch),
+                augment=augment,
+                start=skip,
+            )
+        else:
+            yield from (batch for number, batch in enumerate(train) if number >= skip)
+        epoch, skip = epoch + 1, 0
+
+
+class _Run:
+    """The state of one fine-tuning."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        total: int,
+        seed: int,
+        validation: Iterable[tuple[Any, Any]] | None,
+        scorer: Scorer,
+    ) -> None:
+        self.model, self.recipe, self.total, self.seed = model, recipe, total, seed
+        self.validation, self.scorer = validation, scorer
+        self.device = modules.device_of(model)
+        self.optimizer = _optimizer(model, recipe)
+        self.average = (
+            AveragedModel(
+                model,
+                multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),  # type: ignore[no-untyped-call]
+                use_buffers=True,
+            )
+            if recipe.ema
+            else None
+        )
+        self.points: list[TunePoint] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_score, self.best_step = -1.0, 0
+        self.step, self.stale = 0, 0
+        self.losses: list[float] = []
+
+    def begin(self, state: Path | None) -> None:
+        """Go on from a state, or measure the network before the first step."""
+        if state is not None and state.is_file():
+            self._restore(state)
+        else:
+            self.measure(epoch=0.0)
+
+    def train(
+        self,
+        batches: Iterator[tuple[Any, Any]],
+        *,
+        teacher: nn.Module | None,
+        loss: Loss,
+        per_epoch: int,
+        state: Path | None,
+        on_progress: Progress | None,
+    ) -> Any:
+        """Take steps until the end; return why it ended."""
+        while self.step < self.total:
+            inputs, target = next(batches)
+            value = self._one_step(inputs, target, teacher, loss)
+            self.step += 1
+            if not math.isfinite(value):
+                return "diverged"
+            self.losses.append(value)
+            if self.step % per_epoch == 0 or self.step == self.total:
+                self.measure(epoch=self.step / per_epoch)
+                if self.recipe.patience is not None and self.stale >= self.recipe.patience:
+                    return "patience"
+            if state is not None and self.step % CHECKPOINT_STEPS == 0:
+                self._keep(state)
+            if on_progress is not None:
+                on_progress(self.step, self.total, self._note())
+        return "finished"
+
+    def _one_step(self, inputs: Any, target: Any, teacher: nn.Module | None, loss: Loss) -> float:
+        if modules.batch_size(inputs) < 2:  # batch normalization needs two examples
+            return self.losses[-1] if self.losses else 0.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr(self.step)
+        inputs, target = modules.to_device((inputs, target), self.device)
+        self.model.train()
+        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        with isolated_rng(seed_for("step", self.seed, self.step)), mixed:
+            output = modules.call(self.model, inputs)
+            value = combined(output, target, inputs, loss=loss, teacher=teacher, recipe=self.recipe)
+        found = float(value.detach())
+        if not math.isfinite(found):
+            return found
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return found
+
+    def _lr(self, step: int) -> float:
+        warm = max(1, round(self.recipe.warmup * self.total))
+        if step < warm:
+            return self.recipe.peak_lr * (step + 1) / warm
+        share = (step - warm) / max(1, self.total - warm)
+        return self.recipe.peak_lr * 0.5 * (1 + math.cos(math.pi * share))
+
+    def measure(self, *, epoch: float) -> None:
+        """Score the present weights on validation, and keep them if they are the best."""
+        candidate = self.average.module if self.average is not None and self.step else self.model
+        score, count = None, 0
+        if self.validation is not None:
+            outcomes = evaluate(candidate, self.validation, scorer=self.scorer)
+            score, count = outcomes.score, outcomes.num_examples
+        self.points.append(
+            TunePoint(
+                step=self.step,
+                epoch=epoch,
+                loss=sum(self.losses) / len(self.losses) if self.losses else None,
+                lr=self._lr(self.step) if self.step < self.total else 0.0,
+                validation_score=score,
+                num_examples=count,
+            )
+        )
+        self.losses = []
+        if score is None or score > self.best_score:
+            self.best_score = -1.0 if score is None else score
+            self.best_step, self.stale = self.step, 0
+            entries = candidate.state_dict().items()
+            self.best = {name: value.detach().clone() for name, value in entries}
+        else:
+            self.stale += 1
+
+    def keep_best(self) -> None:
+        """Load the best weights into the model."""
+        self.model.load_state_dict(self.best)
+
+    def log(self, stopped: Any) -> TuneLog:
+        """Return the record."""
+        return TuneLog(
+            recipe=self.recipe,
+            points=tuple(self.points),
+            steps=self.step,
+            best_step=self.best_step,
+            score_before=self.points[0].validation_score if self.points else None,
+            score_after=self.best_score if self.best_score >= 0 else None,
+            stopped=stopped,
+        )
+
+    def _note(self) -> str:
+        last = next((p for p in reversed(self.points) if p.validation_score is not None), None)
+        return f"validation {100 * (last.validation_score or 0):.2f} %" if last else ""
+
+    def _keep(self, path: Path) -> None:
+        extra = {"best": self.best}
+        if self.average is not None:
+            extra["average"] = self.average.state_dict()
+        points = [vars(point) for point in self.points]
+        checkpoint.write(
+            path,
+            model=self.model,
+            optimizer=self.optimizer,
+            extra=extra,
+            counters={
+                "step": self.step,
+                "stale": self.stale,
+                "best_score": self.best_score,
+                "best_step": self.best_step,
+                "losses": self.losses,
+                "points": points,
+            },
+        )
+
+    def _restore(self, path: Path) -> None:
+        groups, counters = checkpoint.read(path)
+        self.model.load_state_dict(groups["model"])
+        checkpoint.restore_optimizer(self.optimizer, groups.get("optimizer", {}))
+        self.best = {name: value.to(self.device) for name, value in groups["best"].items()}
+        if self.average is not None:
+            self.average.load_state_dict(groups["average"])
+        self.step, self.stale = counters["step"], counters["stale"]
+        self.best_score, self.best_step = counters["best_score"], counters["best_step"]
+        self.losses = counters["losses"]
+        self.points = [TunePoint(**point) for point in counters["points"]]
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the optimizer; norms and biases (fewer than two dimensions) do not decay."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.peak_lr)
+    return torch.optim.SGD(groups, lr=recipe.peak_lr, momentum=0.9, nesterov=True)
