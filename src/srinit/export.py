@@ -1,0 +1,213 @@
+"""The pruned network for deployment: ONNX and torch.export, checked against PyTorch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from srinit import modules, store
+from srinit.errors import ModelError, ResourceError, require
+from srinit.latency import LatencyPair, pair, resized, time_in_turn
+from srinit.records import record
+
+TOLERANCE = 1e-4
+EXPORT_BATCH = 2  # a batch of one would be taken for a constant
+NOISY = ("torch.onnx", "onnxscript", "torch.export", "torch.fx", "onnx_ir")
+
+
+@record
+class Exported:
+    """One exported file and how it was checked."""
+
+    format: str  # "onnx" or "torch.export"
+    file: str
+    sha256: str
+    size_bytes: int
+    num_examples: int  # real examples it was checked on
+    max_difference: float  # largest absolute difference of an output from PyTorch's
+    agreement: float  # share of equal predictions
+    opset: int | None = None
+
+
+def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None = None) -> Exported:
+    """Write `model` as ONNX with a dynamic batch, and check it with onnxruntime.
+
+    Args:
+        model: Exported in evaluation mode; not changed.
+        inputs: Real examples: a tensor or a tuple of tensors.
+        path: The file.
+        opset: ONNX operator set; None takes the exporter's default.
+
+    Raises:
+        MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
+        ModelError: The network cannot be exported, or the file answers differently.
+    """
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        require(module, "onnx", "for ONNX export")
+    arguments = _arguments(inputs)
+    names = [f"input{i}" if i else "input" for i in range(len(arguments))]
+    options: dict[str, Any] = {} if opset is None else {"opset_version": opset}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with modules.eval_mode(model), _quiet(), torch.no_grad():
+            torch.onnx.export(
+                model,
+                tuple(resized(a, EXPORT_BATCH) for a in arguments),
+                str(temporary),
+                input_names=names,
+                output_names=["output"],
+                dynamic_shapes=tuple({0: torch.export.Dim("batch")} for _ in arguments),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                **options,
+            )
+        content = temporary.read_bytes()
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
+    except Exception as error:
+        raise ModelError(f"ONNX export failed: {_first_line(error)}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    store.write_bytes(path, content)
+    found = run_onnx(path, arguments)
+    import onnx
+
+    version = max(o.version for o in onnx.load(path).opset_import if o.domain in ("", "ai.onnx"))
+    return _checked(model, inputs, found, path, "onnx", opset=version)
+
+
+def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
+    """Write `model` as a torch.export program with a dynamic batch, and check it.
+
+    The example inputs are left out of the archive: they would be its only pickled part.
+
+    Raises:
+        ModelError: The network cannot be exported, or the file answers differently.
+    """
+    arguments = _arguments(inputs)
+    try:
+        with modules.eval_mode(model), _quiet(), torch.no_grad():
+            program = torch.export.export(
+                model,
+                tuple(resized(a, EXPORT_BATCH) for a in arguments),
+                dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in arguments),
+                strict=False,
+            )
+            program.example_inputs = None
+    except Exception as error:
+        raise ModelError(f"torch.export failed: {_first_line(error)}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}")  # must end in .pt2
+    try:
+        torch.export.save(program, temporary)
+        store.write_bytes(path, temporary.read_bytes())
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    with torch.no_grad(), _quiet():
+        output = torch.export.load(path).module()(*arguments)
+    return _checked(model, inputs, modules.logits_of(output), path, "torch.export")
+
+
+def run_onnx(path: Path, arguments: tuple[Tensor, ...]) -> Tensor:
+    """Return the first output of an ONNX file for the given inputs, on the CPU."""
+    session = _session(path)
+    feeds = _feeds(session, arguments)
+    return torch.from_numpy(np.asarray(session.run(None, feeds)[0]))
+
+
+def measure_onnx_pair(
+    baseline: Path, pruned: Path, inputs: Any, *, batch_size: int = 1, repeats: int = 30
+) -> LatencyPair:
+    """Return the onnxruntime latency of two files on the CPU, timed in turn."""
+    batch = _arguments(resized(inputs, batch_size))
+    one, other = time_in_turn([_caller(baseline, batch), _caller(pruned, batch)], repeats)
+    return pair(one, other, batch_size=batch_size, device="cpu", runtime="onnxruntime")
+
+
+def _caller(path: Path, arguments: tuple[Tensor, ...]) -> Callable[[], None]:
+    session = _session(path)
+    feeds = _feeds(session, arguments)
+
+    def call() -> None:
+        session.run(None, feeds)
+
+    return call
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _feeds(session: Any, arguments: tuple[Tensor, ...]) -> dict[str, Any]:
+    names = [node.name for node in session.get_inputs()]
+    return {name: value.cpu().numpy() for name, value in zip(names, arguments, strict=True)}
+
+
+def _arguments(inputs: Any) -> tuple[Tensor, ...]:
+    if isinstance(inputs, dict):
+        raise ModelError("export takes positional tensors; wrap the network so that it does too.")
+    return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+
+
+def _checked(
+    model: nn.Module, inputs: Any, found: Tensor, path: Path, kind: str, *, opset: int | None = None
+) -> Exported:
+    with modules.eval_mode(model), torch.no_grad():
+        expected = modules.logits_of(modules.call(model, inputs)).detach().float().cpu()
+    found = found.detach().float().cpu()
+    difference = float((expected - found).abs().max()) if found.shape == expected.shape else np.inf
+    scale = max(1.0, float(expected.abs().max()))
+    if not difference <= TOLERANCE * scale:
+        raise ModelError(
+            f"{path} answers differently from PyTorch: by {difference:.3g}, on outputs up to "
+            f"{scale:.3g}; allowed {TOLERANCE:g} of that."
+        )
+    same = expected.argmax(-1) == found.argmax(-1) if expected.ndim > 1 else expected == found
+    return Exported(
+        format=kind,
+        file=path.name,
+        sha256=store.sha256_file(path),
+        size_bytes=path.stat().st_size,
+        num_examples=modules.batch_size(inputs),
+        max_difference=difference,
+        agreement=float(same.float().mean()),
+        opset=opset,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporters' own warnings and log lines for a while."""
+    loggers = [logging.getLogger(name) for name in NOISY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
