@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from srinit.compare.records import ClassChange, Comparison, DefectRisk, Difference, Rate
+from srinit.compare.records import ClassChange, Comparison, CostSide, DefectRisk, Difference, Rate
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, Scorer, evaluate, top1
+from srinit.latency import LatencyPair
 from srinit.stats import paired
 
 MAX_LISTED = 200
@@ -55,11 +56,16 @@ def compare_outcomes(
     class_names: Sequence[str] = (),
     defect_class: str | None = None,
     confidence: float = 0.95,
+    cost: CostSide | None = None,
+    latency: tuple[LatencyPair, ...] = (),
+    data: str = "",
+    data_hash: str = "",
 ) -> Comparison:
     """Return the comparison of two networks' outcomes on the same examples, in the same order.
 
     Right-or-wrong scores get Tango's score interval and the exact McNemar test, other scores
-    Student's interval of the paired differences.
+    Student's interval of the paired differences. `cost`, `latency`, `data` and `data_hash` are
+    put into the record as they are.
 
     Raises:
         DataError: The outcomes are of different examples.
@@ -91,6 +97,10 @@ def compare_outcomes(
         defects=_defects(baseline, pruned, class_names, defect_class, confidence),
         newly_wrong=tuple(np.flatnonzero(lost)[:MAX_LISTED].tolist()),
         newly_right=tuple(np.flatnonzero(gained)[:MAX_LISTED].tolist()),
+        cost=cost,
+        latency=latency,
+        data=data,
+        data_hash=data_hash,
     )
 
 

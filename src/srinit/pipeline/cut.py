@@ -1,44 +1,196 @@
-"""The stages that change the network: plan, prune, fine-tune; and what judges it: compare, gate."""
+"""The stages that change the network: plan, prune, fine-tune."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from srinit import artifact
-from srinit.compare import Comparison, compare_outcomes
-from srinit.cost import count_cost
+from srinit import artifact, sources
+from srinit.cost import Cost, count_cost
 from srinit.curve import measure_prefixes
 from srinit.errors import ConfigError
-from srinit.evaluate import Outcomes, evaluate
-from srinit.finetune import TuneLog, fine_tune, recalibrate
-from srinit.gates import GateResult, check_gates
-from srinit.latency import measure_latency_pair
+from srinit.evaluate import evaluate
+from srinit.finetune import Recipe, TuneLog, fine_tune, recalibrate, run_command, run_function
 from srinit.pipeline import look
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
 from srinit.records import record
+from srinit.sources import Augment, load_function
 from srinit.surgery import apply_plan
 
 STAGE_SCHEMA = "srinit.stage/1"
+TUNE_SCHEMA = "srinit.tune/1"
+RECIPE_FIELDS = (
+    "epochs", "optimizer", "lr", "weight_decay", "warmup", "label_smoothing",
+    "distill_weight", "temperature", "batch_size", "patience", "ema",
+)  # fmt: skip
 
 
 @record
 class StageMetrics:
-    """What one stage of pruning did, on validation data; fractions."""
+    """What one stage of pruning did, on validation data; scores are fractions."""
 
     removed: tuple[str, ...]
+    num_examples: int
     score_before: float  # the unpruned network
     score_cut: float  # right after the cut
-    score_recalibrated: float | None  # after normalization statistics were estimated again
-    score_tuned: float | None  # after fine-tuning
-    num_examples: int
-    params: int
-    flops: int  # per example; one multiply-add counts 2
-    size_bytes: int
-    params_before: int
-    flops_before: int
-    size_bytes_before: int
+    score_recalibrated: float | None  # after normalization statistics were estimated anew
+    cost_before: Cost
+    cost_after: Cost
+
+
+def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
+    """Return the plan for `targets` (see `make_plan`), by default those of the config.
+
+    The network after every removal of the ranking is built and measured once, so that the
+    report's slider looks its costs up.
+
+    Raises:
+        PlanError: The target cannot be met, or names unknown or locked units.
+    """
+    path = session.path / "plan.json"
+    if targets is None and path.is_file():
+        return PrunePlan.from_json(path.read_bytes(), where=str(path))
+    settings = session.config.plan
+    sensitivity = look.scan(session)
+    options: dict[str, Any] = {
+        **(settings.targets() if targets is None else targets),
+        "keep": tuple(unit.name for unit in sensitivity.unit_map.locked if unit.reason == "kept"),
+        "rule": settings.rule,
+    }
+    free = {k: v for k, v in options.items() if k not in ("params", "flops", "latency")}
+    prefixes = measure_prefixes(
+        session.model,
+        sensitivity.unit_map,
+        make_plan(sensitivity, **free).ranking,
+        session.example_inputs,
+        batch_sizes=session.config.compare.latency_batches,
+        on_progress=session.observer.progress,
+    )
+    made = make_plan(
+        sensitivity, **options, latency_batch=settings.latency_batch, prefixes=prefixes
+    )
+    session.folder.write_text(path, made.to_json())
+    session.folder.audit("plan", f"remove {len(made.names)} units", inputs=made.target)
+    return made
+
+
+def stage_folder(session: Session, number: int = 1) -> Path:
+    """Return the folder of a pruning stage, counted from 1."""
+    return session.path / "stages" / f"{number:02d}"
+
+
+def save(session: Session, folder: Path, model: nn.Module) -> None:
+    """Save a pruned network of this run: safetensors and recipe."""
+    settings = session.config.model
+    artifact.save_pruned(
+        folder,
+        model,
+        plan(session),
+        base={"source": settings.source, "args": settings.args},
+        preprocessing=session.config.data.preprocess.model_dump(mode="json"),
+        metadata={"class_names": list(session.class_names), "seed": session.config.seed},
+    )
+
+
+def load(session: Session, folder: Path) -> nn.Module:
+    """Return a saved network of this run, on the device; the run's config names its code."""
+    settings = session.config.model
+
+    def base() -> nn.Module:
+        return sources.load_model(settings.source, args=settings.args, root=session.config.root)
+
+    return artifact.load_pruned(folder, base=base).to(session.device)
+
+
+def prune(session: Session) -> nn.Module:
+    """Return the network after the cut, its normalization recalibrated; kept in the stage."""
+    folder = stage_folder(session)
+    metrics_file = folder / "metrics.json"
+    if metrics_file.is_file():
+        return load(session, folder / "cut")
+    the_plan = plan(session)
+    score_before = look.baseline(session).score
+    pruned = apply_plan(session.model, the_plan, example_inputs=session.example_inputs)
+    score_cut = _validated(session, pruned)
+    score_recalibrated = None
+    if session.config.prune.recalibrate and recalibrate(pruned, session.batches("calibration")):
+        score_recalibrated = _validated(session, pruned)
+    save(session, folder / "cut", pruned)
+    metrics = StageMetrics(
+        removed=the_plan.names,
+        num_examples=len(session.split("validation")),
+        score_before=score_before,
+        score_cut=score_cut,
+        score_recalibrated=score_recalibrated,
+        cost_before=count_cost(session.model, session.example_inputs),
+        cost_after=count_cost(pruned, session.example_inputs),
+    )
+    session.folder.write_record(metrics_file, metrics, schema=STAGE_SCHEMA)
+    session.folder.audit("prune", f"removed {', '.join(the_plan.names) or 'nothing'}")
+    return pruned
+
+
+def stage_metrics(session: Session) -> StageMetrics:
+    """Return what `prune` measured."""
+    path = stage_folder(session) / "metrics.json"
+    return session.folder.read_record(StageMetrics, path, schema=STAGE_SCHEMA)
+
+
+def _validated(session: Session, model: nn.Module) -> float:
+    return evaluate(model, session.batches("validation")).score
+
+
+def tune(session: Session) -> nn.Module:
+    """Return the fine-tuned network; its weights, recipe and log are kept in the stage."""
+    folder = stage_folder(session)
+    log_file = folder / "tune.json"
+    if log_file.is_file():
+        return load(session, folder)
+    model = prune(session)
+    log = _train(session, model, folder)
+    save(session, folder, model.eval())
+    session.folder.write_record(log_file, log, schema=TUNE_SCHEMA)
+    session.folder.audit("finetune", f"{log.stopped} after {log.steps} steps")
+    return model
+
+
+def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
+    settings = session.config.finetune
+    recipe = Recipe(**{name: getattr(settings, name) for name in RECIPE_FIELDS})
+    if settings.command is not None and settings.fn is not None:
+        raise ConfigError("finetune.command and finetune.fn are both given; keep one.")
+    if settings.command is not None or settings.fn is not None:
+        before = _validated(session, model)
+        if settings.command is not None:
+            run_command(settings.command, model, folder, cwd=session.config.root)
+        else:
+            name = str(settings.fn).removeprefix("py:")
+            function = load_function(name, session.config.root)
+            run_function(function, model, session.batches("train"), session.batches("validation"))
+        return TuneLog(
+            recipe=recipe,
+            points=(),
+            steps=0,
+            best_step=0,
+            score_before=before,
+            score_after=_validated(session, model),
+            stopped="user",
+            note=settings.command or str(settings.fn),
+        )
+    if not stage_metrics(session).removed or recipe.epochs == 0:
+        recipe = Recipe(epochs=0)
+    augment = session.config.data.augment
+    return fine_tune(
+        model,
+        session.split("train") if recipe.epochs else [],
+        session.batches("validation"),
+        teacher=session.model,
+        recipe=recipe,
+        augment=Augment(crop_padding=augment.crop_padding, flip=augment.flip),
+        seed=session.config.seed,
+        state=folder / "training.safetensors",
+        on_progress=session.observer.progress,
+    )

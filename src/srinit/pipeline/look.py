@@ -13,6 +13,7 @@ from srinit.latency import Latency, measure_latency
 from srinit.pipeline.session import Session
 from srinit.records import record
 from srinit.sensitivity import Sensitivity, measure_sensitivity
+from srinit.store import write_npz
 from srinit.units import UnitMap, find_units
 
 BASELINE_SCHEMA = "srinit.baseline/1"
@@ -77,7 +78,7 @@ def baseline(session: Session) -> BaselineMetrics:
         ),
         device=str(session.device),
     )
-    session.folder.write_outcomes(path.with_name("predictions.npz"), outcomes)
+    write_npz(path.with_name("predictions.npz"), vars(outcomes))
     session.folder.write_record(path, metrics, schema=BASELINE_SCHEMA)
     return metrics
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from srinit import modules, sources
-from srinit.config import Config, load_config
+from srinit.config import Config
 from srinit.errors import ConfigError, DataError, ModelError
 from srinit.pipeline.observer import Observer, Silent
 from srinit.sources import DataSet
@@ -33,14 +33,6 @@ class Session:
         self.config = config
         self.folder = folder
         self.observer: Observer = observer or Silent()
-
-    @classmethod
-    def open(
-        cls, path: Path, observer: Observer | None = None, overrides: Sequence[str] = ()
-    ) -> Session:
-        """Return the session of an existing run folder, under the config it was run with."""
-        folder = RunFolder.open(path)
-        return cls(load_config(folder.path / "config.yaml", overrides), folder, observer)
 
     @property
     def path(self) -> Path:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from srinit.errors import ResourceError
+import numpy as np
+
+from srinit.errors import DataError, ResourceError
 
 
 def sha256_file(path: Path) -> str:
@@ -62,3 +67,23 @@ def sync_folder(folder: Path) -> None:
         return  # some network file systems refuse this on folders
     finally:
         os.close(descriptor)
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays (no objects) to a compressed NPZ file, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()})
+    write_bytes(path, buffer.getvalue())
+
+
+def read_npz(path: Path) -> dict[str, Any]:
+    """Return the arrays of an NPZ file; objects are refused.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except Exception as error:  # zipfile and zlib have errors of their own
+        raise DataError(f"{path} is missing or damaged: {error}") from None

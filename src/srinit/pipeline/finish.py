@@ -1,0 +1,113 @@
+"""What a run hands over: exported files, the report, the result, the seal."""
+
+from __future__ import annotations
+
+import json
+
+from srinit import export as exporting
+from srinit.errors import MissingExtraError, ModelError
+from srinit.pipeline import cut, judge
+from srinit.pipeline.result import SCHEMA as RESULT_SCHEMA
+from srinit.pipeline.result import RunResult
+from srinit.pipeline.session import Session
+from srinit.records import record
+from srinit.report import write_report
+
+EXPORT_SCHEMA = "srinit.export/1"
+CHECKED_EXAMPLES = 64
+
+
+@record
+class Exports:
+    """The exported files, and the formats that could not be written, with the reason."""
+
+    files: tuple[exporting.Exported, ...]
+    failed: dict[str, str]
+    onnx_latency: tuple[exporting.LatencyPair, ...] = ()
+
+
+def export(session: Session) -> Exports:
+    """Return the exported files of the tuned network, checked on real test examples.
+
+    The unpruned network is exported too, so that a failure that is not the cut's is told apart
+    and both latencies are measured in the same runtime.
+    """
+    folder = session.path / "export"
+    path = folder / "export.json"
+    if path.is_file():
+        return session.folder.read_record(Exports, path, schema=EXPORT_SCHEMA)
+    settings, pruned = session.config.export, cut.tune(session).cpu()
+    inputs, _ = next(iter(session.split("test").batches(CHECKED_EXAMPLES)))
+    files, failed, latency = [], {}, []
+    if settings.onnx:
+        try:
+            files.append(
+                exporting.export_onnx(pruned, inputs, folder / "pruned.onnx", opset=settings.opset)
+            )
+            latency = _onnx_latency(session, inputs)
+        except (ModelError, MissingExtraError) as error:
+            failed["onnx"] = str(error)
+    session.observer.progress(1, 2)
+    if settings.torch_export:
+        try:
+            files.append(exporting.export_torch(pruned, inputs, folder / "pruned.pt2"))
+        except ModelError as error:
+            failed["torch.export"] = str(error)
+    found = Exports(files=tuple(files), failed=failed, onnx_latency=tuple(latency))
+    session.folder.write_record(path, found, schema=EXPORT_SCHEMA)
+    session.folder.audit("export", f"{[f.file for f in files]}", reason=json.dumps(failed))
+    return found
+
+
+def _onnx_latency(session: Session, inputs: object) -> list[exporting.LatencyPair]:
+    folder = session.path / "export"
+    baseline = folder / "baseline.onnx"
+    try:
+        exporting.export_onnx(session.model.cpu(), inputs, baseline)
+        return [
+            exporting.measure_onnx_pair(baseline, folder / "pruned.onnx", inputs, batch_size=size)
+            for size in session.config.compare.latency_batches
+        ]
+    finally:
+        session.model.to(session.device)
+        baseline.unlink(missing_ok=True)
+
+
+def report(session: Session) -> str:
+    """Write the report and return its path."""
+    path = write_report(session.path, languages=tuple(session.config.report.languages))
+    session.folder.audit("report", "written")
+    return str(path)
+
+
+def result(session: Session) -> RunResult:
+    """Return the result of a finished run; written to `result.json`, and the run is sealed."""
+    comparison, gates = judge.compare(session), judge.gate(session)
+    metrics, score = cut.stage_metrics(session), comparison.score
+    onnx = session.path / "export" / "pruned.onnx"
+    found = RunResult(
+        run=str(session.path),
+        passed=gates.passed,
+        removed=metrics.removed,
+        score_before=score.baseline or 0.0,
+        score_after=score.pruned or 0.0,
+        drop=score.drop or 0.0,
+        drop_low=score.low,
+        drop_high=score.high,
+        confidence=comparison.confidence,
+        num_examples=comparison.num_examples,
+        score_cut=metrics.score_cut,
+        params=(metrics.cost_before.params, metrics.cost_after.params),
+        flops=(metrics.cost_before.flops, metrics.cost_after.flops),
+        latency_ms={
+            str(pair.baseline.batch_size): (pair.baseline.median_ms, pair.pruned.median_ms)
+            for pair in comparison.latency
+        },
+        failed_gates=tuple(gate.sentence for gate in gates.failed),
+        report=str(session.path / "report" / "report.html"),
+        onnx=str(onnx) if onnx.is_file() else "",
+    )
+    session.folder.write_record(session.path / "result.json", found, schema=RESULT_SCHEMA)
+    session.folder.audit("finish", "passed" if found.passed else "failed")
+    session.folder.seal()
+    return found

@@ -1,0 +1,80 @@
+"""Compares the tuned network with the baseline on test data, read once, and asks the gates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from srinit.compare import Comparison, CostSide, compare_outcomes
+from srinit.evaluate import evaluate
+from srinit.gates import GateResult, check_gates
+from srinit.latency import measure_latency_pair
+from srinit.pipeline import cut
+from srinit.pipeline.session import Session
+from srinit.store import write_npz
+
+COMPARISON_SCHEMA = "srinit.comparison/1"
+GATE_SCHEMA = "srinit.gate/1"
+
+
+def compare(session: Session) -> Comparison:
+    """Return the comparison on test data; it is read here and nowhere else."""
+    folder = cut.stage_folder(session)
+    path = folder / "comparison.json"
+    if path.is_file():
+        return session.folder.read_record(Comparison, path, schema=COMPARISON_SCHEMA)
+    pruned, test, config = cut.tune(session), session.split("test"), session.config
+    size = config.data.batch_size
+    steps = 2 * len(test)
+
+    def progress(offset: int) -> None:
+        session.observer.progress(offset, steps)
+
+    before = evaluate(session.model, test.batches(size), on_progress=lambda done, _: progress(done))
+    after = evaluate(
+        pruned, test.batches(size), on_progress=lambda done, _: progress(len(test) + done)
+    )
+    comparison = compare_outcomes(
+        before,
+        after,
+        class_names=session.class_names,
+        defect_class=config.data.defect_class,
+        confidence=config.compare.confidence,
+        cost=_cost(session),
+        latency=tuple(
+            measure_latency_pair(session.model, pruned, session.example_inputs, batch_size=batch)
+            for batch in config.compare.latency_batches
+        ),
+        data=config.data.test or config.data.source or "",
+        data_hash=test.data_hash,
+    )
+    arrays = {f"baseline_{k}": v for k, v in vars(before).items()}
+    arrays |= {f"pruned_{k}": v for k, v in vars(after).items()}
+    write_npz(folder / "predictions.npz", {**arrays, "ids": np.array(test.ids)})
+    session.folder.write_record(path, comparison, schema=COMPARISON_SCHEMA)
+    session.folder.audit("compare", f"drop {comparison.score.drop}", inputs=test.data_hash)
+    return comparison
+
+
+def _cost(session: Session) -> CostSide:
+    metrics = cut.stage_metrics(session)
+    return CostSide(
+        params_baseline=metrics.cost_before.params,
+        params_pruned=metrics.cost_after.params,
+        flops_baseline=metrics.cost_before.flops,
+        flops_pruned=metrics.cost_after.flops,
+        size_bytes_baseline=metrics.cost_before.size_bytes,
+        size_bytes_pruned=metrics.cost_after.size_bytes,
+    )
+
+
+def gate(session: Session) -> GateResult:
+    """Return what the gates of the config say about the comparison."""
+    path = cut.stage_folder(session) / "gate.json"
+    if path.is_file():
+        return session.folder.read_record(GateResult, path, schema=GATE_SCHEMA)
+    limits = {k: v for k, v in session.config.gates.model_dump().items() if v is not None}
+    result = check_gates(compare(session), limits)
+    session.folder.write_record(path, result, schema=GATE_SCHEMA)
+    failed = "; ".join(g.sentence for g in result.failed)
+    session.folder.audit("gate", "passed" if result.passed else "failed", reason=failed)
+    return result

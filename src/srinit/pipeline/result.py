@@ -1,0 +1,71 @@
+"""What a whole run comes to, in a record and in plain words."""
+
+from __future__ import annotations
+
+from srinit.records import record
+
+SCHEMA = "srinit.result/1"
+
+
+@record
+class RunResult:
+    """The outcome of a run; scores are fractions, on test data where not said otherwise."""
+
+    run: str  # the run folder
+    passed: bool
+    removed: tuple[str, ...]
+    score_before: float
+    score_after: float
+    drop: float
+    drop_low: float
+    drop_high: float
+    confidence: float
+    num_examples: int
+    score_cut: float | None  # validation, right after the cut
+    params: tuple[int, int]  # before, after
+    flops: tuple[int, int]  # per example; one multiply-add counts 2
+    latency_ms: dict[str, tuple[float, float]]  # batch size: before, after (medians)
+    failed_gates: tuple[str, ...] = ()
+    report: str = ""
+    onnx: str = ""
+
+    def words(self) -> str:
+        """Return the summary that is printed at the end of a run."""
+        lines = [self._cut(), self._accuracy(), self._saving()]
+        if self.passed:
+            lines.append("Every gate passed.")
+        else:
+            lines.append("NOT PASSED: " + "; ".join(self.failed_gates))
+        if self.onnx:
+            lines.append(f"For the edge: {self.onnx}")
+        lines.append(f"Report: {self.report}")
+        return "\n".join(lines)
+
+    def _cut(self) -> str:
+        if not self.removed:
+            return "Nothing was cut: no unit met the target."
+        return f"Cut: {len(self.removed)} units ({', '.join(self.removed)})."
+
+    def _accuracy(self) -> str:
+        change = "lost" if self.drop >= 0 else "gained"
+        return (
+            f"Accuracy: {100 * self.score_before:.2f} % before, {100 * self.score_after:.2f} % "
+            f"after, on {self.num_examples} test examples; {abs(100 * self.drop):.2f} points "
+            f"{change} ({100 * self.confidence:.0f} % interval of the loss: "
+            f"{100 * self.drop_low:+.2f} to {100 * self.drop_high:+.2f} points)."
+        )
+
+    def _saving(self) -> str:
+        timed = [
+            f"batch {batch}: {before:.2f} -> {after:.2f} ms ({before / after:.2f}x)"
+            for batch, (before, after) in self.latency_ms.items()
+        ]
+        return (
+            f"Saved: parameters {self.params[0]:,} -> {self.params[1]:,} "
+            f"({_change(*self.params)}), FLOPs {self.flops[0]:,} -> {self.flops[1]:,} "
+            f"({_change(*self.flops)}); measured latency {', '.join(timed)}."
+        )
+
+
+def _change(before: int, after: int) -> str:
+    return f"{100 * (after / before - 1):+.1f} %" if before else "-"

@@ -1,0 +1,66 @@
+"""The whole flow, in order; every stage goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from srinit.config import Config, load_config
+from srinit.pipeline import cut, finish, judge, look, start
+from srinit.pipeline.observer import Observer, Silent
+from srinit.pipeline.result import RunResult
+from srinit.pipeline.session import Session
+
+STAGES: tuple[tuple[str, Callable[[Session], Any]], ...] = (
+    ("baseline", look.baseline),
+    ("inspect", look.inspect),
+    ("scan", look.scan),
+    ("plan", cut.plan),
+    ("prune", cut.prune),
+    ("fine-tune", cut.tune),
+    ("compare", judge.compare),
+    ("gate", judge.gate),
+    ("export", finish.export),
+    ("report", finish.report),
+)
+
+
+def run(config: Config, *, observer: Observer | None = None, fresh: bool = False) -> RunResult:
+    """Return the result of the whole flow, from baseline to report.
+
+    An interrupted run goes on where it stopped, if its config and inputs are the same.
+
+    Args:
+        config: What to do; see `srinit.config.load_config`.
+        observer: Told what happens.
+        fresh: Begin a new run folder even if an unfinished run fits.
+
+    Raises:
+        PruneError: What went wrong, with the exit code of its kind. A failed gate raises
+            nothing: `RunResult.passed` says so.
+    """
+    with start.begin_config(config, observer or Silent(), fresh=fresh) as session:
+        return carry_out(session)
+
+
+def run_file(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    observer: Observer | None = None,
+    fresh: bool = False,
+) -> RunResult:
+    """Return the result of the whole flow for a config file; see `run`."""
+    return run(load_config(path, overrides), observer=observer, fresh=fresh)
+
+
+def carry_out(session: Session) -> RunResult:
+    """Return the result of a session, after every stage that is not done yet."""
+    session.split("test")
+    session.split("validation")
+    session.check_fit()
+    for title, stage in STAGES:
+        session.observer.stage(title)
+        stage(session)
+    return finish.result(session)

@@ -1,0 +1,172 @@
+"""Begins a run, or finds the unfinished one that the same config and inputs belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from srinit import __version__
+from srinit.config import Config, load_config
+from srinit.errors import ConfigError
+from srinit.pipeline.observer import Observer
+from srinit.pipeline.session import Session
+from srinit.store import RunFolder, sha256_file, write_text
+
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
+FINISHED = "result.json"
+
+
+@contextmanager
+def begin(
+    path: Path, overrides: Sequence[str], observer: Observer, *, fresh: bool = False
+) -> Iterator[Session]:
+    """Yield the session of a config file, its folder locked; see `begin_config`."""
+    with begin_config(load_config(path, overrides), observer, fresh=fresh) as session:
+        yield session
+
+
+@contextmanager
+def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> Iterator[Session]:
+    """Yield the session of a config, its folder locked against other processes.
+
+    The newest unfinished run of the same name goes on if its config and the hashes of its inputs
+    are the same; else a new numbered folder is made.
+    """
+    fingerprint = inputs_lock(config)
+    folder = None if fresh else _unfinished(config, fingerprint)
+    if folder is None:
+        folder = RunFolder.create(Path(config.out), config.name)
+        _write_heads(folder, config, fingerprint)
+    else:
+        observer.say(f"resuming {folder.path}")
+    with folder.lock():
+        yield Session(config, folder, observer)
+
+
+@contextmanager
+def reopen(path: Path, observer: Observer, overrides: Sequence[str] = ()) -> Iterator[Session]:
+    """Yield the session of an existing run folder, locked.
+
+    Raises:
+        UnsafeError: The folder is not ours, or another process uses it.
+        ConfigError: Its inputs were changed since the run began.
+    """
+    folder = RunFolder.open(path)
+    config = load_config(folder.path / "config.yaml", overrides)
+    config = config.model_copy(update={"root": Path(_root(folder))})
+    recorded = json.loads((folder.path / "inputs.lock.json").read_text("utf-8"))
+    changed = [
+        name
+        for name, digest in inputs_lock(config).items()
+        if name != "config" and recorded.get(name, digest) != digest
+    ]
+    if changed:
+        raise ConfigError(
+            f"{path}: {', '.join(changed)} changed since the run began; start a new run."
+        )
+    with folder.lock():
+        yield Session(config, folder, observer)
+
+
+def _root(folder: RunFolder) -> str:
+    body = json.loads((folder.path / "run.json").read_text("utf-8"))
+    return str(body.get("root", "."))
+
+
+def inputs_lock(config: Config) -> dict[str, str]:
+    """Return a hash of every input file the config names, and of the config itself.
+
+    Large data files are known by size and content; folders by the list of their files, names,
+    sizes and times, so that a change is seen without reading every image.
+    """
+    body = config.model_dump(mode="json", exclude={"out", "root"})
+    found = {"config": _hash_text(json.dumps(body, sort_keys=True))}
+    sources = [config.data.source, config.data.train, config.data.calibration]
+    sources += [config.data.validation, config.data.test, config.model.source]
+    names = [source.partition(":")[2] for source in sources if source]
+    if config.model.weights:
+        names.append(config.model.weights)
+    for name in names:
+        file = config.root / (name.rpartition(":")[0] if ".py:" in name else name)
+        if file.is_file():
+            found[name] = sha256_file(file)
+        elif file.is_dir():
+            listing = sorted(
+                f"{p.relative_to(file)} {p.stat().st_size} {p.stat().st_mtime_ns}"
+                for p in file.rglob("*")
+                if p.is_file()
+            )
+            found[name] = _hash_text("\n".join(listing))
+    return found
+
+
+def _hash_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unfinished(config: Config, fingerprint: dict[str, str]) -> RunFolder | None:
+    out = Path(config.out)
+    candidates = [p for p in out.glob(f"{config.name}*") if (p / "inputs.lock.json").is_file()]
+    for path in sorted(candidates, key=lambda p: p.stat().st_mtime, reverse=True):
+        try:
+            recorded = json.loads((path / "inputs.lock.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        if recorded == fingerprint and not (path / FINISHED).is_file():
+            return RunFolder.open(path)
+    return None
+
+
+def _write_heads(folder: RunFolder, config: Config, fingerprint: dict[str, str]) -> None:
+    body = config.model_dump(mode="json", exclude={"root"})
+    write_text(
+        folder.path / "config.yaml", yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
+    )
+    write_text(folder.path / "env.json", _json(environment()))
+    write_text(folder.path / "inputs.lock.json", _json(fingerprint))
+    head = json.loads((folder.path / "run.json").read_text("utf-8"))
+    write_text(folder.path / "run.json", _json({**head, "root": str(config.root)}))
+    folder.audit("begin", "run folder made", inputs=fingerprint)
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and hardware: what a number depends on besides the seed."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "srinit": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cpu_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "cuda_devices": devices,
+        "packages": versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
+
+
+def _json(body: Any) -> str:
+    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
