@@ -1,0 +1,163 @@
+"""The rule that finds what authors call a block, on a recorded forward.
+
+A module is a unit when it is called once, has parameters, one of its outputs equals one of its
+inputs in shape and dtype, and a skip path (additions, views, scales, norms, activations,
+concatenations of a split) leads from that input to that output, into which at least one branch
+with parameters merges inside the module; the branch takes nothing that was computed outside the
+module from the same input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from srinit.units.trace import Call, Op, Trace
+
+VIEWS = frozenset(
+    "view _unsafe_view reshape permute transpose t expand clone contiguous alias detach squeeze "
+    "unsqueeze slice select split split_with_sizes chunk narrow _to_copy unbind flatten "
+    "unflatten lift_fresh copy roll pixel_shuffle channel_shuffle native_channel_shuffle "
+    "constant_pad_nd as_strided movedim swapaxes native_dropout dropout index_select index".split()
+)
+SHAPE_KEPT = frozenset(
+    "relu gelu silu hardswish hardtanh elu leaky_relu mish sigmoid tanh hardsigmoid celu selu "
+    "relu6 _prelu_kernel prelu neg clamp abs nan_to_num".split()
+)
+NORMS = frozenset(
+    "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training "
+    "cudnn_batch_norm native_layer_norm native_group_norm _fused_rms_norm rms_norm batch_norm "
+    "_batch_norm_no_update miopen_batch_norm".split()
+)
+SCALES = frozenset("mul div".split())
+ADDITIONS = frozenset("add sub rsub".split())
+JOINS = frozenset("cat stack".split())
+# What a root-mean-square norm written out in Python consists of, besides the above.
+REDUCTIONS = frozenset("pow mean rsqrt sum var sqrt var_mean square".split())
+
+
+def short(op: Op) -> str:
+    """Return "add" for "aten.add_.Tensor".
+
+    Example:
+        >>> short(Op("aten.add_.Tensor", (), (), False, 0))
+        'add'
+    """
+    return op.name.split(".")[1].rstrip("_") if "." in op.name else op.name
+
+
+@dataclass(slots=True)
+class Stream:
+    """The skip path of one module call."""
+
+    source: int  # the value that enters
+    sink: int  # the value that leaves
+    merges: frozenset[int]  # operations that join a branch with parameters
+    source_path: tuple[str | int, ...] = ()
+    sink_path: tuple[str | int, ...] = ()
+
+
+@dataclass(slots=True)
+class _State:
+    """What is known of the values inside one call, with respect to one input."""
+
+    skip: dict[int, frozenset[int]] = field(default_factory=dict)  # value -> merges on its path
+    depends: set[int] = field(default_factory=set)  # computed from the source
+    weighted: set[int] = field(default_factory=set)  # from the source, through parameters
+    outside: dict[int, frozenset[int]] = field(default_factory=dict)  # other inputs it rests on
+
+
+def stream_of(trace: Trace, call: Call) -> Stream | None:
+    """Return the skip path of a call with the most merges, or None where there is none."""
+    best: Stream | None = None
+    for out_path, sink in call.outputs:
+        for in_path, source in call.inputs:
+            same = (
+                trace.shapes[source] == trace.shapes[sink]
+                and trace.dtypes[source] == trace.dtypes[sink]
+                and trace.dtypes[source].is_floating_point
+                and sink != source
+            )
+            if not same or not trace.shapes[source]:
+                continue
+            merges = follow(trace, call, source).get(sink)
+            if merges and (best is None or len(merges) > len(best.merges)):
+                best = Stream(source, sink, merges, in_path, out_path)
+    return best
+
+
+def follow(trace: Trace, call: Call, source: int) -> dict[int, frozenset[int]]:
+    """Return the values that a skip path reaches from `source`, with the merges on the way."""
+    state = _State(skip={source: frozenset()}, depends={source})
+    for index in range(call.start, call.end):
+        _step(trace, call, source, index, trace.ops[index], state)
+    return state.skip
+
+
+def _step(trace: Trace, call: Call, source: int, index: int, op: Op, state: _State) -> None:
+    depends = [value for value in op.inputs if value in state.depends]
+    outside = frozenset().union(
+        *(
+            state.outside.get(value, frozenset())
+            if _inside(trace, call, value)
+            else frozenset({value} - {source})
+            for value in op.inputs
+        )
+    )
+    merges = _passed(trace, op, source, index, state)
+    weighted = any(value in state.weighted for value in op.inputs) or (
+        bool(depends) and op.uses_params
+    )
+    for value in op.outputs:
+        state.outside[value] = outside
+        if depends:
+            state.depends.add(value)
+        if weighted:
+            state.weighted.add(value)
+        if merges is not None:
+            state.skip[value] = merges
+
+
+def _inside(trace: Trace, call: Call, value: int) -> bool:
+    made_by = trace.maker[value]
+    return made_by is not None and call.start <= made_by < call.end
+
+
+def _passed(
+    trace: Trace, op: Op, source: int, index: int, state: _State
+) -> frozenset[int] | None:
+    """Return the merges on the path through an operation; None where the path ends there."""
+    name = short(op)
+    on_path = [value for value in op.inputs if value in state.skip]
+    if not on_path:
+        return None
+    so_far = frozenset().union(*(state.skip[value] for value in on_path))
+    if name in VIEWS or name in SHAPE_KEPT:
+        return so_far
+    if name in NORMS:
+        return so_far if op.inputs[0] in state.skip else None
+    others = [value for value in op.inputs if value not in state.skip]
+    if name in SCALES:
+        free = all(value not in state.depends or _scalar(trace, value) for value in others)
+        return so_far if free else None
+    if name in ADDITIONS or name in JOINS:
+        branches = [
+            value
+            for value in op.inputs
+            if value in state.weighted and not _from_outside(trace, source, value, state)
+        ]
+        joins = len(op.inputs) > 1 and bool(branches)
+        if name in JOINS and not joins:
+            return so_far
+        return so_far | {index} if joins else so_far
+    return None
+
+
+def _scalar(trace: Trace, value: int) -> bool:
+    """Tell whether a value is one number per position, as the factor of a norm is."""
+    shape = trace.shapes[value]
+    return not shape or shape[-1] == 1
+
+
+def _from_outside(trace: Trace, source: int, value: int, state: _State) -> bool:
+    """Tell whether a branch rests on something computed outside from the same input."""
+    return any(trace.descends(other, source) for other in state.outside.get(value, ()))
