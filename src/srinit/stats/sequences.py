@@ -1,0 +1,189 @@
+"""Confidence sequences: intervals for a mean that stay valid however often one looks.
+
+For every value g that the mean could have, a gambler bets that it is larger and another that it
+is smaller. Under "the mean is at most g" the first one's wealth is a supermartingale that starts
+at 1, so it reaches 2 / alpha with probability at most alpha / 2 (Ville); values for which that
+has happened are outside the interval, for good. That is the betting interval of Waudby-Smith and
+Ramdas (2023), "Estimating means of bounded random variables by betting",
+https://arxiv.org/abs/2010.09686. Observations need a common bound and a common conditional mean
+given the past; nothing else is assumed of their distribution.
+
+The stakes aim at being sure when `target` is reached. The wealth that would be needed is the
+price of a bet that pays 2 / alpha if it is won at the horizon, the number of observations at
+which a normal interval would be that narrow; the stake is what keeps the wealth on the price of
+that bet (delta hedging of a binary option). Recomputing stakes from what is left to win is the
+idea of STaR-Bets (Voracek and Orabona, 2025, https://arxiv.org/abs/2505.22422). Any stake that
+depends on the past alone is valid; these make the interval about 1.1 times as wide, at the
+horizon, as one that could be looked at only once, where sqrt(2 log(2 / alpha)) would be 1.4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_ndtr, ndtri
+
+# A levels of confidence, G values that the mean could have
+
+SLACK = 1.1  # horizon, as a multiple of what a normal interval needs
+TAIL = 0.04  # of the horizon: always that much is thought to be left
+OVERSHOOT = 1.2  # wealth aimed at, as a multiple of what is needed
+MAX_STAKE = 0.7  # share of the wealth that one observation can lose
+PRIOR_COUNT = 4  # observations that the prior variance counts for
+STEPS = 20  # values of g within one `target`
+_STEP = 0.002
+_FLOOR = 80.0
+
+
+def _stake_table() -> npt.NDArray[np.float64]:
+    """Return phi(z) / q at z = Phi^-1(q), by log q from -80 to 0 in steps of `_STEP`."""
+    z = np.linspace(-13, 7, 20001)
+    log_q = log_ndtr(z)
+    ratio = np.exp(-z * z / 2 - math.log(2 * math.pi) / 2 - log_q)
+    table: npt.NDArray[np.float64] = np.interp(np.arange(-_FLOOR, _STEP / 2, _STEP), log_q, ratio)
+    return table
+
+
+_STAKES = _stake_table()
+
+
+class MeanSequence:
+    """Intervals, at several confidences at once, for the mean of bounded observations.
+
+    With probability at least `confidence`, the interval of that confidence contains the mean at
+    all times together. Intervals never widen. An interval is never more exact than
+    `target / 20` at each end: it is rounded outwards.
+
+    Args:
+        low: Smallest value that an observation can take.
+        high: Largest value.
+        confidences: Levels, each in (0, 1).
+        target: Half-width at which one means to stop; the interval is valid for any.
+        paces: For each level, the target that its stakes aim at; `target` by default.
+
+    Example:
+        >>> sequence = MeanSequence(low=0.0, high=1.0, confidences=(0.95,), target=0.05)
+        >>> sequence.update([0.0, 1.0] * 500)
+        >>> low, high = sequence.interval(0)
+        >>> low < 0.5 < high, high - low < 0.1
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        *,
+        low: float,
+        high: float,
+        confidences: Sequence[float],
+        target: float,
+        paces: Sequence[float] | None = None,
+    ) -> None:
+        if not low < high:
+            raise ValueError(f"low must be below high, not {low} and {high}.")
+        if not target > 0:
+            raise ValueError(f"target must be positive, not {target}.")
+        if not confidences or not all(0 < level < 1 for level in confidences):
+            raise ValueError(f"confidences must lie in (0, 1), not {tuple(confidences)}.")
+        self.low, self.high = low, high
+        count = max(math.ceil((high - low) / target * STEPS), 2 * STEPS)
+        self._values_G = np.linspace(low, high, count + 1)
+        alpha_A = 1 - np.asarray(confidences, float)
+        self._need_A = np.log(2 / alpha_A)
+        self._aim_A = self._need_A + math.log(OVERSHOOT)
+        pace_A = np.asarray(paces if paces is not None else [target] * len(confidences), float)
+        # observations that a normal interval needs, per unit of variance
+        self._per_variance_A = SLACK * (-ndtri(alpha_A / 2 / OVERSHOOT) / pace_A) ** 2
+        # wealth of both gamblers (mean above, mean below) at every level and value
+        self._wealth = np.zeros((len(confidences), 2, count + 1))
+        with np.errstate(divide="ignore"):
+            self._cap = np.stack(
+                [MAX_STAKE / (self._values_G - low), MAX_STAKE / (high - self._values_G)]
+            )
+        self._first = [0] * len(confidences)  # values below this index are excluded
+        self._last = [count] * len(confidences)  # values above this index are
+        self.count = 0
+        self._sum = self._squares = 0.0
+
+    def update(self, observations: Iterable[float]) -> None:
+        """Take in observations, in their order.
+
+        Raises:
+            ValueError: One of them is outside the bounds, or not finite.
+        """
+        for value in observations:
+            if not self.low <= value <= self.high:
+                raise ValueError(
+                    f"observation {value} is outside [{self.low}, {self.high}], the bounds that "
+                    "the interval rests on."
+                )
+            self._bet(float(value))
+
+    @property
+    def mean(self) -> float:
+        """Mean of the observations so far; NaN before the first."""
+        return self._sum / self.count if self.count else math.nan
+
+    @property
+    def variance(self) -> float:
+        """Variance of the observations so far (divided by their number)."""
+        if not self.count:
+            return math.nan
+        return max(self._squares / self.count - self.mean**2, 0.0)
+
+    def interval(self, level: int = 0) -> tuple[float, float]:
+        """Return the interval at `confidences[level]`."""
+        first, last = self._first[level], self._last[level]
+        if first > last:  # every value is excluded: something of probability below alpha
+            middle = float(self._values_G[min(first, len(self._values_G) - 1)])
+            return middle, middle
+        low = self._values_G[max(first - 1, 0)]
+        high = self._values_G[min(last + 1, len(self._values_G) - 1)]
+        return float(low), float(high)
+
+    def half_width(self, level: int = 0) -> float:
+        """Return half the width of the interval at `confidences[level]`."""
+        low, high = self.interval(level)
+        return (high - low) / 2
+
+    def _bet(self, value: float) -> None:
+        """Let all gamblers bet on one observation; stakes use the past alone."""
+        start, stop = min(self._first), max(self._last) + 1
+        if start < stop:
+            wealth = self._wealth[:, :, start:stop]
+            index = (wealth - (self._aim_A - _FLOOR)[:, None, None]) / _STEP
+            np.clip(index, 0, len(_STAKES) - 1, out=index)
+            stake = _STAKES[index.astype(np.intp)]
+            stake /= self._spread_left()[:, None, None]
+            np.minimum(stake, self._cap[:, start:stop], out=stake)
+            stake *= value - self._values_G[start:stop]
+            np.negative(stake[:, 1], out=stake[:, 1])
+            wealth += np.log1p(stake)
+        self.count += 1
+        self._sum += value
+        self._squares += value * value
+        for level in range(len(self._first)):
+            self._exclude(level)
+
+    def _spread_left(self) -> npt.NDArray[np.float64]:
+        """Return the standard deviation, per level, of the sum of what is left to come."""
+        prior = ((self.high - self.low) / 4) ** 2
+        seen = self.count * self.variance if self.count else 0.0
+        variance = (seen + PRIOR_COUNT * prior) / (self.count + PRIOR_COUNT)
+        horizon_A = self._per_variance_A * variance
+        left_A = np.maximum(horizon_A - self.count, TAIL * np.maximum(horizon_A, self.count))
+        spread: npt.NDArray[np.float64] = np.sqrt(variance * np.maximum(left_A, 1.0))
+        return spread
+
+    def _exclude(self, level: int) -> None:
+        """Exclude the values, from either end, whose gambler has won."""
+        need = self._need_A[level]
+        above, below = self._wealth[level]
+        first, last = self._first[level], self._last[level]
+        while first <= last and above[first] >= need:
+            first += 1
+        while last >= first and below[last] >= need:
+            last -= 1
+        self._first[level], self._last[level] = first, last
