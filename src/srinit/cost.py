@@ -1,0 +1,65 @@
+"""What a network costs on paper: parameters, FLOPs and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from srinit import modules
+from srinit.records import record
+from srinit.rng import isolated_rng
+
+
+@record
+class Cost:
+    """What a network costs on paper; latency is measured elsewhere."""
+
+    params: int  # a shared parameter counts once
+    flops: int  # per example; one multiply-add counts 2
+    size_bytes: int  # of parameters and buffers, as they are stored
+
+
+def count_cost(model: nn.Module, inputs: modules.Inputs) -> Cost:
+    """Return parameters, FLOPs per example and bytes of `model`.
+
+    FLOPs are those of torch's `FlopCounterMode`: matrix products, convolutions and attention,
+    one multiply-add counting 2; normalization, activations and additions count nothing. One
+    forward pass in evaluation mode is counted and divided by the batch size. The model's modes
+    and the global random state are as before.
+
+    Args:
+        model: Any module.
+        inputs: A batch: a tensor, a tuple or list (arguments) or a dict (keywords).
+
+    Example:
+        >>> count_cost(nn.Linear(3, 2), torch.zeros(4, 3))
+        Cost(params=8, flops=12, size_bytes=32)
+    """
+    counter = FlopCounterMode(display=False)
+    rng, attention = isolated_rng(0), visible_attention()
+    with modules.eval_mode(model), torch.no_grad(), rng, attention, counter:
+        modules.call(model, inputs)
+    stored = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return Cost(
+        params=modules.count_params(model),
+        flops=counter.get_total_flops() // max(modules.batch_size(inputs), 1),
+        size_bytes=sum(tensor.numel() * tensor.element_size() for tensor in stored.values()),
+    )
+
+
+@contextmanager
+def visible_attention() -> Iterator[None]:
+    """Switch the fused path of `nn.TransformerEncoderLayer` off for a while.
+
+    It computes a whole layer in one operation that hides the additions and products inside.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
