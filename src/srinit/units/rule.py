@@ -14,25 +14,90 @@ from dataclasses import dataclass, field
 from srinit.units.trace import Call, Op, Trace
 
 VIEWS = frozenset(
-    "view _unsafe_view reshape permute transpose t expand clone contiguous alias detach squeeze "
-    "unsqueeze slice select split split_with_sizes chunk narrow _to_copy unbind flatten "
-    "unflatten lift_fresh copy roll pixel_shuffle channel_shuffle native_channel_shuffle "
-    "constant_pad_nd as_strided movedim swapaxes native_dropout dropout index_select index".split()
+    [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "permute",
+        "transpose",
+        "t",
+        "expand",
+        "clone",
+        "contiguous",
+        "alias",
+        "detach",
+        "squeeze",
+        "unsqueeze",
+        "slice",
+        "select",
+        "split",
+        "split_with_sizes",
+        "chunk",
+        "narrow",
+        "_to_copy",
+        "unbind",
+        "flatten",
+        "unflatten",
+        "lift_fresh",
+        "copy",
+        "roll",
+        "pixel_shuffle",
+        "channel_shuffle",
+        "native_channel_shuffle",
+        "constant_pad_nd",
+        "as_strided",
+        "movedim",
+        "swapaxes",
+        "native_dropout",
+        "dropout",
+        "index_select",
+        "index",
+    ]
 )
 SHAPE_KEPT = frozenset(
-    "relu gelu silu hardswish hardtanh elu leaky_relu mish sigmoid tanh hardsigmoid celu selu "
-    "relu6 _prelu_kernel prelu neg clamp abs nan_to_num".split()
+    [
+        "relu",
+        "gelu",
+        "silu",
+        "hardswish",
+        "hardtanh",
+        "elu",
+        "leaky_relu",
+        "mish",
+        "sigmoid",
+        "tanh",
+        "hardsigmoid",
+        "celu",
+        "selu",
+        "relu6",
+        "_prelu_kernel",
+        "prelu",
+        "neg",
+        "clamp",
+        "abs",
+        "nan_to_num",
+    ]
 )
 NORMS = frozenset(
-    "native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training "
-    "cudnn_batch_norm native_layer_norm native_group_norm _fused_rms_norm rms_norm batch_norm "
-    "_batch_norm_no_update miopen_batch_norm".split()
+    [
+        "native_batch_norm",
+        "_native_batch_norm_legit",
+        "_native_batch_norm_legit_no_training",
+        "cudnn_batch_norm",
+        "native_layer_norm",
+        "native_group_norm",
+        "_fused_rms_norm",
+        "rms_norm",
+        "batch_norm",
+        "_batch_norm_no_update",
+        "miopen_batch_norm",
+    ]
 )
-SCALES = frozenset("mul div".split())
-ADDITIONS = frozenset("add sub rsub".split())
-JOINS = frozenset("cat stack".split())
+SCALES = frozenset(["mul", "div"])
+ADDITIONS = frozenset(["add", "sub", "rsub"])
+JOINS = frozenset(["cat", "stack"])
 # What a root-mean-square norm written out in Python consists of, besides the above.
-REDUCTIONS = frozenset("pow mean rsqrt sum var sqrt var_mean square".split())
+REDUCTIONS = frozenset(["pow", "mean", "rsqrt", "sum", "var", "sqrt", "var_mean", "square"])
 
 
 def short(op: Op) -> str:
@@ -122,9 +187,7 @@ def _inside(trace: Trace, call: Call, value: int) -> bool:
     return made_by is not None and call.start <= made_by < call.end
 
 
-def _passed(
-    trace: Trace, op: Op, source: int, index: int, state: _State
-) -> frozenset[int] | None:
+def _passed(trace: Trace, op: Op, source: int, index: int, state: _State) -> frozenset[int] | None:
     """Return the merges on the path through an operation; None where the path ends there."""
     name = short(op)
     on_path = [value for value in op.inputs if value in state.skip]

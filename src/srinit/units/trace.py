@@ -93,11 +93,11 @@ class Trace:
         return False
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Numbers every tensor that comes by; an operation in place makes a new value."""
 
     def __init__(self, params: set[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace()
         self.params = params
         self.numbers: dict[int, int] = {}
@@ -122,7 +122,7 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        read = [t for t in modules.tensors((args, kwargs))]
+        read = list(modules.tensors((args, kwargs)))
         inputs = tuple(self.number(t) for t in read if id(t) not in self.params)
         uses_params = any(id(t) in self.params for t in read)
         result = func(*args, **kwargs)

@@ -1,0 +1,77 @@
+"""What stands in for a removed unit: hands its input on, in the structure of the unit's output."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from srinit.errors import SurgeryError
+
+PLAIN = (str, int, float, bool, type(None))
+
+
+class PassThrough(nn.Module):
+    """Returns one of its arguments, in the output structure of the unit it stands in for.
+
+    Args:
+        structure: How the output is built, as `srinit.units` records it: `{"argument": path}`
+            takes an argument (path into `[args, kwargs]`), `{"tuple": [...]}`,
+            `{"list": [...]}`, `{"dict": {...}, "class": name}` build a container,
+            `{"value": x}` is a constant.
+
+    Example:
+        >>> skip = PassThrough({"tuple": [{"argument": [0, 0]}, {"value": None}]})
+        >>> skip(torch.ones(1))
+        (tensor([1.]), None)
+    """
+
+    def __init__(self, structure: Any) -> None:
+        super().__init__()
+        self.structure = structure
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the output structure filled from the arguments."""
+        return _build(self.structure, (args, kwargs))
+
+    def extra_repr(self) -> str:
+        """Return the structure, for printing."""
+        return str(self.structure)
+
+
+def standing_in_for(unit: nn.Module, structure: Any) -> PassThrough:
+    """Return a pass-through that carries the plain attributes a parent may read from the unit."""
+    made = PassThrough(structure)
+    for name, value in vars(unit).items():
+        if isinstance(value, PLAIN) and not name.startswith("_") and name != "training":
+            setattr(made, name, value)
+    return made.train(unit.training)
+
+
+def _build(structure: Any, given: Any) -> Any:
+    if "argument" in structure:
+        value = given
+        for step in structure["argument"]:
+            value = value[step]
+        return value
+    if "tuple" in structure:
+        return tuple(_build(part, given) for part in structure["tuple"])
+    if "list" in structure:
+        return [_build(part, given) for part in structure["list"]]
+    if "dict" in structure:
+        body = {key: _build(part, given) for key, part in structure["dict"].items()}
+        return _container(structure.get("class", ""))(**body)
+    return structure["value"]
+
+
+def _container(name: str) -> Any:
+    """Return the class of a dict-like output; only `dict` and transformers' output classes."""
+    module, _, qualified = name.partition(":")
+    if not module.startswith("transformers.") or "." in qualified:
+        return dict
+    found = getattr(importlib.import_module(module), qualified, None)
+    if not (isinstance(found, type) and issubclass(found, Mapping)):
+        raise SurgeryError(f"{name} is no output class of transformers.")
+    return found
