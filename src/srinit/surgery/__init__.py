@@ -1,0 +1,7 @@
+"""Surgery: removes units for good, on a copy."""
+
+from srinit.surgery.rebuild import rebuild, stand_ins
+from srinit.surgery.remove import apply_plan, remove_units
+from srinit.units.verify import bypassed
+
+__all__ = ["apply_plan", "bypassed", "rebuild", "remove_units", "stand_ins"]
