@@ -1,6 +1,21 @@
 """Files that are never half-written, their hashes, the run folder and the audit log."""
 
-from srinit.store.files import read_npz, sha256_file, write_bytes, write_npz, write_text
+from srinit.store.files import (
+    read_npz,
+    sha256_bytes,
+    sha256_file,
+    write_bytes,
+    write_npz,
+    write_text,
+)
 from srinit.store.run_folder import RunFolder
 
-__all__ = ["RunFolder", "read_npz", "sha256_file", "write_bytes", "write_npz", "write_text"]
+__all__ = [
+    "RunFolder",
+    "read_npz",
+    "sha256_bytes",
+    "sha256_file",
+    "write_bytes",
+    "write_npz",
+    "write_text",
+]

@@ -15,6 +15,11 @@ import numpy as np
 from srinit.errors import DataError, ResourceError
 
 
+def sha256_bytes(content: bytes) -> str:
+    """Return the SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()

@@ -1,0 +1,195 @@
+"""Pruned networks on disk: safetensors and a readable recipe; nothing that runs when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from srinit import records, sources, store
+from srinit.errors import CheckpointError, ConfigError, IntegrityError, UnsafeError
+from srinit.plan import PrunePlan
+from srinit.records import record
+from srinit.surgery import apply_plan
+
+SCHEMA = "srinit.recipe/1"
+WEIGHTS, RECIPE = "model.safetensors", "recipe.json"
+MAX_RECIPE_BYTES = 64 << 20
+
+Base = nn.Module | Callable[[], nn.Module] | str | Mapping[str, Any]
+
+
+@record
+class Recipe:
+    """How to build the pruned network again: the base, the plan, the weights' hash."""
+
+    base: dict[str, Any]  # {"source": "timm:resnet18", "args": {...}}
+    plan: PrunePlan
+    weights: str  # file name beside the recipe
+    weights_sha256: str
+    aliases: dict[str, str]  # tied tensors: name -> the name it is stored under
+    preprocessing: dict[str, Any]
+    metadata: dict[str, Any]
+    versions: dict[str, str]
+
+
+def save_pruned(
+    folder: Path | str,
+    model: nn.Module,
+    plan: PrunePlan,
+    *,
+    base: str | Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a pruned network: `model.safetensors` and `recipe.json`; return the folder.
+
+    Both files are written whole or not at all, the recipe last.
+
+    Args:
+        folder: Made if it does not exist.
+        model: The pruned network, tuned or not.
+        plan: What was removed from the base.
+        base: Where the unpruned network comes from: a source such as "timm:resnet18" or
+            "py:model.py:create", or `{"source": ..., "args": {...}}`.
+        preprocessing: How inputs are made, kept for whoever uses the network.
+        metadata: Anything else in JSON form, such as class names.
+
+    Raises:
+        ResourceError: The disk is full; what was there before stays.
+    """
+    folder = Path(folder)
+    state, aliases = _stored(model)
+    content = to_safetensors(state)
+    body = {"source": base, "args": {}} if isinstance(base, str) else dict(base)
+    recipe = Recipe(
+        base=body,
+        plan=plan,
+        weights=WEIGHTS,
+        weights_sha256=store.sha256_bytes(content),
+        aliases=aliases,
+        preprocessing=dict(preprocessing or {}),
+        metadata=dict(metadata or {}),
+        versions={name: version(name) for name in ("srinit", "torch", "safetensors")},
+    )
+    store.write_bytes(folder / WEIGHTS, content)
+    store.write_text(folder / RECIPE, records.to_json(recipe, schema=SCHEMA))
+    return folder
+
+
+def _stored(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the state dict with each tensor once, and the names that share one."""
+    state: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{name} is no tensor; such extra state cannot be saved.")
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and key in seen:
+            aliases[name] = seen[key]
+        else:
+            seen[key] = name
+            state[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return state, aliases
+
+
+def read_recipe(folder: Path | str) -> Recipe:
+    """Return the recipe of a saved network.
+
+    Raises:
+        CheckpointError: There is none.
+        ConfigError: It is not a recipe.
+    """
+    path = Path(folder) / RECIPE
+    if not path.is_file():
+        raise CheckpointError(f"{folder} holds no {RECIPE}; it is no saved network of srinit.")
+    if path.stat().st_size > MAX_RECIPE_BYTES:
+        raise ConfigError(f"{path} is larger than {MAX_RECIPE_BYTES:,} bytes; that is no recipe.")
+    return records.from_json(Recipe, path.read_bytes(), schema=SCHEMA, where=str(path))
+
+
+def load_pruned(
+    folder: Path | str,
+    *,
+    base: Base | None = None,
+    trust_code: bool = False,
+    root: Path | None = None,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
+    """Return a saved network, bit for bit, in evaluation mode.
+
+    The unpruned network is built from its source, the plan is carried out on it, and the weights
+    are loaded strictly after their hash was checked.
+
+    Args:
+        folder: What `save_pruned` wrote.
+        base: The unpruned network in place of the recipe's source: a module, a function that
+            returns one, or a source. Its weights do not matter.
+        trust_code: Run the Python file that a `py:` recipe names. Only for recipes you wrote.
+        root: Folder that relative paths of the source start from; default the working directory.
+        device: Where the network goes.
+
+    Raises:
+        UnsafeError: The recipe names code, and neither `base` nor `trust_code` is given.
+        IntegrityError: The weights are not those the recipe was written with.
+        CheckpointError: They do not fit the network.
+    """
+    recipe = read_recipe(folder)
+    model = apply_plan(_base(recipe, base, folder, root, trust_code=trust_code), recipe.plan)
+    path = Path(folder) / WEIGHTS
+    if recipe.weights != WEIGHTS:
+        raise UnsafeError(f"{folder}: the recipe names {recipe.weights!r} instead of {WEIGHTS}.")
+    state = _weights(path, recipe)
+    sources.load_weights(model, state, where=str(path))
+    return model.to(device).eval()
+
+
+def _base(
+    recipe: Recipe, base: Base | None, folder: Path | str, root: Path | None, *, trust_code: bool
+) -> nn.Module:
+    if isinstance(base, nn.Module):
+        return base
+    if callable(base):
+        return base()
+    body: Mapping[str, Any] = recipe.base
+    if isinstance(base, str):
+        body = {"source": base, "args": recipe.base.get("args", {})}
+    elif base is not None:
+        body = base
+    source = body.get("source")
+    if not isinstance(source, str) or not isinstance(body.get("args", {}), dict):
+        raise ConfigError(f"{folder}: the recipe's base has no source.")
+    if base is None and not trust_code and not source.startswith(("timm:", "torchvision:", "hf:")):
+        raise UnsafeError(
+            f"{folder}: building this network runs code that the recipe names ({source}). "
+            f"If you wrote it: load_pruned(folder, base={source!r}), or trust_code=True."
+        )
+    return sources.load_model(source, args=body.get("args", {}), root=root)
+
+
+def _weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}.") from None
+    if store.sha256_bytes(content) != recipe.weights_sha256:
+        raise IntegrityError(
+            f"{path} is not the file that {RECIPE} was written with (other SHA-256); "
+            "it was changed or damaged. Restore both from the registry or a backup."
+        )
+    try:
+        state = dict(parse_safetensors(content))
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
+    missing = [name for name in recipe.aliases.values() if name not in state]
+    if missing:
+        raise CheckpointError(f"{path} lacks {missing[0]}, which the recipe ties others to.")
+    return state | {name: state[other] for name, other in recipe.aliases.items()}
