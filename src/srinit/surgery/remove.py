@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -86,8 +88,11 @@ def remove_units(
     problem = difference(expected, reference)
     if problem:
         raise SurgeryError(f"without {_names(chosen)} {problem}; keep some of them.")
-    result = _compacted(skipped, chosen, example_inputs, reference)
-    return finish(result)
+    result = finish(_compacted(skipped, chosen, example_inputs, reference))
+    problem = difference(reference, _run(result, example_inputs, chosen))
+    if problem:
+        raise SurgeryError(f"after removing {_names(chosen)} {problem}; keep some of them.")
+    return result
 
 
 def _finisher(units: Sequence[Unit], on_removed: OnRemoved | None) -> Callable[..., nn.Module]:
@@ -102,15 +107,19 @@ def _finisher(units: Sequence[Unit], on_removed: OnRemoved | None) -> Callable[.
 
 
 def check_names(model: nn.Module, units: Sequence[Unit]) -> None:
+    """Raise `PlanError` unless every unit is a submodule, named once and inside no other."""
+    there = {name for name, _ in model.named_modules(remove_duplicate=False)}
     for unit in units:
-        try:
-            modules.parent_of(model, unit.name)
-        except Exception:
+        if unit.name not in there or not unit.name:
+            close = difflib.get_close_matches(unit.name, there, n=1, cutoff=0.0)
             raise PlanError(
-                f"the plan removes {unit.name!r}, and this network has no such submodule; "
-                "plans use the names of the unpruned network."
-            ) from None
+                f"the plan removes {unit.name!r}, and {type(model).__name__} has no such "
+                f"submodule (nearest: {close[0]!r}); plans use the names of the unpruned network."
+            )
     names = [unit.name for unit in units]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise PlanError(f"the plan removes {twice[0]!r} twice; name it once.")
     for name in names:
         if any(name.startswith(f"{other}.") for other in names):
             raise PlanError(f"{name!r} lies inside another unit of the plan; name only one.")
@@ -122,6 +131,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def put(model: nn.Module, name: str, replacement: nn.Module) -> None:
+    """Register `replacement` under `name`, in place."""
     parent, last = modules.parent_of(model, name)
     parent._modules[last] = replacement
 
@@ -160,7 +170,8 @@ def _compacted(skipped: nn.Module, units: Sequence[Unit], inputs: Any, reference
     return current
 
 
-def deleted(model: nn.Module, by_container: dict[str, list[str]]) -> nn.Module:
+def deleted(model: nn.Module, by_container: Mapping[str, Sequence[str]]) -> nn.Module:
+    """Return a copy without some entries of containers; the others move up."""
     result = copy.deepcopy(model)
     for path, entries in by_container.items():
         container = result.get_submodule(path)

@@ -31,6 +31,7 @@ class PassThrough(nn.Module):
     def __init__(self, structure: Any) -> None:
         super().__init__()
         self.structure = structure
+        self.stands_for = ""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the output structure filled from the arguments."""
@@ -41,9 +42,16 @@ class PassThrough(nn.Module):
         return str(self.structure)
 
 
-def standing_in_for(unit: nn.Module, structure: Any) -> PassThrough:
-    """Return a pass-through that carries the plain attributes a parent may read from the unit."""
+def standing_in_for(unit: nn.Module, structure: Any, *, name: str = "") -> PassThrough:
+    """Return a pass-through that carries the plain attributes a parent may read from the unit.
+
+    Args:
+        unit: What it stands in for.
+        structure: Of the unit's output.
+        name: Of the unit in the unpruned network; the pass-through keeps it as `stands_for`.
+    """
     made = PassThrough(structure)
+    made.stands_for = name
     for name, value in vars(unit).items():
         if isinstance(value, PLAIN) and not name.startswith("_") and name != "training":
             setattr(made, name, value)

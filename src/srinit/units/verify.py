@@ -38,7 +38,7 @@ def stand_in(original: nn.Module, unit: Unit) -> nn.Module:
     """Return what takes the place of a removed unit."""
     if unit.kind == "branch":
         return without_branch(original)
-    return standing_in_for(original, unit.output)
+    return standing_in_for(original, unit.output, name=unit.name)
 
 
 def run(model: nn.Module, inputs: Any, *, seed: int = 0) -> Any:
