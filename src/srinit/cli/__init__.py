@@ -17,7 +17,7 @@ from srinit.errors import ConfigError, PruneError, ResourceError
 USAGE, INTERNAL, RESOURCES, INTERRUPTED, TERMINATED = 2, 1, 5, 130, 143
 
 
-class Terminated(BaseException):  # noqa: N818 - it is a signal, not an error
+class Terminated(BaseException):
     """SIGTERM arrived; files are closed on the way out, and the run can be resumed."""
 
 

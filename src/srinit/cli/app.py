@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from srinit.cli import cut, look, start
+from srinit.cli.run import run
 
 app = typer.Typer(
     name="srinit",
@@ -25,7 +26,7 @@ app.command(rich_help_panel=START)(start.doctor)
 app.command(rich_help_panel=LOOK)(look.inspect)
 app.command(rich_help_panel=LOOK)(look.baseline)
 app.command(rich_help_panel=LOOK)(look.scan)
-app.command(rich_help_panel=CUT)(cut.run)
+app.command(rich_help_panel=CUT)(run)
 app.command(rich_help_panel=CUT)(cut.plan)
 app.command(rich_help_panel=CUT)(cut.prune)
 app.command(rich_help_panel=CUT)(cut.finetune)

@@ -10,7 +10,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 if TYPE_CHECKING:
+    from srinit.compare import Comparison, Difference
+    from srinit.finetune import TuneLog
+    from srinit.gates import GateResult
+    from srinit.pipeline.cut import StageMetrics
     from srinit.pipeline.look import BaselineMetrics
+    from srinit.plan import PrunePlan
     from srinit.sensitivity import Sensitivity
     from srinit.units import LockedUnit, Unit, UnitMap
 
@@ -97,9 +102,7 @@ def baseline_table(metrics: BaselineMetrics) -> Table:
     if metrics.nonfinite:
         table.add_row("NaN or infinite outputs", percent(metrics.nonfinite, 2))
     for row in metrics.classes:
-        table.add_row(
-            f"recall {escape(row.name)}", f"{percent(row.recall)} of {row.num_examples}"
-        )
+        table.add_row(f"recall {escape(row.name)}", f"{percent(row.recall)} of {row.num_examples}")
     return table
 
 
@@ -148,4 +151,98 @@ def facts_table(facts: dict[str, Any]) -> Table:
     table = Table(show_header=False, box=None)
     for key, value in facts.items():
         table.add_row(key.replace("_", " "), escape(str(value)))
+    return table
+
+
+def plan_table(plan: PrunePlan) -> Table:
+    """Return the plan: what goes, on what evidence, and what is left after each removal."""
+    table = Table(
+        title=f"plan: {len(plan.names)} of {len(plan.ranking)} units go; target {plan.target}",
+        title_justify="left",
+    )
+    for name in ("", "unit", "drop, points", "upper end", "params left", "FLOPs left", "latency"):
+        table.add_column(name, justify="left" if name in ("", "unit") else "right")
+    evidence = {removal.unit.name: removal.evidence for removal in plan.remove}
+    base = plan.prefixes[0]
+    for number, name in enumerate(plan.ranking, start=1):
+        prefix = plan.prefixes[number]
+        goes = name in evidence
+        found = evidence.get(name, {})
+        latency = ", ".join(f"{ms:.2f} ms" for ms in (prefix.latency_ms or {}).values())
+        table.add_row(
+            "[green]✂[/]" if goes else "",
+            escape(name),
+            points(found.get("reinit_drop")),
+            points(found.get("high")),
+            percent(prefix.params / base.params),
+            percent(prefix.flops / base.flops if base.flops else None),
+            latency,
+            style="" if goes else "dim",
+        )
+    return table
+
+
+def stage_table(metrics: StageMetrics) -> Table:
+    """Return what the cut did on validation data."""
+    facts = {
+        "removed": ", ".join(metrics.removed) or "nothing",
+        "accuracy before": percent(metrics.score_before, 2),
+        "right after the cut": percent(metrics.score_cut, 2),
+        "normalization recalibrated": percent(metrics.score_recalibrated, 2),
+        "params": f"{metrics.cost_before.params:,} → {metrics.cost_after.params:,}",
+        "FLOPs per example": f"{metrics.cost_before.flops:,} → {metrics.cost_after.flops:,}",
+        "measured on": f"{metrics.num_examples} validation examples",
+    }
+    return facts_table(facts)
+
+
+def tune_table(log: TuneLog) -> Table:
+    """Return the course of fine-tuning."""
+    table = Table(title=f"fine-tuning: {log.stopped}, best step {log.best_step}")
+    for name in ("epoch", "step", "loss", "validation"):
+        table.add_column(name, justify="right")
+    for point in log.points:
+        loss = "-" if point.loss is None else f"{point.loss:.4f}"
+        table.add_row(
+            f"{point.epoch:.2f}", str(point.step), loss, percent(point.validation_score, 2)
+        )
+    return table
+
+
+def comparison_table(comparison: Comparison, gates: GateResult | None) -> Table:
+    """Return the comparison, and what the gates say."""
+    score = comparison.score
+    table = Table(
+        title=f"comparison on {comparison.num_examples} examples, "
+        f"{percent(comparison.confidence, 0)} intervals",
+        title_justify="left",
+    )
+    for name in ("quantity", "baseline", "pruned", "loss, points", "interval"):
+        table.add_column(name, justify="left" if name == "quantity" else "right")
+
+    def row(name: str, found: Difference) -> None:
+        table.add_row(
+            escape(name),
+            percent(found.baseline, 2),
+            percent(found.pruned, 2),
+            points(found.drop, 2),
+            f"{points(found.low, 2)} … {points(found.high, 2)}",
+        )
+
+    row("accuracy", score)
+    for change in comparison.classes:
+        row(f"recall {change.name}", change.recall)
+    if comparison.defects is not None:
+        row("missed defects", comparison.defects.missed_increase)
+        row("good parts rejected", comparison.defects.rejected_increase)
+    agreement = comparison.agreement
+    table.add_row(
+        "equal predictions",
+        "",
+        percent(agreement.rate, 2),
+        "",
+        f"{percent(agreement.low, 2)} … {percent(agreement.high, 2)}",
+    )
+    for gate in gates.gates if gates is not None else ():
+        table.add_row("[green]pass[/]" if gate.passed else "[red]FAIL[/]", escape(gate.sentence))
     return table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from srinit.cli.options import Common, ConfigFile, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
@@ -14,9 +16,9 @@ def inspect(config: ConfigFile, common: Common) -> Result:
     from srinit.cli.draw import unit_tree
     from srinit.pipeline import look, start
 
+    if common.dry_run:
+        return _dry("inspect", config, common)
     with RichObserver() as observer, start.begin(config, common.overrides, observer) as session:
-        if common.dry_run:
-            return _dry("inspect", session.describe("one forward pass of two examples"))
         observer.stage("inspect")
         units = look.inspect(session)
     return Result(
@@ -34,9 +36,9 @@ def baseline(config: ConfigFile, common: Common) -> Result:
     from srinit.cli.draw import baseline_table
     from srinit.pipeline import look, start
 
+    if common.dry_run:
+        return _dry("baseline", config, common)
     with RichObserver() as observer, start.begin(config, common.overrides, observer) as session:
-        if common.dry_run:
-            return _dry("baseline", session.describe("one pass over the validation data"))
         observer.stage("baseline")
         metrics = look.baseline(session)
     return Result(
@@ -54,9 +56,9 @@ def scan(config: ConfigFile, common: Common) -> Result:
     from srinit.cli.draw import sensitivity_table
     from srinit.pipeline import look, start
 
+    if common.dry_run:
+        return _dry("scan", config, common)
     with RichObserver() as observer, start.begin(config, common.overrides, observer) as session:
-        if common.dry_run:
-            return _dry("scan", look.estimate_scan(session))
         observer.stage("scan")
         sensitivity = look.scan(session)
     return Result(
@@ -67,7 +69,10 @@ def scan(config: ConfigFile, common: Common) -> Result:
     )
 
 
-def _dry(name: str, facts: dict[str, object]) -> Result:
+def _dry(name: str, config: Path, common: Common) -> Result:
     from srinit.cli.draw import facts_table
+    from srinit.config import load_config
+    from srinit.pipeline import estimate
 
+    facts = estimate.whole_run(load_config(config, common.overrides))
     return Result(verb=name, data={"dry_run": True, **facts}, text=facts_table(facts))

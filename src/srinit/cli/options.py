@@ -34,9 +34,9 @@ class Common:
         str | None, typer.Option(help="cpu, cuda, cuda:1 ...", show_default=False)
     ] = None
     seed: Annotated[int | None, typer.Option(help="Seed of the run.", show_default=False)] = None
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write into.", show_default=False)
-    ] = None
+    out: Annotated[Path | None, typer.Option(help="Folder to write into.", show_default=False)] = (
+        None
+    )
     set_: Annotated[
         list[str] | None,
         typer.Option(

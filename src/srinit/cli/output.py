@@ -45,9 +45,7 @@ def emit_error(error: BaseException, *, code: int, as_json: bool, verbose: bool)
     kind = type(error).__name__
     message = str(error) or kind
     if as_json:
-        print_json(
-            {"ok": False, "exit_code": code, "error": {"type": kind, "message": message}}
-        )
+        print_json({"ok": False, "exit_code": code, "error": {"type": kind, "message": message}})
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
     err.print(f"[bold red]error[/] [dim]({escape(kind)})[/]: {escape(message)}", soft_wrap=True)

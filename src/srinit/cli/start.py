@@ -41,7 +41,9 @@ def init(
     from srinit.template import write_template
 
     if common.dry_run:
-        return Result(verb="init", data={"dry_run": True}, text=f"would write a template to {folder}")
+        return Result(
+            verb="init", data={"dry_run": True}, text=f"would write a template to {folder}"
+        )
     files = write_template(folder)
     return Result(
         verb="init",

@@ -139,6 +139,12 @@ def stage_metrics(session: Session) -> StageMetrics:
     return session.folder.read_record(StageMetrics, path, schema=STAGE_SCHEMA)
 
 
+def tune_log(session: Session) -> TuneLog:
+    """Return the log that `tune` kept."""
+    path = stage_folder(session) / "tune.json"
+    return session.folder.read_record(TuneLog, path, schema=TUNE_SCHEMA)
+
+
 def _validated(session: Session, model: nn.Module) -> float:
     return evaluate(model, session.batches("validation")).score
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from srinit import artifact
 from srinit.compare import Comparison, CostSide, compare_outcomes
+from srinit.errors import ModelError
 from srinit.evaluate import evaluate
 from srinit.gates import GateResult, check_gates
 from srinit.latency import measure_latency_pair
 from srinit.pipeline import cut
 from srinit.pipeline.session import Session
-from srinit.store import write_npz
+from srinit.sources import load_data
+from srinit.store import RunFolder, write_npz
 
 COMPARISON_SCHEMA = "srinit.comparison/1"
 GATE_SCHEMA = "srinit.gate/1"
@@ -53,6 +58,46 @@ def compare(session: Session) -> Comparison:
     session.folder.write_record(path, comparison, schema=COMPARISON_SCHEMA)
     session.folder.audit("compare", f"drop {comparison.score.drop}", inputs=test.data_hash)
     return comparison
+
+
+def compare_on(session: Session, other: Path | None, data: str | None) -> Comparison:
+    """Return a comparison that is not part of the run: of two runs, or on other data.
+
+    Args:
+        session: The run whose pruned network is the second of the pair.
+        other: A second run, whose pruned network takes that place; this run's is the first.
+        data: A data source in place of the test data.
+    """
+    config = session.config
+    test = session.split("test")
+    if data is not None:
+        test = load_data(
+            data,
+            preprocess=test.pool.preprocess,
+            classes=session.class_names,
+            root=Path(),
+        )
+    first, second = session.model, cut.tune(session)
+    if other is not None:
+        folder = RunFolder.open(other)
+        stages = sorted(folder.path.glob("stages/*/recipe.json"))
+        if not stages:
+            raise ModelError(f"{other} holds no pruned network yet.")
+        first, second = (
+            second,
+            artifact.load_pruned(stages[-1].parent, trust_code=True, root=config.root).to(
+                session.device
+            ),
+        )
+    return compare_outcomes(
+        evaluate(first, test.batches(config.data.batch_size)),
+        evaluate(second, test.batches(config.data.batch_size)),
+        class_names=session.class_names,
+        defect_class=config.data.defect_class,
+        confidence=config.compare.confidence,
+        data=data or config.data.test or config.data.source or "",
+        data_hash=test.data_hash,
+    )
 
 
 def _cost(session: Session) -> CostSide:

@@ -25,18 +25,26 @@ class Session:
 
     Args:
         config: The validated config.
-        folder: The run folder; stages write into it and read from it.
+        folder: The run folder, which stages write into and read from; None for estimates.
         observer: Told what happens.
     """
 
-    def __init__(self, config: Config, folder: RunFolder, observer: Observer | None = None) -> None:
+    def __init__(
+        self, config: Config, folder: RunFolder | None, observer: Observer | None = None
+    ) -> None:
         self.config = config
-        self.folder = folder
+        self._folder = folder
         self.observer: Observer = observer or Silent()
 
     @property
-    def path(self) -> Path:
+    def folder(self) -> RunFolder:
         """The run folder."""
+        assert self._folder is not None, "a session without a folder only looks"
+        return self._folder
+
+    @property
+    def path(self) -> Path:
+        """Where the run folder is."""
         return self.folder.path
 
     @cached_property

@@ -170,3 +170,18 @@ def _processor() -> str:
 
 def _json(body: Any) -> str:
     return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+
+
+def set_aside(session: Session) -> None:
+    """Move what rests on the present plan to `superseded/NN`, so that another can be made."""
+    names = ("plan.json", "stages", "export", "report", FINISHED, "SHA256SUMS")
+    present = [session.path / name for name in names if (session.path / name).exists()]
+    if not present:
+        return
+    old = session.path / "superseded"
+    number = len(list(old.iterdir())) + 1 if old.is_dir() else 1
+    target = old / f"{number:02d}"
+    target.mkdir(parents=True)
+    for path in present:
+        path.rename(target / path.name)
+    session.folder.audit("plan", f"results of the plan before moved to {target.name}")

@@ -1,0 +1,211 @@
+"""The verbs that work on a run folder: plan, prune, finetune, compare, export, report, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from srinit.cli.options import Common, RunPath, verb
+from srinit.cli.output import Result
+from srinit.cli.progress import RichObserver
+
+GATE_FAILED = 3
+Fraction = Annotated[
+    float | None,
+    typer.Option(help="May remain: a fraction up to 1, or a count above.", show_default=False),
+]
+
+
+@verb
+def plan(
+    run: RunPath,
+    common: Common,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="Largest drop of a unit, a fraction (0.02).", show_default=False),
+    ] = None,
+    params: Fraction = None,
+    flops: Fraction = None,
+    latency: Fraction = None,
+    remove: Annotated[
+        str | None, typer.Option(help="Units that go, separated by commas.", show_default=False)
+    ] = None,
+) -> Result:
+    """Choose the units that go, for a target; the scan must be done."""
+    from srinit import records
+    from srinit.cli.draw import plan_table
+    from srinit.pipeline import cut, start
+
+    given = {"max_drop": max_drop, "params": params, "flops": flops, "latency": latency}
+    targets: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if remove is not None:
+        targets["remove"] = tuple(name.strip() for name in remove.split(",") if name.strip())
+    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
+        if common.dry_run:
+            return _dry("plan", run, "builds and times the network after every removal")
+        observer.stage("plan")
+        start.set_aside(session)
+        made = cut.plan(session, targets or None)
+    return Result(
+        verb="plan",
+        data={"run": str(run), "plan": records.plain(made)},
+        text=plan_table(made),
+        next=f"srinit prune {run}",
+    )
+
+
+@verb
+def prune(run: RunPath, common: Common) -> Result:
+    """Carry out the plan: surgery, recalibration, a look at validation data."""
+    from srinit import records
+    from srinit.cli.draw import stage_table
+    from srinit.pipeline import cut, start
+
+    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
+        if common.dry_run:
+            return _dry("prune", run, "removes the units of plan.json on a copy")
+        observer.stage("prune")
+        cut.prune(session)
+        metrics = cut.stage_metrics(session)
+    return Result(
+        verb="prune",
+        data={"run": str(run), "stage": records.plain(metrics)},
+        text=stage_table(metrics),
+        next=f"srinit finetune {run}",
+    )
+
+
+@verb
+def finetune(run: RunPath, common: Common) -> Result:
+    """Fine-tune the pruned network, or let your own command do it; resumable at any step."""
+    from srinit import records
+    from srinit.cli.draw import tune_table
+    from srinit.pipeline import cut, start
+
+    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
+        if common.dry_run:
+            return _dry("finetune", run, "trains the pruned network as the config says")
+        observer.stage("fine-tune")
+        cut.tune(session)
+        log = cut.tune_log(session)
+    return Result(
+        verb="finetune",
+        data={"run": str(run), "tune": records.plain(log)},
+        text=tune_table(log),
+        next=f"srinit compare {run}",
+    )
+
+
+@verb
+def compare(
+    run: RunPath,
+    common: Common,
+    other: Annotated[
+        Path | None,
+        typer.Argument(metavar="[B]", help="A second run; default: the run's own baseline."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data to compare on, e.g. folder:site; default: the run's test data."),
+    ] = None,
+) -> Result:
+    """Compare networks on data: baseline and pruned of RUN, or the pruned ones of RUN and B."""
+    from srinit import records
+    from srinit.cli.draw import comparison_table
+    from srinit.pipeline import judge, start
+
+    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
+        if common.dry_run:
+            return _dry("compare", run, "reads the test data once with each network")
+        observer.stage("compare")
+        if other is None and data is None:
+            comparison, gates = judge.compare(session), judge.gate(session)
+            code = 0 if gates.passed else GATE_FAILED
+        else:
+            comparison, gates, code = judge.compare_on(session, other, data), None, 0
+    return Result(
+        verb="compare",
+        data={
+            "run": str(run),
+            "comparison": records.plain(comparison),
+            "gates": records.plain(gates) if gates is not None else None,
+        },
+        text=comparison_table(comparison, gates),
+        next=f"srinit export {run}",
+        exit_code=code,
+    )
+
+
+@verb
+def export(run: RunPath, common: Common) -> Result:
+    """Write ONNX and torch.export files, checked against PyTorch on real examples."""
+    from srinit import records
+    from srinit.cli.draw import facts_table
+    from srinit.pipeline import finish, start
+
+    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
+        if common.dry_run:
+            return _dry("export", run, "writes ONNX and torch.export files")
+        observer.stage("export")
+        found = finish.export(session)
+    facts = {
+        file.file: f"{file.size_bytes:,} bytes; within {file.max_difference:.1e} of PyTorch on "
+        f"{file.num_examples} examples"
+        for file in found.files
+    } | {f"{name}: failed": reason for name, reason in found.failed.items()}
+    return Result(
+        verb="export",
+        data={"run": str(run), "export": records.plain(found)},
+        text=facts_table(facts),
+        next=f"srinit report {run}",
+        exit_code=4 if found.failed and not found.files else 0,
+    )
+
+
+@verb
+def report(
+    run: RunPath,
+    common: Common,
+    lang: Annotated[str, typer.Option(help="Languages, the first is shown: ja,en.")] = "ja,en",
+) -> Result:
+    """Write the report: one HTML file that opens from disk."""
+    from srinit.errors import ConfigError
+    from srinit.report import write_report
+    from srinit.store import RunFolder
+
+    languages = tuple(part.strip() for part in lang.split(","))
+    if not set(languages) <= {"ja", "en"}:
+        raise ConfigError(f"--lang {lang!r}: the languages are ja and en.")
+    RunFolder.open(run)
+    if common.dry_run:
+        return _dry("report", run, "writes report/report.html")
+    path = write_report(run, languages=languages)
+    return Result(
+        verb="report",
+        data={"run": str(run), "report": str(path)},
+        text=f"wrote {path}",
+        next=f"open {path}",
+    )
+
+
+@verb
+def verify(run: RunPath, common: Common) -> Result:
+    """Hash every file of a finished run again, and check the audit log."""
+    from srinit.store import RunFolder
+
+    folder = RunFolder.open(run)
+    if common.dry_run:
+        return _dry("verify", run, "hashes every file again")
+    count = folder.verify()
+    return Result(
+        verb="verify",
+        data={"run": str(run), "files": count},
+        text=f"{count} files are what their hashes say; the audit log is unbroken.",
+        next=f"srinit report {run}",
+    )
+
+
+def _dry(name: str, run: Path, what: str) -> Result:
+    return Result(verb=name, data={"dry_run": True, "run": str(run)}, text=f"would do: {what}")
