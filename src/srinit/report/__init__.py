@@ -1,0 +1,18 @@
+"""The report of a run: one offline page for the engineer and for the person who signs."""
+
+from srinit.report.data import DataFile, ReportInput, StageInput, StageScores, load_report_input
+from srinit.report.roi import Roi, RoiFacts, RoiInputs, return_on_investment
+from srinit.report.write import write_report
+
+__all__ = [
+    "DataFile",
+    "ReportInput",
+    "Roi",
+    "RoiFacts",
+    "RoiInputs",
+    "StageInput",
+    "StageScores",
+    "load_report_input",
+    "return_on_investment",
+    "write_report",
+]

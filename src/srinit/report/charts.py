@@ -1,0 +1,247 @@
+"""Figures as hand-written SVG: line charts, scatter maps and stretchable interval tracks.
+
+Colors come from the style sheet (`.c0` ... `.c9`), so that figures follow light and dark. Lines
+differ by dashes and marks as well as by color. Every text is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from markupsafe import Markup, escape
+
+from srinit.records import record
+from srinit.report.formats import fixed
+from srinit.report.text import Text
+
+WIDTH, HEIGHT = 480, 270
+LEFT, RIGHT, TOP, BOTTOM = 40, 12, 26, 40
+
+
+@record
+class Axis:
+    """One axis: its label, its range, and how many digits its ticks show."""
+
+    label: Text
+    low: float
+    high: float
+    digits: int = 0
+    ticks: tuple[float, ...] = ()
+
+    def marks(self) -> tuple[float, ...]:
+        """Return where the ticks are."""
+        return self.ticks or nice_ticks(self.low, self.high)
+
+
+@record
+class Line:
+    """One line; `solid[i]` says whether point i was measured (hollow and dashed otherwise)."""
+
+    label: Text
+    x: tuple[float, ...]
+    y: tuple[float | None, ...]
+    color: int = 0
+    solid: tuple[bool, ...] = ()
+    marks: bool = True
+
+
+@record
+class Dots:
+    """One group of points in a map."""
+
+    label: Text
+    points: tuple[tuple[float, float], ...]
+    color: int
+
+
+def nice_ticks(low: float, high: float, count: int = 5) -> tuple[float, ...]:
+    """Return about `count` round numbers from `low` to `high`.
+
+    Example:
+        >>> nice_ticks(0, 97)
+        (0.0, 20.0, 40.0, 60.0, 80.0)
+    """
+    span = high - low
+    if span <= 0 or not math.isfinite(span):
+        return (low,)
+    raw = span / count
+    size = 10 ** math.floor(math.log10(raw))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= raw)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return tuple(round(index * step, 10) for index in range(first, last + 1))
+
+
+def line_chart(
+    lines: Sequence[Line],
+    x: Axis,
+    y: Axis,
+    *,
+    limit: float | None = None,
+    marker: float | None = None,
+) -> Markup:
+    """Return a line chart with a legend.
+
+    Args:
+        lines: At most ten.
+        x: Horizontal axis.
+        y: Vertical axis.
+        limit: A horizontal line at this value.
+        marker: A vertical line here, which the page can move.
+    """
+    frame = _Frame(x, y)
+    parts = [frame.axes()]
+    if limit is not None and y.low <= limit <= y.high:
+        at = frame.y(limit)
+        parts.append(f'<path class=limit d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
+    if marker is not None:
+        parts.append(frame.marker(marker))
+    for line in lines:
+        parts.append(_line(frame, line))
+    legend = _legend([(line.label, line.color) for line in lines])
+    drawing = "".join(parts)
+    return Markup(
+        f'<svg class=plot viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden=true>{drawing}</svg>{legend}'
+    )
+
+
+def scatter(groups: Sequence[Dots], *, extent: float) -> Markup:
+    """Return a map of points in a square of [-extent, extent], groups named at their middle."""
+    size, pad = 300, 8
+    scale = (size - 2 * pad) / (2 * extent)
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        return pad + (point[0] + extent) * scale, size - pad - (point[1] + extent) * scale
+
+    dots, names = [], []
+    for group in groups:
+        if not group.points:
+            continue
+        at = [place(point) for point in group.points]
+        path = "".join(f"M{px:.0f} {py:.0f}h0" for px, py in at)
+        dots.append(f'<path class="dot c{group.color % 10}" d="{path}"/>')
+        mx = sorted(px for px, _ in at)[len(at) // 2]
+        my = sorted(py for _, py in at)[len(at) // 2]
+        names.append(f'<text class=name x="{mx:.0f}" y="{my:.0f}">{group.label.svg()}</text>')
+    frame = f'<rect class=frame x=".5" y=".5" width="{size - 1}" height="{size - 1}"/>'
+    return Markup(
+        f'<svg viewBox="0 0 {size} {size}" aria-hidden=true>{frame}{"".join(dots + names)}</svg>'
+    )
+
+
+def track(
+    low_end: float,
+    high_end: float,
+    *,
+    value: float | None,
+    low: float | None = None,
+    high: float | None = None,
+    dots: Sequence[float] = (),
+    limit: float | None = None,
+) -> Markup:
+    """Return a stretchable strip: a bar from zero to `value`, whisker, single observations."""
+
+    def at(number: float) -> str:
+        clipped = min(max(number, low_end), high_end)
+        return f"{1000 * (clipped - low_end) / (high_end - low_end):.0f}"
+
+    parts = [f'<path class=zero d="M{at(0)} 0V20"/>']
+    if value is not None:
+        left, right = sorted((float(at(0)), float(at(value))))
+        parts.append(f'<rect class=bar x="{left:g}" y=5 width="{right - left:g}" height=10 />')
+    if low is not None and high is not None:
+        parts.append(f'<path class=whisker d="M{at(low)} 10H{at(high)}"/>')
+        parts.append(f'<path class=ends d="M{at(low)} 6V14M{at(high)} 6V14"/>')
+    if dots:
+        path = "".join(f"M{at(dot)} 10h0" for dot in dots)
+        parts.append(f'<path class=obs d="{path}"/>')
+    if value is not None:
+        parts.append(f'<path class=mid d="M{at(value)} 3V17"/>')
+    if limit is not None:
+        parts.append(f'<path class=limit d="M{at(limit)} 0V20"/>')
+    return Markup(
+        '<svg class=track viewBox="0 0 1000 20" preserveAspectRatio=none aria-hidden=true>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+class _Frame:
+    """Where numbers lie in the drawing."""
+
+    def __init__(self, x: Axis, y: Axis) -> None:
+        self.x_axis, self.y_axis = x, y
+
+    def x(self, value: float) -> float:
+        """Return the horizontal place of a value."""
+        axis = self.x_axis
+        share = (value - axis.low) / ((axis.high - axis.low) or 1)
+        return LEFT + share * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        """Return the vertical place of a value."""
+        axis = self.y_axis
+        share = (value - axis.low) / ((axis.high - axis.low) or 1)
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+    def marker(self, value: float) -> str:
+        """Return a vertical line at a value, with the length of one step for the page."""
+        zero, step = self.x(0), self.x(1) - self.x(0)
+        return (
+            f'<path class=marker data-marker data-step="{step:.4f}" '
+            f'transform="translate({value * step:.2f} 0)" d="M{zero:.1f} {TOP}V{HEIGHT - BOTTOM}"/>'
+        )
+
+    def axes(self) -> str:
+        """Return grid, ticks and labels."""
+        parts = []
+        for tick in self.y_axis.marks():
+            at = self.y(tick)
+            parts.append(f'<path class=grid d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
+            label = escape(fixed(tick, self.y_axis.digits))
+            parts.append(f'<text class=ytick x="{LEFT - 6}" y="{at + 4:.1f}">{label}</text>')
+        for tick in self.x_axis.marks():
+            label = escape(fixed(tick, self.x_axis.digits))
+            at = self.x(tick)
+            parts.append(
+                f'<text class=xtick x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}">{label}</text>'
+            )
+        parts.append(f'<path class=axis d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
+        middle = (LEFT + WIDTH - RIGHT) / 2
+        parts.append(f"<text class=ylabel x=0 y=12>{self.y_axis.label.svg()}</text>")
+        label = self.x_axis.label.svg()
+        parts.append(f'<text class=xlabel x="{middle:.0f}" y="{HEIGHT - 6}">{label}</text>')
+        return "".join(parts)
+
+
+def _line(frame: _Frame, line: Line) -> str:
+    """Return one line: solid between measured points, dashed where an end is not."""
+    solid = line.solid or (True,) * len(line.x)
+    known = [
+        (frame.x(x), frame.y(y), sure)
+        for x, y, sure in zip(line.x, line.y, solid, strict=True)
+        if y is not None
+    ]
+    full, dashed = "", ""
+    for (x0, y0, sure0), (x1, y1, sure1) in pairwise(known):
+        piece = f"M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"
+        full, dashed = (full + piece, dashed) if sure0 and sure1 else (full, dashed + piece)
+    color = f"c{line.color % 10}"
+    parts = [f'<path class="line {color}" d="{full}"/>'] if full else []
+    if dashed:
+        parts.append(f'<path class="line dashed {color}" d="{dashed}"/>')
+    if line.marks:
+        for sure, kind in ((True, "dot"), (False, "dot open")):
+            path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y, found in known if found == sure)
+            if path:
+                parts.append(f'<path class="{kind} {color}" d="{path}"/>')
+    return "".join(parts)
+
+
+def _legend(entries: Sequence[tuple[Text, int]]) -> Markup:
+    items = "".join(
+        f'<li><i class="key line c{color % 10}"></i>{label.__html__()}</li>'
+        for label, color in entries
+    )
+    return Markup(f"<ul class=legend>{items}</ul>")

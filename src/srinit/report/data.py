@@ -1,0 +1,273 @@
+"""What a report is made from: one frozen record, built from a run folder's files.
+
+Read from the run folder (all but the scan and the plan may be missing)::
+
+    run.json env.json config.yaml inputs.lock.json audit.jsonl SHA256SUMS
+    baseline/metrics.json            the unpruned network, validation data
+    scan/sensitivity.json plan.json
+    stages/NN/metrics.json           before, after the cut, recalibrated, tuned
+    stages/NN/tune.json comparison.json gate.json
+    export/export.json
+    report/pictures.json             what `make_pictures` returned; written by `write_pictures`
+
+Written into `report/`: report.html, summary.md, model_card.md and csv/*.csv.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from srinit import records
+from srinit.compare.records import Comparison
+from srinit.errors import ConfigError, UnsafeError
+from srinit.export import Exported
+from srinit.finetune.records import TuneLog
+from srinit.gates import GateResult
+from srinit.plan import PrunePlan
+from srinit.records import record
+from srinit.report.picture_records import PICTURES_SCHEMA, Pictures
+from srinit.report.roi import RoiInputs
+from srinit.sensitivity.records import Sensitivity
+from srinit.store import sha256_file
+
+T = TypeVar("T")
+SENSITIVITY_SCHEMA = "srinit.sensitivity/1"
+
+
+@record
+class StageScores:
+    """Scores of one pruning stage on validation data, fractions."""
+
+    num_examples: int
+    before: float | None  # the unpruned network
+    cut: float | None  # right after the cut
+    recalibrated: float | None
+    tuned: float | None
+
+
+@record
+class StageInput:
+    """One pruning stage: what happened and how it was judged."""
+
+    number: int  # from 1
+    scores: StageScores | None = None
+    tune: TuneLog | None = None
+    comparison: Comparison | None = None
+    gates: GateResult | None = None
+
+
+@record
+class DataFile:
+    """A file behind the numbers, relative to the run folder."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@record
+class ReportInput:
+    """Everything a report is made from; names and labels in it are untrusted text."""
+
+    name: str
+    run: str  # the run folder as the user would type it
+    sensitivity: Sensitivity
+    plan: PrunePlan
+    created: str = ""  # ISO 8601, when the run began
+    stages: tuple[StageInput, ...] = ()
+    exports: tuple[Exported, ...] = ()
+    baseline_score: float | None = None  # validation data, a fraction
+    baseline_examples: int = 0
+    class_names: tuple[str, ...] = ()
+    defect_class: str | None = None
+    seed: int | None = None
+    device: str = ""
+    model_source: str = ""
+    data_sources: dict[str, str] | None = None
+    roi: RoiInputs = RoiInputs()
+    environment: dict[str, Any] | None = None
+    config_text: str = ""
+    rollback_rehearsed: bool = False  # the audit log holds a finished rehearsal
+    files: tuple[DataFile, ...] = ()
+    pictures: Pictures | None = None
+
+    @property
+    def last(self) -> StageInput | None:
+        """The stage that the decision is about."""
+        return self.stages[-1] if self.stages else None
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The comparison of the last stage."""
+        return self.last.comparison if self.last else None
+
+    @property
+    def gates(self) -> GateResult | None:
+        """The judgement of the last stage."""
+        return self.last.gates if self.last else None
+
+
+def load_report_input(run: Path) -> ReportInput:
+    """Return what a run folder holds for a report.
+
+    Raises:
+        UnsafeError: The folder is missing, or its scan or plan is.
+        ConfigError: A file is not what it should be.
+    """
+    for needed in ("run.json", "scan/sensitivity.json", "plan.json"):
+        if not (run / needed).is_file():
+            raise UnsafeError(
+                f"{run} has no {needed}, so there is nothing to report; "
+                f"run `srinit scan` and `srinit plan` first."
+            )
+    head, config = _json(run / "run.json"), _config(run / "config.yaml")
+    baseline = _json(run / "baseline" / "metrics.json")
+    data = config.get("data") or {}
+    sensitivity = _record(Sensitivity, run / "scan" / "sensitivity.json")
+    plan = run / "plan.json"
+    assert sensitivity is not None
+    return ReportInput(
+        name=str(head.get("name", run.name)),
+        run=str(run),
+        created=_created(run),
+        sensitivity=sensitivity,
+        plan=PrunePlan.from_json(plan.read_bytes(), where=str(plan)),
+        stages=_stages(run / "stages"),
+        exports=_exports(run / "export" / "export.json"),
+        baseline_score=baseline.get("score"),
+        baseline_examples=int(baseline.get("num_examples") or 0),
+        class_names=tuple(row["name"] for row in baseline.get("classes") or ()),
+        defect_class=data.get("defect_class"),
+        seed=config.get("seed"),
+        device=str(baseline.get("device") or config.get("device") or ""),
+        model_source=str((config.get("model") or {}).get("source") or ""),
+        data_sources=_data_sources(data),
+        roi=roi_inputs(config.get("roi") or {}),
+        environment=_json(run / "env.json") or None,
+        config_text=_text(run / "config.yaml"),
+        rollback_rehearsed=_rehearsed(run / "audit.jsonl"),
+        files=_files(run),
+        pictures=_record(Pictures, run / "report" / "pictures.json", schema=PICTURES_SCHEMA),
+    )
+
+
+def roi_inputs(settings: Mapping[str, Any]) -> RoiInputs:
+    """Return the record for the config's `roi` section; keys it does not know are left out."""
+    known = {field.name for field in dataclasses.fields(RoiInputs)}
+    return RoiInputs(**{key: value for key, value in settings.items() if key in known})
+
+
+def _stages(folder: Path) -> tuple[StageInput, ...]:
+    numbers = sorted(int(p.name) for p in folder.glob("[0-9]*") if p.is_dir() and p.name.isdigit())
+    found = []
+    for number in numbers:
+        stage = next(p for p in folder.iterdir() if p.name.isdigit() and int(p.name) == number)
+        metrics = _json(stage / "metrics.json")
+        found.append(
+            StageInput(
+                number=number,
+                scores=_scores(metrics) if metrics else None,
+                tune=_record(TuneLog, stage / "tune.json"),
+                comparison=_record(Comparison, stage / "comparison.json"),
+                gates=_record(GateResult, stage / "gate.json"),
+            )
+        )
+    return tuple(found)
+
+
+def _scores(metrics: Mapping[str, Any]) -> StageScores:
+    return StageScores(
+        num_examples=int(metrics.get("num_examples") or 0),
+        before=metrics.get("score_before"),
+        cut=metrics.get("score_cut"),
+        recalibrated=metrics.get("score_recalibrated"),
+        tuned=metrics.get("score_tuned"),
+    )
+
+
+def _exports(path: Path) -> tuple[Exported, ...]:
+    body = _json(path)
+    rows = next((value for value in body.values() if isinstance(value, list)), [])
+    try:
+        return TypeAdapter(tuple[Exported, ...]).validate_python(rows)
+    except ValidationError as error:
+        raise ConfigError(f"{path} is not a list of exported files: {error}") from None
+
+
+def _record(cls: type[T], path: Path, *, schema: str | None = None) -> T | None:
+    if not path.is_file():
+        return None
+    found = str(_json(path).get("schema", ""))
+    return records.from_json(cls, path.read_bytes(), schema=schema or found, where=str(path))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        body = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise ConfigError(f"{path} should hold an object, found {type(body).__name__}.")
+    return body
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8") if path.is_file() else ""
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        body = yaml.safe_load(_text(path))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    return body if isinstance(body, dict) else {}
+
+
+def _data_sources(data: Mapping[str, Any]) -> dict[str, str]:
+    names = ("source", "train", "calibration", "validation", "test")
+    return {name: str(data[name]) for name in names if data.get(name)}
+
+
+def _audit(path: Path) -> list[dict[str, Any]]:
+    entries = []
+    for line in _text(path).splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # a torn last line
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries
+
+
+def _created(run: Path) -> str:
+    entries = _audit(run / "audit.jsonl")
+    return str(entries[0].get("time", "")) if entries else ""
+
+
+def _rehearsed(path: Path) -> bool:
+    return any(entry.get("verb") == "rollback" for entry in _audit(path))
+
+
+def _files(run: Path) -> tuple[DataFile, ...]:
+    """Return the data files of the run with their hashes; the report's own are left out."""
+    kept = (".json", ".yaml", ".csv", ".npz", ".safetensors", ".onnx", ".pt2")
+    found = []
+    for path in sorted(run.rglob("*")):
+        relative = path.relative_to(run)
+        hidden = relative.parts[0] == "report" or any(p.startswith(".") for p in relative.parts)
+        if path.is_file() and not hidden and path.suffix in kept:
+            size = path.stat().st_size
+            found.append(
+                DataFile(path=relative.as_posix(), sha256=sha256_file(path), size_bytes=size)
+            )
+    return tuple(found)

@@ -1,0 +1,198 @@
+"""The decision in words: go, go with conditions, or no-go, and what it rests on.
+
+Nothing is judged here that the gates have not judged: a failed gate is a no-go. A run that
+passed is a go only as far as what was tested reaches; everything else becomes a condition.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from srinit.gates import Gate
+from srinit.records import record
+from srinit.report import formats as fmt
+from srinit.report.data import ReportInput
+from srinit.report.text import Say, Text, join, same
+
+Verdict = Literal["go", "conditions", "no", "open"]
+
+
+@record
+class Decision:
+    """What the first page says."""
+
+    verdict: Verdict
+    word: Text
+    meaning: Text
+    reason: Text
+    spoken: tuple[Text, ...]  # three sentences for a meeting
+    tested: tuple[Text, ...]
+    untested: tuple[Text, ...]
+    conditions: tuple[Text, ...]
+    way_back: tuple[Text, ...]
+
+
+def decide(report: ReportInput, say: Say) -> Decision:
+    """Return the decision about the last stage of a run."""
+    tested, untested, conditions = _evidence(report, say)
+    verdict: Verdict = "open"
+    if report.gates is not None:
+        verdict = "no" if not report.gates.passed else "conditions" if conditions else "go"
+    rehearsed = "yes" if report.rollback_rehearsed else "no"
+    return Decision(
+        verdict=verdict,
+        word=say(f"verdict.{verdict}.word"),
+        meaning=say(f"verdict.{verdict}.meaning"),
+        reason=_reason(report, verdict, len(conditions), say),
+        spoken=_spoken(report, verdict, len(conditions), say),
+        tested=tested,
+        untested=untested,
+        conditions=conditions,
+        way_back=(say("back.how"), say(f"back.rehearsed.{rehearsed}")),
+    )
+
+
+def gate_text(gate: Gate, say: Say) -> Text:
+    """Return one gate in words: what was measured, its unfavorable end, the limit."""
+    name = say(f"gate.{gate.name}") if say.has(f"gate.{gate.name}") else same(gate.name)
+    if gate.name in ("max_latency_ratio", "max_params_ratio") or gate.name == "min_agreement":
+        show = fmt.percent
+    else:
+        return say(
+            "gate.loss",
+            name=name,
+            measured=fmt.points(gate.measured),
+            bound=fmt.points(gate.bound),
+            limit=fmt.points(gate.limit),
+        )
+    key = "gate.at_least" if gate.name.startswith("min_") else "gate.at_most"
+    return say(
+        key,
+        name=name,
+        measured=show(gate.measured),
+        bound=show(gate.bound),
+        limit=show(gate.limit),
+    )
+
+
+def _reason(report: ReportInput, verdict: Verdict, num_conditions: int, say: Say) -> Text:
+    gates = report.gates
+    if gates is None:
+        return say("reason.open")
+    if verdict == "no":
+        failed = join([gate_text(gate, say) for gate in gates.failed], ja="。", en="; ")
+        return say(
+            "reason.no", num=str(len(gates.failed)), all=str(len(gates.gates)), failed=failed
+        )
+    if not gates.gates:
+        return say("reason.no_gates")
+    key = "reason.go" if verdict == "go" else "reason.conditions"
+    return say(key, all=str(len(gates.gates)), num=str(num_conditions))
+
+
+def _spoken(
+    report: ReportInput, verdict: Verdict, num_conditions: int, say: Say
+) -> tuple[Text, ...]:
+    removed, units = len(report.plan.remove), report.sensitivity.unit_map
+    total = len(units.removable) + len(units.locked)
+    found = report.comparison
+    if found is None or found.score.baseline is None or found.score.pruned is None:
+        return (
+            say("spoken.cut_only", removed=str(removed), total=str(total)),
+            say("spoken.not_compared"),
+            say(f"spoken.close.{verdict}", num=str(num_conditions)),
+        )
+    saving = _saving(report, say)
+    loss = say(
+        "spoken.accuracy",
+        before=fmt.percent(found.score.baseline, 2),
+        after=fmt.percent(found.score.pruned, 2),
+        range=fmt.ends(fmt.points(-found.score.high), fmt.points(-found.score.low)),
+        num=fmt.fixed(found.num_examples),
+    )
+    if found.defects is not None:
+        loss = join([loss, _missed(report, say)], ja="", en=" ")
+    return (
+        say("spoken.cut", removed=str(removed), total=str(total), saving=saving),
+        loss,
+        say(f"spoken.close.{verdict}", num=str(num_conditions)),
+    )
+
+
+def _saving(report: ReportInput, say: Say) -> Text:
+    found = report.comparison
+    parts = []
+    if found is not None and found.latency:
+        pair = min(found.latency, key=lambda pair: pair.baseline.batch_size)
+        parts.append(say("spoken.latency", change=fmt.percent(pair.ratio - 1, 0, signed=True)))
+    if found is not None and found.cost is not None:
+        cost = found.cost
+        change = cost.params_pruned / cost.params_baseline - 1
+        parts.append(say("spoken.params", change=fmt.percent(change, 0, signed=True)))
+    return join(parts, ja="、", en=" and ") if parts else say("spoken.unmeasured")
+
+
+def _missed(report: ReportInput, say: Say) -> Text:
+    assert report.comparison is not None
+    assert report.comparison.defects is not None
+    defects = report.comparison.defects
+    return say(
+        "spoken.missed",
+        num=fmt.fixed(defects.missed_pruned.total),
+        before=fmt.fixed(defects.missed_baseline.hits),
+        after=fmt.fixed(defects.missed_pruned.hits),
+    )
+
+
+def _evidence(
+    report: ReportInput, say: Say
+) -> tuple[tuple[Text, ...], tuple[Text, ...], tuple[Text, ...]]:
+    """Return what was tested, what was not, and the conditions that follow from it."""
+    tested: list[Text] = []
+    untested: list[Text] = []
+    conditions: list[Text] = []
+
+    def missing(key: str, **values: str) -> None:
+        untested.append(say(f"untested.{key}", **values))
+        conditions.append(say(f"condition.{key}", **values))
+
+    found = report.comparison
+    if found is None:
+        missing("comparison")
+    else:
+        tested.append(say("tested.comparison", num=fmt.fixed(found.num_examples)))
+        if found.nonfinite_pruned > 0:
+            conditions.append(
+                say("condition.nonfinite", share=fmt.percent(found.nonfinite_pruned, 2))
+            )
+        if found.defects is not None:
+            tested.append(say("tested.defects", num=fmt.fixed(found.defects.missed_pruned.total)))
+            high = fmt.percent(found.defects.missed_pruned.high, 2)
+            conditions.append(say("condition.miss_bound", high=high))
+    if found is not None and found.latency:
+        sizes = ", ".join(str(pair.baseline.batch_size) for pair in found.latency)
+        device = found.latency[0].baseline.device
+        tested.append(say("tested.latency", sizes=sizes, device=device))
+        conditions.append(say("condition.device", device=device))
+    else:
+        missing("latency")
+    for export in report.exports:
+        tested.append(
+            say(
+                "tested.export",
+                format=export.format,
+                num=fmt.fixed(export.num_examples),
+                difference=f"{export.max_difference:.1e}",
+            )
+        )
+    if not report.exports:
+        missing("export")
+    if found is not None and found.defects is None:
+        untested.append(say("untested.defects"))
+    missing("site")
+    untested.append(say("untested.shift"))
+    if report.rollback_rehearsed:
+        tested.append(say("tested.rollback"))
+    else:
+        missing("rollback")
+    return tuple(tested), tuple(untested), tuple(conditions)

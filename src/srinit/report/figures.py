@@ -1,0 +1,200 @@
+"""The headline figures: before and after, with ranges."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from srinit.compare.records import Comparison, Difference, Rate
+from srinit.latency import LatencyPair
+from srinit.records import record
+from srinit.report import formats as fmt
+from srinit.report.data import ReportInput
+from srinit.report.roi import facts_of
+from srinit.report.text import Say, Text, same
+
+PIECES = 100_000
+
+
+@record
+class Bar:
+    """One bar: its length and its whisker, shares of the longest."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@record
+class Figure:
+    """One figure of the first page."""
+
+    key: str
+    title: Text
+    before: Text
+    after: Text
+    change: Text
+    range: Text | None  # of the change
+    note: Text | None
+    tone: Literal["better", "worse", "unclear", "plain"]
+    before_bar: Bar | None = None
+    after_bar: Bar | None = None
+
+
+def headline(report: ReportInput, say: Say) -> tuple[Figure, ...]:
+    """Return the figures there are: speed, size, compute, accuracy, missed, rejected."""
+    found = report.comparison
+    figures: list[Figure] = []
+    if found is not None and found.latency:
+        pair = min(found.latency, key=lambda pair: pair.baseline.batch_size)
+        figures.append(_speed(pair, say))
+    figures += _size(report, say)
+    if found is not None:
+        figures.append(_accuracy(found, say))
+        if found.defects is not None:
+            figures += _defects(report, found, say)
+    return tuple(figures)
+
+
+def _speed(pair: LatencyPair, say: Say) -> Figure:
+    tone: Literal["better", "worse", "unclear"] = "unclear"
+    if pair.ratio_high < 1:
+        tone = "better"
+    elif pair.ratio_low > 1:
+        tone = "worse"
+    before, after = pair.baseline.median_ms, pair.pruned.median_ms
+    top = max(before, after, pair.baseline.high_ms, pair.pruned.high_ms)
+    return Figure(
+        key="speed",
+        title=say("figure.speed", batch=str(pair.baseline.batch_size)),
+        before=same(fmt.milliseconds(before)),
+        after=same(fmt.milliseconds(after)),
+        change=say("figure.ratio", ratio=fmt.fixed(1 / pair.ratio, 2)),
+        range=fmt.ends(fmt.fixed(1 / pair.ratio_high, 2), fmt.fixed(1 / pair.ratio_low, 2)),
+        note=None,
+        tone=tone,
+        before_bar=_timed(before, pair.baseline.low_ms, pair.baseline.high_ms, top),
+        after_bar=_timed(after, pair.pruned.low_ms, pair.pruned.high_ms, top),
+    )
+
+
+def _timed(value: float, low: float, high: float, top: float) -> Bar:
+    return Bar(value=value / top, low=low / top, high=high / top)
+
+
+def _size(report: ReportInput, say: Say) -> list[Figure]:
+    found = report.comparison
+    chosen = report.plan.prefixes[len(report.plan.remove)]
+    first = report.plan.prefixes[0]
+    cost = found.cost if found is not None else None
+    params = (cost.params_baseline, cost.params_pruned) if cost else (first.params, chosen.params)
+    flops = (cost.flops_baseline, cost.flops_pruned) if cost else (first.flops, chosen.flops)
+    return [
+        _count("params", params, same(f"{params[0]:,}"), same(f"{params[1]:,}"), say),
+        _count(
+            "flops",
+            flops,
+            same(fmt.scaled(flops[0], "FLOPs")),
+            same(fmt.scaled(flops[1], "FLOPs")),
+            say,
+        ),
+    ]
+
+
+def _count(key: str, pair: tuple[int, int], before: Text, after: Text, say: Say) -> Figure:
+    ratio = pair[1] / pair[0] if pair[0] else 1.0
+    return Figure(
+        key=key,
+        title=say(f"figure.{key}"),
+        before=before,
+        after=after,
+        change=same(fmt.percent(ratio - 1, 1, signed=True)),
+        range=None,
+        note=None,
+        tone="better" if ratio < 1 else "plain",
+        before_bar=Bar(value=1.0),
+        after_bar=Bar(value=ratio),
+    )
+
+
+def _accuracy(found: Comparison, say: Say) -> Figure:
+    score = found.score
+    return Figure(
+        key="accuracy",
+        title=say("figure.accuracy"),
+        before=same(fmt.percent(score.baseline, 2)),
+        after=same(fmt.percent(score.pruned, 2)),
+        change=say("figure.points", points=fmt.points(None if score.drop is None else -score.drop)),
+        range=fmt.ends(fmt.points(-score.high), fmt.points(-score.low)),
+        note=say("figure.on", num=fmt.fixed(score.num_examples)),
+        tone=_tone(score),
+        before_bar=Bar(value=score.baseline or 0.0),
+        after_bar=Bar(value=score.pruned or 0.0),
+    )
+
+
+def _tone(loss: Difference) -> Literal["better", "worse", "unclear"]:
+    if loss.low > 0:
+        return "worse"
+    return "better" if loss.high < 0 else "unclear"
+
+
+def _defects(report: ReportInput, found: Comparison, say: Say) -> list[Figure]:
+    assert found.defects is not None
+    share = report.roi.defect_share
+    measured = share is None
+    if share is None:
+        share = facts_of(found).defect_share or 0.0
+    risk = found.defects
+    note = say(
+        "figure.share_measured" if measured else "figure.share_given", share=fmt.percent(share, 2)
+    )
+    missed = _per_pieces(
+        "missed", risk.missed_baseline, risk.missed_pruned, risk.missed_increase, share, note, say
+    )
+    rejected = _per_pieces(
+        "rejected",
+        risk.rejected_baseline,
+        risk.rejected_pruned,
+        risk.rejected_increase,
+        1 - share,
+        note,
+        say,
+    )
+    return [missed, rejected]
+
+
+def _per_pieces(
+    key: str, before: Rate, after: Rate, rise: Difference, share: float, note: Text, say: Say
+) -> Figure:
+    scale = PIECES * share
+    top = max(before.high, after.high, 1e-12)
+
+    def counted(rate: Rate) -> Text:
+        if rate.rate is None:
+            return same(fmt.NOTHING)
+        return say(
+            "figure.pieces",
+            num=fmt.fixed(scale * rate.rate),
+            low=fmt.fixed(scale * rate.low),
+            high=fmt.fixed(scale * rate.high),
+        )
+
+    drop = None if rise.drop is None else scale * rise.drop
+    return Figure(
+        key=key,
+        title=say(f"figure.{key}"),
+        before=counted(before),
+        after=counted(after),
+        change=say("figure.more_pieces", num=fmt.fixed(drop, signed=True)),
+        range=fmt.ends(
+            fmt.fixed(scale * rise.low, signed=True), fmt.fixed(scale * rise.high, signed=True)
+        ),
+        note=note,
+        tone=_tone(rise),
+        before_bar=_rate_bar(before, top),
+        after_bar=_rate_bar(after, top),
+    )
+
+
+def _rate_bar(rate: Rate, top: float) -> Bar:
+    return Bar(value=(rate.rate or 0.0) / top, low=rate.low / top, high=rate.high / top)

@@ -1,0 +1,129 @@
+"""Numbers, dates and amounts as people read them, in both languages.
+
+page.js formats what can change in the page the same way; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
+
+from srinit.report.text import Text, same
+
+MINUS = "−"
+NOTHING = "–"
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def fixed(value: float | None, digits: int = 0, *, signed: bool = False) -> str:
+    """Return a number with grouped thousands, a true minus, ties rounded away from zero.
+
+    Example:
+        >>> fixed(1234.5), fixed(-0.004, 2), fixed(0.5, 1, signed=True), fixed(None)
+        ('1,235', '0.00', '+0.5', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    step = Decimal(1).scaleb(-digits)
+    rounded = Decimal(abs(value)).quantize(step, rounding=ROUND_HALF_UP)
+    sign = "" if rounded == 0 else MINUS if value < 0 else "+" if signed else ""
+    return f"{sign}{rounded:,}"
+
+
+def percent(fraction: float | None, digits: int = 1, *, signed: bool = False) -> str:
+    """Return a fraction in percent: 0.64 -> "64.0%"."""
+    text = fixed(None if fraction is None else 100 * fraction, digits, signed=signed)
+    return text if text == NOTHING else text + "%"
+
+
+def points(fraction: float | None, digits: int = 2, *, signed: bool = True) -> str:
+    """Return a difference of fractions in percentage points, without the unit."""
+    return fixed(None if fraction is None else 100 * fraction, digits, signed=signed)
+
+
+def ends(low: str, high: str) -> Text:
+    """Return a range of two numbers that are already text."""
+    return Text(ja=f"{low}〜{high}", en=f"{low} to {high}")
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many significant digits, not in exponent form.
+
+    Example:
+        >>> significant(12.345), significant(0.01234), significant(98765)
+        ('12.3', '0.0123', '98,765')
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if value == 0:
+        return "0"
+    before = math.floor(math.log10(abs(value))) + 1
+    return fixed(value, max(0, digits - before))
+
+
+def scaled(value: float, unit: str) -> str:
+    """Return a count with a decimal prefix: 250971392 -> "251 M" + unit.
+
+    Example:
+        >>> scaled(250_971_392, "FLOPs"), scaled(3_412_072, "B"), scaled(0, "B")
+        ('251 MFLOPs', '3.41 MB', '0 B')
+    """
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{significant(value / size)} {prefix}{unit}"
+    return f"{fixed(value)} {unit}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time in milliseconds."""
+    return NOTHING if value is None else f"{significant(value)} ms"
+
+
+def money(value: float | None, currency: str) -> Text:
+    """Return an amount: whole units, the currency as each language writes it.
+
+    Example:
+        >>> money(-1234567, "JPY").ja, money(-1234567, "JPY").en
+        ('−1,234,567円', '−¥1,234,567')
+    """
+    text = fixed(value)
+    if text == NOTHING:
+        return same(NOTHING)
+    ja_unit, en_unit = {"JPY": ("円", "¥"), "USD": ("ドル", "$"), "EUR": ("ユーロ", "€")}[currency]
+    sign, digits = (MINUS, text[1:]) if text.startswith(MINUS) else ("", text)
+    return Text(ja=f"{text}{ja_unit}", en=f"{sign}{en_unit}{digits}")
+
+
+def years(value: float | None) -> Text:
+    """Return a time span in years, below two years in months; infinite: never.
+
+    Example:
+        >>> years(0.5).en, years(3.24).ja, years(float("inf")).en
+        ('6.0 months', '3.2年', 'never')
+    """
+    if value is None:
+        return same(NOTHING)
+    if math.isinf(value):
+        return Text(ja="回収できません", en="never")
+    if value < 2:
+        months = fixed(12 * value, 1)
+        return Text(ja=f"{months}か月", en=f"{months} months")
+    return Text(ja=f"{fixed(value, 1)}年", en=f"{fixed(value, 1)} years")
+
+
+def date(iso: str) -> Text:
+    """Return an ISO 8601 time as a date; what is no such time stays as it is.
+
+    Example:
+        >>> date("2026-03-05T07:08:09+00:00").ja, date("2026-03-05T07:08:09+00:00").en
+        ('2026年3月5日', '5 Mar 2026')
+    """
+    try:
+        when = datetime.fromisoformat(iso)
+    except ValueError:
+        return same(iso or NOTHING)
+    return Text(
+        ja=f"{when.year}年{when.month}月{when.day}日",
+        en=f"{when.day} {MONTHS[when.month - 1]} {when.year}",
+    )

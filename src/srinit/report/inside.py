@@ -1,0 +1,94 @@
+"""Looking inside: pictures by which people judge what the networks look at."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from srinit.records import record
+from srinit.report import formats as fmt
+from srinit.report.charts import Dots, scatter, track
+from srinit.report.data import ReportInput
+from srinit.report.picture_records import Picture, Projection, Similarity, Thumb
+from srinit.report.text import Say, Text, same
+
+
+@record
+class Map:
+    """The penultimate features of one network."""
+
+    title: Text
+    drawing: Markup
+
+
+@record
+class Alike:
+    """How alike one unit's output is in both networks."""
+
+    unit: str
+    value: str
+    strip: Markup
+
+
+@record
+class Inside:
+    """What the section shows beside the pictures themselves."""
+
+    maps: tuple[Map, ...] = ()
+    alike: tuple[Alike, ...] = ()
+    missing: tuple[Text, ...] = ()
+    note: Text | None = None
+
+
+def inside_view(report: ReportInput, say: Say) -> Inside:
+    """Return the drawings of the section and the reasons for what is missing."""
+    pictures = report.pictures
+    if pictures is None:
+        return Inside(missing=(say("inside.missing.all"),))
+    return Inside(
+        maps=_maps(pictures.projection, report.class_names, say) if pictures.projection else (),
+        alike=tuple(_alike(row) for row in pictures.similarity),
+        missing=tuple(say(f"inside.missing.{key}") for key in pictures.missing),
+        note=say(
+            f"inside.note.{pictures.gradient}",
+            lowest=pictures.lowest,
+            highest=pictures.highest,
+            scheme=pictures.scheme,
+        ),
+    )
+
+
+def data_uri(picture: Picture) -> str:
+    """Return a picture as the source of an `img`."""
+    return f"data:{picture.media};base64,{picture.base64}"
+
+
+def differs(thumb: Thumb) -> bool:
+    """Return whether the two networks name different classes."""
+    return thumb.baseline != thumb.pruned
+
+
+def _maps(projection: Projection, names: tuple[str, ...], say: Say) -> tuple[Map, ...]:
+    flat = [abs(v) for side in (projection.baseline, projection.pruned) for p in side for v in p]
+    extent = 1.05 * max([*flat, 1e-9])
+    sides = (
+        ("baseline", projection.baseline, projection.explained_baseline),
+        ("pruned", projection.pruned, projection.explained_pruned),
+    )
+    found = []
+    for key, points, explained in sides:
+        groups = []
+        for index in sorted(set(projection.labels)):
+            chosen = tuple(
+                point
+                for point, label in zip(points, projection.labels, strict=True)
+                if label == index
+            )
+            name = names[index] if index < len(names) else str(index)
+            groups.append(Dots(label=same(name), points=chosen, color=index))
+        title = say(f"inside.map.{key}", share=fmt.percent(explained, 0))
+        found.append(Map(title=title, drawing=scatter(groups, extent=extent)))
+    return tuple(found)
+
+
+def _alike(row: Similarity) -> Alike:
+    return Alike(unit=row.unit, value=fmt.fixed(row.cka, 2), strip=track(0, 1, value=row.cka))

@@ -1,0 +1,144 @@
+"""The return on investment as the page shows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from srinit import records
+from srinit.records import record
+from srinit.report import formats as fmt
+from srinit.report.data import ReportInput
+from srinit.report.roi import Range, Roi, RoiFacts, facts_of, return_on_investment
+from srinit.report.text import Say, Text, same
+
+
+@record
+class Field:
+    """One input of the calculation."""
+
+    name: str
+    label: Text
+    value: str  # as an HTML number input takes it; "" where nothing was given
+    step: str
+
+
+@record
+class Money:
+    """What the section shows."""
+
+    fields: tuple[Field, ...]
+    results: tuple[tuple[str, Text, Text, Text], ...]  # key, label, value, range
+    facts: dict[str, Any]  # for page.js
+    given: bool
+    has_defects: bool
+    currency: str
+    headline: Text | None
+    measured: Text | None
+    formulas: tuple[str, ...]
+
+
+def money_view(report: ReportInput, say: Say) -> Money:
+    """Return inputs and results; what was not given stays open."""
+    inputs, facts = report.roi, facts_of(report.comparison)
+    roi = return_on_investment(inputs, facts)
+    currency = inputs.currency
+    amounts: list[tuple[str, Range | None]] = [("compute_saving", roi.compute_saving)]
+    if facts.miss_increase is not None:
+        amounts += [("missed_cost", roi.missed_cost), ("reject_cost", roi.reject_cost)]
+    amounts.append(("saving", roi.saving))
+    results = [(key, say(f"roi.{key}"), *_amount(value, currency)) for key, value in amounts]
+    results.append(("one_off", say("roi.one_off"), fmt.money(roi.one_off, currency), same("")))
+    payback = roi.payback_years
+    results.append(
+        (
+            "payback_years",
+            say("roi.payback_years"),
+            fmt.years(payback.value if payback else None),
+            _spread(fmt.years(payback.low), fmt.years(payback.high)) if payback else same(""),
+        )
+    )
+    if facts.miss_increase is not None:
+        rate = roi.break_even_miss_rate
+        results.append(
+            (
+                "break_even_miss_rate",
+                say("roi.break_even_miss_rate"),
+                same(fmt.percent(rate, 2)),
+                same(""),
+            )
+        )
+    return Money(
+        fields=_fields(report, facts, say),
+        results=tuple((k, say.pick(a), say.pick(b), say.pick(c)) for k, a, b, c in results),
+        facts=records.plain(facts),
+        given=roi.saving is not None,
+        has_defects=facts.miss_increase is not None,
+        currency=currency,
+        headline=_headline(roi, currency, say),
+        measured=_measured(facts, say),
+        formulas=_formulas(facts),
+    )
+
+
+def _headline(roi: Roi, currency: str, say: Say) -> Text | None:
+    if roi.saving is None:
+        return None
+    amount, spread = _amount(roi.saving, currency)
+    payback = roi.payback_years
+    return say(
+        "roi.headline",
+        saving=amount,
+        range=spread,
+        payback=fmt.years(payback.value if payback else None),
+    )
+
+
+def _measured(facts: RoiFacts, say: Say) -> Text | None:
+    if facts.ratio is None:
+        return None
+    return say(
+        "roi.measured",
+        ms=fmt.milliseconds(facts.ms_per_piece),
+        ratio=fmt.fixed(facts.ratio.value, 3),
+        range=fmt.ends(fmt.fixed(facts.ratio.low, 3), fmt.fixed(facts.ratio.high, 3)),
+    )
+
+
+def _formulas(facts: RoiFacts) -> tuple[str, ...]:
+    if facts.miss_increase is None:
+        return ("compute", "hour", "saving", "payback")
+    return ("compute", "hour", "missed", "reject", "saving", "payback", "even")
+
+
+def _spread(low: Text, high: Text) -> Text:
+    return Text(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}")
+
+
+def _amount(value: Range | None, currency: str) -> tuple[Text, Text]:
+    if value is None:
+        return same(fmt.NOTHING), same("")
+    low, high = fmt.money(value.low, currency), fmt.money(value.high, currency)
+    return fmt.money(value.value, currency), _spread(low, high)
+
+
+def _fields(report: ReportInput, facts: RoiFacts, say: Say) -> tuple[Field, ...]:
+    names = [
+        ("pieces_per_year", "1"),
+        ("cost_per_compute_hour", "any"),
+        ("device_price", "any"),
+        ("device_years", "any"),
+        ("device_hours_per_year", "any"),
+        ("engineering_hours", "any"),
+        ("hourly_rate", "any"),
+    ]
+    if facts.miss_increase is not None:
+        names += [("missed_defect_cost", "any"), ("false_reject_cost", "any")]
+        names.append(("defect_share", "any"))
+    fields = []
+    for name, step in names:
+        value = getattr(report.roi, name)
+        if name == "defect_share" and value is None:
+            value = facts.defect_share
+        text = "" if value is None else f"{value:.10g}"
+        fields.append(Field(name=name, label=say(f"roi.input.{name}"), value=text, step=step))
+    return tuple(fields)

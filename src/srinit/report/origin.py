@@ -1,0 +1,100 @@
+"""Provenance: what a number depends on, and how to make it again."""
+
+from __future__ import annotations
+
+from srinit.records import record
+from srinit.report import formats as fmt
+from srinit.report.data import ReportInput
+from srinit.report.text import Say, Text, same
+
+
+@record
+class FileRow:
+    """One data file behind the numbers."""
+
+    path: str
+    href: str
+    sha256: str
+    size: str
+
+
+@record
+class Origin:
+    """What the section shows."""
+
+    facts: tuple[tuple[Text, Text], ...]
+    files: tuple[FileRow, ...]
+    config: str
+    command: str
+    limits: tuple[Text, ...]
+    date: Text
+
+
+def origin_view(report: ReportInput, say: Say) -> Origin:
+    """Return the facts, the files and the limits of what was measured."""
+    return Origin(
+        facts=tuple(_facts(report, say)),
+        files=tuple(
+            FileRow(
+                path=file.path,
+                href="../" + file.path,
+                sha256=file.sha256,
+                size=fmt.scaled(file.size_bytes, "B"),
+            )
+            for file in report.files
+        ),
+        config=report.config_text,
+        command=f"srinit run -c config.yaml --seed {report.seed}" if report.config_text else "",
+        limits=tuple(_limits(report, say)),
+        date=say.pick(fmt.date(report.created)),
+    )
+
+
+def _facts(report: ReportInput, say: Say) -> list[tuple[Text, Text]]:
+    scan, environment = report.sensitivity, report.environment or {}
+    rows = [
+        ("created", fmt.date(report.created)),
+        ("model", same(report.model_source or fmt.NOTHING)),
+        *((f"data_{key}", same(value)) for key, value in (report.data_sources or {}).items()),
+        ("seed", same(str(report.seed))),
+        ("scheme", same(f"{scan.scheme}, scale {scan.scale:g}")),
+        ("scan", _scan(report, say)),
+        ("criterion", same(report.plan.criterion)),
+        ("target", same(", ".join(f"{k}={v}" for k, v in report.plan.target.items()) or "–")),
+        ("device", same(report.device or fmt.NOTHING)),
+    ]
+    for key in ("srinit", "python", "system", "processor", "cpu_cores", "torch_threads"):
+        if environment.get(key) not in (None, ""):
+            rows.append((key, same(str(environment[key]))))
+    packages = environment.get("packages")
+    if isinstance(packages, dict):
+        listed = ", ".join(f"{name} {version}" for name, version in packages.items())
+        rows.append(("packages", same(listed)))
+    if report.comparison is not None and report.comparison.data_hash:
+        rows.append(("test_hash", same(report.comparison.data_hash)))
+    return [(say(f"origin.{key}"), say.pick(value)) for key, value in rows]
+
+
+def _scan(report: ReportInput, say: Say) -> Text:
+    scan = report.sensitivity
+    return say(
+        "origin.scan_text",
+        num=fmt.fixed(scan.num_examples),
+        units=str(len(scan.units)),
+        confidence=fmt.percent(scan.confidence, 0),
+        stopped=say(f"scan_stop.{scan.stopped_by}")
+        if say.has(f"scan_stop.{scan.stopped_by}")
+        else same(scan.stopped_by),
+    )
+
+
+def _limits(report: ReportInput, say: Say) -> list[Text]:
+    found = report.comparison
+    limits = [say("limit.drop"), say("limit.flops")]
+    if found is not None:
+        num, share = fmt.fixed(found.num_examples), fmt.percent(found.confidence, 0)
+        limits.append(say("limit.interval", num=num, confidence=share))
+        limits.append(say("limit.seed"))
+    if found is not None and found.latency:
+        limits.append(say("limit.latency", device=found.latency[0].baseline.device))
+    return limits

@@ -1,0 +1,152 @@
+"use strict";
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const language = () => document.documentElement.lang;
+
+  // Language: the switch works by style alone; attributes and the title follow here.
+  function speak(code) {
+    document.documentElement.lang = code;
+    document.title = document.body.dataset[code === "ja" ? "titleJa" : "titleEn"];
+    for (const node of all("[data-attr]")) node.setAttribute(node.dataset.attr, node.dataset[code]);
+    roi();
+  }
+  for (const input of all("input[name=lang]"))
+    input.addEventListener("change", () => input.checked && speak(input.value));
+
+  // The slider looks everything up in the table of steps.
+  const slider = $("#slider");
+  const rows = all("#steps tbody tr");
+  const cell = (row, name) => $(`[data-col="${name}"]`, row);
+  const quote = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
+
+  function slide() {
+    const count = Number(slider.value);
+    const row = rows[count];
+    for (const out of all("[data-out]")) {
+      const source = cell(row, out.dataset.out);
+      out.replaceChildren(...[...source.childNodes].map((node) => node.cloneNode(true)));
+    }
+    for (const meter of all("[data-meter]")) {
+      const source = cell(row, meter.dataset.meter);
+      meter.className = source.dataset.state;
+      meter.style.width = `${Math.min(100 * (source.dataset.share ?? 0), 100)}%`;
+    }
+    for (const unit of all(".unit[data-rank]")) {
+      if (unit.classList.contains("locked")) continue;
+      const rank = Number(unit.dataset.rank);
+      unit.classList.toggle("gone", rank > 0 && rank <= count);
+      unit.classList.toggle("kept", !(rank > 0 && rank <= count));
+    }
+    rows.forEach((each, index) => each.classList.toggle("chosen", index === count));
+    const names = rows.slice(1, count + 1).map((each) => cell(each, "unit").textContent);
+    $("#command").textContent = `srinit plan ${document.body.dataset.run} --remove ${quote(names.join(","))}`;
+    slider.setAttribute("aria-valuetext", `${count}; ${cell(row, "params").textContent}`);
+    const marker = $("[data-marker]");
+    if (marker) {
+      marker.setAttribute("transform", `translate(${count * Number(marker.dataset.step)} 0)`);
+    }
+  }
+  if (slider) {
+    $("#slider-box").hidden = false;
+    slider.addEventListener("input", slide);
+    $("#slider-back").addEventListener("click", () => {
+      slider.value = slider.dataset.chosen;
+      slide();
+    });
+    slide();
+  }
+
+  // Numbers as report/formats.py writes them.
+  const NOTHING = "–";
+  const MINUS = "−";
+  function fixed(value, digits = 0) {
+    if (value === null || !Number.isFinite(value)) return NOTHING;
+    const [whole, rest] = Math.abs(value).toFixed(digits).split(".");
+    const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ",") + (rest ? `.${rest}` : "");
+    return (value < 0 && /[1-9]/.test(grouped) ? MINUS : "") + grouped;
+  }
+  const percent = (value, digits) => (value === null ? NOTHING : `${fixed(100 * value, digits)}%`);
+  function money(value, currency) {
+    const text = fixed(value);
+    if (text === NOTHING) return text;
+    const [ja, en] = { JPY: ["円", "¥"], USD: ["ドル", "$"], EUR: ["ユーロ", "€"] }[currency];
+    if (language() === "ja") return text + ja;
+    return text.startsWith(MINUS) ? MINUS + en + text.slice(1) : en + text;
+  }
+  function years(value) {
+    if (value === null) return NOTHING;
+    const ja = language() === "ja";
+    if (value === Infinity) return ja ? "回収できません" : "never";
+    if (value < 2) return fixed(12 * value, 1) + (ja ? "か月" : " months");
+    return fixed(value, 1) + (ja ? "年" : " years");
+  }
+  const to = () => (language() === "ja" ? "〜" : " to ");
+
+  // Return on investment: the formulas of report/roi.py.
+  const box = $("#roi");
+  const facts = JSON.parse($("#roi-facts").textContent);
+  const scale = (range, factor) =>
+    range && { value: factor * range.value, low: factor * range.low, high: factor * range.high };
+
+  function result(given) {
+    const known = (...values) => values.every((value) => value !== null);
+    let hour = given.cost_per_compute_hour;
+    if (hour === null && given.device_price !== null && given.device_years && given.device_hours_per_year)
+      hour = given.device_price / (given.device_years * given.device_hours_per_year);
+    const pieces = given.pieces_per_year;
+    const ratio = facts.ratio;
+    let compute = null;
+    if (known(pieces, hour, facts.ms_per_piece, ratio)) {
+      const year = ((pieces * facts.ms_per_piece) / 3.6e6) * hour;
+      compute = { value: year * (1 - ratio.value), low: year * (1 - ratio.high), high: year * (1 - ratio.low) };
+    }
+    const share = given.defect_share ?? facts.defect_share;
+    const errors = (part, cost, rise) => (known(pieces, part, cost, rise) ? scale(rise, pieces * part * cost) : null);
+    const missed = errors(share, given.missed_defect_cost, facts.miss_increase);
+    const reject = errors(share === null ? null : 1 - share, given.false_reject_cost, facts.reject_increase);
+    const costs = [missed, reject].filter((cost) => cost !== null);
+    let saving = null;
+    if (compute !== null || costs.length) {
+      const base = compute ?? { value: 0, low: 0, high: 0 };
+      const sum = (key) => costs.reduce((total, cost) => total + cost[key], 0);
+      saving = { value: base.value - sum("value"), low: base.low - sum("high"), high: base.high - sum("low") };
+    }
+    let once = null;
+    if (known(given.engineering_hours, given.hourly_rate)) once = given.engineering_hours * given.hourly_rate;
+    let payback = null;
+    if (saving !== null && once !== null) {
+      const span = (yearly) => (yearly > 0 ? once / yearly : Infinity);
+      payback = { value: span(saving.value), low: span(saving.high), high: span(saving.low) };
+    }
+    let even = null;
+    if (saving !== null && known(facts.miss_rate, facts.miss_increase) && pieces && share && given.missed_defect_cost)
+      even = facts.miss_rate + saving.value / (pieces * share * given.missed_defect_cost);
+    return { compute_saving: compute, missed_cost: missed, reject_cost: reject, saving, one_off: once, payback_years: payback, break_even_miss_rate: even };
+  }
+
+  function roi() {
+    const given = { defect_share: null, missed_defect_cost: null, false_reject_cost: null };
+    for (const input of all("input", box)) given[input.name] = input.value === "" ? null : Number(input.value);
+    const found = result(given);
+    const currency = box.dataset.currency;
+    for (const out of all("[data-roi]")) {
+      const key = out.dataset.roi;
+      const value = found[key];
+      const spread = $(`[data-roi-range="${key}"]`);
+      spread.textContent = "";
+      if (key === "break_even_miss_rate") out.textContent = percent(value, 2);
+      else if (key === "one_off") out.textContent = money(value, currency);
+      else {
+        const show = key === "payback_years" ? years : (amount) => money(amount, currency);
+        out.textContent = show(value && value.value);
+        if (value) spread.textContent = show(value.low) + to() + show(value.high);
+      }
+    }
+    const empty = $("#money-empty");
+    if (empty) empty.hidden = found.saving !== null;
+  }
+  box.addEventListener("input", roi);
+  const chosen = $("input[name=lang]:checked");
+  if (chosen && chosen.value !== language()) speak(chosen.value);
+})();

@@ -1,0 +1,79 @@
+"""Puts the page together: one HTML file that asks nothing of anybody."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from srinit.report import formats as fmt
+from srinit.report.data import ReportInput
+from srinit.report.decision import decide
+from srinit.report.differences import differences_view
+from srinit.report.figures import headline
+from srinit.report.inside import data_uri, inside_view
+from srinit.report.layers import cut_view, layers_view
+from srinit.report.money import money_view
+from srinit.report.origin import origin_view
+from srinit.report.text import LANGUAGES, Language, Say
+
+
+def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> str:
+    """Return the page as HTML.
+
+    Scripts and styles are inline and named by their hashes in the content security policy;
+    nothing else may run, and nothing may be fetched.
+
+    Args:
+        report: What it is made from.
+        languages: The first is shown when the page opens; with one only there is no switch.
+    """
+    say = Say(languages)
+    layers = layers_view(report, say)
+    style = _asset("page.css") + _order_rules(layers.rows)
+    script = _asset("page.js")
+    environment = Environment(
+        loader=PackageLoader("srinit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        say=say, fmt=fmt, uri=data_uri, first=say.languages[0], languages=say.languages
+    )
+    context: dict[str, Any] = {
+        "report": report,
+        "style": Markup(style),
+        "script": Markup(script),
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
+        "decision": decide(report, say),
+        "figures": headline(report, say),
+        "layers": layers,
+        "money": money_view(report, say),
+        "differences": differences_view(report, say),
+        "inside": inside_view(report, say),
+        "origin": origin_view(report, say),
+        "cut": cut_view(report, layers.rows, say),
+    }
+    return environment.get_template("page.html.j2").render(context)
+
+
+def _asset(name: str) -> str:
+    return files("srinit.report").joinpath(name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _order_rules(rows: Sequence[Any]) -> str:
+    """Return the style rules that put the units in the order of their drop."""
+    rules = (f"#u{row.depth}{{order:{row.order}}}" for row in rows)
+    return ":root:has(#by-drop:checked){" + "".join(rules) + "}\n"

@@ -1,0 +1,191 @@
+"""Return on investment: what a cut saves in a year, what its errors cost, when it pays back.
+
+The page computes the same in page.js; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from srinit.compare.records import Comparison, Difference
+from srinit.records import record
+
+Currency = Literal["JPY", "USD", "EUR"]
+MS_PER_HOUR = 3.6e6
+
+
+@record
+class RoiInputs:
+    """What the user knows; amounts in `currency`. None: not given, its term is left out."""
+
+    currency: Currency = "JPY"
+    pieces_per_year: float | None = None
+    cost_per_compute_hour: float | None = None
+    device_price: float | None = None
+    device_years: float | None = None  # of use; turns the price into an hourly cost
+    device_hours_per_year: float | None = None
+    engineering_hours: float | None = None
+    hourly_rate: float | None = None
+    missed_defect_cost: float | None = None  # of one
+    false_reject_cost: float | None = None  # of one good part
+    defect_share: float | None = None  # share of the pieces that are defective
+
+
+@record
+class Range:
+    """A figure with what the measured intervals make of it."""
+
+    value: float
+    low: float
+    high: float
+
+
+@record
+class RoiFacts:
+    """What was measured."""
+
+    ms_per_piece: float | None = None  # unpruned, smallest batch
+    ratio: Range | None = None  # pruned / baseline latency
+    miss_rate: float | None = None  # of the pruned network; share of defective pieces missed
+    miss_increase: Range | None = None  # pruned - baseline
+    reject_increase: Range | None = None
+    defect_share: float | None = None  # in the test data
+
+
+@record
+class Roi:
+    """The result, per year; None: not enough was given."""
+
+    hour_cost: float | None
+    compute_saving: Range | None
+    missed_cost: Range | None  # positive: the cut costs money here
+    reject_cost: Range | None
+    saving: Range | None
+    one_off: float | None
+    payback_years: Range | None  # value; low: best case; high: worst case; inf: never
+    break_even_miss_rate: float | None  # miss rate at which the yearly saving is zero
+
+
+def facts_of(comparison: Comparison | None) -> RoiFacts:
+    """Return the measured side of the calculation."""
+    if comparison is None:
+        return RoiFacts()
+    pair = min(comparison.latency, key=lambda pair: pair.baseline.batch_size, default=None)
+    defects = comparison.defects
+    share = None
+    if defects is not None:
+        share = defects.missed_pruned.total / max(comparison.num_examples, 1)
+    return RoiFacts(
+        ms_per_piece=None if pair is None else pair.baseline.median_ms / pair.baseline.batch_size,
+        ratio=None
+        if pair is None
+        else Range(value=pair.ratio, low=pair.ratio_low, high=pair.ratio_high),
+        miss_rate=None if defects is None else defects.missed_pruned.rate,
+        miss_increase=None if defects is None else _rise(defects.missed_increase),
+        reject_increase=None if defects is None else _rise(defects.rejected_increase),
+        defect_share=share,
+    )
+
+
+def _rise(difference: Difference) -> Range | None:
+    if difference.drop is None:
+        return None
+    return Range(value=difference.drop, low=difference.low, high=difference.high)
+
+
+def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
+    """Return yearly saving, one-off cost and payback.
+
+    Best and worst case take every interval at its better or worse end at once; they are bounds,
+    not an interval of their own.
+
+    Example:
+        >>> inputs = RoiInputs(pieces_per_year=3.6e6, cost_per_compute_hour=100,
+        ...                    engineering_hours=1, hourly_rate=150)
+        >>> facts = RoiFacts(ms_per_piece=10, ratio=Range(value=0.5, low=0.4, high=0.6))
+        >>> roi = return_on_investment(inputs, facts)
+        >>> roi.compute_saving.value, roi.one_off, round(roi.payback_years.value, 2)
+        (500.0, 150.0, 0.3)
+    """
+    hour_cost = _hour_cost(inputs)
+    compute = _compute(inputs.pieces_per_year, hour_cost, facts)
+    share = inputs.defect_share if inputs.defect_share is not None else facts.defect_share
+    missed = _errors(inputs.pieces_per_year, share, inputs.missed_defect_cost, facts.miss_increase)
+    good = None if share is None else 1 - share
+    reject = _errors(inputs.pieces_per_year, good, inputs.false_reject_cost, facts.reject_increase)
+    saving = _saving(compute, missed, reject)
+    one_off = None
+    if inputs.engineering_hours is not None and inputs.hourly_rate is not None:
+        one_off = inputs.engineering_hours * inputs.hourly_rate
+    return Roi(
+        hour_cost=hour_cost,
+        compute_saving=compute,
+        missed_cost=missed,
+        reject_cost=reject,
+        saving=saving,
+        one_off=one_off,
+        payback_years=_payback(saving, one_off),
+        break_even_miss_rate=_break_even(inputs, facts, share, saving),
+    )
+
+
+def _hour_cost(inputs: RoiInputs) -> float | None:
+    if inputs.cost_per_compute_hour is not None:
+        return inputs.cost_per_compute_hour
+    price, years, hours = inputs.device_price, inputs.device_years, inputs.device_hours_per_year
+    if price is None or not years or not hours:
+        return None
+    return price / (years * hours)
+
+
+def _compute(pieces: float | None, hour_cost: float | None, facts: RoiFacts) -> Range | None:
+    if pieces is None or hour_cost is None or facts.ms_per_piece is None or facts.ratio is None:
+        return None
+    year = pieces * facts.ms_per_piece / MS_PER_HOUR * hour_cost
+    ratio = facts.ratio
+    return Range(
+        value=year * (1 - ratio.value), low=year * (1 - ratio.high), high=year * (1 - ratio.low)
+    )
+
+
+def _errors(
+    pieces: float | None, share: float | None, cost: float | None, rise: Range | None
+) -> Range | None:
+    if pieces is None or share is None or cost is None or rise is None:
+        return None
+    year = pieces * share * cost
+    return Range(value=year * rise.value, low=year * rise.low, high=year * rise.high)
+
+
+def _saving(compute: Range | None, missed: Range | None, reject: Range | None) -> Range | None:
+    costs = [cost for cost in (missed, reject) if cost is not None]
+    if compute is None and not costs:
+        return None
+    base = compute or Range(value=0.0, low=0.0, high=0.0)
+    return Range(
+        value=base.value - sum(cost.value for cost in costs),
+        low=base.low - sum(cost.high for cost in costs),
+        high=base.high - sum(cost.low for cost in costs),
+    )
+
+
+def _payback(saving: Range | None, one_off: float | None) -> Range | None:
+    if saving is None or one_off is None:
+        return None
+
+    def years(yearly: float) -> float:
+        return one_off / yearly if yearly > 0 else float("inf")
+
+    return Range(value=years(saving.value), low=years(saving.high), high=years(saving.low))
+
+
+def _break_even(
+    inputs: RoiInputs, facts: RoiFacts, share: float | None, saving: Range | None
+) -> float | None:
+    """Return the miss rate at which the yearly saving is zero, all else as measured."""
+    if saving is None or facts.miss_rate is None or facts.miss_increase is None:
+        return None
+    if not inputs.pieces_per_year or not share or not inputs.missed_defect_cost:
+        return None
+    spare = saving.value / (inputs.pieces_per_year * share * inputs.missed_defect_cost)
+    return facts.miss_rate + spare
