@@ -172,7 +172,7 @@ def report(
 ) -> Result:
     """Write the report: one HTML file that opens from disk."""
     from srinit.errors import ConfigError
-    from srinit.report import write_report
+    from srinit.report import load_report_input, write_report
     from srinit.store import RunFolder
 
     languages = tuple(part.strip() for part in lang.split(","))
@@ -181,7 +181,7 @@ def report(
     RunFolder.open(run)
     if common.dry_run:
         return _dry("report", run, "writes report/report.html")
-    path = write_report(run, languages=languages)
+    path = write_report(load_report_input(run), run / "report", languages=languages)
     return Result(
         verb="report",
         data={"run": str(run), "report": str(path)},

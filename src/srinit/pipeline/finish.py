@@ -11,7 +11,7 @@ from srinit.pipeline.result import SCHEMA as RESULT_SCHEMA
 from srinit.pipeline.result import RunResult
 from srinit.pipeline.session import Session
 from srinit.records import record
-from srinit.report import write_report
+from srinit.report import load_report_input, write_report
 
 EXPORT_SCHEMA = "srinit.export/1"
 CHECKED_EXAMPLES = 64
@@ -75,7 +75,11 @@ def _onnx_latency(session: Session, inputs: object) -> list[exporting.LatencyPai
 
 def report(session: Session) -> str:
     """Write the report and return its path."""
-    path = write_report(session.path, languages=tuple(session.config.report.languages))
+    path = write_report(
+        load_report_input(session.path),
+        session.path / "report",
+        languages=tuple(session.config.report.languages),
+    )
     session.folder.audit("report", "written")
     return str(path)
 
