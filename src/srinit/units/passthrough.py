@@ -6,11 +6,12 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from srinit.errors import SurgeryError
 
-PLAIN = (str, int, float, bool, type(None))
+PLAIN = (str, int, float, bool, type(None), torch.dtype)
 
 
 class PassThrough(nn.Module):
@@ -52,10 +53,31 @@ def standing_in_for(unit: nn.Module, structure: Any, *, name: str = "") -> PassT
     """
     made = PassThrough(structure)
     made.stands_for = name
-    for name, value in vars(unit).items():
-        if isinstance(value, PLAIN) and not name.startswith("_") and name != "training":
-            setattr(made, name, value)
+    _carry(unit, made)
     return made.train(unit.training)
+
+
+class Shell(nn.Module):
+    """Holds the plain attributes of a module that went, for parents that read them."""
+
+
+def _carry(source: nn.Module, target: nn.Module) -> None:
+    """Copy plain attributes to `target`, and shells of the submodules that have some."""
+    for name, value in vars(source).items():
+        if _is_plain(value) and name != "training" and name not in vars(target):
+            setattr(target, name, value)
+    for name, child in source._modules.items():
+        if child is not None and name not in dir(target):
+            shell = Shell()
+            _carry(child, shell)
+            if shell._modules or len(vars(shell)) > len(vars(Shell())):
+                target.add_module(name, shell)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(part) for part in value)
+    return isinstance(value, PLAIN)
 
 
 def _build(structure: Any, given: Any) -> Any:
