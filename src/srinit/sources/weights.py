@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -40,7 +41,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, ValueError, OSError) as error:
             raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+        with warnings.catch_warnings():  # of other pickle protocols; what counts is what is found
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except UnpicklingError:
         raise UnsafeError(
             f"{path} holds pickled objects, which run code when they are read; it is refused. "
