@@ -61,7 +61,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> tuple[float, ...]:
 
     Example:
         >>> nice_ticks(0, 97)
-        (0.0, 20.0, 40.0, 60.0, 80.0)
+        (0, 20, 40, 60, 80)
     """
     span = high - low
     if span <= 0 or not math.isfinite(span):
@@ -100,7 +100,7 @@ def line_chart(
         parts.append(frame.marker(marker))
     for line in lines:
         parts.append(_line(frame, line))
-    legend = _legend([(line.label, line.color) for line in lines])
+    legend = _legend([(line.label, line.color) for line in lines]) if len(lines) > 1 else ""
     drawing = "".join(parts)
     return Markup(
         f'<svg class=plot viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden=true>{drawing}</svg>{legend}'

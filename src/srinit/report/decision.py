@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from srinit.compare.records import Difference
 from srinit.gates import Gate
 from srinit.records import record
 from srinit.report import formats as fmt
@@ -61,9 +62,9 @@ def gate_text(gate: Gate, say: Say) -> Text:
         return say(
             "gate.loss",
             name=name,
-            measured=fmt.points(gate.measured),
-            bound=fmt.points(gate.bound),
-            limit=fmt.points(gate.limit),
+            measured=fmt.points(gate.measured, signed=False),
+            bound=fmt.points(gate.bound, signed=False),
+            limit=fmt.points(gate.limit, signed=False),
         )
     key = "gate.at_least" if gate.name.startswith("min_") else "gate.at_most"
     return say(
@@ -107,7 +108,7 @@ def _spoken(
         "spoken.accuracy",
         before=fmt.percent(found.score.baseline, 2),
         after=fmt.percent(found.score.pruned, 2),
-        range=fmt.ends(fmt.points(-found.score.high), fmt.points(-found.score.low)),
+        range=_range(found.score, say),
         num=fmt.fixed(found.num_examples),
     )
     if found.defects is not None:
@@ -119,17 +120,32 @@ def _spoken(
     )
 
 
+def _range(loss: Difference, say: Say) -> Text:
+    """Return the interval of a loss in words that can be read out, without signs."""
+    low, high = (fmt.points(abs(end), signed=False) for end in (loss.low, loss.high))
+    if loss.low >= 0:
+        return say("spoken.loss_range", low=low, high=high)
+    if loss.high <= 0:
+        return say("spoken.gain_range", low=high, high=low)
+    return say("spoken.both_range", low=low, high=high)
+
+
 def _saving(report: ReportInput, say: Say) -> Text:
     found = report.comparison
     parts = []
+    if found is not None and found.cost is not None:
+        parts.append(_changed("params", found.cost.params_pruned / found.cost.params_baseline, say))
     if found is not None and found.latency:
         pair = min(found.latency, key=lambda pair: pair.baseline.batch_size)
-        parts.append(say("spoken.latency", change=fmt.percent(pair.ratio - 1, 0, signed=True)))
-    if found is not None and found.cost is not None:
-        cost = found.cost
-        change = cost.params_pruned / cost.params_baseline - 1
-        parts.append(say("spoken.params", change=fmt.percent(change, 0, signed=True)))
-    return join(parts, ja="、", en=" and ") if parts else say("spoken.unmeasured")
+        parts.append(_changed("latency", pair.ratio, say))
+    else:
+        parts.append(say("spoken.unmeasured"))
+    return join(parts, ja="、", en=" and ")
+
+
+def _changed(key: str, ratio: float, say: Say) -> Text:
+    direction = "less" if ratio < 1 else "more"
+    return say(f"spoken.{key}_{direction}", change=fmt.percent(abs(ratio - 1), 0))
 
 
 def _missed(report: ReportInput, say: Say) -> Text:

@@ -62,7 +62,7 @@ def _speed(pair: LatencyPair, say: Say) -> Figure:
     elif pair.ratio_low > 1:
         tone = "worse"
     before, after = pair.baseline.median_ms, pair.pruned.median_ms
-    top = max(before, after, pair.baseline.high_ms, pair.pruned.high_ms)
+    top = max(before, after)
     return Figure(
         key="speed",
         title=say("figure.speed", batch=str(pair.baseline.batch_size)),
@@ -72,13 +72,9 @@ def _speed(pair: LatencyPair, say: Say) -> Figure:
         range=fmt.ends(fmt.fixed(1 / pair.ratio_high, 2), fmt.fixed(1 / pair.ratio_low, 2)),
         note=None,
         tone=tone,
-        before_bar=_timed(before, pair.baseline.low_ms, pair.baseline.high_ms, top),
-        after_bar=_timed(after, pair.pruned.low_ms, pair.pruned.high_ms, top),
+        before_bar=Bar(value=before / top),
+        after_bar=Bar(value=after / top),
     )
-
-
-def _timed(value: float, low: float, high: float, top: float) -> Bar:
-    return Bar(value=value / top, low=low / top, high=high / top)
 
 
 def _size(report: ReportInput, say: Say) -> list[Figure]:

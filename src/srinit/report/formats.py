@@ -80,19 +80,34 @@ def milliseconds(value: float | None) -> str:
     return NOTHING if value is None else f"{significant(value)} ms"
 
 
+CURRENCIES = {"JPY": ("円", "¥"), "USD": ("ドル", "$"), "EUR": ("ユーロ", "€")}
+LARGE_JA = ((1e12, "兆"), (1e8, "億"), (1e4, "万"))
+LARGE_EN = ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"))
+
+
 def money(value: float | None, currency: str) -> Text:
-    """Return an amount: whole units, the currency as each language writes it.
+    """Return an amount, large ones to three digits, as each language counts and writes it.
 
     Example:
-        >>> money(-1234567, "JPY").ja, money(-1234567, "JPY").en
-        ('−1,234,567円', '−¥1,234,567')
+        >>> money(-1234567, "JPY").ja, money(-1234567, "JPY").en, money(4200, "USD").en
+        ('−123万円', '−¥1.23 million', '$4,200')
     """
-    text = fixed(value)
-    if text == NOTHING:
+    if value is None or not math.isfinite(value):
         return same(NOTHING)
-    ja_unit, en_unit = {"JPY": ("円", "¥"), "USD": ("ドル", "$"), "EUR": ("ユーロ", "€")}[currency]
-    sign, digits = (MINUS, text[1:]) if text.startswith(MINUS) else ("", text)
-    return Text(ja=f"{text}{ja_unit}", en=f"{sign}{en_unit}{digits}")
+    ja_unit, en_unit = CURRENCIES[currency]
+    sign = MINUS if value <= -0.5 else ""
+    return Text(
+        ja=f"{sign}{_rounded(abs(value), LARGE_JA)}{ja_unit}",
+        en=f"{sign}{en_unit}{_rounded(abs(value), LARGE_EN)}",
+    )
+
+
+def _rounded(size: float, names: tuple[tuple[float, str], ...]) -> str:
+    for unit, name in names:
+        if size >= unit:
+            count = size / unit
+            return fixed(count, 2 if count < 10 else 1 if count < 100 else 0) + name
+    return fixed(size)
 
 
 def years(value: float | None) -> Text:

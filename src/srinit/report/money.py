@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from srinit import records
@@ -85,12 +86,11 @@ def _headline(roi: Roi, currency: str, say: Say) -> Text | None:
         return None
     amount, spread = _amount(roi.saving, currency)
     payback = roi.payback_years
-    return say(
-        "roi.headline",
-        saving=amount,
-        range=spread,
-        payback=fmt.years(payback.value if payback else None),
-    )
+    if payback is None:
+        return say("roi.headline_only", saving=amount, range=spread)
+    if math.isinf(payback.value):
+        return say("roi.headline_never", saving=amount, range=spread)
+    return say("roi.headline", saving=amount, range=spread, payback=fmt.years(payback.value))
 
 
 def _measured(facts: RoiFacts, say: Say) -> Text | None:

@@ -67,12 +67,21 @@
     return (value < 0 && /[1-9]/.test(grouped) ? MINUS : "") + grouped;
   }
   const percent = (value, digits) => (value === null ? NOTHING : `${fixed(100 * value, digits)}%`);
+  function rounded(size, names) {
+    for (const [unit, name] of names) {
+      if (size < unit) continue;
+      const count = size / unit;
+      return fixed(count, count < 10 ? 2 : count < 100 ? 1 : 0) + name;
+    }
+    return fixed(size);
+  }
   function money(value, currency) {
-    const text = fixed(value);
-    if (text === NOTHING) return text;
+    if (value === null || !Number.isFinite(value)) return NOTHING;
     const [ja, en] = { JPY: ["円", "¥"], USD: ["ドル", "$"], EUR: ["ユーロ", "€"] }[currency];
-    if (language() === "ja") return text + ja;
-    return text.startsWith(MINUS) ? MINUS + en + text.slice(1) : en + text;
+    const sign = Math.abs(value) < 0.5 || value > 0 ? "" : MINUS;
+    const size = Math.abs(value);
+    if (language() === "ja") return sign + rounded(size, [[1e12, "兆"], [1e8, "億"], [1e4, "万"]]) + ja;
+    return sign + en + rounded(size, [[1e12, " trillion"], [1e9, " billion"], [1e6, " million"]]);
   }
   function years(value) {
     if (value === null) return NOTHING;
@@ -121,7 +130,7 @@
     }
     let even = null;
     if (saving !== null && known(facts.miss_rate, facts.miss_increase) && pieces && share && given.missed_defect_cost)
-      even = facts.miss_rate + saving.value / (pieces * share * given.missed_defect_cost);
+      even = Math.max(facts.miss_rate + saving.value / (pieces * share * given.missed_defect_cost), 0);
     return { compute_saving: compute, missed_cost: missed, reject_cost: reject, saving, one_off: once, payback_years: payback, break_even_miss_rate: even };
   }
 

@@ -49,7 +49,7 @@ class RoiFacts:
     miss_rate: float | None = None  # of the pruned network; share of defective pieces missed
     miss_increase: Range | None = None  # pruned - baseline
     reject_increase: Range | None = None
-    defect_share: float | None = None  # in the test data
+    defect_share: float | None = None  # in the test data, to four digits as the page shows it
 
 
 @record
@@ -63,7 +63,7 @@ class Roi:
     saving: Range | None
     one_off: float | None
     payback_years: Range | None  # value; low: best case; high: worst case; inf: never
-    break_even_miss_rate: float | None  # miss rate at which the yearly saving is zero
+    break_even_miss_rate: float | None  # where the yearly saving is zero; 0: nowhere
 
 
 def facts_of(comparison: Comparison | None) -> RoiFacts:
@@ -74,7 +74,7 @@ def facts_of(comparison: Comparison | None) -> RoiFacts:
     defects = comparison.defects
     share = None
     if defects is not None:
-        share = defects.missed_pruned.total / max(comparison.num_examples, 1)
+        share = round(defects.missed_pruned.total / max(comparison.num_examples, 1), 4)
     return RoiFacts(
         ms_per_piece=None if pair is None else pair.baseline.median_ms / pair.baseline.batch_size,
         ratio=None
@@ -105,7 +105,7 @@ def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
         >>> facts = RoiFacts(ms_per_piece=10, ratio=Range(value=0.5, low=0.4, high=0.6))
         >>> roi = return_on_investment(inputs, facts)
         >>> roi.compute_saving.value, roi.one_off, round(roi.payback_years.value, 2)
-        (500.0, 150.0, 0.3)
+        (500.0, 150, 0.3)
     """
     hour_cost = _hour_cost(inputs)
     compute = _compute(inputs.pieces_per_year, hour_cost, facts)
@@ -188,4 +188,4 @@ def _break_even(
     if not inputs.pieces_per_year or not share or not inputs.missed_defect_cost:
         return None
     spare = saving.value / (inputs.pieces_per_year * share * inputs.missed_defect_cost)
-    return facts.miss_rate + spare
+    return max(facts.miss_rate + spare, 0.0)
