@@ -6,14 +6,16 @@ import errno
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import click
+import typer
 
 from srinit.cli.app import app
 from srinit.cli.output import emit_error
 from srinit.errors import ConfigError, PruneError, ResourceError
 
+# The base of typer's usage errors; typer brings its own copy of click or uses the installed one.
+UsageError: Any = typer.BadParameter.__mro__[1]
 USAGE, INTERNAL, RESOURCES, INTERRUPTED, TERMINATED = 2, 1, 5, 130, 143
 
 
@@ -35,13 +37,14 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.ClickException as error:
-        hint = f" ({error.ctx.command_path} --help)" if getattr(error, "ctx", None) else ""
+    except UsageError as error:
+        context = getattr(error, "ctx", None)
+        hint = f" ({context.command_path} --help)" if context is not None else ""
         problem: BaseException = ConfigError(error.format_message() + hint)
         code = USAGE
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         problem, code = KeyboardInterrupt(f"interrupted; {RESUME}"), INTERRUPTED
     except Terminated:
         problem, code = Terminated(f"terminated; {RESUME}"), TERMINATED

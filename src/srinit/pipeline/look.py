@@ -130,7 +130,6 @@ def inspect(session: Session) -> UnitMap:
         session.example_inputs,
         keep=settings.keep,
         level=settings.level,
-        include_plain=settings.include_plain,
     )
     session.folder.write_record(path, units, schema=UNITS_SCHEMA)
     return units
