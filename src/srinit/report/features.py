@@ -1,0 +1,193 @@
+"""Features of two networks side by side: two principal components, and similarity by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srinit import modules
+from srinit.errors import ModelError
+
+# N examples, D features
+
+Floats = npt.NDArray[np.float64]
+POOL = 4  # maps are averaged to so many places a side before they are compared
+
+
+def renamed(baseline: nn.Module, pruned: nn.Module, removed: Sequence[str], name: str) -> str:
+    """Return what a unit that stays is called in the pruned network, where containers moved up.
+
+    Args:
+        baseline: The unpruned network.
+        pruned: The same network without `removed`.
+        removed: Names of the units that went.
+        name: A unit that stayed, by its name in `baseline`.
+
+    Raises:
+        ModelError: It is not in the pruned network.
+    """
+    one, other, path, new = baseline, pruned, "", []
+    gone = set(removed)
+    for part in name.split("."):
+        keys = list(one._modules)
+        if part not in one._modules:
+            raise ModelError(f"the network has no submodule {name!r}.")
+        kept = [key for key in keys if (f"{path}.{key}" if path else key) not in gone]
+        others = list(other._modules)
+        moved = len(others) == len(kept) < len(keys)
+        key = others[kept.index(part)] if moved and part in kept else part
+        child, twin = one._modules[part], other._modules.get(key)
+        if child is None or twin is None:
+            raise ModelError(f"the pruned network has no counterpart of {name!r}.")
+        one, other = child, twin
+        path = f"{path}.{part}" if path else part
+        new.append(key)
+    return ".".join(new)
+
+
+@contextmanager
+def recorded(model: nn.Module, take: Mapping[str, Callable[[Any, Any], Any]]) -> Iterator[Any]:
+    """Record, in a dict that is yielded, what `take[name](args, output)` makes of the last call.
+
+    Hooks are removed on the way out, also after an error.
+    """
+    found: dict[str, Any] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any, Any], None]:
+        def note(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            found[name] = take[name]((args, kwargs), output)
+
+        return note
+
+    handles = [
+        model.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True)
+        for name in take
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def pooled(tree: Any) -> Tensor:
+    """Return the first tensor of a module's inputs or output as features (N, D), averaged."""
+    tensor = next(modules.tensors(tree)).detach().float()
+    if tensor.ndim == 4:
+        side = (min(POOL, tensor.shape[2]), min(POOL, tensor.shape[3]))
+        tensor = F.adaptive_avg_pool2d(tensor, side)
+    elif tensor.ndim == 3:
+        tensor = F.adaptive_avg_pool1d(tensor.mT, min(POOL * POOL, tensor.shape[1]))
+    return tensor.flatten(1).cpu()
+
+
+def collect(
+    model: nn.Module,
+    names: Sequence[str],
+    batches: Sequence[Any],
+    *,
+    inputs_of: Sequence[str] = (),
+) -> dict[str, Floats]:
+    """Return features (N, D) of the outputs of `names` and of the inputs of `inputs_of`."""
+    take: dict[str, Callable[[Any, Any], Any]] = {n: lambda _, out: pooled(out) for n in names}
+    take |= {name: lambda given, _: pooled(given) for name in inputs_of}
+    parts: dict[str, list[Tensor]] = {name: [] for name in take}
+    device = modules.device_of(model)
+    with modules.eval_mode(model), torch.inference_mode(), recorded(model, take) as found:
+        for inputs in batches:
+            found.clear()
+            modules.call(model, modules.to_device(inputs, device))
+            for name, value in found.items():
+                parts[name].append(value)
+    return {name: torch.cat(p).double().numpy() for name, p in parts.items() if p}
+
+
+def classifier_of(model: nn.Module, inputs: Any) -> str | None:
+    """Return the module that makes the predictions: the last linear or convolution called."""
+    last: list[str] = []
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            handles.append(
+                module.register_forward_hook(lambda *_args, name=name: last.append(name))
+            )
+    try:
+        with modules.eval_mode(model), torch.inference_mode():
+            modules.call(model, modules.to_device(inputs, modules.device_of(model)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return last[-1] if last else None
+
+
+def principal(features: Floats) -> tuple[Floats, float]:
+    """Return two principal components (N, 2) of features (N, D), and their share of variance.
+
+    They are scaled to mean square 1.
+    """
+    centered = features - features.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
+    points = left[:, :2] * singular[:2]
+    if points.shape[1] < 2:
+        points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+    total = float((singular**2).sum())
+    share = float((singular[:2] ** 2).sum()) / total if total > 0 else 0.0
+    size = float(np.sqrt((points**2).sum(axis=1).mean()))
+    return points / (size or 1.0), share
+
+
+def aligned(points: Floats, reference: Floats) -> Floats:
+    """Return `points` turned or mirrored, not stretched, to lie closest to `reference`.
+
+    Source: Schönemann, orthogonal Procrustes, https://doi.org/10.1007/BF02289451
+    """
+    left, _, right = np.linalg.svd(points.T @ reference)
+    turned: Floats = points @ (left @ right)
+    return turned
+
+
+def linear_cka(one: Floats, other: Floats) -> float | None:
+    """Return the similarity of two features (N, D) of the same examples, about 1 if the same.
+
+    Linear centered kernel alignment (Kornblith et al., https://arxiv.org/abs/1905.00414) with the
+    unbiased estimate of HSIC (Song et al., Journal of Machine Learning Research 13, 2012), so
+    that few examples and many features do not look alike by themselves.
+
+    Returns:
+        None where a representation is constant, or there are fewer than four examples.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(50, 8))
+        >>> turned = x @ np.linalg.qr(np.random.default_rng(1).normal(size=(8, 8)))[0]
+        >>> round(linear_cka(x, 3 * turned), 6)
+        1.0
+    """
+    if len(one) < 4:
+        return None
+    grams = [_gram(features) for features in (one, other)]
+    same = [_hsic(gram, gram) for gram in grams]
+    if min(same) <= 0:
+        return None
+    return float(_hsic(grams[0], grams[1]) / np.sqrt(same[0] * same[1]))
+
+
+def _gram(features: Floats) -> Floats:
+    centered = features - features.mean(axis=0)
+    gram: Floats = centered @ centered.T
+    np.fill_diagonal(gram, 0.0)
+    return gram
+
+
+def _hsic(one: Floats, other: Floats) -> float:
+    count = len(one)
+    total = float((one * other).sum())
+    total += one.sum() * other.sum() / ((count - 1) * (count - 2))
+    total -= 2 * float(one.sum(axis=0) @ other.sum(axis=0)) / (count - 2)
+    return float(total / (count * (count - 3)))

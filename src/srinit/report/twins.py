@@ -1,0 +1,138 @@
+"""The pruned network beside the baseline: the stream at the cuts, features, similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import nn
+
+from srinit import modules
+from srinit.errors import ModelError
+from srinit.plan import PrunePlan
+from srinit.report import features, images
+from srinit.report.picture_records import CutPoint, Projection, Similarity
+from srinit.report.samples import inputs_of
+from srinit.sensitivity.records import Sensitivity
+from srinit.sources import DataSet
+from srinit.units.records import LockedUnit, Unit
+
+NUM_FEATURES = 256  # examples behind projection and similarity
+BATCH = 32
+
+
+def compare_features(
+    baseline: nn.Module,
+    pruned: nn.Module,
+    plan: PrunePlan,
+    sensitivity: Sensitivity,
+    data: DataSet,
+    missing: list[str],
+) -> tuple[Projection | None, tuple[Similarity, ...]]:
+    """Return the map of the penultimate features and the similarity of every unit that stays."""
+    subset = data.subset(range(min(NUM_FEATURES, len(data))))
+    batches = [inputs for inputs, _ in subset.batches(BATCH)]
+    kept = _kept(sensitivity, plan)
+    try:
+        twins = [features.renamed(baseline, pruned, plan.names, name) for name in kept]
+        heads = [features.classifier_of(network, batches[0]) for network in (baseline, pruned)]
+        if None in heads:
+            raise ModelError("no linear layer or convolution was called")
+        one = features.collect(baseline, kept, batches, inputs_of=[str(heads[0])])
+        other = features.collect(pruned, twins, batches, inputs_of=[str(heads[1])])
+        rows = tuple(
+            Similarity(unit=name, cka=_rounded(features.linear_cka(one[name], other[twin])))
+            for name, twin in zip(kept, twins, strict=True)
+            if name in one and twin in other
+        )
+        points = _projection(one[str(heads[0])], other[str(heads[1])], subset.targets.tolist())
+    except (ModelError, KeyError, ValueError, RuntimeError):
+        missing.append("no_features")
+        return None, ()
+    return points, rows
+
+
+def _projection(one: features.Floats, other: features.Floats, labels: list[int]) -> Projection:
+    reference, share = features.principal(one)
+    points, other_share = features.principal(other)
+    turned = features.aligned(points, reference)
+
+    def listed(values: features.Floats) -> tuple[tuple[float, float], ...]:
+        return tuple((round(float(x), 3), round(float(y), 3)) for x, y in values)
+
+    return Projection(
+        labels=tuple(labels),
+        baseline=listed(reference),
+        pruned=listed(turned),
+        explained_baseline=share,
+        explained_pruned=other_share,
+        num_features=int(one.shape[1]),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _kept(sensitivity: Sensitivity, plan: PrunePlan) -> list[str]:
+    return [unit.name for unit in _in_order(sensitivity) if unit.name not in plan.names]
+
+
+def _in_order(sensitivity: Sensitivity) -> list[Unit | LockedUnit]:
+    units = sensitivity.unit_map
+    known: list[Unit | LockedUnit] = [*units.removable, *units.locked]
+    return sorted(known, key=lambda unit: unit.position)
+
+
+def cut_points(
+    baseline: nn.Module,
+    pruned: nn.Module,
+    plan: PrunePlan,
+    sensitivity: Sensitivity,
+    data: DataSet,
+    chosen: Sequence[int],
+    missing: list[str],
+) -> tuple[CutPoint, ...]:
+    """Return the stream behind every run of removed units, for the first chosen example."""
+    gone = set(plan.names)
+    groups = [
+        (cut, [unit.name for unit in run])
+        for cut, run in groupby(_in_order(sensitivity), key=lambda unit: unit.name in gone)
+    ]
+    inputs = inputs_of(data, chosen[:1])
+    found = []
+    for index, (cut, names) in enumerate(groups):
+        if not cut or index + 1 >= len(groups):
+            continue
+        behind = groups[index + 1][1][0]
+        try:
+            twin = features.renamed(baseline, pruned, plan.names, behind)
+            one, other = _map(baseline, behind, inputs), _map(pruned, twin, inputs)
+        except (ModelError, RuntimeError):
+            one = other = None
+        if one is None or other is None:
+            missing.append("no_cuts")
+            continue
+        low, high = min(one.min(), other.min()), max(one.max(), other.max())
+        pictures = [images.encoded(images.heat(m, low=low, high=high)) for m in (one, other)]
+        found.append(
+            CutPoint(removed=tuple(names), unit=behind, baseline=pictures[0], pruned=pictures[1])
+        )
+    return tuple(found)
+
+
+def _map(model: nn.Module, name: str, inputs: Any) -> features.Floats | None:
+    """Return the mean over channels of what flows into a module; None where it is no map."""
+    take: dict[str, Callable[[Any, Any], Any]] = {
+        name: lambda given, _: next(modules.tensors(given)).detach().float().cpu()
+    }
+    device = modules.device_of(model)
+    with modules.eval_mode(model), torch.no_grad(), features.recorded(model, take) as found:
+        modules.call(model, modules.to_device(inputs, device))
+    tensor = found.get(name)
+    if tensor is None or tensor.ndim != 4 or min(tensor.shape[2:]) < 2:
+        return None
+    result: features.Floats = tensor[0].mean(0).double().numpy()
+    return result
