@@ -56,7 +56,13 @@ class DataSection(Section):
         "shared out by `split`",
     )
     train: str | None = Field(default=None, description="source of the fine-tuning examples")
-    calibration: str | None = Field(default=None, description="source that chooses the layers")
+    calibration: str | None = Field(
+        default=None,
+        description="source that chooses the layers; `train` draws it out of the training data",
+    )
+    allow_train_calibration_overlap: bool = Field(
+        default=False, description="let training and calibration data share images"
+    )
     validation: str | None = Field(default=None, description="source that stops fine-tuning")
     test: str | None = Field(default=None, description="source that is read once, to compare")
     split: dict[Literal["train", "calibration", "validation", "test"], float] = Field(

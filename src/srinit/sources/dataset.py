@@ -1,133 +1,30 @@
-"""A set of examples with content hashes, decoded once and served in batches."""
+"""Some examples of a source, with content hashes, served in batches."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from srinit.errors import DataError
 from srinit.rng import generator
-from srinit.sources.preprocess import Augment, Preprocess
-
-MAX_PIXELS = 100_000_000  # larger images are refused as decompression bombs
-CACHE_BYTES = 2 << 30  # decoded images kept in memory
-SHOWN = 20
-
-
-class Examples(Protocol):
-    """Raw examples behind a data set."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """A path or a row for every example, for messages."""
-        ...
-
-    @property
-    def targets(self) -> npt.NDArray[np.int64]:
-        """Class index of every example."""
-        ...
-
-    def content(self, index: int) -> bytes:
-        """Return the stored bytes of an example: what its hash is of."""
-        ...
-
-    def image(self, index: int) -> Image.Image:
-        """Return an example as an image."""
-        ...
-
-
-def open_image(content: bytes) -> Image.Image:
-    """Return a decoded image.
-
-    Raises:
-        ValueError: Not an image, truncated, or larger than `MAX_PIXELS`.
-    """
-    try:
-        image = Image.open(io.BytesIO(content))
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels are too many")
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(str(error) or type(error).__name__) from None
-    return image
-
-
-@dataclass(frozen=True)
-class Pool:
-    """All examples of one source: hashes and decoded pixels are computed once and shared."""
-
-    source: str
-    examples: Examples
-    class_names: tuple[str, ...]
-    preprocess: Preprocess
-    _ids: list[str] = field(default_factory=list)
-    _pixels: dict[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
-
-    def ids(self) -> list[str]:
-        """Return the content hash of every example, in order."""
-        if not self._ids:
-            self._ids.extend(
-                hashlib.sha256(self.examples.content(index)).hexdigest()[:32]
-                for index in range(len(self.examples.names))
-            )
-        return self._ids
-
-    def pixels(self, indices: Sequence[int]) -> Tensor:
-        """Return the preprocessed bytes of examples, shape (B, C, H, W).
-
-        Raises:
-            DataError: Unreadable images, all of them named, or images of different size.
-        """
-        wanted = [index for index in indices if index not in self._pixels]
-        found, bad = self._decoded(wanted)
-        if bad:
-            shown = "\n".join(f"  {line}" for line in bad[:SHOWN])
-            more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-            raise DataError(f"{self.source}: {len(bad)} unreadable images:\n{shown}{more}")
-        size = next(iter(found.values())).nbytes if found else 0
-        if (len(self._pixels) + len(found)) * size <= CACHE_BYTES:
-            self._pixels.update(found)
-        arrays = [self._pixels[i] if i in self._pixels else found[i] for i in indices]
-        shapes = {array.shape for array in arrays}
-        if len(shapes) > 1:
-            raise DataError(
-                f"{self.source}: images differ in size ({sorted(shapes)[:3]}); "
-                "write data.preprocess.size: [height, width]."
-            )
-        return torch.from_numpy(np.stack(arrays))
-
-    def _decoded(
-        self, indices: Sequence[int]
-    ) -> tuple[dict[int, npt.NDArray[np.uint8]], list[str]]:
-        def decode(index: int) -> tuple[int, npt.NDArray[np.uint8] | None, str]:
-            try:
-                return index, self.preprocess.pixels(self.examples.image(index)), ""
-            except (ValueError, OSError) as error:
-                return index, None, f"{self.examples.names[index]}: {error}"
-
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            results = list(pool.map(decode, indices))
-        return (
-            {index: array for index, array, _ in results if array is not None},
-            [problem for _, array, problem in results if array is None],
-        )
+from srinit.sources.augment import Augment
+from srinit.sources.examples import ImageExamples
+from srinit.sources.images import to_channels
+from srinit.sources.pool import Pool
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Some examples of a pool, in a fixed order."""
+    """Some examples of a pool, in a fixed order; positions count from 0."""
 
     pool: Pool
     indices: tuple[int, ...]
@@ -135,49 +32,79 @@ class DataSet:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __getitem__(self, position: int) -> tuple[Any, Any]:
+        """Return one example as the model takes it, without a batch dimension, and its target."""
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"position {position} of {len(self)} examples")
+        inputs, target = self._batch(np.array([position % len(self)]), None, None)
+        first = {k: v[0] for k, v in inputs.items()} if isinstance(inputs, dict) else inputs[0]
+        return first, target[0]
+
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the targets."""
+        """Names of the classes, in the order of the targets; empty where there are none."""
         return self.pool.class_names
 
     @property
-    def targets(self) -> npt.NDArray[np.int64]:
-        """Class index of every example."""
+    def targets(self) -> npt.NDArray[Any]:
+        """Class index (int64) of every example; -1 where unlabeled; or one array each."""
         return self.pool.examples.targets[list(self.indices)]
 
     @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of examples of every class."""
+        counts = np.bincount(self.targets[self.targets >= 0], minlength=len(self.class_names))
+        return dict(zip(self.class_names, counts.tolist(), strict=False))
+
+    @property
     def ids(self) -> tuple[str, ...]:
-        """Content hash of every example."""
+        """Content hash of every example: the first 128 bits of the SHA-256 of its bytes."""
         ids = self.pool.ids()
         return tuple(ids[index] for index in self.indices)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Path or row of every example, for people."""
-        return tuple(self.pool.examples.names[index] for index in self.indices)
+        names = self.pool.examples.names
+        return tuple(names[index] for index in self.indices)
 
     @property
     def data_hash(self) -> str:
         """One hash over the content and the labels, whatever the order."""
-        lines = sorted(f"{i} {t}" for i, t in zip(self.ids, self.targets.tolist(), strict=True))
+        lines = sorted(f"{i} {t}" for i, t in zip(self.ids, _texts(self.targets), strict=True))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def subset(self, positions: Sequence[int]) -> DataSet:
-        """Return the examples at the given positions."""
+        """Return the examples at the given positions, in that order."""
         return DataSet(self.pool, tuple(self.indices[position] for position in positions))
 
     def image(self, position: int) -> Image.Image:
-        """Return one example as it is stored, for people to look at."""
-        return self.pool.examples.image(self.indices[position])
+        """Return one example as it is stored, for people to look at.
+
+        Raises:
+            DataError: The examples are no images, or this one cannot be read.
+        """
+        examples, index = self.pool.examples, self.indices[position]
+        if not isinstance(examples, ImageExamples):
+            raise DataError(f"{self.pool.source} holds no images.")
+        try:
+            return examples.image(index)
+        except ValueError as error:
+            raise DataError(f"{self.pool.source}: {examples.names[index]}: {error}") from None
+
+    def thumbnail(self, position: int, size: int = 96) -> Image.Image:
+        """Return one example as a small RGB image, at most `size` pixels wide and high."""
+        image = to_channels(self.image(position), 3, self.pool.preprocess.bits)
+        image.thumbnail((size, size))
+        return image
 
     def check_readable(self) -> None:
-        """Decode every image once.
+        """Decode every image once, and keep the pixels where there is room.
 
         Raises:
             DataError: Some cannot be read; all of them are named.
         """
-        if self.indices:
-            self.pool.pixels(self.indices)
+        self.pool.check_readable(self.indices)
 
     def batches(
         self,
@@ -187,15 +114,32 @@ class DataSet:
         augment: Augment | None = None,
         start: int = 0,
     ) -> Batches:
-        """Return the batches `(inputs (B, C, H, W), targets (B,))`; they can be read again.
+        """Return the batches `(inputs, targets)`; they can be read again.
+
+        Images become floats (B, C, H, W), targets int64 (B,).
 
         Args:
             batch_size: Examples a batch; the last may be smaller.
             shuffle_seed: Shuffles, the same way for the same seed.
-            augment: Random changes, drawn from `shuffle_seed` and the batch's number.
+            augment: Random changes of images, drawn from `shuffle_seed` and the batch's number.
             start: First batch to serve, for resuming.
         """
         return Batches(self, batch_size, shuffle_seed, augment, start)
+
+    def _batch(
+        self,
+        positions: npt.NDArray[np.int64],
+        augment: Augment | None,
+        random: torch.Generator | None,
+    ) -> tuple[Any, Tensor]:
+        indices = [self.indices[position] for position in positions]
+        target = torch.from_numpy(self.pool.examples.targets[indices])
+        if not self.pool.holds_images:
+            return self.pool.inputs(indices), target
+        pixels = self.pool.pixels(indices)
+        if augment is not None and random is not None:
+            pixels = augment(pixels, random)
+        return self.pool.preprocess.normalized(pixels), target
 
 
 @dataclass(frozen=True)
@@ -209,23 +153,32 @@ class Batches:
     start: int = 0
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size) - self.start
+        return max(0, -(-len(self.dataset) // self.batch_size) - self.start)
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        data = self.dataset
-        order = np.arange(len(data))
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        order = np.arange(len(self.dataset))
         if self.shuffle_seed is not None:
             np.random.default_rng(self.shuffle_seed).shuffle(order)
-        targets = torch.from_numpy(data.targets)
-        for number in range(self.start, self.start + len(self)):
-            chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-            pixels = data.pool.pixels([data.indices[position] for position in chosen])
-            if self.augment is not None:
-                pixels = self.augment(pixels, generator("augment", self.shuffle_seed or 0, number))
-            yield data.pool.preprocess.normalized(pixels), targets[torch.from_numpy(chosen)]
+        numbers = range(self.start, self.start + len(self))
+        if self.dataset.pool.is_cached(self.dataset.indices):
+            for number in numbers:
+                yield self._make(order, number)
+            return
+        with ThreadPoolExecutor(max_workers=1) as ahead:  # decodes while the model computes
+            pending = [ahead.submit(self._make, order, number) for number in numbers[:1]]
+            for number in numbers:
+                made = pending.pop().result()
+                if number + 1 in numbers:
+                    pending.append(ahead.submit(self._make, order, number + 1))
+                yield made
+
+    def _make(self, order: npt.NDArray[np.int64], number: int) -> tuple[Any, Tensor]:
+        chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
+        random = generator("augment", self.shuffle_seed or 0, number) if self.augment else None
+        return self.dataset._batch(chosen, self.augment, random)
 
 
-def natural_key(path: Path | str) -> list[tuple[int, int | str]]:
-    """Return a sort key under which img2 comes before img10."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(1, int(part)) if part.isdigit() else (0, part.lower()) for part in parts]
+def _texts(targets: npt.NDArray[Any]) -> list[str]:
+    if targets.ndim == 1:
+        return [str(value) for value in targets.tolist()]
+    return [hashlib.sha256(row.tobytes()).hexdigest() for row in targets]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from srinit.errors import ConfigError, DataError
 from srinit.rng import seed_for
-from srinit.sources.dataset import DataSet, Pool
+from srinit.sources.dataset import DataSet
 from srinit.sources.kinds import KINDS
+from srinit.sources.overlap import check_overlap
+from srinit.sources.pool import Pool
 from srinit.sources.preprocess import Preprocess, preprocess_from
 
 SPLITS = ("train", "calibration", "validation", "test")
+FROM_TRAIN = "train"  # as the source of calibration data: drawn out of the training data
 
 
 def load_data(
@@ -27,22 +30,35 @@ def load_data(
     """Return the examples a source names, all of them, in the order of the source.
 
     Args:
-        source: `folder:DIR` (one sub-folder a class), `csv:FILE` (path, label), `parquet:FILE`,
-            `npz:FILE` or `py:FILE.py:FUNCTION`.
+        source: `folder:DIR` (one sub-folder a class), `images:DIR` (unlabeled), `csv:FILE`
+            (columns path, label), `parquet:FILE`, `npz:FILE`, `hf:FOLDER` (a local Hugging Face
+            data set) or `py:FILE.py:FUNCTION`.
         preprocess: How images become inputs.
-        classes: Class names in the order of the model's outputs; by default the source's own.
+        classes: Class names in the order of the model's outputs, or "alphabetical" or "natural";
+            by default the source's own.
         root: Folder that relative paths start from.
 
     Raises:
         ConfigError: The source has no known prefix.
         DataError: It is missing, empty, or not what its prefix says.
+        UnsafeError: It leads to files outside its folder.
     """
     kind, _, name = source.partition(":")
     if kind not in KINDS or not name:
-        raise ConfigError(f"data source {source!r} does not begin with one of {sorted(KINDS)}.")
-    examples, class_names = KINDS[kind](name, root or Path(), classes)
-    pool = Pool(source, examples, class_names, preprocess or Preprocess())
-    return DataSet(pool, tuple(range(len(examples.names))))
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        raise ConfigError(
+            f"data source {source!r} does not begin with one of {', '.join(f'{k}:' for k in KINDS)}"
+            + (f"; did you mean {near[0]}:?" if near else "")
+        )
+    loaded = KINDS[kind](name, root or Path(), classes)
+    pool = Pool(
+        source,
+        loaded.examples,
+        loaded.class_names,
+        preprocess or Preprocess(),
+        notes=loaded.notes,
+    )
+    return DataSet(pool, tuple(range(len(pool))))
 
 
 def split(data: DataSet, shares: Mapping[str, float], *, seed: int) -> dict[str, DataSet]:
@@ -51,14 +67,22 @@ def split(data: DataSet, shares: Mapping[str, float], *, seed: int) -> dict[str,
     Where an example goes depends on its content and the seed alone: the same image is always on
     the same side, also when files are renamed, added or listed in another order.
 
+    Args:
+        data: What is shared out.
+        shares: Fractions in (0, 1] by name (train, calibration, validation, test) that add up to
+            at most 1; the rest is left out.
+        seed: Of the drawing.
+
     Raises:
-        ConfigError: A share is not in (0, 1], or they add up to more than 1.
+        ConfigError: An unknown name, or shares that are not such fractions.
     """
     total = sum(shares.values())
     if any(not 0 < share <= 1 for share in shares.values()) or total > 1 + 1e-9:
         raise ConfigError(
             f"data.split: shares lie in (0, 1] and add up to at most 1, not {total:g}."
         )
+    if unknown := sorted(set(shares) - set(SPLITS)):
+        raise ConfigError(f"data.split: {unknown[0]!r} is not one of {', '.join(SPLITS)}.")
     bounds, edge = [], 0.0
     for name in sorted(shares, key=SPLITS.index):
         bounds.append((name, edge, edge + shares[name]))
@@ -77,7 +101,8 @@ def limited(data: DataSet, count: int, *, seed: int) -> DataSet:
     """Return `count` examples drawn by content hash, in their old order."""
     if count >= len(data):
         return data
-    order = sorted(range(len(data)), key=lambda i: (_place(data.ids[i], seed + 1), i))
+    ids = data.ids
+    order = sorted(range(len(data)), key=lambda i: (_place(ids[i], seed + 1), i))
     return data.subset(sorted(order[:count]))
 
 
@@ -86,69 +111,94 @@ def _place(content: str, seed: int) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def load_splits(settings: Any, *, root: Path, seed: int) -> dict[str, DataSet]:
+def load_splits(
+    settings: Any, *, root: Path, seed: int, check_images: bool = True
+) -> dict[str, DataSet]:
     """Return the data sets of a config's `data` section, by name; overlap is refused.
+
+    Training and calibration data may overlap where the config says so: `calibration: train`
+    draws calibration data out of the training data, `allow_train_calibration_overlap` lets two
+    sources share images. Validation and test data never overlap with anything.
+
+    Args:
+        settings: The section.
+        root: Folder that relative paths start from.
+        seed: Of the split.
+        check_images: Decode every image first, so that unreadable ones are known before work
+            begins; the decoded pixels are kept.
 
     Raises:
         ConfigError: The section names no data, or one set twice.
-        DataError: A set is empty, or shares an image with another.
+        DataError: A set is empty, shares an image with another, or has unreadable images.
     """
+    found = _sources(settings, root, seed)
+    limits = {name: settings.limit.get(name) for name in found}
+    found = {
+        name: data if (limit := limits[name]) is None else limited(data, limit, seed=seed)
+        for name, data in sorted(found.items(), key=lambda item: SPLITS.index(item[0]))
+    }
+    for name, data in found.items():
+        if len(data) == 0:
+            raise DataError(f"no example is left for {name}; give it a larger share.")
+    check_classes(found, settings.defect_class)
+    shared = settings.calibration == FROM_TRAIN or settings.allow_train_calibration_overlap
+    check_overlap(found, allowed=[("train", "calibration")] if shared else [])
+    if check_images:
+        for data in found.values():
+            data.check_readable()
+    return found
+
+
+def _sources(settings: Any, root: Path, seed: int) -> dict[str, DataSet]:
     options: dict[str, Any] = {
         "preprocess": preprocess_from(settings.preprocess),
         "classes": settings.classes,
         "root": root,
     }
-    found: dict[str, DataSet] = {}
     given = {name: getattr(settings, name) for name in SPLITS if getattr(settings, name)}
+    from_train = given.get("calibration") == FROM_TRAIN
+    if from_train:
+        del given["calibration"]
     if settings.source is None and not given:
         raise ConfigError(
             "data names no examples: write data.source and data.split, or data.test ..."
         )
+    found: dict[str, DataSet] = {}
     if settings.source is not None:
         if not settings.split:
             raise ConfigError("data.source needs data.split, e.g. {calibration: 0.4, test: 0.4}.")
-        whole = load_data(settings.source, **options)
-        found |= split(whole, settings.split, seed=seed)
+        found |= split(load_data(settings.source, **options), settings.split, seed=seed)
     for name, source in given.items():
         if name in found:
             raise ConfigError(f"data.split has a share for {name}, and data.{name} names another.")
         found[name] = load_data(source, **options)
-    found = {
-        name: limited(found[name], settings.limit.get(name, len(found[name])), seed=seed)
-        for name in SPLITS
-        if name in found
-    }
-    for name, data in found.items():
-        if len(data) == 0:
-            raise DataError(f"no example is left for {name}; give it a larger share.")
-    check_classes(found)
-    check_overlap(found)
+    if from_train:
+        if "train" not in found or "calibration" in found:
+            raise ConfigError("data.calibration: train needs training data, and no share of split.")
+        found["calibration"] = found["train"]
     return found
 
 
-def check_classes(sets: Mapping[str, DataSet]) -> None:
-    """Raise `DataError` unless all sets have the same classes in the same order."""
-    first, *others = sets
-    for other in others:
-        if sets[other].class_names != sets[first].class_names:
-            raise DataError(
-                f"{other} has classes {list(sets[other].class_names)}, {first} has "
-                f"{list(sets[first].class_names)}; write data.classes."
-            )
+def check_classes(sets: Mapping[str, DataSet], defect_class: str | None = None) -> None:
+    """Raise unless all sets have the same classes in the same order.
 
-
-def check_overlap(sets: Mapping[str, DataSet]) -> None:
-    """Raise `DataError` where an image is in two sets; the first few are named."""
-    for one, other in combinations(sets, 2):
-        places = dict(zip(sets[one].ids, sets[one].names, strict=True))
-        pairs = [
-            f"{places[content]} = {name}"
-            for content, name in zip(sets[other].ids, sets[other].names, strict=True)
-            if content in places
-        ]
-        if pairs:
+    Raises:
+        DataError: They differ.
+        ConfigError: `defect_class` is none of them.
+    """
+    labeled = {name: data.class_names for name, data in sets.items() if data.class_names}
+    first = next(iter(labeled), None)
+    if first is None:
+        return
+    for other, names in labeled.items():
+        if names != labeled[first]:
             raise DataError(
-                f"{len(pairs)} images are both in {one} and in {other} "
-                f"({'; '.join(pairs[:3])}); a figure measured on seen data means nothing. "
-                "Remove them from one, or let data.split share out one source."
+                f"{other} has {len(names)} classes {list(names)[:12]}, {first} has "
+                f"{len(labeled[first])} {list(labeled[first])[:12]}; write data.classes."
             )
+    if defect_class is not None and defect_class not in labeled[first]:
+        near = difflib.get_close_matches(defect_class, labeled[first], n=1, cutoff=0.0)
+        raise ConfigError(
+            f"data.defect_class {defect_class!r} is not one of the classes "
+            f"{list(labeled[first])[:12]}; did you mean {near[0]!r}?"
+        )

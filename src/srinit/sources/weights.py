@@ -2,96 +2,130 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from srinit.errors import CheckpointError, UnsafeError
+from srinit.errors import CheckpointError, IntegrityError, UnsafeError
+from srinit.store import sha256_file
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # where trainers put the state dict
-CONVERT = (
-    "Convert it once, where it was made: import torch; from safetensors.torch import save_file; "
-    "model = torch.load(FILE, weights_only=False); "
-    "save_file({k: v.contiguous() for k, v in model.state_dict().items()}, 'model.safetensors')"
-)
+PREFIXES = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}
+CONVERT = """Convert it once, where it was made and with the code that defines the model:
+    import torch
+    from safetensors.torch import save_file
+    model = torch.load({name!r}, map_location="cpu", weights_only=False)
+    save_file({{k: v.contiguous().clone() for k, v in model.state_dict().items()}}, {new!r})"""
+
+Note = Callable[[str], None]
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(
+    path: Path, *, sha256: str | None = None, on_note: Note | None = None
+) -> dict[str, Tensor]:
     """Return the state dict of a file, on the CPU.
 
     A `.pt`, `.pth`, `.bin` or `.ckpt` is read with torch's weights-only reader, which builds
-    tensors and nothing else. A state dict inside {"state_dict": ...}, and names that all begin
-    with "module.", are unwrapped.
+    tensors and nothing else; there is no fallback. A state dict inside {"state_dict": ...}, and
+    names that all begin with "module." or "_orig_mod.", are unwrapped, and `on_note` is told.
+
+    Args:
+        path: The file.
+        sha256: Hash that the file must have, in hexadecimal.
+        on_note: Called with one sentence for everything that was changed or left out.
 
     Raises:
         UnsafeError: The file holds pickled objects other than tensors, such as a whole module.
+        IntegrityError: Its hash is another.
         CheckpointError: The file is missing, damaged, or holds no tensors.
     """
+    note = on_note or (lambda _: None)
     if not path.is_file():
-        raise CheckpointError(f"there is no weights file {path}.")
-    if path.suffix == ".safetensors":
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, ValueError, OSError) as error:
-            raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(f"the weights file {path} {what}.")
+    if sha256 is not None and sha256_file(path) != sha256.lower():
+        raise IntegrityError(
+            f"{path} is not the file that was named: its SHA-256 is {sha256_file(path)}, "
+            f"expected {sha256.lower()}. It was damaged or replaced."
+        )
+    content = _safetensors(path) if path.suffix == ".safetensors" else _pickle(path)
+    return _unwrapped(content, path, note)
+
+
+def _safetensors(path: Path) -> object:
     try:
-        with warnings.catch_warnings():  # of other pickle protocols; what counts is what is found
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
-    except UnpicklingError:
+        return dict(load_file(path))
+    except (SafetensorError, ValueError, OSError, MemoryError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {reason}.") from None
+
+
+def _pickle(path: Path) -> object:
+    zipped = zipfile.is_zipfile(path)
+    if zipped:
+        _check_archive(path)
+    elif not _looks_pickled(path):
+        raise CheckpointError(f"{path} is damaged, or no checkpoint of PyTorch.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
+    except UnpicklingError as error:
+        if "Unsupported operand" in str(error) and not zipped:  # not even a pickle
+            raise CheckpointError(f"{path} is damaged, or no checkpoint of PyTorch.") from None
         raise UnsafeError(
             f"{path} holds pickled objects, which run code when they are read; it is refused. "
-            + CONVERT
+            + CONVERT.format(name=path.name, new=f"{path.stem}.safetensors")
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the reader raises errors of every kind on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {reason}") from None
-    return _unwrapped(content, path)
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {reason}.") from None
 
 
-def _unwrapped(content: object, path: Path) -> dict[str, Tensor]:
+def _check_archive(path: Path) -> None:
+    """Compare the checksum of every part of a `.pt` archive, which PyTorch does not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+            names = archive.namelist()
+    except Exception as error:  # zlib, struct and zipfile have errors of their own
+        raise CheckpointError(f"{path} is damaged: {error}.") from None
+    if bad is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of its part {bad} is wrong.")
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise UnsafeError(
+            f"{path} is a TorchScript program, which is code; it is refused. Save the state dict "
+            "of the model it was made from: torch.save(model.state_dict(), 'model.pt')"
+        )
+
+
+def _looks_pickled(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
+
+
+def _unwrapped(content: object, path: Path, note: Note) -> dict[str, Tensor]:
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            others = [str(other) for other in content if other != key]
+            note(f"{path.name}: the weights under {key!r} are used, not {others}" if others else
+                 f"{path.name}: the weights under {key!r} are used")  # fmt: skip
             content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{path} holds {type(content).__name__}, no state dict.")
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
-        raise CheckpointError(
-            f"{path} holds no tensors (keys: {', '.join(map(str, content))[:80]})."
-        )
-    if all(name.startswith("module.") for name in state):  # saved from DataParallel or DDP
-        state = {name.removeprefix("module."): value for name, value in state.items()}
+        keys = ", ".join(map(str, content))
+        raise CheckpointError(f"{path} holds no tensors (its keys: {keys[:80]}).")
+    if len(state) < len(content):
+        rest = [str(name) for name in content if str(name) not in state]
+        note(f"{path.name}: {len(rest)} entries are no tensors and are left out ({rest[:3]})")
+    for prefix, maker in PREFIXES.items():
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+            note(f"{path.name}: the prefix {prefix!r} of {maker} was taken off all names")
     return state
-
-
-def load_weights(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Load a state dict into `model`, strictly.
-
-    Raises:
-        CheckpointError: Missing, unexpected or misshapen entries; the first of each is named.
-    """
-    wanted = model.state_dict()
-    missing = [name for name in wanted if name not in state]
-    unexpected = [name for name in state if name not in wanted]
-    misshapen = [
-        f"{name} ({tuple(state[name].shape)} instead of {tuple(value.shape)})"
-        for name, value in wanted.items()
-        if isinstance(value, Tensor) and name in state and state[name].shape != value.shape
-    ]
-    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    problems = [
-        f"{len(names)} {kind}, the first {names[0]}" for kind, names in kinds.items() if names
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{where} does not fit {type(model).__name__}: {'; '.join(problems)}. "
-            "Check model.source and model.args (depth, number of classes)."
-        )
-    model.load_state_dict(dict(state), strict=True)

@@ -1,0 +1,128 @@
+"""How each prefix of a model source builds its model."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from srinit.errors import ConfigError, ModelError, require
+from srinit.sources.functions import load_function
+
+Builder = Callable[[str, dict[str, Any], Path, bool], nn.Module]
+"""Takes the name after the prefix, the factory's arguments, the root, and whether to download."""
+
+
+def timm_model(name: str, args: dict[str, Any], _root: Path, download: bool) -> nn.Module:
+    """Return a model of timm's registry, https://huggingface.co/docs/timm."""
+    require("timm", "vision", f"for timm:{name}")
+    import timm
+
+    if "checkpoint_path" in args:
+        raise ConfigError("model.args.checkpoint_path: give the file as model.weights.")
+    if not download:
+        _refuse_download("pretrained", args.get("pretrained"))
+        if ":" in name or "/" in name:
+            raise ConfigError(f"timm:{name} would download; write model.allow_download: true.")
+    if ":" not in name and not timm.is_model(name):
+        raise _unknown(f"timm:{name}", name, timm.list_models())
+    model: nn.Module = timm.create_model(name, **args)
+    return model
+
+
+def torchvision_model(name: str, args: dict[str, Any], _root: Path, download: bool) -> nn.Module:
+    """Return a model of torchvision's registry, https://docs.pytorch.org/vision."""
+    require("torchvision", "vision", f"for torchvision:{name}")
+    import torchvision
+
+    known = torchvision.models.list_models()
+    if name.lower() not in known:
+        raise _unknown(f"torchvision:{name}", name, known)
+    if not download:
+        builder = torchvision.models.get_model_builder(name)
+        for key in ("weights", "weights_backbone"):
+            _refuse_download(key, args.get(key))
+            if key in builder.__annotations__:
+                args = {**args, key: None}  # the default of some backbones is to download
+    model: nn.Module = torchvision.models.get_model(name, **args)
+    return model
+
+
+def hugging_face_model(name: str, args: dict[str, Any], root: Path, download: bool) -> nn.Module:
+    """Return a model of transformers from a local folder, config file or cache.
+
+    Code that lies in the folder is never run. `args.auto` names the class, for example
+    AutoModelForImageClassification; the other arguments go to the config.
+    """
+    require("transformers", "hf", f"for hf:{name}")
+    import transformers
+
+    place = root / name
+    head = str(args.pop("auto", "AutoModel"))
+    auto = getattr(transformers, head, None) if head.startswith("AutoModel") else None
+    if auto is None:
+        heads = [key for key in dir(transformers) if key.startswith("AutoModel")]
+        raise _unknown(f"model.args.auto {head!r}", head, heads)
+    local = place.exists()
+    if not local and (name.startswith((".", "/")) or name.endswith(".json")):
+        raise ModelError(f"hf:{name}: {place} does not exist.")
+    where = place if local else name
+    offline = {"local_files_only": local or not download, "trust_remote_code": False}
+    try:
+        config = transformers.AutoConfig.from_pretrained(where, **offline, **args)
+    except OSError as error:
+        raise ModelError(
+            f"hf:{name} is neither a folder ({place}) nor in the local cache; nothing is fetched. "
+            f"Download it first, or write model.allow_download: true. "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+    if local and (place.is_file() or not list(place.glob("*.safetensors"))):
+        model: nn.Module = auto.from_config(config)
+        return model
+    found: nn.Module = auto.from_pretrained(where, config=config, use_safetensors=True, **offline)
+    return found
+
+
+def python_model(name: str, args: dict[str, Any], root: Path, _download: bool) -> nn.Module:
+    """Return what the user's own factory makes."""
+    model: nn.Module = load_function(name, root)(**args)
+    return model
+
+
+def run_model(name: str, _args: dict[str, Any], root: Path, _download: bool) -> nn.Module:
+    """Return the pruned model of a run folder; the user named it, so its code is trusted."""
+    # The artifact is built on this package, so it is looked up only when a run is asked for.
+    artifact = importlib.import_module("srinit.artifact")
+    folder = root / name
+    stages = sorted(folder.glob("stages/*/recipe.json"))
+    if not stages:
+        what = "holds no pruned model yet" if folder.is_dir() else "does not exist"
+        raise ModelError(f"run:{name}: {folder} {what}; run it first.")
+    model: nn.Module = artifact.load_pruned(stages[-1].parent, trust_code=True)
+    return model
+
+
+BUILDERS: dict[str, Builder] = {
+    "timm": timm_model,
+    "torchvision": torchvision_model,
+    "hf": hugging_face_model,
+    "py": python_model,
+    "run": run_model,
+}
+
+
+def _refuse_download(key: str, value: object) -> None:
+    if value:
+        raise ConfigError(
+            f"model.args.{key} would download; give the file as model.weights, "
+            "or write model.allow_download: true."
+        )
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> ModelError:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return ModelError(f"{what} is not known" + (f"; nearest: {', '.join(near)}." if near else "."))
