@@ -1,0 +1,93 @@
+"""The first page as Markdown, in each language that is asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from srinit.report import formats as fmt
+from srinit.report.data import ReportInput
+from srinit.report.decision import decide, gate_text
+from srinit.report.figures import headline
+from srinit.report.layers import layers_view
+from srinit.report.money import money_view
+from srinit.report.text import LANGUAGES, Language, Say, Text
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def summary_markdown(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> str:
+    """Return the summary, one part a language; names in it are escaped."""
+    return "\n---\n\n".join(_part(report, Say((code,)), code) for code in languages)
+
+
+def plain(text: str) -> str:
+    r"""Return text that Markdown leaves as it is, on one line.
+
+    Example:
+        >>> plain("<img> *x*")
+        '\\<img\\> \\*x\\*'
+    """
+    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _part(report: ReportInput, say: Say, code: Language) -> str:
+    def t(text: Text) -> str:
+        return plain(text.of(code))
+
+    decision = decide(report, say)
+    lines = [f"# {t(say('title'))}: {plain(report.name)}", ""]
+    lines += [f"**{t(decision.word)}** ({t(decision.meaning)}) {t(decision.reason)}", ""]
+    lines += [f"{number}. {t(line)}" for number, line in enumerate(decision.spoken, start=1)]
+    lines += ["", *_figures(report, say, code), ""]
+    if report.gates is not None and report.gates.gates:
+        lines += [f"## {t(say('decision.gates'))}", ""]
+        for gate in report.gates.gates:
+            state = say("gate.passed" if gate.passed else "gate.failed")
+            lines.append(f"- **{t(state)}** {t(gate_text(gate, say))}")
+        lines.append("")
+    lists = (
+        ("tested", decision.tested),
+        ("untested", decision.untested),
+        ("conditions", decision.conditions),
+        ("back", decision.way_back),
+    )
+    for key, items in lists:
+        if items:
+            lines += [
+                f"## {t(say(f'decision.{key}'))}",
+                "",
+                *(f"- {t(item)}" for item in items),
+                "",
+            ]
+    lines += [f"## {t(say('decision.cut'))}", "", *_cut(report, say, code), ""]
+    money = money_view(report, say)
+    if money.headline is not None:
+        lines += [f"## {t(say('section.money'))}", "", t(money.headline), ""]
+    lines += [t(fmt.date(report.created)), "", "[report.html](report.html)", ""]
+    return "\n".join(lines)
+
+
+def _figures(report: ReportInput, say: Say, code: Language) -> list[str]:
+    def t(text: Text | None) -> str:
+        return plain(text.of(code)) if text else ""
+
+    keys = ("before", "after", "change", "range")
+    head = " | ".join(t(say(f"page.{key}")) for key in keys)
+    lines = [f"| | {head} |", "|---|---|---|---|---|"]
+    for figure in headline(report, say):
+        cells = (figure.title, figure.before, figure.after, figure.change, figure.range)
+        lines.append("| " + " | ".join(t(text) for text in cells) + " |")
+    return lines
+
+
+def _cut(report: ReportInput, say: Say, code: Language) -> list[str]:
+    names = ", ".join(f"`{name}`" for name in map(_code, report.plan.names))
+    if not names:
+        return [plain(say("cut.none").of(code))]
+    return [names, "", "```", _code(layers_view(report, say).command), "```"]
+
+
+def _code(text: str) -> str:
+    """Return text for a code span: no backticks and no line ends."""
+    return " ".join(text.replace("`", "'").split())
