@@ -70,6 +70,7 @@ class Redraw:
         scale: Factor on the drawn weights (not on normalization).
         parts: Submodules to draw, by their names in the unit; empty: all of it.
         reference: Inputs of the unit, for `matched`: a tensor, tuple, dict, or a `Call`.
+        prepare: Applied to the private copy before anything else, to change its number format.
 
     Raises:
         ReinitError: Nothing in the unit can be drawn, or `matched` has no inputs.
@@ -83,12 +84,14 @@ class Redraw:
         scale: float = 1.0,
         parts: Sequence[str] = (),
         reference: Any = None,
+        prepare: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         self._scheme = find_scheme(scheme)
         self._scale = scale
         self._parts = tuple(parts) or ("",)
-        self._trained = _private_copy(unit)
-        self.module = _private_copy(unit)
+        self._unit = unit  # read, never written
+        self._convert = prepare
+        self.module = self._fresh()
         roots = self._roots()
         if not any(True for root in roots for _ in root.parameters()):
             raise ReinitError(
@@ -99,6 +102,10 @@ class Redraw:
         self._checked = False
         if isinstance(self._scheme, RuleScheme):
             self._prepare(self._scheme, reference)
+
+    def _fresh(self) -> nn.Module:
+        fresh = _private_copy(self._unit)
+        return fresh if self._convert is None else self._convert(fresh)
 
     def _roots(self) -> list[nn.Module]:
         return [_part(self.module, part) for part in self._parts]
@@ -136,7 +143,7 @@ class Redraw:
             if self._rules:
                 self._fill_rules(noise)
             else:
-                self.module = _private_copy(self._trained)
+                self.module = self._fresh()
                 with isolated_rng(seed):
                     for root in self._roots():
                         self._scheme(root, noise)
@@ -150,19 +157,25 @@ class Redraw:
             self._matcher.reset()
         for part, root, rules in zip(self._parts, self._roots(), self._rules, strict=True):
             if any(rule.kind == "shuffle" for rule in rules):
-                _restore(root, _part(self._trained, part))
+                _restore(root, _part(self._unit, part))
             fill(root, rules, noise, scale=self._scale)
         if self._matcher is not None:
             self._matcher.match()
 
     def _check_changed(self) -> None:
-        before, after = self._trained.state_dict(), self.module.state_dict()
+        before, after = self._unit.state_dict(), self.module.state_dict()
         same = before.keys() == after.keys()
-        if same and all(torch.equal(value, after[name]) for name, value in before.items()):
+        if same and all(_equal(value, after[name]) for name, value in before.items()):
             raise ReinitError(
                 "drawing the unit again changed none of its values, so its drop cannot be "
                 "measured; choose another scheme or scale."
             )
+
+
+def _equal(before: Any, after: Any) -> bool:
+    if isinstance(before, Tensor) and isinstance(after, Tensor):
+        return torch.equal(before.to(after.dtype), after)
+    return bool(before == after)
 
 
 def _restore(root: nn.Module, trained: nn.Module) -> None:

@@ -1,0 +1,19 @@
+"""The scan: for every unit the score lost when it is re-initialized, with an interval."""
+
+from srinit.sensitivity.progress import OnProgress
+from srinit.sensitivity.ranks import Ranks, process_group
+from srinit.sensitivity.records import Decision, SchemeTrial, Sensitivity, UnitSensitivity
+from srinit.sensitivity.scan import Estimate, estimate_time, measure_sensitivity
+
+__all__ = [
+    "Decision",
+    "Estimate",
+    "OnProgress",
+    "Ranks",
+    "SchemeTrial",
+    "Sensitivity",
+    "UnitSensitivity",
+    "estimate_time",
+    "measure_sensitivity",
+    "process_group",
+]

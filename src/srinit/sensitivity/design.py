@@ -1,0 +1,88 @@
+"""How many examples share a draw: what a precise answer costs, by a pilot's variances.
+
+More draws over fewer examples each say more about the same number of forward passes; but a draw
+has a cost of its own, and below a few hundred observations the interval is limited by their
+bounds and not by their spread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from scipy.special import ndtri
+
+from srinit.records import record
+from srinit.units.records import UnitMap
+
+FIRST_PER_DRAW = 2
+CHOICES = (1, 2, 4, 8)
+FEWEST = 360  # observations that the bounds [-1, 1] ask for at a half-width of 0.02
+SLACK = 1.35  # of the interval, over a normal one that is looked at once
+
+
+@record
+class Costs:
+    """A rough model of one device's time; it steers efficiency, never a result's validity."""
+
+    flops_per_second: float
+    per_draw: float  # seconds
+    per_param: float  # seconds to draw and to store one
+
+
+CPU = Costs(flops_per_second=3e11, per_draw=2.5e-4, per_param=8e-9)
+GPU = Costs(flops_per_second=5e13, per_draw=5e-4, per_param=8e-9)
+
+
+def costs_of(device: torch.device | str) -> Costs:
+    """Return the cost model of a device."""
+    return CPU if torch.device(device).type == "cpu" else GPU
+
+
+def suffix_flops(units: UnitMap) -> dict[str, float]:
+    """Return for every unit the FLOPs per example from it to the end (1 multiply-add: 2)."""
+    entries = [(u.position, u.name, u.flops) for u in units.removable]
+    entries += [(u.position, u.name, u.flops) for u in units.locked]
+    left, found = float(units.flops), {}
+    for _, name, flops in sorted(entries):
+        found[name] = max(left, 0.0)
+        left -= flops
+    return found
+
+
+def num_observations(variance: float, half_width: float, confidence: float) -> float:
+    """Return about how many observations of this variance an interval needs."""
+    z = float(-ndtri((1 - confidence) / 2))
+    return max(SLACK * (z / half_width) ** 2 * variance, FEWEST * 0.02 / half_width)
+
+
+def per_draw_for(
+    variances: tuple[float, float],
+    *,
+    flops: float,
+    params: int,
+    half_width: float,
+    confidence: float,
+    costs: Costs,
+    choices: Sequence[int] = CHOICES,
+) -> int:
+    """Return how many examples should share a draw of one unit.
+
+    Args:
+        variances: Between draws, and within a draw per example.
+        flops: Per example, from the unit to the end.
+        params: Parameters of the unit.
+        half_width: Precision asked for.
+        confidence: Of the interval.
+        costs: Of the device.
+        choices: Numbers to choose from.
+    """
+    between, within = variances
+    draw = costs.per_draw + costs.per_param * params
+    example = flops / costs.flops_per_second
+
+    def seconds(per_draw: int) -> float:
+        count = num_observations(between + within / per_draw, half_width, confidence)
+        return count * (draw + per_draw * example)
+
+    return min(choices, key=seconds)

@@ -1,0 +1,224 @@
+"""Running a model again from the middle, without a tracer and without computing the front again.
+
+One recorded forward keeps the outputs of the modules that are finished when a unit begins. In a
+replay those modules hand back what they are known to give, so that only what comes from the unit
+on is computed. The model's own code runs as it is: branches, loops and functional calls between
+modules included, which is why this works where no tracer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from srinit import modules
+from srinit.sensitivity.draws import Shapes
+
+Key = tuple[int, int]  # module number, how many-th call of it
+Stand = Callable[..., Any]  # called in place of a unit: (unit's own forward, *args, **kwargs)
+
+
+@dataclass
+class _Span:
+    """One call of a module in a recorded forward, in ticks of the recorder's clock."""
+
+    key: Key
+    start: int
+    end: int
+    output: Any = None
+    versions: tuple[int, ...] = ()
+
+
+@dataclass
+class _Unit:
+    """What a replay from one unit needs."""
+
+    number: int
+    skips: frozenset[Key] = frozenset()
+    shapes: Shapes | None = None
+
+
+@dataclass
+class Replayer:
+    """Records a forward of `model` and replays it from any of `units`.
+
+    `model` is the scan's own copy: the `forward` of its modules is wrapped for good.
+
+    Args:
+        model: The copy.
+        units: Names of the modules from which to replay.
+    """
+
+    model: nn.Module
+    units: Sequence[str]
+    _mode: str = "off"
+    _modules: list[nn.Module] = field(default_factory=list)
+    _units: dict[str, _Unit] = field(default_factory=dict)
+    _seen: list[int] = field(default_factory=list)
+    _clock: int = 0
+    _spans: list[_Span] = field(default_factory=list)
+    _keep: frozenset[Key] | None = None  # None: keep everything (the first recording)
+    _cloned: frozenset[Key] = frozenset()  # outputs that later code changes in place
+    _cache: dict[Key, Any] = field(default_factory=dict)
+    _order: list[Key] = field(default_factory=list)  # calls of the first recording, as they ended
+    _current: _Unit | None = None
+    _stand: Stand | None = None
+    _size: int = 0  # examples in the recording that learns
+
+    def __post_init__(self) -> None:
+        inside = self._inside_units()
+        for name, module in self.model.named_modules():
+            if name and name not in inside and not isinstance(module, torch.jit.ScriptModule):
+                self._wrap(module)
+        for name in self.units:
+            module = self.model.get_submodule(name)
+            number = next((i for i, wrapped in enumerate(self._modules) if wrapped is module), None)
+            if number is not None:
+                self._units[name] = _Unit(number)
+
+    def _inside_units(self) -> set[str]:
+        """Return the modules below units that hold no other unit: never resumed, not kept."""
+        names = [name for name, _ in self.model.named_modules(remove_duplicate=False)]
+        innermost = [
+            unit
+            for unit in self.units
+            if not any(other.startswith(f"{unit}.") for other in self.units)
+        ]
+        return {name for name in names if any(name.startswith(f"{unit}.") for unit in innermost)}
+
+    def _wrap(self, module: nn.Module) -> None:
+        number, forward = len(self._modules), module.forward
+        self._modules.append(module)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if self._mode == "off":
+                return forward(*args, **kwargs)
+            key = (number, self._seen[number])
+            self._seen[number] += 1
+            if self._mode == "record":
+                return self._record(key, forward, args, kwargs)
+            current = self._current
+            if current is not None and key in current.skips:
+                output = self._cache[key]
+                return _clone(output) if key in self._cloned else output
+            if current is not None and self._stand is not None and number == current.number:
+                return self._stand(forward, *args, **kwargs)
+            return forward(*args, **kwargs)
+
+        module.forward = wrapped
+
+    def _record(self, key: Key, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        start = self._tick()
+        output = forward(*args, **kwargs)
+        span = _Span(key, start, self._tick())
+        self._spans.append(span)
+        if self._keep is None:
+            span.output, span.versions = output, _versions(output)
+            for unit in self._units.values():
+                if (unit.number, 0) == key:
+                    unit.shapes = Shapes.of(self._size, (args, kwargs), output)
+        elif key in self._keep:
+            self._cache[key] = _clone(output) if key in self._cloned else output
+        return output
+
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock
+
+    @contextmanager
+    def _running(self, mode: str) -> Iterator[None]:
+        self._mode, self._seen, self._clock, self._spans = mode, [0] * len(self._modules), 0, []
+        try:
+            yield
+        finally:
+            self._mode, self._current, self._stand = "off", None, None
+
+    def learn(self, inputs: Any) -> Any:
+        """Return the output for `inputs`, and note what each unit's replay needs.
+
+        Call it, outside of inference mode, before `record`.
+        """
+        self._keep, self._cache = None, {}
+        self._size = modules.batch_size(inputs)
+        with torch.no_grad(), self._running("record"):
+            output = modules.call(self.model, inputs)
+            spans = self._spans
+        self._order = [span.key for span in spans]
+        self._cloned = frozenset(
+            span.key for span in spans if _versions(span.output) != span.versions
+        )
+        for unit in self._units.values():
+            starts = [span.start for span in spans if span.key[0] == unit.number]
+            unit.skips = _finished_before(spans, min(starts)) if starts else frozenset()
+        called = {span.key[0] for span in spans}
+        self._units = {n: unit for n, unit in self._units.items() if unit.number in called}
+        self._keep = frozenset(key for unit in self._units.values() for key in unit.skips)
+        return output
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Units that were called when `learn` ran, and can be replayed from."""
+        return frozenset(self._units)
+
+    def shapes(self, unit: str) -> Shapes | None:
+        """Return the shapes of a unit's first call when `learn` ran last."""
+        return self._units[unit].shapes if unit in self._units else None
+
+    def record(self, inputs: Any) -> tuple[Any, bool]:
+        """Return the output for `inputs`, and whether the calls were those of `learn`.
+
+        What replays need is kept until the next recording.
+        """
+        self._cache = {}
+        with self._running("record"):
+            output = modules.call(self.model, inputs)
+            same = [span.key for span in self._spans] == self._order
+        return output, same
+
+    def replay(self, unit: str, inputs: Any, stand: Stand | None) -> Any:
+        """Return the output for the recorded `inputs`, with `stand` called in place of `unit`."""
+        with self._running("replay"):
+            self._current, self._stand = self._units[unit], stand
+            return modules.call(self.model, inputs)
+
+    def whole(self, unit: str, inputs: Any, stand: Stand | None) -> Any:
+        """Return the output for any `inputs`, from the start, with `stand` in place of `unit`."""
+        with self._running("replay"):
+            self._current, self._stand = _Unit(self._units[unit].number), stand
+            return modules.call(self.model, inputs)
+
+    def forget(self) -> None:
+        """Free what was recorded."""
+        self._cache = {}
+
+    def plain(self, inputs: Any) -> Any:
+        """Return the output for `inputs`; nothing is kept."""
+        return modules.call(self.model, inputs)
+
+
+def _finished_before(spans: Sequence[_Span], start: int) -> frozenset[Key]:
+    """Return the outermost calls that ended before `start`: their insides need no record."""
+    before = [span for span in spans if span.end < start]
+    outermost: list[_Span] = []
+    reach = start
+    for span in sorted(before, key=lambda span: -span.end):
+        if span.end < reach:
+            outermost.append(span)
+            reach = span.start
+    return frozenset(span.key for span in outermost)
+
+
+def _clone(output: Any) -> Any:
+    return pytree.tree_map_only(Tensor, torch.clone, output)
+
+
+def _versions(output: Any) -> tuple[int, ...]:
+    """Return how often each tensor of `output` has been changed in place."""
+    found = (leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
+    return tuple(tensor._version for tensor in found if not tensor.is_inference())

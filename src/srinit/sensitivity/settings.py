@@ -1,0 +1,104 @@
+"""What was asked of a scan, and what has to agree for its journal to be continued."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from srinit.evaluate import Scorer
+from srinit.records import record
+from srinit.reinit import Scheme
+from srinit.sensitivity.workbench import Target
+from srinit.sensitivity.working import Precision
+from srinit.units.records import UnitMap
+
+
+@record
+class Settings:
+    """The arguments of `measure_sensitivity` that decide what is measured."""
+
+    scheme: str | Scheme
+    scale: float
+    draws: int | None
+    half_width: float | None
+    confidence: float
+    max_drop: float | None
+    best: int | None
+    seed: int
+    batch_size: int
+    precision: Precision
+    max_examples: int | None
+
+    def check(self) -> None:
+        """Raise `ValueError` for values that make no sense."""
+        problems = []
+        if self.half_width is not None and not 0 < self.half_width < 1:
+            problems.append(f"half_width must lie in (0, 1), not {self.half_width}")
+        if not 0.5 <= self.confidence < 1:
+            problems.append(f"confidence must lie in [0.5, 1), not {self.confidence}")
+        if self.draws is not None and self.draws < 1:
+            problems.append(f"draws must be at least 1, not {self.draws}")
+        if self.scale <= 0:
+            problems.append(f"scale must be positive, not {self.scale}")
+        if self.batch_size < 1:
+            problems.append(f"batch_size must be at least 1, not {self.batch_size}")
+        if self.best is not None and self.best < 1:
+            problems.append(f"best must be at least 1, not {self.best}")
+        if problems:
+            raise ValueError("; ".join(problems) + ".")
+
+
+def targets_of(units: UnitMap) -> tuple[Target, ...]:
+    """Return what to measure, in order of execution: removable units, and locked ones."""
+    removable = [
+        (unit.position, Target(name=unit.name, parts=unit.parts)) for unit in units.removable
+    ]
+    names = {unit.name for unit in units.removable}
+    locked = [
+        (unit.position, Target(name=unit.name, removable=False))
+        for unit in units.locked
+        if unit.name not in names and unit.name
+    ]
+    return tuple(target for _, target in sorted([*removable, *locked], key=lambda pair: pair[0]))
+
+
+def identity(
+    settings: Settings,
+    model: nn.Module,
+    targets: tuple[Target, ...],
+    num_examples: int,
+    scorer: Scorer,
+) -> dict[str, Any]:
+    """Return what a journal's first line holds: a resumed scan must have the same."""
+    values = asdict(settings)
+    values["scheme"] = _name(settings.scheme)
+    return {
+        **values,
+        "units": [target.name for target in targets],
+        "num_examples": num_examples,
+        "scorer": _name(scorer),
+        "model": fingerprint(model),
+        "torch": torch.__version__,
+    }
+
+
+def _name(value: Any) -> str:
+    return (
+        value if isinstance(value, str) else str(getattr(value, "__name__", type(value).__name__))
+    )
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return a hash of the names, shapes and, in short, the values of all tensors of a model."""
+    digest = hashlib.sha256()
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            if tensor.numel() and not tensor.is_meta and tensor.is_floating_point():
+                values = tensor.detach().flatten()
+                digest.update(f"{float(values.double().sum())!r}".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,245 @@
+"""What is known of one unit so far, and when it is enough."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import ndtri
+
+from srinit.records import record
+from srinit.sensitivity.draws import groups_of
+from srinit.sensitivity.outcomes import Rows
+from srinit.sensitivity.records import Decision, UnitSensitivity
+from srinit.stats.sequences import MeanSequence
+
+COLLAPSED = 0.9  # share of one prediction from which on a unit's answers count as collapsed
+SHOWN = 64  # single drops kept in the record
+
+
+@record
+class Goal:
+    """When a unit is measured well enough."""
+
+    half_width: float | None
+    confidence: float
+    num_units: int  # for statements about all units at once
+    max_drop: float | None = None
+
+    @property
+    def joint_confidence(self) -> float:
+        """Confidence of one unit's interval when all hold together (Bonferroni)."""
+        return 1 - (1 - self.confidence) / max(self.num_units, 1)
+
+    @property
+    def pace(self) -> float:
+        """Half-width at which the stakes of the intervals aim."""
+        return 0.02 if self.half_width is None else self.half_width
+
+
+def sequence_for(goal: Goal) -> MeanSequence:
+    """Return the interval of a unit's drop: level 0 alone, level 1 for all units at once.
+
+    Both levels aim at the same number of observations.
+    """
+    levels = (goal.confidence, goal.joint_confidence)
+    alone, joint = (-ndtri((1 - level) / 2) for level in levels)
+    return MeanSequence(
+        low=-1.0,
+        high=1.0,
+        confidences=levels,
+        target=goal.pace,
+        paces=(goal.pace, goal.pace * joint / alone),
+    )
+
+
+class Tally:
+    """Observations of one unit: each draw's mean drop is one of them."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        removable: bool,
+        goal: Goal,
+        problem: str = "",
+        interval: bool = True,
+    ) -> None:
+        self.name = name
+        self.problem = problem
+        self._removable = removable
+        self._goal = goal
+        self._sequence = sequence_for(goal)
+        self._with_interval = interval
+        self.drops: list[float] = []
+        self._within: list[tuple[float, int]] = []  # squares within a draw, degrees of freedom
+        self.num_examples = 0
+        self._nonfinite = 0
+        self._predictions: Counter[int] = Counter()
+        self._baseline: Counter[int] = Counter()
+        self._by_class: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def add(
+        self,
+        baseline: Rows,
+        rows: Rows,
+        classes: Sequence[int] | None,
+        per_draw: int,
+    ) -> None:
+        """Take in one batch, in which every `per_draw` examples share a draw."""
+        drop_B = np.asarray(baseline.scores) - np.asarray(rows.scores)
+        fresh = []
+        for group in groups_of(0, len(drop_B), per_draw):
+            drops = drop_B[group.start : group.stop]
+            mean = float(drops.mean())
+            fresh.append(min(max(mean, -1.0), 1.0))
+            self._within.append((float(((drops - mean) ** 2).sum()), len(drops)))
+        self.drops += fresh
+        if self._with_interval:
+            self._sequence.update(fresh)
+        self.num_examples += len(drop_B)
+        self._nonfinite += rows.nonfinite
+        self._predictions.update(rows.predictions or ())
+        self._baseline.update(baseline.predictions or ())
+        for index, drop in zip(classes or (), drop_B.tolist(), strict=False):
+            entry = self._by_class[index]
+            entry[0] += drop
+            entry[1] += 1
+
+    @property
+    def mean(self) -> float:
+        """Mean drop so far."""
+        return float(np.mean(self.drops))
+
+    @property
+    def half_width(self) -> float:
+        """Half-width of the interval of this unit alone."""
+        return self._sequence.half_width(0)
+
+    @property
+    def joint(self) -> tuple[float, float]:
+        """The interval that holds for all units at once."""
+        return self._sequence.interval(1)
+
+    @property
+    def is_precise(self) -> bool:
+        """Whether the interval is as narrow as was asked for."""
+        wanted = self._goal.half_width
+        return wanted is not None and self.half_width <= wanted + 1e-12
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the drop is on one side of the limit, for all units at once."""
+        return self._side() in ("redundant", "needed")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no more observations are needed."""
+        return bool(self.problem) or self.is_precise or self.is_decided
+
+    def _side(self) -> Decision:
+        if self.problem or not self.drops:
+            return "not measured"
+        limit = self._goal.max_drop
+        low, high = self.joint
+        if limit is not None and high <= limit:
+            return "undecided" if self.looks_collapsed else "redundant"
+        if limit is not None and low > limit:
+            return "needed"
+        return "undecided"
+
+    @property
+    def looks_collapsed(self) -> bool:
+        """Whether outputs broke down to NaN or to one class, and the baseline's did not."""
+        found, usual = self.top_share or 0.0, _top_share(self._baseline) or 0.0
+        return self._nonfinite > 0 or (found > COLLAPSED and found > (1 + usual) / 2)
+
+    @property
+    def top_share(self) -> float | None:
+        """Share of the most frequent prediction; None where there are no classes."""
+        return _top_share(self._predictions)
+
+    def variances(self) -> tuple[float, float]:
+        """Return the variance of the drop between draws, and within a draw per example.
+
+        By one-way analysis of variance (method of moments); an example's own variance counts
+        as between draws where every draw met only one.
+        """
+        squares = sum(square for square, _ in self._within)
+        freedom = sum(count - 1 for _, count in self._within)
+        within = squares / freedom if freedom else 0.0
+        if len(self.drops) < 2:
+            return 0.0, within
+        total = float(np.var(self.drops, ddof=1))
+        share = float(np.mean([1 / count for _, count in self._within]))
+        return max(total - within * share, 0.0), within
+
+    def result(self, *, ended: str) -> UnitSensitivity:
+        """Return the record of this unit.
+
+        Args:
+            ended: Why the scan of this unit ended, "data" or "".
+        """
+        measured = bool(self.drops) and not self.problem
+        alone = self._sequence.interval(0) if measured else (None, None)
+        joint = self.joint if measured else (None, None)
+        return UnitSensitivity(
+            unit=self.name,
+            removable=self._removable,
+            reinit_drop=float(np.mean(self.drops)) if measured else None,
+            low=alone[0],
+            high=alone[1],
+            joint_low=joint[0],
+            joint_high=joint[1],
+            num_draws=len(self.drops),
+            num_examples=self.num_examples,
+            draw_spread=math.sqrt(self.variances()[0]) if len(self.drops) > 1 else None,
+            balanced_drop=self._balanced(),
+            top_share=self.top_share,
+            nonfinite=self._nonfinite / self.num_examples if self.num_examples else 0.0,
+            decision=self._side(),
+            reason=self._reason(ended),
+            observations=_thinned(self.drops),
+        )
+
+    def _balanced(self) -> float | None:
+        means = [total / count for total, count in self._by_class.values() if count]
+        return float(np.mean(means)) if means else None
+
+    def _reason(self, ended: str) -> str:
+        if self.problem:
+            return self.problem
+        found = []
+        if self._nonfinite:
+            found.append(
+                f"{self._nonfinite} of {self.num_examples} outputs were not finite (counted as "
+                "wrong)"
+            )
+        elif self.looks_collapsed:
+            found.append(f"the model answers one class for {self.top_share:.0%} of the examples")
+        if ended == "data":
+            found.append(f"the data ended at a half-width of {self.half_width:.3f}")
+        elif self._goal.max_drop is not None and self._side() == "undecided":
+            low, high = self.joint
+            if not low <= self._goal.max_drop <= high:
+                return "; ".join(found)
+            found.append(
+                f"the joint interval [{low:.3f}, {high:.3f}] contains the limit "
+                f"{self._goal.max_drop:g} at the precision that was asked for"
+            )
+        return "; ".join(found)
+
+
+def _top_share(predictions: Counter[int]) -> float | None:
+    total = predictions.total()
+    return predictions.most_common(1)[0][1] / total if total else None
+
+
+def _thinned(drops: Sequence[float]) -> tuple[float, ...]:
+    """Return at most `SHOWN` of the drops, evenly spread over the scan."""
+    if len(drops) <= SHOWN:
+        return tuple(drops)
+    chosen = np.linspace(0, len(drops) - 1, SHOWN).round().astype(int)
+    return tuple(drops[index] for index in chosen)

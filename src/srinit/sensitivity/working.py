@@ -1,0 +1,98 @@
+"""The scan's own copy of a model: the caller's is never touched.
+
+The copy has its own module objects. Its tensors are shared with the caller's model, which costs
+no memory and moves nothing, unless cheaper arithmetic pays: then they are its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from srinit import modules
+from srinit.errors import ModelError
+
+Precision = Literal["auto", "keep", "bfloat16", "float16"]
+
+
+def shared_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of `model` in evaluation mode whose tensors are those of `model`.
+
+    Raises:
+        ModelError: The model refuses to be copied.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
+    return _copied(model, memo).eval()
+
+
+def cheaper_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy with its own tensors in `dtype`, channels last where there are images."""
+    fresh = _copied(model, {}).eval().requires_grad_(False).to(dtype=dtype)
+    if any(isinstance(module, nn.Conv2d) for module in fresh.modules()):
+        fresh = fresh.to(memory_format=torch.channels_last)
+    return fresh
+
+
+def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise ModelError(
+            f"the model cannot be copied ({type(error).__name__}: {error}); remove what cannot "
+            "be copied from it (open files, locks, generators) before the scan."
+        ) from error
+
+
+def cheap_dtype(model: nn.Module, precision: Precision) -> torch.dtype | None:
+    """Return the number format in which `model` runs faster here; None: leave it as it is.
+
+    A model on several devices, or with parameters that are not 32-bit floats, is left alone.
+    """
+    if precision == "keep":
+        return None
+    tensors = [*model.parameters(), *model.buffers()]
+    floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+    if len({tensor.device for tensor in tensors}) > 1 or not floats:
+        return None
+    if any(tensor.dtype != torch.float32 for tensor in floats):
+        return None
+    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
+        return None
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if precision == "float16":
+        return torch.float16
+    return torch.bfloat16 if _has_fast_bfloat16(modules.device_of(model)) else None
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+def inputs_for(model: nn.Module, inputs: Any, device: torch.device | str) -> Any:
+    """Return `inputs` on `device`, in the number format and memory layout of `model`."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), None)
+    dtype = None if first is None else first.dtype
+    images = any(
+        isinstance(module, nn.Conv2d)
+        and module.weight.ndim == 4
+        and module.weight.is_contiguous(memory_format=torch.channels_last)
+        for module in model.modules()
+    )
+
+    def fit(tensor: Tensor) -> Tensor:
+        cheap = dtype in (torch.bfloat16, torch.float16) and tensor.dtype == torch.float32
+        tensor = tensor.to(device, dtype if cheap else tensor.dtype)
+        if cheap and images and tensor.ndim == 4:
+            return tensor.contiguous(memory_format=torch.channels_last)
+        return tensor
+
+    return modules.tree_map(fit, inputs)
