@@ -1,0 +1,204 @@
+"""Which networks can be pruned by whole layers: every file of timm and torchvision, and more.
+
+    python benchmarks/coverage.py                 measure what is not measured yet (under two hours)
+    python benchmarks/coverage.py --only 'hf:*'   some of it
+    python benchmarks/coverage.py --again 'hf:t5' measure these anew
+    python benchmarks/coverage.py --table         write docs/coverage.md from what was measured
+
+One process a network, with a time and a memory limit; results are appended to
+`benchmarks/results/coverage.jsonl`, so that a stopped run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "coverage.jsonl"
+TABLE = HERE.parent / "docs" / "coverage.md"
+LIMIT = 300  # seconds a network
+# Networks without a residual stream of modules: none is a right answer for these.
+NO_STREAM = (
+    "timm:densenet121 timm:inception_v3 timm:inception_v4 timm:vgg11 timm:nasnetalarge "
+    "timm:pnasnet5large timm:rdnet_tiny timm:selecsls42 torchvision:alexnet torchvision:densenet121 "
+    "torchvision:googlenet torchvision:inception_v3 torchvision:s3d torchvision:squeezenet1_0 "
+    "torchvision:squeezenet1_1 torchvision:ssd300_vgg16 torchvision:vgg11 hf:mobilenet_v1 "
+    "timm:lcnetv2_small timm:hgnet_tiny hf:albert"
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="*", help="glob of cases, e.g. 'timm:res*'")
+    parser.add_argument("--again", help="glob of cases whose results are measured anew")
+    parser.add_argument("--table", action="store_true", help="write docs/coverage.md")
+    parser.add_argument("--minutes", type=float, default=600, help="stop after so many minutes")
+    arguments = parser.parse_args()
+    if arguments.table:
+        TABLE.write_text(table(read()))
+        return
+    sys.path.insert(0, str(HERE))
+    from coverage_models import listing
+
+    done = {} if arguments.again else read()
+    pattern = arguments.again or arguments.only
+    cases = [c for c in listing() if fnmatch.fnmatch(c, pattern) and c not in done]
+    deadline = time.monotonic() + 60 * arguments.minutes
+    for number, case in enumerate(cases, start=1):
+        if time.monotonic() > deadline:
+            break
+        result = one(case)
+        RESULTS.parent.mkdir(exist_ok=True)
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+        print(f"{number}/{len(cases)} {case}: {verdict(result)}", flush=True)
+
+
+def read() -> dict[str, dict[str, Any]]:
+    """Return the latest result of every case."""
+    if not RESULTS.is_file():
+        return {}
+    results = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    return {result["case"]: result for result in results}
+
+
+def one(case: str) -> dict[str, Any]:
+    """Measure one network in a process of its own."""
+    started = time.monotonic()
+    try:
+        done = subprocess.run(
+            [sys.executable, str(HERE / "coverage_one.py"), case],
+            capture_output=True, text=True, timeout=LIMIT, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"case": case, "error": f"took longer than {LIMIT} s"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        return {"case": case, "error": f"exit {done.returncode}: {last[:200]}"}
+    result: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
+    result["seconds"] = time.monotonic() - started
+    return result
+
+
+def verdict(result: dict[str, Any]) -> str:
+    """Return one line on a result."""
+    if "error" in result:
+        return f"ERROR {result['error']}"
+    text = f"{result['units']}+{result['branches']} units, {result['share']:.0%} of parameters"
+    return "; ".join([text, *problems(result)])
+
+
+def problems(result: dict[str, Any]) -> list[str]:
+    """Return everything that failed for a network."""
+    if "error" in result:
+        return [result["error"]]
+    found = [] if result["untouched"] else ["the model was changed"]
+    found += result.get("problems", [])
+    found += [f"{key}: {result[key]}" for key in ("after", "trains", "reloads") if result.get(key)]
+    if result.get("exports"):
+        found.append(f"export: {result['exports']}")
+    return found
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Return the page: the totals first, then one row a network, then what failed and why."""
+    rows = [results[case] for case in sorted(results)]
+    measured = [row for row in rows if "error" not in row]
+    stream = [row for row in measured if row["case"] not in NO_STREAM.split()]
+    two = [row for row in measured if row["units"] + row["branches"] >= 2]
+    two_stream = [row for row in stream if row["units"] + row["branches"] >= 2]
+    cut = [row for row in measured if "singly" in row]
+    offered = sum(row["units"] + row["branches"] for row in cut)
+    exported = [row for row in cut if row.get("unpruned_exports")]
+    ratios = sorted(row["find_s"] / row["forward_s"] for row in measured)
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in ("torch", "timm", "torchvision", "transformers")
+    )
+    lines = [
+        "# Coverage: which networks can be pruned by whole layers",
+        "",
+        "Random weights (zero-initialized ones made non-zero, so that every unit does something);",
+        "made by `python benchmarks/coverage.py`, then `--table`. It says that surgery works, not",
+        "what it costs in accuracy.",
+        f"Versions: Python {platform.python_version()}, {versions}; CPU.",
+        "",
+        "| what | found |",
+        "|---|---|",
+        f"| networks measured | {len(measured)} of {len(rows)} |",
+        of("two or more units", len(two), len(measured)),
+        of("the same, of those with a residual stream", len(two_stream), len(stream)),
+        of("units that run removed singly, equal to skipping them",
+           sum(row["singly"] for row in cut), offered),
+        of("networks that run without every second unit", sum(r["half"] for r in cut), len(cut)),
+        of("networks that run without any unit", sum(row["all"] for row in cut), len(cut)),
+        of("gradients reach what they reached before",
+           sum(row.get("trains", "x") in ("", NOT_TRIED) for row in cut), len(cut)),
+        of("reloaded bit-equal", sum(row.get("reloads", "x") == "" for row in cut), len(cut)),
+        of("export with torch.export where the unpruned network does",
+           sum(row.get("exports", "x") == "" for row in exported), len(exported)),
+        of("left untouched by the search", sum(r["untouched"] for r in measured), len(measured)),
+        f"| time of the search in forward passes, median and worst | "
+        f"{ratios[len(ratios) // 2]:.1f}, {ratios[-1]:.1f} |",
+        "",
+        "| network | units | branches | share of parameters | locked | singly | half | all "
+        "| trains | reloads | exports |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *(row_of(row) for row in measured),
+        "",
+        "## What failed, and why",
+        "",
+        *(f"- `{row['case']}`: {text}" for row in rows for text in problems(row)),
+        "",
+        "## Networks with fewer than two units",
+        "",
+        *(
+            f"- `{row['case']}`: {row['note'] or '; '.join(row['details'][:2]) or 'one unit'}"
+            for row in measured
+            if row["units"] + row["branches"] < 2
+        ),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+NOT_TRIED = "not tried: training needs targets"
+
+
+def of(what: str, count: int, total: int) -> str:
+    """Return a row of the first table."""
+    return f"| {what} | {count} of {total} ({count / max(total, 1):.1%}) |"
+
+
+def row_of(row: dict[str, Any]) -> str:
+    """Return the row of one network."""
+
+    def mark(key: str) -> str:
+        if key not in row:
+            return "-"
+        value = row[key]
+        if value == NOT_TRIED:
+            return "not tried"
+        return "yes" if value in ("", True) else "no"
+
+    locked = ", ".join(f"{count} {reason}" for reason, count in row["locked"].items()) or "-"
+    total = row["units"] + row["branches"]
+    singly = f"{row['singly']} of {total}" if "singly" in row else "-"
+    exports = mark("exports") if row.get("unpruned_exports", True) else "unpruned fails too"
+    cells = [
+        f"`{row['case']}`", row["units"], row["branches"], f"{row['share']:.2f}", locked, singly,
+        mark("half"), mark("all"), mark("trains"), mark("reloads"), exports,
+    ]  # fmt: skip
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
