@@ -382,8 +382,8 @@ class Scan:
         batches = [self._order[i : i + size] for i in range(0, len(self._order), size)]
         per_draw = dict.fromkeys(tallies, FIRST_PER_DRAW)
         known = [line for line in journal.lines if "batch" in line]
-        for line in known:
-            self._apply(line, tallies, per_draw)
+        for entry in known:
+            self._apply(entry, tallies, per_draw)
         progress.start(list(tallies.values()))
         rounds = _rounds(len(known), len(batches), self._ranks.count)
         mine = [batches[i] for r in rounds for i in r if (i - r.start) == self._ranks.rank]
@@ -503,8 +503,8 @@ class Scan:
         size = max(self._settings.batch_size, WHOLE_BATCH)
         batches = [self._order[i : i + size] for i in range(0, len(self._order), size)]
         known = [line for line in journal.lines if "part" in line]
-        for line in known:
-            self._apply_whole(line, found)
+        for entry in known:
+            self._apply_whole(entry, found)
         rounds = _rounds(len(known), len(batches), self._ranks.count, warm_up=0)
         mine = [batches[i] for r in rounds for i in r if (i - r.start) == self._ranks.rank]
         reader = self._examples.read(mine)
