@@ -1,0 +1,159 @@
+"""What fails silently in other networks is found, told, or made right."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import traps
+from srinit.errors import ModelError
+from srinit.surgery import bypassed, remove_units
+from srinit.units import UnitMap, find_units
+from srinit.units.passthrough import PassThrough
+from zoo import noise
+
+BLOCKS = tuple(f"blocks.{i}" for i in range(4))
+
+
+def make(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, UnitMap]:
+    model = kind().eval()
+    with torch.no_grad():
+        for index, parameter in enumerate(model.parameters()):
+            parameter.copy_(noise(*parameter.shape) * (0.3 + 0.01 * index))
+    x = noise(2, traps.WIDTH)
+    return model, x, find_units(model, x)
+
+
+def reasons(units: UnitMap) -> dict[str, str]:
+    return {lock.name: lock.reason for lock in units.locked}
+
+
+def by_hand(model: nn.Module, gone: list[int], x: Tensor) -> Any:
+    """The output with blocks skipped by somebody who knows the model."""
+    skipped = copy.deepcopy(model)
+    for index in gone:
+        skipped.blocks[index].forward = lambda x, *rest: (x, *rest) if rest else x
+    with torch.no_grad():
+        return skipped(x)
+
+
+@pytest.mark.parametrize("kind", [traps.Walked, traps.Glue, traps.Indexed])
+@pytest.mark.parametrize("gone", [[0], [1], [3], [0, 2], [1, 2, 3]])
+def test_lists_walked_in_step_keep_their_places(kind: type[nn.Module], gone: list[int]) -> None:
+    model, x, units = make(kind)
+    assert units.names == BLOCKS
+    pruned = remove_units(model, [units[f"blocks.{i}"] for i in gone], example_inputs=x)
+    assert torch.equal(pruned(x), by_hand(model, gone, x))
+
+
+def test_a_plain_list_of_blocks_is_compacted_without_pass_throughs() -> None:
+    model, x, units = make(traps.Head)
+    pruned = remove_units(model, [units["blocks.0"], units["blocks.2"]], example_inputs=x)
+    assert len(pruned.blocks) == 2
+    assert not any(isinstance(module, PassThrough) for module in pruned.modules())
+    assert torch.equal(pruned(x), by_hand(model, [0, 2], x))
+    assert torch.equal(pruned.blocks[0].up.weight, model.blocks[1].up.weight)
+
+
+def test_a_block_that_makes_what_later_blocks_use_is_a_provider() -> None:
+    _, _, units = make(traps.Provider)
+    assert units.names == BLOCKS[1:]
+    assert reasons(units)["blocks.0"] == "provider"
+
+
+def test_a_block_without_which_an_attribute_is_missing_is_locked() -> None:
+    _, _, units = make(traps.ReadAttribute)
+    assert "blocks.0" not in units.names
+    assert reasons(units)["blocks.0"] in ("provider", "verification failed")
+    assert units.names == BLOCKS[1:]
+
+
+@pytest.mark.parametrize("kind", [traps.Tapped, traps.Pyramid])
+def test_blocks_whose_output_is_used_beside_the_stream_are_taps(kind: type[nn.Module]) -> None:
+    _, _, units = make(kind)
+    tapped = BLOCKS if kind is traps.Tapped else ("blocks.1", "blocks.3")
+    found = {name for name, reason in reasons(units).items() if reason == "tap"}
+    # What the last block hands to the head is the stream itself.
+    assert found | {"blocks.3"} == set(tapped) | {"blocks.3"}
+    assert not found & set(units.names)
+
+
+def test_blocks_called_twice_or_never_are_locked_with_the_count() -> None:
+    _, _, units = make(traps.Twice)
+    assert units.names == ("blocks.0", "blocks.2")
+    assert reasons(units) == {"blocks.1": "shared", "blocks.3": "never called"}
+    (shared,) = (lock for lock in units.locked if lock.reason == "shared")
+    assert "2 times" in shared.detail
+
+
+@pytest.mark.parametrize("kind", [traps.AskedFor, traps.Random, traps.Dicts])
+def test_odd_but_harmless_networks_have_all_their_units(kind: type[nn.Module]) -> None:
+    model, x, units = make(kind)
+    assert units.names == BLOCKS
+    for gone in ([units["blocks.0"]], list(units)[1:], list(units)):
+        pruned = remove_units(model, gone, example_inputs=x)
+        with bypassed(model, gone):
+            expected = seeded(model, x)
+        assert torch.equal(seeded(pruned, x), expected)
+
+
+def seeded(model: nn.Module, x: Tensor) -> Tensor:
+    from srinit.rng import isolated_rng
+
+    with isolated_rng(0), torch.no_grad():
+        return model(x)
+
+
+def test_concatenation_that_merely_copies_is_no_unit() -> None:
+    units = find_units(traps.concatenating(), noise(2, traps.WIDTH))
+    assert len(units) == 0
+    assert "no unit" in units.note
+
+
+def snapshot(model: nn.Module) -> Any:
+    return (
+        {n: (id(t), t._version, t.clone()) for n, t in model.state_dict(keep_vars=True).items()},
+        [(n, id(m), m.training, sorted(vars(m)), len(m._forward_hooks)) for n, m in
+         model.named_modules()],
+        torch.get_rng_state(),
+        torch.backends.mha.get_fastpath_enabled(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [traps.Head, traps.Provider, traps.Tapped, traps.Raises, traps.Random, traps.ReadAttribute],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_search_leaves_no_trace_even_when_the_model_raises(
+    kind: type[nn.Module], training: bool
+) -> None:
+    model = kind().train(training)
+    model.blocks[0].eval()
+    model.register_forward_hook(lambda *_: None)
+    before = snapshot(model)
+    if kind is traps.Raises:
+        with pytest.raises(ModelError, match="sensor offline"):
+            find_units(model, noise(2, traps.WIDTH))
+    else:
+        find_units(model, noise(2, traps.WIDTH))
+    after = snapshot(model)
+    assert before[0].keys() == after[0].keys()
+    for name, (number, version, value) in before[0].items():
+        assert after[0][name][:2] == (number, version), name
+        assert torch.equal(value, after[0][name][2])
+    assert before[1] == after[1]
+    assert torch.equal(before[2], after[2])
+    assert before[3] == after[3]
+
+
+def test_transformer_layers_are_units_although_a_fused_kernel_hides_their_additions() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).eval()
+    units = find_units(model, noise(2, 5, 8))
+    assert units.names == ("layers.0", "layers.1", "layers.2")
+    assert len(remove_units(model, [units["layers.0"]], example_inputs=noise(2, 5, 8)).layers) == 2

@@ -1,0 +1,220 @@
+"""Networks with one planted trap each: removing a block runs, and is wrong unless one knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo import Residual
+
+WIDTH = 8
+
+
+class Head(nn.Module):
+    """Four residual blocks and a head; subclasses say how the blocks are walked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(self.block(i) for i in range(4))
+        self.head = nn.Linear(WIDTH, 3)
+
+    def block(self, _index: int) -> nn.Module:
+        return Residual(WIDTH)
+
+    def forward(self, x: Tensor) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+class Walked(Head):
+    """The blocks are walked in step with a list of scales."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = nn.ParameterList(torch.full((1,), 1.0 + i) for i in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block, scale in zip(self.blocks, self.scales, strict=False):
+            x = block(x * scale)
+        return self.head(x)
+
+
+class Glue(Head):
+    """Code between the blocks runs once for every entry of the list."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = torch.tanh(block(x))
+        return self.head(x)
+
+
+class Indexed(Head):
+    """What happens depends on the index of a block."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index == 1:
+                x = x.flip(-1)
+        return self.head(x)
+
+
+class Tapped(Head):
+    """Every block's output is returned too."""
+
+    def forward(self, x: Tensor) -> Any:
+        taps = []
+        for block in self.blocks:
+            x = block(x)
+            taps.append(x)
+        return {"logits": self.head(x), "features": tuple(taps)}
+
+
+class Pyramid(Head):
+    """The outputs of blocks 1 and 3 are used beside the stream."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = 0
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in (1, 3):
+                side = side + x.mean(-1, keepdim=True)
+        return self.head(x) + side
+
+
+class BiasBlock(nn.Module):
+    """Takes and returns a bias; the first block makes it."""
+
+    def __init__(self, makes: bool) -> None:
+        super().__init__()
+        self.inner = Residual(WIDTH)
+        self.bias = nn.Linear(WIDTH, WIDTH) if makes else None
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.bias is not None:
+            bias = self.bias(torch.ones(WIDTH))
+        if bias is None:
+            bias = torch.zeros(WIDTH)
+        return self.inner(x + bias), bias
+
+
+class Provider(Head):
+    """Block 0 makes a bias that all later blocks use, like the position bias of T5."""
+
+    def block(self, index: int) -> nn.Module:
+        return BiasBlock(makes=index == 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None
+        for block in self.blocks:
+            x, bias = block(x, bias)
+        return self.head(x)
+
+
+class Remembering(nn.Module):
+    """A block that keeps a value as an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Residual(WIDTH)
+        self.seen: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = x.mean()
+        return self.inner(x)
+
+
+class ReadAttribute(Head):
+    """The head uses what block 0 remembers."""
+
+    def block(self, index: int) -> nn.Module:
+        return Remembering() if index == 0 else Residual(WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.blocks[0].seen
+
+
+class Typed(Residual):
+    """A block whose parent asks for its kind."""
+
+    def __init__(self) -> None:
+        super().__init__(WIDTH)
+        self.attention_type = "full"
+
+
+class AskedFor(Head):
+    """The parent reads an attribute of each block, and calls `forward` itself."""
+
+    def block(self, _index: int) -> nn.Module:
+        return Typed()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block.forward(x) if block.attention_type == "full" else -x
+        return self.head(x)
+
+
+class Twice(Head):
+    """Block 1 is called twice, block 3 never."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for index in (0, 1, 1, 2):
+            x = self.blocks[index](x)
+        return self.head(x)
+
+
+class Random(Head):
+    """The forward draws at random, also in evaluation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x + 0.1 * torch.randn(x.shape))
+
+
+class Structured(nn.Module):
+    """A block that takes and returns a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Residual(WIDTH)
+
+    def forward(self, state: dict[str, Any]) -> dict[str, Any]:
+        return {"x": self.inner(state["x"]), "mask": state["mask"], "step": "done"}
+
+
+class Dicts(Head):
+    """Blocks hand dicts on."""
+
+    def block(self, _index: int) -> nn.Module:
+        return Structured()
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = {"x": x, "mask": torch.ones(1)}
+        for block in self.blocks:
+            state = block(state)
+        return self.head(state["x"]) * state["mask"]
+
+
+class Raises(Head):
+    """Raises in the middle of the forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks[:2]:
+            x = block(x)
+        raise RuntimeError("sensor offline")
+
+
+def concatenating() -> nn.Module:
+    """Blocks that join their input to a branch by concatenation: they copy, nothing more."""
+
+    class Dense(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.new = nn.Linear(width, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x, self.new(x)], 1)
+
+    return nn.Sequential(*(Dense(WIDTH + 4 * i) for i in range(3)), nn.Linear(WIDTH + 12, 3))
