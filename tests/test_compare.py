@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from srinit.compare import Comparison, compare_outcomes
+from srinit.comparison import Comparison, compare_outcomes
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes
 from srinit.gates import check_gates

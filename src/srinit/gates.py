@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from srinit.compare.records import Comparison, Difference
+from srinit.comparison.records import Comparison, Difference
 from srinit.errors import ConfigError
 from srinit.records import record
 

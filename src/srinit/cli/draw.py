@@ -10,7 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 if TYPE_CHECKING:
-    from srinit.compare import Comparison, Difference
+    from srinit.comparison import Comparison, Difference
     from srinit.finetune import TuneLog
     from srinit.gates import GateResult
     from srinit.pipeline.cut import StageMetrics

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from srinit import artifact
-from srinit.compare import Comparison, CostSide, compare_outcomes
+from srinit.comparison import Comparison, CostSide, compare_outcomes
 from srinit.errors import ModelError
 from srinit.evaluate import evaluate
 from srinit.gates import GateResult, check_gates

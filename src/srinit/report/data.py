@@ -25,7 +25,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from srinit import records
-from srinit.compare.records import Comparison
+from srinit.comparison.records import Comparison
 from srinit.errors import ConfigError, UnsafeError
 from srinit.export import Exported
 from srinit.finetune.records import TuneLog

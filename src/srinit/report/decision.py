@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from srinit.compare.records import Difference
+from srinit.comparison.records import Difference
 from srinit.gates import Gate
 from srinit.records import record
 from srinit.report import formats as fmt

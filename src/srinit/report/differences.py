@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from srinit.compare.records import Comparison, DefectRisk, Rate
+from srinit.comparison.records import Comparison, DefectRisk, Rate
 from srinit.finetune.records import TuneLog
 from srinit.latency import LatencyPair
 from srinit.records import record

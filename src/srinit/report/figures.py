@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from srinit.compare.records import Comparison, Difference, Rate
+from srinit.comparison.records import Comparison, Difference, Rate
 from srinit.latency import LatencyPair
 from srinit.records import record
 from srinit.report import formats as fmt

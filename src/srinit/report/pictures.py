@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from srinit import records, store
-from srinit.compare.records import Comparison
+from srinit.comparison.records import Comparison
 from srinit.evaluate import Outcomes, evaluate
 from srinit.plan import PrunePlan
 from srinit.report import images

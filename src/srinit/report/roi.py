@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from srinit.compare.records import Comparison, Difference
+from srinit.comparison.records import Comparison, Difference
 from srinit.records import record
 
 Currency = Literal["JPY", "USD", "EUR"]

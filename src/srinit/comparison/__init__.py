@@ -1,7 +1,7 @@
 """Comparison of the unpruned and the pruned network."""
 
-from srinit.compare.paired import compare, compare_outcomes
-from srinit.compare.records import (
+from srinit.comparison.paired import compare, compare_outcomes
+from srinit.comparison.records import (
     ClassChange,
     Comparison,
     CostSide,
