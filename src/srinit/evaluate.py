@@ -32,7 +32,8 @@ def top1(output: Any, target: Any) -> Tensor:
     """Return 1.0 where the most likely class is the target; non-finite outputs count as wrong."""
     logits_BC = modules.logits_of(output)
     finite_B = torch.isfinite(logits_BC).flatten(1).all(1)
-    return ((logits_BC.argmax(1) == target.to(logits_BC.device)) & finite_B).float()
+    right_B: Tensor = (logits_BC.argmax(1) == target.to(logits_BC.device)) & finite_B
+    return right_B.float()
 
 
 @record

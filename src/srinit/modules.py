@@ -6,6 +6,7 @@ dict (keyword arguments); the batch is the first dimension of every tensor in th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -83,11 +84,8 @@ def logits_of(output: Any) -> Tensor:
 
 def device_of(model: nn.Module) -> torch.device:
     """Return where the first parameter or buffer of `model` lies; the CPU if it has none."""
-    for tensor in model.parameters():
-        return tensor.device
-    for tensor in model.buffers():
-        return tensor.device
-    return torch.device("cpu")
+    first = next(itertools.chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
 
 
 @contextmanager

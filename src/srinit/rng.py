@@ -48,13 +48,13 @@ def isolated_rng(seed: int | None = None) -> Iterator[None]:
         >>> torch.equal(before, torch.get_rng_state())
         True
     """
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     python_state = random.getstate()
     numpy_state = np.random.get_state()  # noqa: NPY002 - the caller's state is what is saved
     with torch.random.fork_rng(devices=devices):
         if seed is not None:
             torch.random.manual_seed(seed)
-            random.Random.seed(random._inst, seed)  # type: ignore[attr-defined]
+            random.setstate(random.Random(seed).getstate())
             np.random.set_state(np.random.RandomState(seed % 2**32).get_state())  # noqa: NPY002
         try:
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
 
 GATE_FAILED = 3
+LANGUAGES: tuple[Literal["ja", "en"], ...] = ("ja", "en")
 Fraction = Annotated[
     float | None,
     typer.Option(help="May remain: a fraction up to 1, or a count above.", show_default=False),
@@ -175,8 +176,10 @@ def report(
     from srinit.report import load_report_input, write_report
     from srinit.store import RunFolder
 
-    languages = tuple(part.strip() for part in lang.split(","))
-    if not set(languages) <= {"ja", "en"}:
+    wanted = [part.strip() for part in lang.split(",")]
+    languages = [code for code in LANGUAGES if code in wanted]
+    languages.sort(key=wanted.index)
+    if not set(wanted) <= set(LANGUAGES):
         raise ConfigError(f"--lang {lang!r}: the languages are ja and en.")
     RunFolder.open(run)
     if common.dry_run:

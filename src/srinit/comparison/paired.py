@@ -9,7 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from srinit.comparison.records import ClassChange, Comparison, CostSide, DefectRisk, Difference, Rate
+from srinit.comparison.records import (
+    ClassChange,
+    Comparison,
+    CostSide,
+    DefectRisk,
+    Difference,
+    Rate,
+)
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, Scorer, evaluate, top1
 from srinit.latency import LatencyPair

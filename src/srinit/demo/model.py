@@ -22,7 +22,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, channels, H/stride, W/stride)."""
         out = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
-        return self.act(out + self.shortcut(x))
+        summed: Tensor = self.act(out + self.shortcut(x))
+        return summed
 
 
 class DigitNet(nn.Module):
@@ -43,7 +44,8 @@ class DigitNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (B, 1, 8, 8) to logits (B, num_classes)."""
         x = self.stage2(self.stage1(self.stem(x)))
-        return self.classifier(self.pool(x).flatten(1))
+        logits: Tensor = self.classifier(self.pool(x).flatten(1))
+        return logits
 
 
 def digit_net() -> DigitNet:

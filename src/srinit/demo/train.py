@@ -29,7 +29,8 @@ def train(
         steps = len(x) // BATCH
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, EPOCHS * steps)
         for epoch in range(EPOCHS):
-            for batch in torch.randperm(len(x))[: steps * BATCH].split(BATCH):
+            order = torch.randperm(len(x))
+            for batch in (order[i * BATCH : (i + 1) * BATCH] for i in range(steps)):
                 loss = F.cross_entropy(model(x[batch]), y[batch], label_smoothing=0.05)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ import json
 
 from srinit import export as exporting
 from srinit.errors import MissingExtraError, ModelError
+from srinit.latency import LatencyPair
 from srinit.pipeline import cut, judge
 from srinit.pipeline.result import SCHEMA as RESULT_SCHEMA
 from srinit.pipeline.result import RunResult
@@ -23,7 +24,7 @@ class Exports:
 
     files: tuple[exporting.Exported, ...]
     failed: dict[str, str]
-    onnx_latency: tuple[exporting.LatencyPair, ...] = ()
+    onnx_latency: tuple[LatencyPair, ...] = ()
 
 
 def export(session: Session) -> Exports:
@@ -59,7 +60,7 @@ def export(session: Session) -> Exports:
     return found
 
 
-def _onnx_latency(session: Session, inputs: object) -> list[exporting.LatencyPair]:
+def _onnx_latency(session: Session, inputs: object) -> list[LatencyPair]:
     folder = session.path / "export"
     baseline = folder / "baseline.onnx"
     try:

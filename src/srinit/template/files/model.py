@@ -7,4 +7,5 @@ def create_model() -> nn.Module:
     """Return the network, untrained; the weights come from the file in srinit.yaml."""
     import torchvision
 
-    return torchvision.models.resnet18(num_classes=2)
+    model: nn.Module = torchvision.models.resnet18(num_classes=2)
+    return model
