@@ -2,102 +2,120 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from srinit.config.problems import across_sections, describe
 from srinit.config.sections import Config
+from srinit.config.yaml import MAX_BYTES, parse_yaml
 from srinit.errors import ConfigError
-
-MAX_BYTES = 1 << 20
-MAX_DEPTH = 20
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Return the validated config of a YAML file.
 
-    A `profile:` key (or `--set profile=NAME`) picks one of the overrides under `profiles:`.
-    Relative paths in the config are relative to the folder of the file; `out` to the working
-    directory.
+    A `profile:` key (or `--set profile=NAME`) picks one of the sets of overrides under
+    `profiles:`. What is written on the command line beats the profile, and the profile the file.
+    Relative paths in the config are relative to the folder of the file (`Config.root`); `out` to
+    the working directory. No model or data is touched, and torch is not imported.
 
     Args:
         path: The file.
         overrides: "a.b=value" pairs; values are YAML. Later ones win.
 
     Raises:
-        ConfigError: Every problem of the file, in one message.
+        ConfigError: Every problem of the file and the overrides, in one message.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read the config {path}: {error.strerror}") from None
-    body = parse_yaml(content, where=str(path))
-    for pair in overrides:
-        _override(body, pair)
-    profiles = body.pop("profiles", None) or {}
+    body = parse_yaml(_content(path), where=str(path))
+    problems: list[str] = []
+    pairs = _parsed(overrides, problems)
+    _apply(body, pairs, problems)
+    profiles = body.pop("profiles", None)
     chosen = body.pop("profile", None)
+    if profiles is not None and not isinstance(profiles, dict):
+        problems.append("  profiles: should be a mapping of names to overrides")
+        profiles = {}
     if chosen is not None:
-        if not isinstance(profiles, dict) or chosen not in profiles:
-            known = ", ".join(map(str, profiles)) if profiles else "none is defined"
-            raise ConfigError(f"{path}: there is no profile {chosen!r} (known: {known}).")
-        _merge(body, profiles[chosen] or {})
-        for pair in overrides:  # what is written on the command line beats the profile
-            if not pair.startswith("profile="):
-                _override(body, pair)
-    body.pop("root", None)
+        _use_profile(body, profiles or {}, chosen, problems)
+        _apply(body, [pair for pair in pairs if pair[0] != ["profile"]], problems)
+    config: Config | None = None
     try:
         config = Config.model_validate(body)
     except ValidationError as error:
-        raise ConfigError(f"{path}:\n" + "\n".join(_problems(error))) from None
+        problems += describe(error)
+    problems += across_sections(body)
+    if "root" in body:
+        problems.append("  root: unknown key; paths are relative to the folder of the config")
+    if problems or config is None:
+        raise ConfigError(f"{path}:\n" + "\n".join(dict.fromkeys(problems)))
     return config.model_copy(update={"root": path.absolute().parent})
 
 
-def parse_yaml(content: bytes, *, where: str) -> dict[str, Any]:
-    """Return a YAML mapping read safely: no tags, no aliases, bounded size and depth.
-
-    Raises:
-        ConfigError: Not YAML, not a mapping, or beyond the limits.
-    """
-    if len(content) > MAX_BYTES:
-        raise ConfigError(f"{where} is larger than {MAX_BYTES:,} bytes; that is no config.")
+def _content(path: Path) -> bytes:
     try:
-        depth = 0
-        for event in yaml.parse(content, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(f"{where} uses an alias (*name); write the value out.")
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise ConfigError(f"{where} is nested deeper than {MAX_DEPTH} levels.")
-        body = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        if not path.is_file():
+            raise ConfigError(
+                f"cannot read the config {path}: "
+                + ("it is no file." if path.exists() else "there is no such file.")
+            )
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(body, dict):
-        raise ConfigError(f"{where} should be a mapping of keys, found {type(body).__name__}.")
-    return body
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read the config {path}: {reason}.") from None
 
 
-def _override(body: dict[str, Any], pair: str) -> None:
-    key, equals, text = pair.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {pair!r} should look like a.b=value.")
-    value = parse_yaml(f"value: {text}".encode(), where=f"--set {key}")["value"]
-    place = body
-    *path, last = key.split(".")
-    for part in path:
-        child = place.setdefault(part, {})
-        if child is None:
-            child = place[part] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"--set {key}: {part} is not a section.")
-        place = child
-    place[last] = value
+def _parsed(overrides: Sequence[str], problems: list[str]) -> list[tuple[list[str], Any]]:
+    """Return the path and the value of every "a.b=value"."""
+    found = []
+    for pair in overrides:
+        key, equals, text = pair.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            problems.append(f"  --set {pair!r} should look like a.b=value")
+            continue
+        try:
+            value = parse_yaml(f"value: {text}".encode(), where=f"--set {key}")
+        except (ConfigError, UnicodeEncodeError) as error:
+            problems.append(f"  {error}")
+            continue
+        found.append((parts, value.get("value")))
+    return found
+
+
+def _apply(
+    body: dict[str, Any], pairs: Sequence[tuple[list[str], Any]], problems: list[str]
+) -> None:
+    for (*path, last), value in pairs:
+        place = body
+        for depth, part in enumerate(path):
+            child = place.get(part)
+            if child is None or (depth == 0 and isinstance(child, str)):
+                # `model: timm:resnet18` is short for a section with that source
+                child = place[part] = {} if child is None else {"source": child}
+            if not isinstance(child, dict):
+                problems.append(f"  --set {'.'.join([*path, last])}: {part} is not a section")
+                break
+            place = child
+        else:
+            place[last] = value
+
+
+def _use_profile(
+    body: dict[str, Any], profiles: dict[Any, Any], chosen: Any, problems: list[str]
+) -> None:
+    if not isinstance(chosen, str) or chosen not in profiles:
+        known = ", ".join(map(str, profiles)) if profiles else "none is defined"
+        problems.append(f"  profile: there is no profile {chosen!r} (known: {known})")
+    elif not isinstance(profiles[chosen] or {}, dict):
+        problems.append(f"  profiles.{chosen}: should be a mapping of overrides")
+    else:
+        _merge(body, profiles[chosen] or {})
 
 
 def _merge(body: dict[str, Any], update: dict[str, Any]) -> None:
@@ -106,34 +124,3 @@ def _merge(body: dict[str, Any], update: dict[str, Any]) -> None:
             _merge(body[key], value)
         else:
             body[key] = value
-
-
-def _problems(error: ValidationError) -> list[str]:
-    """Return one line for every problem; for an unknown key with the nearest known one."""
-    lines = []
-    for problem in error.errors():
-        place = [str(part) for part in problem["loc"]]
-        key = ".".join(place)
-        if problem["type"] == "extra_forbidden":
-            known = _keys_at(place[:-1])
-            close = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.0)
-            prefix = ".".join([*place[:-1], ""])
-            lines.append(f"  {key}: unknown key; did you mean {prefix}{close[0]}?")
-        elif problem["type"] == "missing":
-            lines.append(f"  {key}: is missing; write {key}: ...")
-        else:
-            found = repr(problem["input"])
-            lines.append(f"  {key}: {problem['msg']} (found {found[:60]})")
-    return lines
-
-
-def _keys_at(path: Sequence[str]) -> list[str]:
-    model: type[BaseModel] = Config
-    for part in path:
-        field = model.model_fields.get(part)
-        inner = field.annotation if field is not None else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            break
-        model = inner
-    extra = ["profile", "profiles"] if model is Config else []
-    return [name for name in model.model_fields if name != "root"] + extra

@@ -1,0 +1,117 @@
+"""Puts what is wrong with a config into lines that say where, what, and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from srinit.config.sections import Config, DataSection, GatesSection, PlanSection, UnitsSection
+
+TOP = ("profile", "profiles")  # keys of the file that are no fields of the config
+SIMILAR = 0.6
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def describe(error: ValidationError) -> list[str]:
+    """Return one line for every problem; for an unknown key with the nearest known one."""
+    lines = []
+    for problem in error.errors():
+        place = [str(part) for part in problem["loc"]]
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {'.'.join(place)}: unknown key; {_suggestion(place)}")
+        elif problem["type"] == "missing":
+            key = ".".join(place)
+            lines.append(f"  {key}: is missing; write {key}: ...")
+        else:
+            lines.append(f"  {_clean(place)}: {_message(problem)}")
+    return lines
+
+
+def _clean(place: Sequence[str]) -> str:
+    """Return a key without the names pydantic gives to alternatives of a type."""
+    known = [part for part in place if part.isidentifier() or part.isdigit()]
+    for marker in ("int", "float", "list", "tuple", "str"):
+        known = [part for part in known if part != marker]
+    return ".".join(known) or "the config"
+
+
+def _message(problem: Any) -> str:
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    found = problem["input"]
+    if problem["type"] == "value_error" and isinstance(found, dict):
+        return text
+    if problem["type"] == "literal_error" and isinstance(found, str):
+        near = difflib.get_close_matches(found, problem["ctx"]["expected"].split("'")[1::2], n=1)
+        text += f"; did you mean {near[0]}?" if near else ""
+    return f"{text} (found {repr(found)[:60]})"
+
+
+def _suggestion(place: Sequence[str]) -> str:
+    """Return the nearest known key, or where the key belongs, or the keys there are."""
+    *path, name = place
+    known = _keys_at(path)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=SIMILAR)
+    if close:
+        return f"did you mean {'.'.join([*path, close[0]])}?"
+    elsewhere = [f"{section}.{name}" for section, keys in _sections() if name in keys]
+    if elsewhere:
+        return f"did you mean {' or '.join(elsewhere)}?"
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    nearest = f"the nearest is {'.'.join([*path, close[0]])}; " if close else ""
+    return f"{nearest}known are {', '.join(known)}"
+
+
+def _sections() -> Iterator[tuple[str, list[str]]]:
+    yield from ((name, _keys_at([name])) for name in Config.model_fields if _keys_at([name]))
+
+
+def _keys_at(path: Sequence[str]) -> list[str]:
+    """Return the keys that a section of the config knows."""
+    model: type[BaseModel] | None = Config
+    for part in path:
+        field = model.model_fields.get(part) if model is not None else None
+        model = _model_of(field.annotation) if field is not None else None
+    if model is None:
+        return []
+    names = [name for name in model.model_fields if name != "root"]
+    return [*names, *TOP] if model is Config else names
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    for found in (annotation, *get_args(annotation)):
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            return found
+    return None
+
+
+def across_sections(body: dict[str, Any]) -> list[str]:
+    """Return what is wrong between sections, looking only at those that are valid alone."""
+    lines = []
+    data = _valid(DataSection, body.get("data"))
+    gates = _valid(GatesSection, body.get("gates"))
+    if data is not None and gates is not None and data.defect_class is None:
+        lines += [
+            f"  gates.{name}: needs data.defect_class, the class that means defective"
+            for name in ("max_missed_defect_increase", "max_false_reject_increase")
+            if getattr(gates, name) is not None
+        ]
+    units = _valid(UnitsSection, body.get("units"))
+    plan = _valid(PlanSection, body.get("plan"))
+    if units is not None and plan is not None:
+        both = [name for name in plan.remove if name in units.keep]
+        lines += [f"  plan.remove: {name!r} is also in units.keep" for name in both]
+    model = body.get("model")
+    if isinstance(model, dict) and model.get("weights_sha256") and not model.get("weights"):
+        lines.append("  model.weights_sha256: is the hash of model.weights, which is not given")
+    return lines
+
+
+def _valid(section: type[T], values: Any) -> T | None:
+    try:
+        return section.model_validate({} if values is None else values)
+    except ValidationError:
+        return None

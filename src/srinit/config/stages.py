@@ -1,0 +1,176 @@
+"""Sections of what is done: baseline, units, scan, plan, cut, recovery, comparison, gates."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from srinit.config.base import Section
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class BaselineSection(Section):
+    """What the unpruned network should reach; a check against silent errors."""
+
+    expected_top1: Fraction | None = Field(
+        default=None, description="accuracy you know, a fraction"
+    )
+    tolerance: Fraction = Field(default=0.03, description="allowed distance from it")
+
+
+class UnitsSection(Section):
+    """What may be removed."""
+
+    keep: list[str] = Field(default=[], description="protected units, names or globs")
+    level: Literal["block", "sublayer", "stage"] = Field(default="block", description="grain")
+    include_plain: bool = Field(default=False, description="offer runs without a shortcut too")
+
+
+class ScanSection(Section):
+    """How sensitivity is measured."""
+
+    scheme: str = Field(
+        default="auto", description="auto, paper, default, keep_norm, matched or permuted"
+    )
+    scale: float = Field(default=1.0, gt=0, le=1e6, description="factor on the drawn weights")
+    draws: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="whole-set draws a unit; default: a fresh draw a batch",
+    )
+    half_width: float = Field(default=0.02, gt=0, lt=1, description="precision that is enough")
+    confidence: float = Field(default=0.95, ge=0.5, lt=1, description="of every interval")
+
+
+class PlanSection(Section):
+    """What to reach; without any of these nothing is removed."""
+
+    max_drop: float | None = Field(default=None, ge=-1, le=1, description="largest drop of a unit")
+    remove: list[str] = Field(default=[], description="units that go in any case")
+    params: float | None = Field(
+        default=None, gt=0, description="may remain: a fraction up to 1, or a count above 1"
+    )
+    flops: float | None = Field(default=None, gt=0, description="the same for FLOPs")
+    latency: float | None = Field(
+        default=None,
+        gt=0,
+        description="the same for latency: a fraction up to 1, or above 1 milliseconds, "
+        "also written 3.2ms",
+    )
+    latency_batch: int = Field(
+        default=1, ge=1, le=65536, description="batch size that latency speaks of"
+    )
+    rule: Literal["interval", "point"] = Field(
+        default="interval",
+        description="interval: the upper bound within max_drop; point: as published",
+    )
+
+    @field_validator("latency", mode="before")
+    @classmethod
+    def _milliseconds(cls, value: Any) -> Any:
+        found = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s)\s*", value) if isinstance(value, str) else None
+        if found is None:
+            return value
+        milliseconds = float(found[1]) * (1000 if found[2] == "s" else 1)
+        if milliseconds <= 1:
+            raise ValueError(
+                "a time of at most 1 ms cannot be told from a fraction; "
+                "write the fraction of the unpruned network's latency"
+            )
+        return milliseconds
+
+    @field_validator("params", "flops")
+    @classmethod
+    def _a_count_is_whole(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError("a fraction lies in (0, 1]; above 1 it is a count, a whole number")
+        return value
+
+    def targets(self) -> dict[str, Any]:
+        """Return what was asked for, as keyword arguments of `make_plan`."""
+        names = ("max_drop", "params", "flops", "latency")
+        found = {name: getattr(self, name) for name in names}
+        wanted = {name: value for name, value in found.items() if value is not None}
+        return {**wanted, "remove": tuple(self.remove)} if self.remove else wanted
+
+
+class PruneSection(Section):
+    """How the plan is carried out."""
+
+    recalibrate: bool = Field(default=True, description="estimate normalization statistics anew")
+
+
+class FinetuneSection(Section):
+    """Recovery after the cut; a command or function of your own may take its place."""
+
+    epochs: float = Field(
+        default=5, ge=0, le=100_000, description="passes over the training data; 0: none"
+    )
+    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="with cosine schedule")
+    lr: float | None = Field(default=None, gt=0, description="peak rate; default 0.02 or 5e-4")
+    weight_decay: float | None = Field(default=None, ge=0, description="not on norms and biases")
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the targets")
+    distill_weight: Fraction = Field(
+        default=0.5, description="share of the loss that copies the unpruned network"
+    )
+    temperature: float = Field(default=2.0, gt=0, description="of distillation")
+    batch_size: int = Field(default=128, ge=2, le=65536, description="examples a step")
+    patience: int | None = Field(
+        default=None, ge=1, description="validations without gain before stopping"
+    )
+    ema: float | None = Field(default=None, gt=0, lt=1, description="decay of averaged weights")
+    command: str | None = Field(
+        default=None, description="your own training: a command with {weights} and {out}"
+    )
+    fn: str | None = Field(
+        default=None, description="your own training: py:FILE.py:FUNCTION(model, train, validation)"
+    )
+
+    @model_validator(mode="after")
+    def _one_way_of_training(self) -> FinetuneSection:
+        if self.command is not None and self.fn is not None:
+            raise ValueError("command and fn are both given; keep one")
+        lacking = [part for part in ("{weights}", "{out}") if part not in (self.command or part)]
+        if lacking:
+            raise ValueError(f"command should name {' and '.join(lacking)}")
+        return self
+
+
+class CompareSection(Section):
+    """How baseline and pruned network are compared on test data."""
+
+    confidence: float = Field(default=0.95, ge=0.5, lt=1, description="of every interval")
+    latency_batches: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        default=[1, 64], description="batch sizes to time"
+    )
+
+
+class GatesSection(Section):
+    """What the pruned network must hold on test data; each is judged by its interval."""
+
+    max_drop: Fraction | None = Field(
+        default=0.02, description="largest loss of accuracy (non-inferiority margin)"
+    )
+    max_class_recall_drop: Fraction | None = Field(
+        default=None, description="the same for the recall of every class"
+    )
+    max_missed_defect_increase: Fraction | None = Field(
+        default=None, description="largest rise of the missed-defect rate"
+    )
+    max_false_reject_increase: Fraction | None = Field(
+        default=None, description="largest rise of the rate of good parts rejected"
+    )
+    min_agreement: Fraction | None = Field(
+        default=None, description="smallest share of equal predictions"
+    )
+    max_latency_ratio: float | None = Field(
+        default=None, gt=0, description="pruned over baseline latency, at every batch size"
+    )
+    max_params_ratio: float | None = Field(
+        default=None, gt=0, le=1, description="pruned over baseline parameters"
+    )
