@@ -7,14 +7,15 @@ import json
 from srinit import export as exporting
 from srinit.errors import MissingExtraError, ModelError
 from srinit.latency import LatencyPair
-from srinit.pipeline import cut, judge
+from srinit.pipeline import cut, judge, look
 from srinit.pipeline.result import SCHEMA as RESULT_SCHEMA
 from srinit.pipeline.result import RunResult
 from srinit.pipeline.session import Session
 from srinit.records import record
-from srinit.report import load_report_input, write_report
+from srinit.report import load_report_input, make_pictures, write_pictures, write_report
 
 EXPORT_SCHEMA = "srinit.export/1"
+PICTURES = "report/pictures.json"
 CHECKED_EXAMPLES = 64
 
 
@@ -75,7 +76,22 @@ def _onnx_latency(session: Session, inputs: object) -> list[LatencyPair]:
 
 
 def report(session: Session) -> str:
-    """Write the report and return its path."""
+    """Write the report, with its pictures if the config wants them, and return its path."""
+    if session.config.report.pictures and not (session.path / PICTURES).is_file():
+        try:
+            pictures = make_pictures(
+                session.model,
+                cut.tune(session).to(session.device),
+                sensitivity=look.scan(session),
+                plan=cut.plan(session),
+                data=session.split("test"),
+                comparison=judge.compare(session),
+                num_examples=session.config.report.pictures,
+                seed=session.config.seed,
+            )
+            write_pictures(pictures, session.path)
+        except MissingExtraError as error:
+            session.observer.say(f"no pictures: {error}")
     path = write_report(
         load_report_input(session.path),
         session.path / "report",
