@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from srinit import modules
 from srinit.records import record
 
-WARM_UP = 3
+WARM_UP = 2
+MIN_REPEATS = 7
+MAX_SECONDS = 2.0  # for each of the networks timed in turn
 BOOTSTRAP = 1000
 
 
@@ -51,7 +53,7 @@ def measure_latency(
         model: Timed in evaluation mode; its train flags are restored.
         inputs: Examples; repeated or cut to `batch_size` along the first dimension.
         batch_size: Examples a call.
-        repeats: Timed calls, after three that are not counted.
+        repeats: Timed calls at most, after two that are not counted; slow networks get fewer.
     """
     times = time_in_turn([_caller(model, inputs, batch_size)], repeats)[0]
     return summarize(times, batch_size=batch_size, device=modules.device_of(model))
@@ -105,12 +107,18 @@ def summarize(
 
 
 def time_in_turn(callers: list[Callable[[], None]], repeats: int) -> list[list[float]]:
-    """Return the seconds of `repeats` calls of each caller, taken in turn after a warm-up."""
+    """Return the seconds of each call of each caller, taken in turn after a warm-up.
+
+    At most `repeats` rounds; slow callers get fewer, but never fewer than `MIN_REPEATS`.
+    """
+    started = time.perf_counter()
     for _ in range(WARM_UP):
         for caller in callers:
             caller()
     times: list[list[float]] = [[] for _ in callers]
-    for _ in range(repeats):
+    for number in range(repeats):
+        if number >= MIN_REPEATS and time.perf_counter() - started > MAX_SECONDS * len(callers):
+            break
         for caller, found in zip(callers, times, strict=True):
             begin = time.perf_counter()
             caller()

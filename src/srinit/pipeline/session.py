@@ -64,7 +64,13 @@ class Session:
         """The trained network, in evaluation mode, on the device."""
         settings = self.config.model
         model = sources.load_model(
-            settings.source, args=settings.args, weights=settings.weights, root=self.config.root
+            settings.source,
+            args=settings.args,
+            weights=settings.weights,
+            weights_sha256=settings.weights_sha256,
+            root=self.config.root,
+            allow_download=settings.allow_download,
+            on_note=self.observer.say,
         )
         return model.to(self.device).eval()
 
