@@ -107,13 +107,22 @@ def line_chart(
     )
 
 
-def scatter(groups: Sequence[Dots], *, extent: float) -> Markup:
-    """Return a map of points in a square of [-extent, extent], groups named at their middle."""
-    size, pad = 300, 8
-    scale = (size - 2 * pad) / (2 * extent)
+def square(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """Return left end, lower end and side of the square around points."""
+    spans = [(min(values), max(values)) for values in zip(*points, strict=True)] or [(0.0, 1.0)] * 2
+    side = max([high - low for low, high in spans] + [1e-9])
+    left, lower = ((low + high - side) / 2 for low, high in spans)
+    return left, lower, side
+
+
+def scatter(groups: Sequence[Dots], frame: tuple[float, float, float]) -> Markup:
+    """Return a map of points in a square (see `square`), groups named at their middle."""
+    size, pad = 300, 14
+    left, lower, side = frame
+    scale = (size - 2 * pad) / side
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
-        return pad + (point[0] + extent) * scale, size - pad - (point[1] + extent) * scale
+        return pad + (point[0] - left) * scale, size - pad - (point[1] - lower) * scale
 
     dots, names = [], []
     for group in groups:
@@ -125,9 +134,9 @@ def scatter(groups: Sequence[Dots], *, extent: float) -> Markup:
         mx = sorted(px for px, _ in at)[len(at) // 2]
         my = sorted(py for _, py in at)[len(at) // 2]
         names.append(f'<text class=name x="{mx:.0f}" y="{my:.0f}">{group.label.svg()}</text>')
-    frame = f'<rect class=frame x=".5" y=".5" width="{size - 1}" height="{size - 1}"/>'
+    box = f'<rect class=frame x=".5" y=".5" width="{size - 1}" height="{size - 1}"/>'
     return Markup(
-        f'<svg viewBox="0 0 {size} {size}" aria-hidden=true>{frame}{"".join(dots + names)}</svg>'
+        f'<svg viewBox="0 0 {size} {size}" aria-hidden=true>{box}{"".join(dots + names)}</svg>'
     )
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from srinit.errors import ConfigError, UnsafeError
 from srinit.export import Exported
 from srinit.finetune.records import TuneLog
 from srinit.gates import GateResult
+from srinit.latency import LatencyPair
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.report.picture_records import PICTURES_SCHEMA, Pictures
@@ -83,6 +85,8 @@ class ReportInput:
     created: str = ""  # ISO 8601, when the run began
     stages: tuple[StageInput, ...] = ()
     exports: tuple[Exported, ...] = ()
+    failed_exports: dict[str, str] = field(default_factory=dict)  # format to reason
+    onnx_latency: tuple[LatencyPair, ...] = ()
     baseline_score: float | None = None  # validation data, a fraction
     baseline_examples: int = 0
     class_names: tuple[str, ...] = ()
@@ -140,7 +144,7 @@ def load_report_input(run: Path) -> ReportInput:
         sensitivity=sensitivity,
         plan=PrunePlan.from_json(plan.read_bytes(), where=str(plan)),
         stages=_stages(run / "stages"),
-        exports=_exports(run / "export" / "export.json"),
+        **_exports(run / "export" / "export.json"),
         baseline_score=baseline.get("score"),
         baseline_examples=int(baseline.get("num_examples") or 0),
         class_names=tuple(row["name"] for row in baseline.get("classes") or ()),
@@ -192,13 +196,18 @@ def _scores(metrics: Mapping[str, Any]) -> StageScores:
     )
 
 
-def _exports(path: Path) -> tuple[Exported, ...]:
+def _exports(path: Path) -> dict[str, Any]:
     body = _json(path)
-    rows = next((value for value in body.values() if isinstance(value, list)), [])
     try:
-        return TypeAdapter(tuple[Exported, ...]).validate_python(rows)
+        return {
+            "exports": TypeAdapter(tuple[Exported, ...]).validate_python(body.get("files", ())),
+            "failed_exports": TypeAdapter(dict[str, str]).validate_python(body.get("failed", {})),
+            "onnx_latency": TypeAdapter(tuple[LatencyPair, ...]).validate_python(
+                body.get("onnx_latency", ())
+            ),
+        }
     except ValidationError as error:
-        raise ConfigError(f"{path} is not a list of exported files: {error}") from None
+        raise ConfigError(f"{path} does not list exported files: {error}") from None
 
 
 def _record(cls: type[T], path: Path, *, schema: str | None = None) -> T | None:

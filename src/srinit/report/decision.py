@@ -76,6 +76,18 @@ def gate_text(gate: Gate, say: Say) -> Text:
     )
 
 
+def device_text(report: ReportInput) -> str:
+    """Return what latency was measured on: the processor or the graphics device, by name."""
+    found = report.comparison
+    kind = found.latency[0].baseline.device if found and found.latency else report.device
+    environment = report.environment or {}
+    if kind.startswith("cuda"):
+        names = environment.get("cuda_devices") or [kind]
+        return str(names[0])
+    processor = environment.get("processor")
+    return f"{kind.upper()}, {processor}" if processor else kind.upper()
+
+
 def _reason(report: ReportInput, verdict: Verdict, num_conditions: int, say: Say) -> Text:
     gates = report.gates
     if gates is None:
@@ -137,7 +149,10 @@ def _saving(report: ReportInput, say: Say) -> Text:
         parts.append(_changed("params", found.cost.params_pruned / found.cost.params_baseline, say))
     if found is not None and found.latency:
         pair = min(found.latency, key=lambda pair: pair.baseline.batch_size)
-        parts.append(_changed("latency", pair.ratio, say))
+        if pair.ratio_low < 1 < pair.ratio_high:
+            parts.append(say("spoken.latency_unclear"))
+        else:
+            parts.append(_changed("latency", pair.ratio, say))
     else:
         parts.append(say("spoken.unmeasured"))
     return join(parts, ja="、", en=" and ")
@@ -187,7 +202,7 @@ def _evidence(
             conditions.append(say("condition.miss_bound", high=high))
     if found is not None and found.latency:
         sizes = ", ".join(str(pair.baseline.batch_size) for pair in found.latency)
-        device = found.latency[0].baseline.device
+        device = device_text(report)
         tested.append(say("tested.latency", sizes=sizes, device=device))
         conditions.append(say("condition.device", device=device))
     else:
@@ -196,13 +211,15 @@ def _evidence(
         tested.append(
             say(
                 "tested.export",
-                format=export.format,
+                format={"onnx": "ONNX"}.get(export.format, export.format),
                 num=fmt.fixed(export.num_examples),
-                difference=f"{export.max_difference:.1e}",
+                difference=f"{export.max_difference:.1e}" if export.max_difference else "0",
             )
         )
     if not report.exports:
         missing("export")
+    for name, why in report.failed_exports.items():
+        untested.append(say("untested.failed_export", format=name, why=why))
     if found is not None and found.defects is None:
         untested.append(say("untested.defects"))
     missing("site")

@@ -89,7 +89,7 @@ def differences_view(report: ReportInput, say: Say) -> Differences:
         gates=tuple(GateRow(passed=gate.passed, text=gate_text(gate, say)) for gate in gates),
         classes=_classes(found) if found else (),
         errors=_errors(found.defects, say) if found and found.defects else (),
-        times=tuple(_time(pair, found.latency) for pair in found.latency) if found else (),
+        times=_times(found, report.onnx_latency),
         recovery=_recovery(report.stages, say),
         recovery_rows=_recovery_rows(report.stages, say),
         training=_training(tune, say) if tune else Markup(""),
@@ -153,7 +153,11 @@ def _errors(risk: DefectRisk, say: Say) -> tuple[ErrorRow, ...]:
     )
 
 
-def _time(pair: LatencyPair, pairs: tuple[LatencyPair, ...]) -> TimeRow:
+def _times(found: Comparison | None, onnx: tuple[LatencyPair, ...]) -> tuple[TimeRow, ...]:
+    return tuple(_time(pair) for pair in (*(found.latency if found else ()), *onnx))
+
+
+def _time(pair: LatencyPair) -> TimeRow:
     top = max(pair.baseline.high_ms, pair.pruned.high_ms)
     strips = [
         track(0, top, value=side.median_ms, low=side.low_ms, high=side.high_ms)
@@ -171,13 +175,21 @@ def _time(pair: LatencyPair, pairs: tuple[LatencyPair, ...]) -> TimeRow:
     )
 
 
+def _score(stage: StageInput, key: str) -> float | None:
+    """Return one score of a stage; that after fine-tuning may stand in its log alone."""
+    value: float | None = getattr(stage.scores, key)
+    if key == "tuned" and value is None and stage.tune is not None:
+        return stage.tune.score_after
+    return value
+
+
 def _recovery_rows(stages: tuple[StageInput, ...], say: Say) -> tuple[tuple[Text, str], ...]:
     rows: list[tuple[Text, str]] = []
     for stage in stages:
         if stage.scores is None:
             continue
         for key in ("before", "cut", "recalibrated", "tuned"):
-            value = getattr(stage.scores, key)
+            value = _score(stage, key)
             if value is not None and (key != "before" or not rows):
                 label = say(f"recovery.{key}", stage=str(stage.number))
                 rows.append((label, fmt.percent(value, 2)))
@@ -189,7 +201,7 @@ def _recovery(stages: tuple[StageInput, ...], say: Say) -> Markup:
     for stage in stages:
         if stage.scores is None:
             continue
-        found = [stage.scores.cut, stage.scores.recalibrated, stage.scores.tuned]
+        found = [_score(stage, key) for key in ("cut", "recalibrated", "tuned")]
         if not values and stage.scores.before is not None:
             values.append(stage.scores.before)
         values += [value for value in found if value is not None]

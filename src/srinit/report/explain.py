@@ -88,8 +88,8 @@ def guided_gradient(model: nn.Module, image: Tensor, target: int) -> tuple[Tenso
     return gradient[0], guided.count
 
 
-def grad_cam(model: nn.Module, image: Tensor, target: int) -> Tensor | None:
-    """Return the class activation map over one image, shape (H, W), not negative.
+def grad_cam(model: nn.Module, image: Tensor, target: int, *, scale: int = 1) -> Tensor | None:
+    """Return the class activation map over one image, shape (scale H, scale W), not negative.
 
     Taken at the last module with a spatial output; for token models, of activation times
     gradient on the square of patch tokens. None where there is neither. Source: Selvaraju et
@@ -99,26 +99,32 @@ def grad_cam(model: nn.Module, image: Tensor, target: int) -> Tensor | None:
         model: A classifier.
         image: One image, shape (1, C, H, W).
         target: Class index.
+        scale: Whole factor of enlargement.
     """
+    size = (scale * image.shape[-2], scale * image.shape[-1])
     spatial, tokens = _layers(model, image)
     with modules.eval_mode(model), torch.enable_grad():
         if spatial is not None:
-            return _cam(model, spatial, image, target)
+            return _resized(_cam(model, spatial, image, target), size)
         for layer in tokens[:TRIED]:
             found = _token_map(model, layer, image, target)
             if found is not None and bool(found.any()):
-                return found
+                return _resized(found, size)
     return None
 
 
 def _cam(model: nn.Module, layer: nn.Module, image: Tensor, target: int) -> Tensor:
-    from captum.attr import LayerAttribution, LayerGradCam
+    from captum.attr import LayerGradCam
 
     method = LayerGradCam(_forward(model), layer)
     found = method.attribute(image, target=target, relu_attributions=True)
-    size = tuple(image.shape[-2:])
-    scaled: Tensor = LayerAttribution.interpolate(found, size, "bilinear")
-    return scaled.detach()[0, 0].clamp(min=0)
+    cam: Tensor = found.detach()
+    return cam
+
+
+def _resized(map_: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a map of shape (1, 1, h, w) as (H, W), smoothly."""
+    return F.interpolate(map_, size, mode="bilinear", align_corners=False)[0, 0].clamp(min=0)
 
 
 def _token_map(model: nn.Module, layer: nn.Module, image: Tensor, target: int) -> Tensor | None:
@@ -131,9 +137,7 @@ def _token_map(model: nn.Module, layer: nn.Module, image: Tensor, target: int) -
     side = _square(len(weights_N))
     if side is None:
         return None
-    grid = weights_N[-side * side :].view(1, 1, side, side).clamp(min=0)
-    size = tuple(image.shape[-2:])
-    return F.interpolate(grid, size, mode="bilinear", align_corners=False)[0, 0]
+    return weights_N[-side * side :].view(1, 1, side, side).clamp(min=0)
 
 
 def _forward(model: nn.Module) -> Callable[[Tensor], Tensor]:

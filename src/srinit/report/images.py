@@ -16,6 +16,7 @@ from srinit.report.picture_records import Picture
 
 MAX_SIDE = 160  # pixels; larger pictures are reduced
 SMALL = 64  # up to here PNG, above JPEG
+SHARP = 128  # small pictures under a heat map are enlarged to about this
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
 # Dark to bright, readable without color vision (anchors of matplotlib's "inferno").
@@ -56,8 +57,13 @@ def heat(values: Floats, *, low: float | None = None, high: float | None = None)
 
 
 def overlay(pixels: Bytes, values: Floats) -> Bytes:
-    """Return non-negative values as heat over the gray picture, shape (H, W, 3)."""
+    """Return non-negative values as heat over the gray picture, shape (H, W, 3).
+
+    Small pictures are enlarged to the size of `values` first.
+    """
     gray = pixels.mean(axis=2) if pixels.ndim == 3 else pixels
+    factor = max(values.shape[0] // gray.shape[0], 1)
+    gray = gray.repeat(factor, axis=0).repeat(factor, axis=1)
     top = float(values.max())
     unit = np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
     share = (0.25 + 0.5 * unit)[..., None]

@@ -6,9 +6,9 @@ from markupsafe import Markup
 
 from srinit.records import record
 from srinit.report import formats as fmt
-from srinit.report.charts import Dots, scatter, track
+from srinit.report.charts import Dots, scatter, square, track
 from srinit.report.data import ReportInput
-from srinit.report.picture_records import Picture, Projection, Similarity, Thumb
+from srinit.report.picture_records import Picture, Projection, Similarity
 from srinit.report.text import Say, Text, same
 
 
@@ -57,19 +57,18 @@ def inside_view(report: ReportInput, say: Say) -> Inside:
     )
 
 
+def small(picture: Picture) -> Markup:
+    """Return the attribute that keeps the pixels of a small picture sharp."""
+    return Markup(' class="small-image"' if max(picture.width, picture.height) <= 64 else "")
+
+
 def data_uri(picture: Picture) -> str:
     """Return a picture as the source of an `img`."""
     return f"data:{picture.media};base64,{picture.base64}"
 
 
-def differs(thumb: Thumb) -> bool:
-    """Return whether the two networks name different classes."""
-    return thumb.baseline != thumb.pruned
-
-
 def _maps(projection: Projection, names: tuple[str, ...], say: Say) -> tuple[Map, ...]:
-    flat = [abs(v) for side in (projection.baseline, projection.pruned) for p in side for v in p]
-    extent = 1.05 * max([*flat, 1e-9])
+    frame = square([*projection.baseline, *projection.pruned])
     sides = (
         ("baseline", projection.baseline, projection.explained_baseline),
         ("pruned", projection.pruned, projection.explained_pruned),
@@ -86,7 +85,7 @@ def _maps(projection: Projection, names: tuple[str, ...], say: Say) -> tuple[Map
             name = names[index] if index < len(names) else str(index)
             groups.append(Dots(label=same(name), points=chosen, color=index))
         title = say(f"inside.map.{key}", share=fmt.percent(explained, 0))
-        found.append(Map(title=title, drawing=scatter(groups, extent=extent)))
+        found.append(Map(title=title, drawing=scatter(groups, frame)))
     return tuple(found)
 
 

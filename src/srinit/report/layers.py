@@ -15,7 +15,7 @@ from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, track
 from srinit.report.data import ReportInput
 from srinit.report.text import Say, Text, same
-from srinit.sensitivity.records import UnitSensitivity
+from srinit.sensitivity.records import SchemeTrial, UnitSensitivity
 from srinit.units.records import LockedUnit, Unit
 
 COLLAPSED = 0.9  # share of one prediction from which a re-initialized network has collapsed
@@ -60,6 +60,16 @@ class Step:
 
 
 @record
+class Trial:
+    """One candidate of the choice of scheme."""
+
+    scheme: str
+    reliability: str
+    saturated: str
+    chosen: bool
+
+
+@record
 class Layers:
     """What the section shows."""
 
@@ -72,6 +82,8 @@ class Layers:
     curve: Markup
     dots_note: Text
     undecided: tuple[str, ...]
+    trials: tuple[Trial, ...]
+    ranked_by: Text
 
 
 def layers_view(report: ReportInput, say: Say) -> Layers:
@@ -90,7 +102,13 @@ def layers_view(report: ReportInput, say: Say) -> Layers:
         dots_note=say(
             "layers.legend_dots", confidence=fmt.percent(report.sensitivity.confidence, 0)
         ),
-        undecided=tuple(unit.unit for unit in units if unit.decision == "undecided"),
+        undecided=tuple(
+            unit.unit
+            for unit in units
+            if unit.decision == "undecided" and report.sensitivity.max_drop is not None
+        ),
+        trials=tuple(_trial(trial) for trial in report.sensitivity.trials),
+        ranked_by=say("layers.by_high" if by_high(report) else "layers.by_mean"),
     )
 
 
@@ -102,6 +120,21 @@ def plan_command(run: str, names: Sequence[str]) -> str:
         'srinit plan runs/a --remove layer1.0,layer1.2'
     """
     return f"srinit plan {shlex.quote(run)} --remove {shlex.quote(','.join(names))}"
+
+
+def by_high(report: ReportInput) -> bool:
+    """Return whether the plan ranks by the upper end of the intervals, not by the estimates."""
+    target = report.plan.target
+    return "max_drop" in target and target.get("rule", "interval") == "interval"
+
+
+def _trial(trial: SchemeTrial) -> Trial:
+    return Trial(
+        scheme=f"{trial.scheme} ×{trial.scale:g}",
+        reliability=fmt.fixed(trial.reliability, 2),
+        saturated=fmt.percent(trial.saturated, 0),
+        chosen=trial.chosen,
+    )
 
 
 def _rows(report: ReportInput, say: Say) -> tuple[Row, ...]:
@@ -196,7 +229,8 @@ def _steps(report: ReportInput) -> tuple[tuple[Step, ...], tuple[str, ...]]:
     batches = sorted({size for p in plan.prefixes for size in p.latency_ms or {}}, key=_as_number)
     timed = {size: _interpolated(plan.prefixes, size) for size in batches}
     first = plan.prefixes[0]
-    values = {unit.unit: unit.reinit_drop for unit in scan.units}
+    high = by_high(report)
+    values = {unit.unit: unit.high if high else unit.reinit_drop for unit in scan.units}
     steps = []
     for index, prefix in enumerate(plan.prefixes):
         name = plan.ranking[index - 1] if index else ""

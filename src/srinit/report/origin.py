@@ -5,6 +5,7 @@ from __future__ import annotations
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
+from srinit.report.decision import device_text
 from srinit.report.text import Say, Text, same
 
 
@@ -96,5 +97,5 @@ def _limits(report: ReportInput, say: Say) -> list[Text]:
         limits.append(say("limit.interval", num=num, confidence=share))
         limits.append(say("limit.seed"))
     if found is not None and found.latency:
-        limits.append(say("limit.latency", device=found.latency[0].baseline.device))
+        limits.append(say("limit.latency", device=device_text(report)))
     return limits

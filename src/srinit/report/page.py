@@ -16,7 +16,7 @@ from srinit.report.data import ReportInput
 from srinit.report.decision import decide
 from srinit.report.differences import differences_view
 from srinit.report.figures import headline
-from srinit.report.inside import data_uri, inside_view
+from srinit.report.inside import data_uri, inside_view, small
 from srinit.report.layers import cut_view, layers_view
 from srinit.report.money import money_view
 from srinit.report.origin import origin_view
@@ -45,7 +45,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         lstrip_blocks=True,
     )
     environment.globals.update(
-        say=say, fmt=fmt, uri=data_uri, first=say.languages[0], languages=say.languages
+        say=say, fmt=fmt, uri=data_uri, small=small, first=say.languages[0], languages=say.languages
     )
     context: dict[str, Any] = {
         "report": report,

@@ -127,7 +127,8 @@ def explained(
 
 def _cam(network: nn.Module, inputs: Tensor, target: int, missing: list[str]) -> Tensor | None:
     try:
-        cam = explain.grad_cam(network, inputs, target)
+        scale = max(images.SHARP // max(inputs.shape[-2:]), 1)
+        cam = explain.grad_cam(network, inputs, target, scale=scale)
     except ImportError:
         missing.append("no_captum")
         return None
