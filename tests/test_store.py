@@ -38,7 +38,7 @@ def test_arrays_survive_and_objects_are_refused(tmp_path: Path) -> None:
     write_npz(path, {"x": np.arange(3), "name": np.array(["a", "b"])})
     assert read_npz(path)["x"].tolist() == [0, 1, 2]
     np.savez(path, x=np.array([{}]))
-    with pytest.raises(DataError, match="missing or damaged"):
+    with pytest.raises(DataError, match="holds Python objects instead of arrays"):
         read_npz(path)
 
 
@@ -90,7 +90,7 @@ def sealed(tmp_path: Path) -> RunFolder:
 
 def test_a_sealed_run_verifies(sealed: RunFolder) -> None:
     assert sealed.verify() == 2
-    assert audit.verify(sealed.path / "audit.jsonl")[0] == 2
+    assert audit.verify(sealed.path / "audit.jsonl")[0] == 3
 
 
 def test_the_first_changed_missing_or_added_file_is_named(sealed: RunFolder) -> None:
@@ -138,6 +138,8 @@ def test_a_torn_last_line_of_the_audit_log_is_dropped(sealed: RunFolder) -> None
     path = sealed.path / "audit.jsonl"
     with path.open("ab") as file:
         file.write(b'{"verb": "prom')
-    assert audit.verify(path)[0] == 2
-    sealed.audit("promote", "accepted")
+    assert audit.read(path).torn
     assert audit.verify(path)[0] == 3
+    sealed.audit("promote", "accepted")
+    assert audit.verify(path)[0] == 4
+    assert not audit.read(path).torn

@@ -26,7 +26,6 @@ class UnitsSection(Section):
 
     keep: list[str] = Field(default=[], description="protected units, names or globs")
     level: Literal["block", "sublayer", "stage"] = Field(default="block", description="grain")
-    include_plain: bool = Field(default=False, description="offer runs without a shortcut too")
 
 
 class ScanSection(Section):

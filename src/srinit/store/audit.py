@@ -1,7 +1,13 @@
-"""The audit log: append-only JSON lines, each holding the hash of the one before."""
+"""The audit log: append-only JSON lines, each holding the hash of the one before.
+
+Changing, removing, inserting or reordering entries breaks the chain, and `read` names the line.
+What the chain alone cannot show is that the newest entries were cut off; a sealed run therefore
+must hold its seal as an entry.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import hashlib
 import json
@@ -9,41 +15,74 @@ import os
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from srinit.errors import IntegrityError, ResourceError
+from srinit.errors import IntegrityError
+from srinit.records import plain, record
+from srinit.store.files import refused
 
 GENESIS = "0" * 64
+
+
+@record
+class AuditLog:
+    """What an audit log holds, its chain checked."""
+
+    entries: tuple[dict[str, Any], ...]
+    head: str  # hash of the last entry
+    torn: bool  # a half-written line follows, left by a crash; it is no entry
 
 
 def append(path: Path, *, verb: str, decision: str, reason: str = "", inputs: Any = None) -> None:
     """Append one entry: who, when, which verb, inputs by hash, decision, reason.
 
+    The entry has reached the disk when this returns. Two processes may append at once.
+
     Raises:
         IntegrityError: The log before it is broken; nothing is appended.
-        ResourceError: The disk refuses the write.
+        ResourceError: The disk refuses the write; the log is as it was.
     """
-    last = verify(path)[1]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _append(path, file, verb, decision, reason, inputs)
+    except OSError as error:
+        raise refused("append to", path, error) from error
+
+
+def _append(path: Path, file: BinaryIO, verb: str, decision: str, reason: str, inputs: Any) -> None:
+    file.seek(0)
+    content = file.read()
+    log = _parse(content, path)
     entry = {
-        "previous": last,
+        "previous": log.head,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "who": f"{_user()}@{socket.gethostname()}",
         "verb": verb,
-        "inputs": inputs or {},
+        "inputs": plain(inputs) if inputs is not None else {},
         "decision": decision,
         "reason": reason,
     }
     entry["hash"] = _hash(entry)
-    line = json.dumps(entry, ensure_ascii=False, sort_keys=True) + "\n"
+    end = content.rfind(b"\n") + 1  # a torn line behind it is dropped
+    file.truncate(end)
     try:
-        with path.open("ab") as file:
-            _drop_torn_line(path, file.tell())
-            file.seek(0, os.SEEK_END)
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise ResourceError(f"cannot append to {path}: {error.strerror}.") from error
+        file.write((json.dumps(entry, ensure_ascii=False, sort_keys=True) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError:
+        os.truncate(path, end)
+        raise
+
+
+def read(path: Path) -> AuditLog:
+    """Return the entries of a log, after checking every hash; a missing log is empty.
+
+    Raises:
+        IntegrityError: An entry was changed, removed or inserted; its line is named.
+    """
+    return _parse(path.read_bytes() if path.is_file() else b"", path)
 
 
 def verify(path: Path) -> tuple[int, str]:
@@ -52,34 +91,33 @@ def verify(path: Path) -> tuple[int, str]:
     Raises:
         IntegrityError: An entry was changed, removed or inserted; its line is named.
     """
-    if not path.is_file():
-        return 0, GENESIS
-    last, count = GENESIS, 0
-    content = path.read_bytes()
-    lines = content.split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last \n is torn
+    log = read(path)
+    return len(log.entries), log.head
+
+
+def _parse(content: bytes, path: Path) -> AuditLog:
+    last, entries = GENESIS, []
+    *lines, rest = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
             found = entry.pop("hash")
             intact = entry["previous"] == last and found == _hash(entry)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             intact = False
         if not intact:
-            raise IntegrityError(f"{path}, line {number}: the entry is not what its hash says.")
-        last, count = found, number
-    return count, last
-
-
-def _drop_torn_line(path: Path, size: int) -> None:
-    """Cut off what a crash left of a half-written last line."""
-    content = path.read_bytes()
-    if size and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
+            raise IntegrityError(
+                f"{path}, line {number}: the entry is not what its hash says, or does not follow "
+                "the one before; the log was changed by hand or damaged."
+            )
+        last = found
+        entries.append({**entry, "hash": found})
+    return AuditLog(entries=tuple(entries), head=last, torn=bool(rest))
 
 
 def _hash(entry: dict[str, Any]) -> str:
     text = json.dumps(entry, ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _user() -> str:

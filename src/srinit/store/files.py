@@ -1,11 +1,13 @@
-"""Files that are never half-written, their hashes, and the run folder."""
+"""Files that are never half-written, and their hashes."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from typing import Any
 import numpy as np
 
 from srinit.errors import DataError, ResourceError
+
+TEMPORARY = ".tmp"  # suffix of a file that is being written
+MAX_NPZ_BYTES = 64 << 30  # unpacked; more is refused as a decompression bomb
 
 
 def sha256_bytes(content: bytes) -> str:
@@ -32,30 +37,44 @@ def sha256_file(path: Path) -> str:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that at any moment the old or the new file is there, whole.
 
+    The bytes go to a temporary file beside it, reach the disk, and take the name in one step.
+    A process that is killed in between leaves a hidden `.NAME.*.tmp`, which
+    `remove_leftovers` deletes.
+
     Raises:
         ResourceError: The disk is full or refuses the write; what was there before stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary: Path | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise ResourceError(
-            f"cannot write {path}: {error.strerror}. Free space and resume."
-        ) from error
-    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY
+        )
+        temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except OSError as error:
-        raise ResourceError(
-            f"cannot write {path}: {error.strerror}. Free space and resume."
-        ) from error
+        raise refused("write", path, error) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def refused(what: str, path: Path, error: OSError) -> ResourceError:
+    """Return the error for a write that the system refused, with what to do."""
+    reason = error.strerror or str(error)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "Choose a folder that may be written to."
+    elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
+        advice = "Choose another name."
+    else:
+        advice = "Free space and resume; what was there before is intact."
+    return ResourceError(f"cannot {what} {path}: {reason}. {advice}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,7 +84,10 @@ def write_text(path: Path, text: str) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power loss, where the system allows it."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return  # some systems do not open folders
     try:
         os.fsync(descriptor)
     except OSError:
@@ -74,21 +96,46 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def remove_leftovers(folder: Path) -> int:
+    """Delete what killed processes left half-written under `folder`; return how many.
+
+    Only for a folder that no other process writes into, such as a locked run folder.
+    """
+    found = [p for p in folder.rglob(f".*{TEMPORARY}") if p.is_file() and not p.is_symlink()]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays (no objects) to a compressed NPZ file, atomically."""
+    """Write arrays (no objects) to a compressed NPZ file, atomically.
+
+    Equal arrays give equal bytes: the archive holds no times.
+    """
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()})
     write_bytes(path, buffer.getvalue())
 
 
 def read_npz(path: Path) -> dict[str, Any]:
-    """Return the arrays of an NPZ file; objects are refused.
+    """Return the arrays of an NPZ file; objects are refused, since reading them runs code.
 
     Raises:
-        DataError: The file is missing or damaged.
+        DataError: The file is missing, damaged, holds objects, or unpacks to absurd sizes.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > MAX_NPZ_BYTES:
+            raise DataError(f"{path} unpacks to {size:,} bytes; that is refused.")
         with np.load(path, allow_pickle=False) as content:
             return {name: content[name] for name in content.files}
-    except Exception as error:  # zipfile and zlib have errors of their own
-        raise DataError(f"{path} is missing or damaged: {error}") from None
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing.") from None
+    except Exception as error:  # zipfile, zlib and numpy have errors of their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "allow_pickle" in reason:
+            reason = "it holds Python objects instead of arrays"
+        raise DataError(f"{path} is damaged: {reason}.") from None

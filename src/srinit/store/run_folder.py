@@ -1,29 +1,47 @@
-"""The run folder: numbered, never overwritten, used by one process at a time."""
+"""The run folder: numbered, never overwritten, used by one process at a time, every file hashed."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from srinit import records
-from srinit.errors import IntegrityError, ResourceError, UnsafeError
+from srinit.errors import ConfigError, IntegrityError, ResourceError, UnsafeError
 from srinit.store import audit
-from srinit.store.files import sha256_file, write_text
+from srinit.store.files import (
+    read_npz,
+    refused,
+    remove_leftovers,
+    sha256_file,
+    write_bytes,
+    write_npz,
+    write_text,
+)
+from srinit.store.lock import locked
+from srinit.store.sums import check_file, read_sums, write_sums
 
 T = TypeVar("T")
 SCHEMA = "srinit.run/1"
-SUMS = "SHA256SUMS"
-LOCK = ".lock"
-GROWING = ("audit.jsonl", "scan/observations.jsonl")  # appended to; checked by their own means
+HEAD, SUMS, LOCK, AUDIT = "run.json", "SHA256SUMS", ".lock", "audit.jsonl"
+GROWING = ("scan/observations.jsonl",)  # appended to until the run is sealed
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_JSON_BYTES = 256 << 20
+MAX_RUNS = 100_000  # of one name
 
 
 class RunFolder:
-    """A folder that one run writes into."""
+    """A folder that one run writes into.
+
+    Every file written through it, and every file found beside it when a record is written, has
+    its hash in `SHA256SUMS`, and is checked against it when it is read through it.
+
+    Args:
+        path: The folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,20 +51,26 @@ class RunFolder:
         """Make `out/name`, or `out/name-2` and so on if that exists.
 
         Raises:
+            ConfigError: The name is no plain file name.
             ResourceError: The folder cannot be made.
         """
-        number = 1
-        while True:
+        if NAME.fullmatch(name) is None:
+            raise ConfigError(f"{name!r} cannot be the name of a run; use letters, digits, . _ -")
+        for number in range(1, MAX_RUNS):
             path = out / (name if number == 1 else f"{name}-{number}")
             try:
-                path.mkdir(parents=True)
-                break
+                out.mkdir(parents=True, exist_ok=True)
+                path.mkdir()
             except FileExistsError:
-                number += 1
+                if not out.is_dir():
+                    raise ResourceError(f"cannot make {path}: {out} is a file.") from None
+                continue
             except OSError as error:
-                raise ResourceError(f"cannot make {path}: {error.strerror}.") from error
-        write_text(path / "run.json", json.dumps({"schema": SCHEMA, "name": name}, indent=2) + "\n")
-        return cls(path)
+                raise refused("make", path, error) from error
+            head = {"schema": SCHEMA, "name": name}
+            write_text(path / HEAD, json.dumps(head, indent=2) + "\n")
+            return cls(path)
+        raise ResourceError(f"{out} holds {MAX_RUNS} runs named {name}; choose another name.")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -55,10 +79,12 @@ class RunFolder:
         Raises:
             UnsafeError: The folder is missing or was not made by srinit.
         """
+        head = path / HEAD
         try:
-            body = json.loads((path / "run.json").read_text("utf-8"))
+            small = head.is_file() and head.stat().st_size < MAX_JSON_BYTES
+            body = json.loads(head.read_text("utf-8")) if small else None
             ours = isinstance(body, dict) and body.get("schema") == SCHEMA
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             ours = False
         if not ours:
             state = "is no run folder of srinit" if path.exists() else "does not exist"
@@ -69,55 +95,153 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep other processes out for a while; a dead process's lock is taken over.
 
+        What a killed process left half-written is deleted.
+
         Raises:
             UnsafeError: Another process is at work in this folder.
         """
-        with (self.path / LOCK).open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise UnsafeError(
-                    f"{self.path} is in use by process {holder}; wait for it, or stop it."
-                ) from None
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+        with locked(self.path / LOCK, str(self.path)):
+            remove_leftovers(self.path)
             yield
 
     def write_text(self, path: Path, text: str) -> None:
-        """Write a file of this run, atomically."""
-        write_text(path, text)
+        """Write a file of this run, atomically, and record its hash."""
+        self.write_bytes(path, text.encode())
 
-    def write_record(self, path: Path, record: Any, *, schema: str) -> None:
-        """Write a record of this run as JSON, atomically."""
-        write_text(path, records.to_json(record, schema=schema))
-
-    def read_record(self, cls: type[T], path: Path, *, schema: str) -> T:
-        """Return a record of this run.
+    def write_bytes(self, path: Path, content: bytes) -> None:
+        """Write a file of this run, atomically, and record its hash.
 
         Raises:
-            ConfigError: The file is not such a record.
+            ResourceError: The disk is full; what was there before stays.
         """
-        return records.from_json(cls, path.read_bytes(), schema=schema, where=str(path))
+        name, sealed = self._name(path), self._is_sealed()
+        sums = read_sums(self.path / SUMS)
+        if sums.pop(name, None) is not None:  # between the two writes no hash is better than a
+            write_sums(self.path / SUMS, sums)  # wrong one
+        write_bytes(path, content)
+        self._record([name], sealed=sealed)
+
+    def write_npz(self, path: Path, arrays: Mapping[str, Any]) -> None:
+        """Write arrays of this run, atomically, and record the file's hash."""
+        write_npz(path, arrays)
+        self._record([self._name(path)])
+
+    def write_record(self, path: Path, record: Any, *, schema: str) -> None:
+        """Write a record of this run as JSON, atomically.
+
+        A record is the last thing a stage writes, so the hashes of all files that the stage left
+        are recorded with it.
+        """
+        self.write_text(path, records.to_json(record, schema=schema))
+        self.cover()
+
+    def read_record(self, cls: type[T], path: Path, *, schema: str) -> T:
+        """Return a record of this run, its hash checked.
+
+        Raises:
+            IntegrityError: The file is not what was written.
+            ConfigError: The file is not there yet, or is not such a record.
+        """
+        return records.from_json(cls, self.read_bytes(path), schema=schema, where=str(path))
+
+    def read_bytes(self, path: Path) -> bytes:
+        """Return a file of this run, its hash checked.
+
+        Raises:
+            IntegrityError: The file is not what was written.
+            ConfigError: The file is not there yet, or absurdly large.
+        """
+        self.check(path)
+        try:
+            if path.stat().st_size > MAX_JSON_BYTES:
+                raise ConfigError(f"{path} is larger than {MAX_JSON_BYTES:,} bytes.")
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise ConfigError(
+                f"{self.path} holds no {self._name(path)} yet; run the stage that writes it."
+            ) from None
+
+    def read_npz(self, path: Path) -> dict[str, Any]:
+        """Return arrays of this run, the file's hash checked.
+
+        Raises:
+            IntegrityError: The file is not what was written.
+            DataError: It is missing or damaged.
+        """
+        self.check(path)
+        return read_npz(path)
+
+    def check(self, path: Path) -> None:
+        """Raise `IntegrityError` if a file's hash is recorded and is another."""
+        name = self._name(path)
+        digest = read_sums(self.path / SUMS).get(name)
+        if digest is not None:
+            check_file(self.path, name, digest)
+
+    def cover(self) -> None:
+        """Record the hashes of the files that have none yet."""
+        known = read_sums(self.path / SUMS)
+        self._record([name for name in self.files() if name not in (*known, *GROWING)])
+
+    def record(self, path: Path) -> None:
+        """Record the hash of a file, or of every file under a folder, that was written anew.
+
+        For outputs that may be made again from a finished run, such as the report.
+        """
+        place = self._name(path)
+        self._record([n for n in self.files() if n == place or n.startswith(f"{place}/")])
+
+    def _record(self, names: Sequence[str], *, sealed: bool | None = None) -> None:
+        if not names:
+            return
+        sealed = self._is_sealed() if sealed is None else sealed
+        fresh = {name: sha256_file(self.path / name) for name in names}
+        write_sums(self.path / SUMS, {**read_sums(self.path / SUMS), **fresh})
+        if sealed:
+            self._sign(f"written after the seal: {', '.join(names[:5])}")
+
+    def _name(self, path: Path) -> str:
+        try:
+            return path.absolute().relative_to(self.path.absolute()).as_posix()
+        except ValueError:
+            raise UnsafeError(f"{path} is no file of the run {self.path}.") from None
 
     def audit(self, verb: str, decision: str, reason: str = "", inputs: Any = None) -> None:
         """Append to the audit log; see `srinit.store.audit`."""
-        audit.append(
-            self.path / "audit.jsonl", verb=verb, decision=decision, reason=reason, inputs=inputs
-        )
+        audit.append(self.path / AUDIT, verb=verb, decision=decision, reason=reason, inputs=inputs)
 
     def files(self) -> list[str]:
         """Return the files of the run whose hashes are kept, relative and sorted."""
         found = (p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
-        hidden = (SUMS, LOCK, *GROWING)
-        return sorted(name for name in found if name not in hidden and "/." not in f"/{name}")
+        return sorted(n for n in found if n not in (SUMS, AUDIT) and "/." not in f"/{n}")
 
     def seal(self) -> None:
-        """Write the hash of every file to `SHA256SUMS` (the format of `sha256sum -c`)."""
-        lines = [f"{sha256_file(self.path / name)}  {name}\n" for name in self.files()]
-        write_text(self.path / SUMS, "".join(lines))
+        """Record the hash of every file, and the hash of that list in the audit log.
+
+        Files whose hash is recorded already must still have it: a seal never covers up a change.
+
+        Raises:
+            IntegrityError: A file was changed since it was written.
+        """
+        sums = {n: d for n, d in read_sums(self.path / SUMS).items() if (self.path / n).is_file()}
+        for name, digest in sums.items():
+            check_file(self.path, name, digest)
+        new = {n: sha256_file(self.path / n) for n in self.files() if n not in sums}
+        write_sums(self.path / SUMS, {**sums, **new})
+        self._sign("sealed")
+
+    def _sign(self, decision: str) -> None:
+        self.audit("seal", decision, inputs={SUMS: sha256_file(self.path / SUMS)})
+
+    def _seal(self) -> str | None:
+        """Return the hash of the list of hashes that was signed last."""
+        entries = audit.read(self.path / AUDIT).entries
+        found = [entry["inputs"].get(SUMS) for entry in entries if entry["verb"] == "seal"]
+        return found[-1] if found else None
+
+    def _is_sealed(self) -> bool:
+        sums = self.path / SUMS
+        return sums.is_file() and sha256_file(sums) == self._seal()
 
     def verify(self) -> int:
         """Hash every sealed file again and check the audit log; return how many were checked.
@@ -126,20 +250,15 @@ class RunFolder:
             IntegrityError: The first file that is missing, changed or added is named.
         """
         sums = self.path / SUMS
-        if not sums.is_file():
-            raise IntegrityError(f"{self.path} has no {SUMS}; the run was not finished.")
-        recorded: dict[str, str] = {}
-        for line in sums.read_text("utf-8").splitlines():
-            digest, _, name = line.partition("  ")
-            recorded[name] = digest
+        signed = self._seal()
+        if not sums.is_file() or signed is None:
+            raise IntegrityError(f"{self.path} is not sealed; the run was not finished.")
+        if sha256_file(sums) != signed:
+            raise IntegrityError(f"{sums} was changed since the run was sealed.")
+        recorded = read_sums(sums)
         for name, digest in recorded.items():
-            path = self.path / name
-            if not path.is_file():
-                raise IntegrityError(f"{path} is missing.")
-            if sha256_file(path) != digest:
-                raise IntegrityError(f"{path} was changed since the run was sealed.")
+            check_file(self.path, name, digest)
         for name in self.files():
             if name not in recorded:
                 raise IntegrityError(f"{self.path / name} was added since the run was sealed.")
-        audit.verify(self.path / "audit.jsonl")
         return len(recorded)

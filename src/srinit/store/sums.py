@@ -1,0 +1,55 @@
+"""`SHA256SUMS`: the hashes of a folder's files, in the form that `sha256sum -c` reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from srinit.errors import IntegrityError
+from srinit.store.files import sha256_file, write_text
+
+LINE = re.compile(r"([0-9a-f]{64})  ([^\0]+)")
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Return the hash of every file by its name, relative to the folder; empty without a file.
+
+    Raises:
+        IntegrityError: A line is no hash and name, or names a file outside the folder.
+    """
+    if not path.is_file():
+        return {}
+    found: dict[str, str] = {}
+    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
+        match = LINE.fullmatch(line)
+        if match is None or match[2].startswith("/") or ".." in match[2].split("/"):
+            raise IntegrityError(f"{path}, line {number}: is no hash and file name; it is damaged.")
+        found[match[2]] = match[1]
+    return found
+
+
+def write_sums(path: Path, sums: Mapping[str, str]) -> None:
+    """Write the hashes, sorted by name, atomically."""
+    write_text(path, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+
+
+def check_file(folder: Path, name: str, digest: str) -> None:
+    """Raise unless a file of `folder` has the recorded hash.
+
+    Raises:
+        IntegrityError: It is missing or has another hash.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise IntegrityError(f"{path} is missing, but its hash is recorded.")
+    try:
+        found = sha256_file(path)
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be read: {error.strerror}.") from None
+    if found != digest:
+        raise IntegrityError(
+            f"{path} was changed since it was written (SHA-256 {found[:12]}..., recorded "
+            f"{digest[:12]}...); it was edited or damaged and is not used. Restore it, or begin a "
+            "new run."
+        )
