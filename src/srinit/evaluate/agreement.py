@@ -1,0 +1,61 @@
+"""Data labeled by a model, so that another model's agreement with it is a score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from srinit import modules
+from srinit.errors import ModelError
+from srinit.evaluate.scorers import predicted
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """Batches `(inputs, prediction of the reference)`; see `labeled_by`."""
+
+    reference: nn.Module
+    data: Iterable[tuple[Any, Any]]
+
+    def __len__(self) -> int:
+        return len(self.data)  # type: ignore[arg-type]
+
+    @property
+    def dataset(self) -> Any:
+        """The data set behind the batches, where there is one."""
+        return self.data.dataset  # type: ignore[attr-defined]
+
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+        device = modules.device_of(self.reference)
+        for inputs, _ in self.data:
+            with modules.eval_mode(self.reference), torch.inference_mode():
+                output = modules.call(self.reference, modules.to_device(inputs, device))
+                logits = modules.logits_of(output)
+            if not bool(torch.isfinite(logits).all()):
+                raise ModelError(
+                    "the model to agree with gives NaN or infinity; nothing can agree with that."
+                )
+            yield inputs, predicted(logits).cpu()
+
+
+def labeled_by(reference: nn.Module, data: Iterable[tuple[Any, Any]]) -> Labeled:
+    """Return `data` with its targets replaced by what `reference` predicts.
+
+    Labels are not needed: whatever stands in their place is ignored. The reference runs again
+    whenever the batches are read.
+
+    Args:
+        reference: The model to agree with, such as the unpruned one; not changed.
+        data: Batches `(inputs, anything)`.
+
+    Example:
+        >>> from srinit.evaluate import evaluate, agreement
+        >>> model, data = nn.Linear(2, 3), [(torch.eye(2), None)]
+        >>> evaluate(model, labeled_by(model, data), scorer=agreement).score
+        1.0
+    """
+    return Labeled(reference, data)

@@ -1,0 +1,179 @@
+"""Per-example scores in [0, 1], so that every interval holds for any task scored that way.
+
+An example whose output holds NaN or infinity scores 0 whatever the scorer says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from srinit import modules
+from srinit.errors import ConfigError, DataError
+
+# B batch, C classes, T tokens, V vocabulary, H W space
+
+IGNORED = -100  # target of a token or pixel that is not scored, as in torch's cross entropy
+VOID = 255  # the same in segmentation masks, as in Pascal VOC
+
+
+class Scorer(Protocol):
+    """A per-example score in [0, 1]; 1 is right. Differences of scores are what is measured."""
+
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        """Return scores of shape (B,), from a model's output and the target of a batch."""
+        ...
+
+
+def predicted(logits: Tensor) -> Tensor:
+    """Return the class of every example, pixel or token; a single logit is a yes above 0.
+
+    Args:
+        logits: (B,), (B, C), (B, T, V) or (B, C, H, W).
+    """
+    if logits.ndim == 1:
+        return (logits > 0).long()
+    dim = 2 if logits.ndim == 3 else 1
+    if logits.shape[dim] == 1:
+        return (logits > 0).long().squeeze(dim)
+    return logits.argmax(dim)
+
+
+def top1(output: Any, target: Any) -> Tensor:
+    """Return 1.0 where the most likely class is the target; non-finite outputs count as wrong.
+
+    Example:
+        >>> top1(torch.tensor([[0.1, 0.9], [float("nan"), 0.0]]), torch.tensor([1, 1]))
+        tensor([1., 0.])
+    """
+    logits = modules.logits_of(output)
+    finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1)
+    right_B: Tensor = (predicted(logits) == target.to(logits.device)) & finite_B
+    return right_B.float()
+
+
+def token_accuracy(output: Any, target: Any) -> Tensor:
+    """Return the share of right tokens of every example; targets of -100 are not scored.
+
+    For masked language models and token classification: the logit at a place predicts the token
+    of that place.
+
+    Raises:
+        DataError: Shapes differ, or an example has no scored token.
+
+    Example:
+        >>> logits = torch.tensor([[[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]])
+        >>> token_accuracy(logits, torch.tensor([[1, 1, -100]]))
+        tensor([0.5000])
+    """
+    return _token_accuracy(modules.logits_of(output), target)
+
+
+def next_token_accuracy(output: Any, target: Any) -> Tensor:
+    """Return the share of tokens of every example that the places before them predict.
+
+    For causal language models: `target` holds the input tokens, -100 where not scored.
+
+    Raises:
+        DataError: Shapes differ, or an example has no scored token.
+    """
+    return _token_accuracy(modules.logits_of(output)[:, :-1], target[:, 1:])
+
+
+def _token_accuracy(logits: Tensor, target: Tensor) -> Tensor:
+    target_BT = target.to(logits.device)
+    if logits.ndim != 3 or logits.shape[:2] != target_BT.shape:
+        raise DataError(
+            f"token scores need logits (B, T, V) and targets (B, T), found "
+            f"{tuple(logits.shape)} and {tuple(target_BT.shape)}."
+        )
+    scored_BT = target_BT != IGNORED
+    count_B = scored_BT.sum(1)
+    if bool((count_B == 0).any()):
+        raise DataError("an example has no scored token: every target is -100.")
+    right_BT = (predicted(logits) == target_BT) & scored_BT
+    return right_BT.sum(1).float() / count_B
+
+
+def image_iou(output: Any, target: Any) -> Tensor:
+    """Return, for every image, the mean over its classes of intersection over union.
+
+    The classes of an image are those in its target or its prediction. Pixels whose target is 255
+    or -100 are not scored. Logits of lower resolution are enlarged to the target's, bilinearly.
+    Source: the Jaccard index, https://arxiv.org/abs/1405.0312 and Pascal VOC.
+
+    Raises:
+        DataError: Logits are not (B, C, H, W) or targets not (B, H, W).
+
+    Example:
+        >>> logits = torch.tensor([[[[0.0, 0.0, 0.0, 0.0]], [[1.0, 1.0, -1.0, -1.0]]]])
+        >>> image_iou(logits, torch.tensor([[[1, 0, 0, 255]]]))
+        tensor([0.5000])
+    """
+    logits, target = modules.logits_of(output), target.to(modules.logits_of(output).device)
+    if logits.ndim != 4 or target.ndim != 3 or len(logits) != len(target):
+        raise DataError(
+            f"IoU needs logits (B, C, H, W) and targets (B, H, W), found "
+            f"{tuple(logits.shape)} and {tuple(target.shape)}."
+        )
+    if logits.shape[2:] != target.shape[1:]:
+        logits = F.interpolate(logits.float(), size=target.shape[1:], mode="bilinear")
+    return torch.stack(list(map(_iou, predicted(logits), target)))
+
+
+def _iou(guess: Tensor, target: Tensor) -> Tensor:
+    scored = (target != VOID) & (target != IGNORED)
+    found, wanted = guess[scored], target[scored]
+    if wanted.numel() == 0:
+        raise DataError("an image has no scored pixel: every target is 255 or -100.")
+    size = int(max(found.max(), wanted.max())) + 1
+    both = torch.bincount(wanted[found == wanted], minlength=size)
+    either = torch.bincount(found, minlength=size) + torch.bincount(wanted, minlength=size) - both
+    present = either > 0
+    return (both[present].double() / either[present].double()).mean().float()
+
+
+def agreement(output: Any, target: Any) -> Tensor:
+    """Return the share of equal predictions of every example, given the other model's.
+
+    `target` is what `labeled_by(reference, data)` serves: classes (B,), (B, T) or (B, H, W). The
+    score needs no labels.
+    """
+    logits = modules.logits_of(output)
+    finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1)
+    equal = predicted(logits) == target.to(logits.device)
+    share_B: Tensor = equal.reshape(len(equal), -1).float().mean(1)
+    return share_B * finite_B
+
+
+SCORERS: dict[str, Scorer] = {
+    "top1": top1,
+    "token_accuracy": token_accuracy,
+    "next_token_accuracy": next_token_accuracy,
+    "image_iou": image_iou,
+    "agreement": agreement,
+}
+
+
+def find_scorer(name: str, *, load: Callable[[str, Path], Any], root: Path = Path()) -> Scorer:
+    """Return a scorer by its name in `SCORERS`, or the user's own: `py:FILE.py:FUNCTION`.
+
+    Args:
+        name: Its name.
+        load: Finds the user's function; `srinit.sources.load_function`.
+        root: Folder that relative paths start from.
+
+    Raises:
+        ConfigError: There is no scorer of that name.
+    """
+    if name.startswith("py:"):
+        found: Scorer = load(name, root)
+        return found
+    if name not in SCORERS:
+        raise ConfigError(f"there is no score {name!r}; known are {', '.join(SCORERS)}, py:...")
+    return SCORERS[name]
