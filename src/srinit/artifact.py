@@ -17,7 +17,7 @@ from srinit import records, sources, store
 from srinit.errors import CheckpointError, ConfigError, IntegrityError, UnsafeError
 from srinit.plan import PrunePlan
 from srinit.records import record
-from srinit.surgery import apply_plan
+from srinit.surgery import rebuild, stand_ins
 
 SCHEMA = "srinit.recipe/1"
 WEIGHTS, RECIPE = "model.safetensors", "recipe.json"
@@ -38,6 +38,7 @@ class Recipe:
     preprocessing: dict[str, Any]
     metadata: dict[str, Any]
     versions: dict[str, str]
+    in_place: tuple[str, ...] = ()  # what a stand-in was left for; the rest was deleted
 
 
 def save_pruned(
@@ -78,6 +79,7 @@ def save_pruned(
         preprocessing=dict(preprocessing or {}),
         metadata=dict(metadata or {}),
         versions={name: version(name) for name in ("srinit", "torch", "safetensors")},
+        in_place=stand_ins(model),
     )
     store.write_bytes(folder / WEIGHTS, content)
     store.write_text(folder / RECIPE, records.to_json(recipe, schema=SCHEMA))
@@ -143,7 +145,11 @@ def load_pruned(
         CheckpointError: They do not fit the network.
     """
     recipe = read_recipe(folder)
-    model = apply_plan(_base(recipe, base, folder, root, trust_code=trust_code), recipe.plan)
+    model = rebuild(
+        _base(recipe, base, folder, root, trust_code=trust_code),
+        [removal.unit for removal in recipe.plan.remove],
+        in_place=recipe.in_place,
+    )
     path = Path(folder) / WEIGHTS
     if recipe.weights != WEIGHTS:
         raise UnsafeError(f"{folder}: the recipe names {recipe.weights!r} instead of {WEIGHTS}.")

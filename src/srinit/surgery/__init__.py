@@ -2,6 +2,6 @@
 
 from srinit.surgery.rebuild import rebuild, stand_ins
 from srinit.surgery.remove import apply_plan, remove_units
-from srinit.units.verify import bypassed
+from srinit.units.bypass import bypassed
 
 __all__ = ["apply_plan", "bypassed", "rebuild", "remove_units", "stand_ins"]

@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable
 
 from torch import nn
 
 from srinit.surgery.config import follow_cut
-from srinit.surgery.remove import check_names, deleted, put
-from srinit.units.passthrough import PassThrough
+from srinit.surgery.copying import copied
+from srinit.surgery.remove import check_names
+from srinit.surgery.take import deletable, delete, depth, stand_ins, take_out
+from srinit.units.bypass import PassThroughFor
 from srinit.units.records import Unit
-from srinit.units.verify import stand_in
+
+__all__ = ["rebuild", "stand_ins"]
 
 
-def stand_ins(model: nn.Module) -> tuple[str, ...]:
-    """Return the names, in the unpruned network, of the units that pass-throughs stand in for."""
-    found = [module for module in model.modules() if isinstance(module, PassThrough)]
-    return tuple(sorted({module.stands_for for module in found if module.stands_for}))
-
-
-def rebuild(model: nn.Module, units: Iterable[Unit], *, in_place: Collection[str]) -> nn.Module:
+def rebuild(
+    model: nn.Module,
+    units: Iterable[Unit],
+    *,
+    in_place: Collection[str],
+    passthrough: PassThroughFor | None = None,
+) -> nn.Module:
     """Return a copy of `model` without `units`, in the form an earlier surgery proved right.
 
     Args:
         model: The unpruned network; not touched.
         units: What goes.
-        in_place: Those of them that a pass-through stands in for; the others are deleted from
-            their containers.
+        in_place: What a stand-in was left for (`stand_ins` of the earlier result); the rest is
+            deleted from its containers.
+        passthrough: The stand-ins of your own that the earlier surgery used.
 
     Raises:
         PlanError: There is no submodule of a unit's name.
     """
     chosen = list(units)
     check_names(model, chosen)
-    result = copy.deepcopy(model)
-    by_container: dict[str, list[str]] = {}
-    for unit in chosen:
-        if unit.kind == "branch" or unit.name in in_place:
-            put(result, unit.name, stand_in(result.get_submodule(unit.name), unit))
-        else:
-            path, _, last = unit.name.rpartition(".")
-            by_container.setdefault(path, []).append(last)
-    result = deleted(result, by_container)
-    follow_cut(result, tuple(unit.name for unit in chosen))
+    result, _ = copied(model)
+    result = take_out(result, chosen, passthrough=passthrough)
+    cuts = {}
+    entries_of = deletable(result, chosen)
+    for path in sorted(entries_of, key=depth, reverse=True):
+        gone = [last for last in entries_of[path] if f"{path}.{last}".lstrip(".") not in in_place]
+        if gone:
+            cuts[path] = delete(result, path, gone)
+    follow_cut(result, cuts, tuple(unit.name for unit in chosen))
     return result

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from srinit import modules
 from srinit.errors import PlanError, SurgeryError
 from srinit.plan import PrunePlan
 from srinit.specs import example_from
+from srinit.surgery.cache import check_cache
+from srinit.surgery.compact import compact, outputs, same
 from srinit.surgery.config import follow_cut
-from srinit.units.choose import CONTAINERS
+from srinit.surgery.copying import copied
+from srinit.surgery.take import deletable, take_out
+from srinit.units.bypass import PassThroughFor
+from srinit.units.facts import within
 from srinit.units.records import Unit
-from srinit.units.trace import locate
-from srinit.units.verify import difference, run, stand_in
+from srinit.units.verify import difference, run
 
 OnRemoved = Callable[[nn.Module, tuple[str, ...]], None]
 
@@ -30,6 +32,7 @@ def apply_plan(
     *,
     example_inputs: Any = None,
     on_removed: OnRemoved | None = None,
+    passthrough: PassThroughFor | None = None,
 ) -> nn.Module:
     """Return a copy of `model` without the units of a plan; see `remove_units`.
 
@@ -37,17 +40,38 @@ def apply_plan(
         model: The network the plan was made for; not touched.
         plan: The plan.
         example_inputs: For the check of the result; by default made from `plan.inputs`.
-        on_removed: Called with the copy and the names that went, before the check, for what
-            only the caller knows of the network.
+        on_removed: Called with the copy and the names that went, before the last check, for
+            what only the caller knows of the network.
+        passthrough: Your own stand-ins for removed units.
 
     Raises:
         PlanError: The plan names a unit the network does not have.
         SurgeryError: The result does not run, or its output has another form.
+
+    Example:
+        >>> import torch
+        >>> from srinit.plan import Removal
+        >>> from srinit.units import find_units
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        >>> units = find_units(model, torch.zeros(2, 4, 8))
+        >>> gone = (Removal(unit=units["layers.1"], evidence={}),)
+        >>> plan = PrunePlan(
+        ...     remove=gone, ranking=(), prefixes=(), target={}, criterion="", inputs=units.inputs
+        ... )
+        >>> len(apply_plan(model, plan).layers), len(model.layers)
+        (2, 3)
     """
     units = [removal.unit for removal in plan.remove]
     if example_inputs is None and plan.inputs is not None:
         example_inputs = example_from(plan.inputs, device=modules.device_of(model))
-    return remove_units(model, units, example_inputs=example_inputs, on_removed=on_removed)
+    return remove_units(
+        model,
+        units,
+        example_inputs=example_inputs,
+        on_removed=on_removed,
+        passthrough=passthrough,
+    )
 
 
 def remove_units(
@@ -56,147 +80,88 @@ def remove_units(
     *,
     example_inputs: Any = None,
     on_removed: OnRemoved | None = None,
+    passthrough: PassThroughFor | None = None,
 ) -> nn.Module:
     """Return a copy of `model` without the given units; `model` is not touched.
 
     Elements of containers are deleted where that gives the same output as skipping them, so that
     nothing of them is left; elsewhere a pass-through takes their place. Blocks that change the
-    shape keep their shortcut.
+    shape keep their shortcut. Configs of Hugging Face networks follow the cut, and cached
+    decoding is proved where there is any.
 
     Args:
         model: The network the units were found in.
         units: What goes, in any order.
-        example_inputs: For the comparison and the check; without them pass-throughs stay and
-            nothing is checked.
-        on_removed: Called with the copy and the names that went, before the check.
+        example_inputs: For the comparison and the check.
+        on_removed: Called with the copy and the names that went, before the last check.
+        passthrough: Your own stand-ins for removed units.
 
     Raises:
-        PlanError: There is no submodule of a unit's name.
+        PlanError: There is no submodule of a unit's name, or no example inputs.
         SurgeryError: The result does not run, or its output has another form.
     """
     chosen = list(units)
     check_names(model, chosen)
-    skipped = _copied(model)
-    for unit in chosen:
-        original = skipped.get_submodule(unit.name)
-        put(skipped, unit.name, stand_in(original, unit))
-    finish = _finisher(chosen, on_removed)
     if example_inputs is None:
-        return finish(skipped)
-    expected = _run(model, example_inputs, chosen)
-    reference = _run(skipped, example_inputs, chosen)
-    problem = difference(expected, reference)
+        raise PlanError(
+            "the result of a surgery is checked by running it, and the plan describes no inputs; "
+            "pass example_inputs=..., one batch that the network takes."
+        )
+    names = tuple(unit.name for unit in chosen)
+    result, pairs = copied(model)
+    result = take_out(result, chosen, passthrough=passthrough)
+    problem = difference(_run(model, example_inputs, ()), _run(result, example_inputs, names))
     if problem:
-        raise SurgeryError(f"without {_names(chosen)} {problem}; keep some of them.")
-    result = finish(_compacted(skipped, chosen, example_inputs, reference))
-    problem = difference(reference, _run(result, example_inputs, chosen))
-    if problem:
-        raise SurgeryError(f"after removing {_names(chosen)} {problem}; keep some of them.")
+        raise SurgeryError(f"without {_listed(names)} {problem}; keep some of them.")
+    reference = outputs(result, example_inputs, pairs)
+    cuts = compact(result, deletable(result, chosen), example_inputs, pairs)
+    follow_cut(result, cuts, names)
+    if not all(map(same, reference, outputs(result, example_inputs, pairs))):
+        raise SurgeryError(
+            f"after removing {_listed(names)} the layers that are left answer differently once "
+            "they are numbered anew; this network scales its layers by their place. Keep them."
+        )
+    if all(cut.after for cut in cuts.values()):  # without any layer there is no cache
+        check_cache(model, result, example_inputs, _listed(names))
+    if on_removed is not None:
+        on_removed(result, names)
+        problem = difference(reference[0], _run(result, example_inputs, names))
+        if problem:
+            raise SurgeryError(f"after on_removed {problem}.")
     return result
-
-
-def _finisher(units: Sequence[Unit], on_removed: OnRemoved | None) -> Callable[..., nn.Module]:
-    def finish(model: nn.Module) -> nn.Module:
-        names = tuple(unit.name for unit in units)
-        follow_cut(model, names)
-        if on_removed is not None:
-            on_removed(model, names)
-        return model
-
-    return finish
 
 
 def check_names(model: nn.Module, units: Sequence[Unit]) -> None:
     """Raise `PlanError` unless every unit is a submodule, named once and inside no other."""
     there = {name for name, _ in model.named_modules(remove_duplicate=False)}
     for unit in units:
-        if unit.name not in there or not unit.name:
-            close = difflib.get_close_matches(unit.name, there, n=1, cutoff=0.0)
-            raise PlanError(
-                f"the plan removes {unit.name!r}, and {type(model).__name__} has no such "
-                f"submodule (nearest: {close[0]!r}); plans use the names of the unpruned network."
-            )
+        for name in (unit.name, *unit.parts, *unit.also):
+            if name not in there or not name:
+                close = difflib.get_close_matches(name, there, n=1, cutoff=0.0)
+                raise PlanError(
+                    f"the plan removes {name!r}, and {type(model).__name__} has no such "
+                    f"submodule (nearest: {close[0]!r}); plans use the names of the unpruned "
+                    "network."
+                )
     names = [unit.name for unit in units]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise PlanError(f"the plan removes {twice[0]!r} twice; name it once.")
     for name in names:
-        if any(name.startswith(f"{other}.") for other in names):
-            raise PlanError(f"{name!r} lies inside another unit of the plan; name only one.")
+        outer = [other for other in names if other != name and within(name, other)]
+        if outer:
+            raise PlanError(f"{name!r} lies inside {outer[0]!r} of the same plan; name only one.")
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    """Return a deep copy; parameters that need gradients may be results, so they are detached."""
-    return copy.deepcopy(model)
-
-
-def put(model: nn.Module, name: str, replacement: nn.Module) -> None:
-    """Register `replacement` under `name`, in place."""
-    parent, last = modules.parent_of(model, name)
-    parent._modules[last] = replacement
-
-
-def _run(model: nn.Module, inputs: Any, units: Sequence[Unit]) -> Any:
+def _run(model: nn.Module, inputs: Any, names: Sequence[str]) -> Any:
     try:
         return run(model, inputs)
-    except Exception as error:
+    except Exception as error:  # the model's own code may fail in any way
+        without = f"without {_listed(names)} " if names else ""
         raise SurgeryError(
-            f"without {_names(units)} the network does not run: {type(error).__name__}: {error}"
+            f"{without}the network does not run: {type(error).__name__}: {error}"
         ) from error
 
 
-def _names(units: Sequence[Unit]) -> str:
-    names = [unit.name for unit in units]
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
-def _compacted(skipped: nn.Module, units: Sequence[Unit], inputs: Any, reference: Any) -> nn.Module:
-    """Return the network with container entries deleted, where that changes no output."""
-    by_container: dict[str, list[str]] = {}
-    for unit in units:
-        path, _, last = unit.name.rpartition(".")
-        if unit.kind != "branch" and isinstance(skipped.get_submodule(path), CONTAINERS):
-            by_container.setdefault(path, []).append(last)
-    if not by_container:
-        return skipped
-    whole = deleted(skipped, by_container)
-    if _same(whole, inputs, reference):
-        return whole
-    current = skipped
-    for path, entries in by_container.items():
-        attempt = deleted(current, {path: entries})
-        if _same(attempt, inputs, reference):
-            current = attempt
-    return current
-
-
-def deleted(model: nn.Module, by_container: Mapping[str, Sequence[str]]) -> nn.Module:
-    """Return a copy without some entries of containers; the others move up."""
-    result = copy.deepcopy(model)
-    for path, entries in by_container.items():
-        container = result.get_submodule(path)
-        kept = [(key, child) for key, child in container._modules.items() if key not in entries]
-        numbered = all(key.isdigit() for key in container._modules)
-        container._modules.clear()
-        for index, (key, child) in enumerate(kept):
-            container._modules[str(index) if numbered else key] = child
-    return result
-
-
-def _same(model: nn.Module, inputs: Any, reference: Any) -> bool:
-    """Tell whether a network gives exactly the reference output."""
-    try:
-        found = run(model, inputs)
-    except Exception:  # indices that are gone, lists that no longer match
-        return False
-    one, other = list(locate(reference)), list(locate(found))
-    if [path for path, _ in one] != [path for path, _ in other]:
-        return False
-    pairs = zip(one, other, strict=True)
-    return all(a.is_meta or torch.equal(a, b) or _both_nan(a, b) for (_, a), (_, b) in pairs)
-
-
-def _both_nan(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and bool(
-        torch.isclose(one.double(), other.double(), rtol=0, atol=0, equal_nan=True).all()
-    )

@@ -1,117 +1,170 @@
-"""Blocks that change the shape: the branch goes, the shortcut stays.
+"""Additions without their branch: the shortcut stays, and the user's own class with it.
 
-Only the module that executes the addition is rewritten (torch.fx); the rest of the network, and
-the modules inside the shortcut, stay the user's own.
+Only the module that executes the addition gets another forward (read by torch.fx); it stays an
+instance of its class, with its attributes, names and train flag. The modules inside the shortcut
+and the rest of the network are not touched.
 """
 
 from __future__ import annotations
 
+import inspect
 import operator
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import torch
 from torch import fx, nn
 
 from srinit.errors import SurgeryError
 
-ADDITIONS = (operator.add, operator.iadd, torch.add)
-METHODS = ("add", "add_")
+ADDITIONS = (operator.add, operator.iadd, operator.sub, torch.add, torch.sub)
+METHODS = ("add", "add_", "__add__", "__iadd__")
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """The two sides of a block's last addition."""
+def without_branch(
+    site: nn.Module, parts: Collection[str], *, given: Collection[str] = ()
+) -> nn.Module:
+    """Return a module like `site` whose forward leaves out the branch through `parts`.
 
-    graph: fx.Graph
-    addition: fx.Node
-    shortcut: fx.Node
-    parts: tuple[str, ...]  # submodules that only the branch uses
+    Args:
+        site: Module whose own forward executes the addition; not touched, its submodules and
+            parameters are shared with the result.
+        parts: The submodules (by their names in `site`) that only the branch uses.
+        given: Names of the arguments that tensors are passed for; others keep their defaults
+            where the code asks for their values.
 
-
-def without_branch(block: nn.Module) -> nn.Module:
-    """Return the block reduced to its shortcut; `block` is not touched, its modules are shared.
+    Returns:
+        An instance of a subclass of the site's class; `parts` are still registered in it.
 
     Raises:
-        SurgeryError: There is no addition of a branch and a lighter shortcut, or the block's
-            code cannot be read.
+        SurgeryError: The code cannot be read, or has no addition whose one side is `parts`.
     """
-    found = find_branch(block)
-    found.addition.replace_all_uses_with(found.shortcut)
-    reduced = fx.GraphModule(block, found.graph, class_name=type(block).__name__)
-    reduced.graph.eliminate_dead_code()
-    reduced.recompile()
-    reduced.delete_all_unused_submodules()
-    return reduced.train(block.training)
+    shell = shallow_copy(site)
+    forwards = {}
+    for training in (False, True):
+        graph = _graph(shell, training, given)
+        _leave_out(shell, graph, frozenset(parts))
+        forwards[training] = fx.GraphModule(shell, graph)
+    forward = _forward(forwards[False], forwards[True])
+    own = type(site)
+    body = {"forward": forward, "__module__": own.__module__, "__doc__": own.__doc__}
+    shell.__class__ = type(own.__name__, (own,), body)
+    return shell
 
 
-def find_branch(block: nn.Module) -> Branch:
-    """Return the sides of the last addition in a block; see `without_branch`."""
-    graph = _graph(block)
-    node = next(n for n in reversed(graph.nodes) if n.op == "output").args[0]
-    while isinstance(node, fx.Node) and not _is_addition(node):
-        before = node.all_input_nodes
-        if len(before) != 1:
-            break
-        node = before[0]
-    if not isinstance(node, fx.Node) or not _is_addition(node):
-        raise SurgeryError("its output is not the sum of a branch and a shortcut")
-    sides = [(_params(block, side), side) for side in node.all_input_nodes]
-    reached = [any(n.op == "placeholder" for n in _above(side)) for _, side in sides]
-    if len(sides) != 2 or not all(reached):
-        raise SurgeryError("its addition does not join two paths from the input")
-    (light, shortcut), (heavy, branch) = sorted(sides, key=lambda pair: pair[0])
-    if light == heavy:
-        raise SurgeryError("its two paths are equally heavy; none is the shortcut")
-    used = {str(n.target) for n in graph.nodes if n.op == "call_module"}
-    ours = {str(n.target) for n in _above(branch) if n.op == "call_module"}
-    others = {str(n.target) for n in _above(shortcut) if n.op == "call_module"}
-    after = used - ours - others
-    parts = tuple(sorted(ours - others - after))
-    return Branch(graph, node, shortcut, parts)
+def shallow_copy(module: nn.Module) -> nn.Module:
+    """Return another object with the same attributes, submodules and parameters."""
+    shell = module.__class__.__new__(module.__class__)
+    tables = {"_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"}
+    hooks = {key for key in vars(module) if key.endswith("_hooks") or "_hooks_" in key}
+    for key, value in vars(module).items():
+        shared = key not in tables | hooks
+        shell.__dict__[key] = value if shared else value.copy()
+    shell.__dict__.pop("forward", None)
+    return shell
 
 
-def _graph(block: nn.Module) -> fx.Graph:
-    """Return the block's graph, if it is the same in training and in evaluation."""
-    flags = [(module, module.training) for module in block.modules()]
+def drop(module: nn.Module, parts: Collection[str]) -> None:
+    """Unregister submodules, in place; the names of the others stay."""
+    for part in parts:
+        path, _, last = part.rpartition(".")
+        module.get_submodule(path)._modules.pop(last)
+
+
+class _Reader(fx.Tracer):
+    """Reads one forward; every submodule it calls is one step."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+
+def _graph(shell: nn.Module, training: bool, given: Collection[str]) -> fx.Graph:
+    before = shell.training
+    shell.training = training
     try:
-        graphs = []
-        for mode in (True, False):
-            block.train(mode)
-            graphs.append(fx.Tracer().trace(block))
-    except Exception as error:  # the block's own code runs on stand-ins and may do anything
-        raise SurgeryError(f"its code cannot be read: {type(error).__name__}: {error}") from None
+        try:
+            return _Reader().trace(shell)
+        except Exception:
+            return _Reader().trace(shell, concrete_args=_defaults(shell, given))
+    except Exception as error:  # the module's own code runs on stand-ins and may do anything
+        raise SurgeryError(
+            f"the forward of {type(shell).__name__} cannot be read by torch.fx: "
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        ) from None
     finally:
-        for module, flag in flags:
-            module.training = flag
-    if str(graphs[0]) != str(graphs[1]):
-        raise SurgeryError("its code differs between training and evaluation")
-    return graphs[1]
+        shell.training = before
+
+
+def _defaults(shell: nn.Module, given: Collection[str]) -> dict[str, Any]:
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(shell.forward).parameters.items()
+        if parameter.default is not parameter.empty and name not in given
+    }
+
+
+def _leave_out(shell: nn.Module, graph: fx.Graph, parts: frozenset[str]) -> None:
+    """Replace the addition whose one side is `parts` by its other side."""
+    weighted = {
+        name
+        for name in _called(graph.nodes)
+        if next(shell.get_submodule(name).parameters(), None) is not None
+    }
+    roots = [node for node in graph.nodes if node.op == "output" or _acts(node)]
+    for node in reversed(list(graph.nodes)):
+        if not _is_addition(node):
+            continue
+        for keep in node.all_input_nodes:
+            needed = _needed(roots, node, keep)
+            if weighted - _called(needed) == parts:
+                node.replace_all_uses_with(keep)
+                for step in reversed(list(graph.nodes)):
+                    if step not in needed and step.op != "placeholder":
+                        graph.erase_node(step)
+                return
+    raise SurgeryError(
+        f"the forward of {type(shell).__name__} has no addition whose one side is "
+        f"{', '.join(sorted(parts))}"
+    )
+
+
+def _acts(node: fx.Node) -> bool:
+    """Tell whether a step whose result nobody reads still does something."""
+    in_place = node.op == "call_method" and str(node.target).endswith("_")
+    return not node.users and (in_place or node.target is operator.setitem)
 
 
 def _is_addition(node: fx.Node) -> bool:
-    if node.op == "call_function":
-        return node.target in ADDITIONS and len(node.all_input_nodes) == 2
-    return node.op == "call_method" and node.target in METHODS and len(node.all_input_nodes) == 2
+    known = (node.op == "call_function" and node.target in ADDITIONS) or (
+        node.op == "call_method" and node.target in METHODS
+    )
+    return known and len(node.all_input_nodes) == 2
 
 
-def _above(node: fx.Node) -> set[fx.Node]:
-    """Return a node and everything it is computed from."""
-    waiting, seen = [node], set()
+def _called(nodes: Iterable[fx.Node]) -> set[str]:
+    return {str(node.target) for node in nodes if node.op == "call_module"}
+
+
+def _needed(roots: Collection[fx.Node], addition: fx.Node, keep: fx.Node) -> set[fx.Node]:
+    """Return the steps that are needed if an addition is replaced by one of its sides."""
+    waiting = list(roots)
+    seen: set[fx.Node] = set()
     while waiting:
-        current = waiting.pop()
-        if current not in seen:
-            seen.add(current)
-            waiting.extend(current.all_input_nodes)
-    return seen
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            waiting.extend([keep] if node is addition else node.all_input_nodes)
+    return seen - {addition}
 
 
-def _params(block: nn.Module, node: fx.Node) -> int:
-    targets = {str(n.target) for n in _above(node) if n.op == "call_module"}
-    return count(block, targets)
+def _forward(evaluating: fx.GraphModule, training: fx.GraphModule) -> Callable[..., Any]:
+    """Return the forward; one that asks for the mode where the two differ."""
+    one: Callable[..., Any] = type(evaluating).forward
+    other: Callable[..., Any] = type(training).forward
+    if evaluating.code == training.code:
+        return one
 
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return other(self, *args, **kwargs) if self.training else one(self, *args, **kwargs)
 
-def count(block: nn.Module, parts: Iterable[str]) -> int:
-    """Return the number of parameters in some submodules; a shared one counts once."""
-    found = {id(p): p.numel() for part in parts for p in block.get_submodule(part).parameters()}
-    return sum(found.values())
+    return forward

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 from torch import nn
 
 from srinit import modules
-from srinit.errors import ConfigError, ModelError, SurgeryError
+from srinit.errors import ModelError
 from srinit.specs import describe
-from srinit.units import branch
-from srinit.units.choose import CONTAINERS, Candidate, Choice, candidates, choose
-from srinit.units.records import LockedUnit, Reason, Unit, UnitMap
-from srinit.units.rule import short, stream_of
-from srinit.units.trace import Call, Trace, Value, record
+from srinit.units.branches import branches
+from srinit.units.bypass import PassThroughFor
+from srinit.units.choose import Candidate, candidates, choose
+from srinit.units.describe import locked, locked_unit, whole_unit
+from srinit.units.facts import Facts, within
+from srinit.units.merges import find_merges
+from srinit.units.near import near_misses, shared
+from srinit.units.patterns import Pattern, covered, matching
+from srinit.units.plain import plain_units
+from srinit.units.records import Kind, LockedUnit, Unit, UnitMap
+from srinit.units.rule import Stream
+from srinit.units.structure import provided
+from srinit.units.taps import tap_of
+from srinit.units.trace import Call, record
 from srinit.units.verify import run, verify
 
 Level = Literal["block", "sublayer", "stage"]
+Rule = Callable[[str, nn.Module], bool]
+"""A user's own rule: from name and module to whether it is a unit."""
 
 
 def find_units(
-    model: nn.Module, example_inputs: Any, *, keep: Iterable[str] = (), level: Level = "block"
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    keep: Iterable[Pattern] = (),
+    level: Level = "block",
+    include_plain: bool = False,
+    select: Iterable[Pattern] | None = None,
+    rule: Rule | None = None,
+    passthrough: PassThroughFor | None = None,
 ) -> UnitMap:
     """Return the removable units of a network, and its near-misses with what locks them.
 
@@ -36,21 +53,33 @@ def find_units(
         model: Any module.
         example_inputs: What it takes: a tensor, a tuple (arguments) or a dict (keywords); a
             batch of two or more.
-        keep: Names or globs of units to protect.
-        level: "block"; "sublayer" for the halves of blocks that are modules of their own;
-            "stage" for whole runs of blocks that keep their shape.
+        keep: Units to protect, and all units inside modules to protect: names, globs
+            ("layer4.*"), classes, or "class:NAME".
+        level: "block"; "sublayer" for the halves of blocks (attention, feed-forward); "stage"
+            for whole runs of blocks that keep their shape.
+        include_plain: Offer runs of convolution, norm and activation that keep the shape.
+        select: Offer only these modules (written like `keep`), also those the rule does not
+            find; one that is named exactly is offered even if its output is tapped.
+        rule: Your own rule in place of the skip path: which modules are units.
+        passthrough: Your own stand-ins for removed units; pass the same to `apply_plan`.
 
     Raises:
         ModelError: The model does not run on the inputs.
-        ConfigError: A pattern in `keep` matches no unit.
+        ConfigError: A pattern in `keep` or `select` matches no submodule.
 
     Example:
+        >>> import torch
         >>> from torch.nn import TransformerEncoder, TransformerEncoderLayer
         >>> layer = TransformerEncoderLayer(8, 2, 16, batch_first=True)
         >>> model = TransformerEncoder(layer, 3, enable_nested_tensor=False)
-        >>> find_units(model, torch.zeros(2, 4, 8)).names
-        ('layers.0', 'layers.1', 'layers.2')
+        >>> units = find_units(model, torch.zeros(2, 4, 8), keep=["layers.0"])
+        >>> units.names, units.locked[0].reason
+        (('layers.1', 'layers.2'), 'kept')
     """
+    named = dict(model.named_modules())
+    protected = matching(keep, named, argument="keep")
+    selected = None if select is None else matching(select, named, argument="select")
+    exact = {pattern for pattern in select or () if pattern in named}
     try:
         trace = record(model, example_inputs)
         expected = run(model, example_inputs)
@@ -60,261 +89,224 @@ def find_units(
             f"the model does not run on the example inputs {shapes}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    finder = _Finder(model, trace, choose(model, candidates(model, trace)), level)
-    units = finder.units()
-    failed = verify(model, example_inputs, units, expected)
+    facts = Facts(model, trace)
+    found = _Found(facts)
+    if rule is not None or selected is not None:
+        found.by_word(_wanted(facts, selected, rule))
+    if rule is None:
+        found.by_rule(level)
+    if include_plain:
+        found.add(plain_units(facts, outside=[found.calls[name] for name in found.calls]))
+    if selected is not None:
+        found.only(selected)
+    else:
+        found.near()
+    found.lock_providers_and_taps(free=exact)
+    found.lock_kept(protected)
+    failed = verify(model, example_inputs, found.units, expected, passthrough=passthrough)
     for name, text in failed.items():
-        finder.lock(units.pop(name), "verification failed", f"without it the network fails: {text}")
-    for name in _matching(keep, [*units, *(lock.name for lock in finder.locked)]):
-        if name in units:
-            finder.lock(
-                units.pop(name), "kept", "protected by keep; take it out of keep to free it"
-            )
-    names = [*units, *(lock.name for lock in finder.locked)]
-    order = sorted(names, key=lambda name: finder.place[name])
-    positions = {name: position for position, name in enumerate(order)}
-    return UnitMap(
-        removable=tuple(
-            sorted(
-                (replace(unit, position=positions[unit.name]) for unit in units.values()),
-                key=lambda unit: unit.position,
-            )
-        ),
-        locked=tuple(
-            sorted(
-                (replace(lock, position=positions[lock.name]) for lock in finder.locked),
-                key=lambda lock: lock.position,
-            )
-        ),
-        params=modules.count_params(model),
-        flops=sum(op.flops for op in trace.ops) // trace.batch,
-        inputs=describe(example_inputs),
-        note="" if units else _why_none(model),
-    )
+        detail = f"without it the network fails: {text}"
+        found.locks[name] = locked(found.units.pop(name), "verification failed", detail)
+    return found.map(describe(example_inputs))
 
 
-def _matching(keep: Iterable[str], names: list[str]) -> set[str]:
-    found: set[str] = set()
-    for pattern in keep:
-        hits = {name for name in names if fnmatch.fnmatchcase(name, pattern)}
-        if not hits:
-            raise ConfigError(
-                f"keep names {pattern!r}, which matches no unit; the units are "
-                f"{', '.join(names[:12])}{' ...' if len(names) > 12 else ''}."
-            )
-        found |= hits
-    return found
+def _wanted(facts: Facts, selected: list[str] | None, rule: Rule | None) -> list[str]:
+    names = list(facts.named) if selected is None else selected
+    wanted = [name for name in names if name and (rule is None or rule(name, facts.named[name]))]
+    return [n for n in wanted if not any(within(n, other) for other in wanted if other != n)]
+
+
+class _Found:
+    """The units of one network while they are being chosen."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.units: dict[str, Unit] = {}
+        self.locks: dict[str, LockedUnit] = {}
+        self.calls: dict[str, Call] = {}
+        self.sources: dict[str, int] = {}
+        self.sinks: dict[str, int] = {}
+
+    def by_rule(self, level: Level) -> None:
+        """Add what the skip-path rule finds, and the branches outside of it."""
+        facts = self.facts
+        choice = choose(facts.model, candidates(facts.model, facts.trace))
+        merges = find_merges(facts)
+        kinds: dict[str, Kind] = dict.fromkeys(choice.units, "block")
+        chosen: Mapping[str, Candidate] = choice.units
+        if level == "stage":
+            stages = {
+                name: candidate
+                for name, candidate in choice.above.items()
+                if not any(name != other and within(name, other) for other in choice.above)
+            }
+            inner = {n: c for n, c in chosen.items() if not any(within(n, s) for s in stages)}
+            chosen = {**inner, **stages}
+            kinds |= dict.fromkeys(stages, "stage")
+        elif level == "sublayer":
+            chosen = self._halves(choice.units, choice.below)
+            kinds |= dict.fromkeys(choice.below, "sublayer")
+        for name, candidate in chosen.items():
+            if not self._overlaps(name):
+                self._whole(candidate, kinds[name])
+        for lock in shared(facts, self.units):
+            self.locks[lock.name] = lock
+        calls = list(self.calls.values())
+        calls += [call for call in facts.trace.calls if call.name in self.locks]
+        self._branches(merges, calls, "branch" if level != "sublayer" else "sublayer")
+
+    def _halves(
+        self, units: Mapping[str, Candidate], below: Mapping[str, Candidate]
+    ) -> dict[str, Candidate]:
+        """Return units with one addition whole, and of the others what is a module of its own."""
+        single = {
+            name: candidate
+            for name, candidate in units.items()
+            if len(candidate.stream.merges) == 1 and not any(within(other, name) for other in below)
+        }
+        return {**single, **below}
+
+    def _branches(self, merges: list[Any], calls: list[Call], kind: Kind) -> None:
+        units, locks = branches(self.facts, merges, outside=calls, kind=kind)
+        by_name = {merge.site.name: merge for merge in merges}
+        for unit in units:
+            if unit.name in self.units or self._overlaps(unit.name):
+                continue
+            self.units[unit.name] = unit
+            merge = by_name.get(unit.name)
+            if merge is not None:
+                self.calls[unit.name] = merge.site
+                if merge.site.inputs and merge.site.outputs:
+                    self.sources[unit.name] = merge.site.inputs[0][1]
+                    self.sinks[unit.name] = merge.site.outputs[0][1]
+        for lock in locks:
+            self.locks.setdefault(lock.name, lock)
+
+    def _whole(self, candidate: Candidate, kind: Kind) -> None:
+        self.units[candidate.name] = whole_unit(self.facts, candidate, kind)
+        self.calls[candidate.name] = candidate.call
+        self.sources[candidate.name] = candidate.stream.source
+        self.sinks[candidate.name] = candidate.stream.sink
+
+    def _overlaps(self, name: str) -> bool:
+        taken = (*self.units, *self.locks)
+        return any(within(name, other) or within(other, name) for other in taken)
+
+    def by_word(self, names: Iterable[str]) -> None:
+        """Add modules the user names, if they keep the shape of something they take."""
+        facts = self.facts
+        choice = candidates(facts.model, facts.trace)
+        for name in names:
+            candidate = choice.get(name)
+            call = facts.call(name)
+            if candidate is None and call is not None and facts.counts[name] == 1:
+                stream = _kept_shape(facts, call)
+                candidate = Candidate(name, call, stream) if stream is not None else None
+            if candidate is not None and candidate.name not in self.units:
+                self._whole(candidate, "block")
+
+    def add(self, units: Iterable[Unit]) -> None:
+        """Add units found in another way."""
+        for unit in units:
+            self.units.setdefault(unit.name, unit)
+
+    def only(self, selected: list[str]) -> None:
+        """Leave only what was selected; say of the rest of it why it cannot go."""
+        self.units = {n: u for n, u in self.units.items() if covered(n, selected)}
+        self.locks = {n: u for n, u in self.locks.items() if n in selected}
+        for name in selected:
+            if any(within(name, n) or within(n, name) for n in (*self.units, *self.locks)):
+                continue
+            times = self.facts.counts[name]
+            call = self.facts.call(name)
+            if call is None:
+                lock = locked_unit(self.facts, name, "never called", "it is never called")
+            elif times > 1:
+                lock = locked_unit(self.facts, name, "shared", f"called {times} times")
+            else:
+                detail = "none of its outputs has the shape of one of its inputs"
+                lock = locked_unit(self.facts, name, "shape change", detail)
+            self.locks[name] = lock
+
+    def near(self) -> None:
+        """Add the near-misses."""
+        also = [name for unit in self.units.values() for name in unit.also]
+        for lock in near_misses(self.facts, [*self.units, *self.locks, *also]):
+            self.locks[lock.name] = lock
+
+    def lock_providers_and_taps(self, *, free: Iterable[Any] = ()) -> None:
+        """Lock units that later parts need, and those whose output is collected elsewhere."""
+        everyone = [(self.calls[name], source) for name, source in self.sources.items()]
+        for name in list(self.units):
+            unit, call, sink = self.units[name], self.calls.get(name), self.sinks.get(name)
+            if call is None or sink is None:
+                continue
+            made = ""
+            if unit.how != "branch":
+                made = provided(self.facts, call, unit.output, sink)
+            if made:
+                detail = f"it computes {made} that later parts use; nothing could take its place"
+                self.locks[name] = locked(self.units.pop(name), "provider", detail)
+                continue
+            reader = tap_of(self.facts, call, sink, everyone)
+            if reader and name not in free:
+                detail = (
+                    f"its output is also used by {reader}, which would get that of the unit "
+                    f"before it; to allow that, write select=[..., {name!r}]"
+                )
+                self.locks[name] = locked(self.units.pop(name), "tap", detail)
+
+    def lock_kept(self, protected: list[str]) -> None:
+        """Lock what the user protects."""
+        for name in list(self.units):
+            gone = (name, *self.units[name].also)
+            if any(covered(part, protected) for part in gone):
+                detail = "protected by keep; take it out of keep to free it"
+                self.locks[name] = locked(self.units.pop(name), "kept", detail)
+
+    def map(self, inputs: Any) -> UnitMap:
+        """Return the records, in order of execution."""
+        facts = self.facts
+        last = len(facts.trace.calls)
+
+        def place(name: str) -> tuple[int, str]:
+            call = facts.call(name)
+            return (last if call is None else call.number, name)
+
+        order = sorted([*self.units, *self.locks], key=place)
+        positions = {name: position for position, name in enumerate(order)}
+        return UnitMap(
+            removable=tuple(
+                replace(self.units[name], position=positions[name])
+                for name in order
+                if name in self.units
+            ),
+            locked=tuple(
+                replace(self.locks[name], position=positions[name])
+                for name in order
+                if name in self.locks
+            ),
+            params=modules.count_params(facts.model),
+            flops=sum(op.flops for op in facts.trace.ops) // facts.trace.batch,
+            inputs=inputs,
+            note="" if self.units else _why_none(facts.model),
+        )
+
+
+def _kept_shape(facts: Facts, call: Call) -> Stream | None:
+    """Return a stream from the first input to the first output of the same shape and dtype."""
+    trace = facts.trace
+    for out_path, sink in call.outputs:
+        for in_path, source in call.inputs:
+            same = trace.shapes[source] == trace.shapes[sink]
+            if same and trace.dtypes[source] == trace.dtypes[sink]:
+                return Stream(source, sink, frozenset(), in_path, out_path)
+    return None
 
 
 def _why_none(model: nn.Module) -> str:
     return (
         f"no unit was found: {type(model).__name__} has no module whose output is its input plus "
-        "a branch. Networks of plain layers have none by this rule."
+        "a branch. Networks of plain layers have none by this rule; include_plain=True offers "
+        "runs of convolution, norm and activation that keep the shape."
     )
-
-
-class _Finder:
-    """Builds the records of one network's units."""
-
-    def __init__(self, model: nn.Module, trace: Trace, choice: Choice, level: Level) -> None:
-        self.trace, self.choice, self.level = trace, choice, level
-        self.named = dict(model.named_modules())
-        self.counts = Counter(call.name for call in trace.calls)
-        self.place: dict[str, int] = {}
-        for call in trace.calls:
-            self.place.setdefault(call.name, call.number)
-        self.locked: list[LockedUnit] = []
-
-    def units(self) -> dict[str, Unit]:
-        """Return the units by name, and lock what comes close."""
-        chosen = self._at_level()
-        units = {}
-        for name, candidate in chosen.items():
-            unit, provides = self._unit(candidate)
-            if provides:
-                self.lock(unit, "provider", provides)
-            else:
-                units[name] = unit
-        for name in self._relatives(chosen):
-            self._near_miss(name, units)
-        return units
-
-    def _at_level(self) -> dict[str, Candidate]:
-        units, below, above = self.choice.units, self.choice.below, self.choice.above
-        if self.level == "sublayer":
-            whole = {n: c for n, c in units.items() if not any(_in(b, n) for b in below)}
-            return {**whole, **below}
-        if self.level == "stage":
-            stages = {n: c for n, c in above.items() if not any(_in(n, other) for other in above)}
-            return {
-                **{n: c for n, c in units.items() if not any(_in(n, s) for s in stages)},
-                **stages,
-            }
-        return dict(units)
-
-    def _unit(self, candidate: Candidate) -> tuple[Unit, str]:
-        """Return the record of a unit, and what it provides to others, if anything."""
-        call, stream = candidate.call, candidate.stream
-        provides: list[str] = []
-        arguments = {value: path for path, value in reversed(call.inputs)}
-        arguments[stream.sink] = stream.source_path
-
-        def fill(tree: Any) -> Any:
-            if isinstance(tree, Value):
-                if tree.number in arguments:
-                    return {"argument": list(arguments[tree.number])}
-                if any(reader >= call.end for reader in self.trace.readers.get(tree.number, ())):
-                    provides.append(str(self.trace.shapes[tree.number]))
-                return {"value": None}
-            if isinstance(tree, dict):
-                items = {key: fill(value) for key, value in tree["items"].items()}
-                return {"dict": items, "class": tree["class"]}
-            if isinstance(tree, tuple | list):
-                kind = "tuple" if isinstance(tree, tuple) else "list"
-                return {kind: [fill(value) for value in tree]}
-            plain = tree if isinstance(tree, str | int | float | bool | None) else None
-            return {"value": plain}
-
-        structure = fill(call.output)
-        shape = self.trace.shapes[stream.source][1:]
-        unit = Unit(
-            name=candidate.name,
-            kind=_kind(self.level, candidate.name, self.choice),
-            in_shape=shape,
-            out_shape=shape,
-            params=self._params(candidate.name),
-            flops=self.trace.flops(call),
-            position=0,
-            stage=self._stage(candidate.name, shape),
-            how="delete" if self._in_container(candidate.name) else "passthrough",
-            class_name=type(self.named[candidate.name]).__name__,
-            output=structure,
-        )
-        reason = (
-            f"it computes a value {', '.join(provides)} that later parts use; "
-            "removing it would leave them without"
-        )
-        return unit, reason if provides else ""
-
-    def _params(self, name: str) -> int:
-        return modules.count_params(self.named[name])
-
-    def _stage(self, name: str, shape: tuple[int, ...]) -> str:
-        return f"{name.rpartition('.')[0]}@{'x'.join(map(str, shape))}"
-
-    def _in_container(self, name: str) -> bool:
-        return isinstance(self.named[name.rpartition(".")[0]], CONTAINERS)
-
-    def _relatives(self, chosen: Mapping[str, Candidate]) -> list[str]:
-        """Return the modules that look like units, and are none."""
-        classes = {type(self.named[name]) for name in chosen}
-        parents = {name.rpartition(".")[0] for name in chosen if self._in_container(name)}
-        found: list[str] = []
-        for name, module in self.named.items():
-            if not name or name in chosen or isinstance(module, CONTAINERS):
-                continue
-            if any(_in(name, unit) for unit in (*chosen, *found)):
-                continue
-            sibling = name.rpartition(".")[0] in parents
-            shared = self.counts[name] > 1 and self._would_be(name)
-            if (sibling or type(module) in classes or shared or self._changes_shape(name)) and (
-                next(module.parameters(), None) is not None
-            ):
-                found.append(name)
-        return found
-
-    def _would_be(self, name: str) -> bool:
-        return stream_of(self.trace, self.trace.calls_of(name)[0]) is not None
-
-    def _changes_shape(self, name: str) -> bool:
-        """Tell whether an element of a container adds a shortcut to a branch of another shape."""
-        if not self._in_container(name) or self.counts[name] != 1:
-            return False
-        call = self.trace.calls_of(name)[0]
-        if not call.inputs or not call.outputs or call.output is None:
-            return False
-        one, other = (self.trace.shapes[side[0][1]] for side in (call.inputs, call.outputs))
-        adds = any(short(op) == "add" for op in self.trace.ops[call.start : call.end])
-        return one != other and len(one) == len(other) and adds
-
-    def _near_miss(self, name: str, units: dict[str, Unit]) -> None:
-        calls = self.trace.calls_of(name)
-        if len(calls) != 1:
-            times = f"called {len(calls)} times" if calls else "never called"
-            reason: Reason = "shared" if calls else "never called"
-            self._lock_name(name, calls, reason, f"it is {times} in one forward")
-            return
-        call = calls[0]
-        try:
-            found = branch.find_branch(self.named[name])
-        except SurgeryError as error:
-            same = (
-                call.inputs
-                and call.outputs
-                and self._shape(call.inputs) == self._shape(call.outputs)
-            )
-            what = "it has no shortcut" if same else "it changes the shape"
-            self._lock_name(name, calls, "shape change", f"{what}, and {error}")
-            return
-        parts = tuple(f"{name}.{part}" for part in found.parts)
-        units[name] = Unit(
-            name=name,
-            kind="branch",
-            in_shape=self._shape(call.inputs),
-            out_shape=self._shape(call.outputs),
-            params=branch.count(self.named[name], found.parts),
-            flops=sum(self.trace.flops(c) for part in parts for c in self.trace.calls_of(part)),
-            position=0,
-            stage=self._stage(name, self._shape(call.outputs)),
-            how="branch",
-            parts=parts,
-            class_name=type(self.named[name]).__name__,
-        )
-
-    def _shape(self, values: list[tuple[Any, int]]) -> tuple[int, ...]:
-        return self.trace.shapes[values[0][1]][1:] if values else ()
-
-    def _lock_name(self, name: str, calls: list[Call], reason: Reason, detail: str) -> None:
-        call = calls[0] if calls else None
-        self.place.setdefault(name, len(self.trace.calls))
-        self.locked.append(
-            LockedUnit(
-                name=name,
-                kind="block",
-                reason=reason,
-                detail=detail,
-                params=self._params(name),
-                flops=sum(self.trace.flops(c) for c in calls),
-                stage=self._stage(name, self._shape(call.outputs) if call else ()),
-                in_shape=self._shape(call.inputs) if call else (),
-                out_shape=self._shape(call.outputs) if call else (),
-                class_name=type(self.named[name]).__name__,
-            )
-        )
-
-    def lock(self, unit: Unit, reason: Reason, detail: str) -> None:
-        """Record a unit as locked."""
-        self.locked.append(
-            LockedUnit(
-                name=unit.name,
-                kind=unit.kind,
-                reason=reason,
-                detail=detail,
-                params=unit.params,
-                flops=unit.flops,
-                stage=unit.stage,
-                in_shape=unit.in_shape,
-                out_shape=unit.out_shape,
-                class_name=unit.class_name,
-            )
-        )
-
-
-def _in(name: str, outer: str) -> bool:
-    return name.startswith(f"{outer}.")
-
-
-def _kind(level: Level, name: str, choice: Choice) -> Literal["block", "sublayer", "stage"]:
-    if level == "stage" and name in choice.above:
-        return "stage"
-    return "sublayer" if name in choice.below else "block"

@@ -19,7 +19,8 @@ class PassThrough(nn.Module):
 
     Args:
         structure: How the output is built, as `srinit.units` records it: `{"argument": path}`
-            takes an argument (path into `[args, kwargs]`), `{"tuple": [...]}`,
+            takes an argument (path into `[args, kwargs]`), `{"zeros": path}` zeros like one,
+            `{"tuple": [...]}`,
             `{"list": [...]}`, `{"dict": {...}, "class": name}` build a container,
             `{"value": x}` is a constant.
 
@@ -81,11 +82,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def _build(structure: Any, given: Any) -> Any:
-    if "argument" in structure:
-        value = given
-        for step in structure["argument"]:
-            value = value[step]
-        return value
+    for key in ("argument", "zeros"):
+        if key in structure:
+            value = given
+            for step in structure[key]:
+                value = value[step]
+            return torch.zeros_like(value) if key == "zeros" else value
     if "tuple" in structure:
         return tuple(_build(part, given) for part in structure["tuple"])
     if "list" in structure:

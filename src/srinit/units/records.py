@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import field
 from typing import Any, Literal
 
 from srinit.records import record
@@ -37,10 +38,12 @@ class Unit:
     position: int  # order of execution among all units, removable and locked, from 0
     stage: str = ""  # units of one stage share it (same resolution, same container)
     how: How = "delete"  # how it is removed
-    parts: tuple[str, ...] = ()  # submodules that go; empty: the unit itself
+    parts: tuple[str, ...] = ()  # submodules of it that go, by their names in the model; empty: all
     verified: bool = True  # a forward without it ran and kept structure, shape, dtype, finiteness
     class_name: str = ""
-    output: Any = None  # structure of a pass-through's output, see `srinit.surgery`
+    output: Any = None  # structure of a pass-through's output, see `srinit.units.passthrough`
+    site: str | None = None  # module that executes the addition of a branch; None: the unit itself
+    also: dict[str, Any] = field(default_factory=dict)  # further modules that go -> their stand-in
 
 
 @record

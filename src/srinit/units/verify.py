@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,34 +10,11 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.rng import isolated_rng
-from srinit.units.branch import without_branch
-from srinit.units.passthrough import standing_in_for
+from srinit.units.bypass import PassThroughFor, bypassed
 from srinit.units.records import Unit
 from srinit.units.trace import locate
 
 SINGLY = 8  # up to so many units are tried one by one; more are tried in groups first
-
-
-@contextmanager
-def bypassed(model: nn.Module, units: Iterable[Unit]) -> Iterator[None]:
-    """Put units out of action for a while: nothing else of the model changes.
-
-    Args:
-        model: The network the units were found in.
-        units: Those that are skipped.
-    """
-    with ExitStack() as stack:
-        for unit in units:
-            original = model.get_submodule(unit.name)
-            stack.enter_context(modules.swapped(model, unit.name, stand_in(original, unit)))
-        yield
-
-
-def stand_in(original: nn.Module, unit: Unit) -> nn.Module:
-    """Return what takes the place of a removed unit."""
-    if unit.kind == "branch":
-        return without_branch(original)
-    return standing_in_for(original, unit.output, name=unit.name)
 
 
 def run(model: nn.Module, inputs: Any, *, seed: int = 0) -> Any:
@@ -72,7 +48,12 @@ def _detections(path: tuple[str | int, ...], tensor: Tensor) -> bool:
 
 
 def verify(
-    model: nn.Module, inputs: Any, units: Mapping[str, Unit], expected: Any
+    model: nn.Module,
+    inputs: Any,
+    units: Mapping[str, Unit],
+    expected: Any,
+    *,
+    passthrough: PassThroughFor | None = None,
 ) -> dict[str, str]:
     """Return the units without which the network fails, with what went wrong.
 
@@ -82,7 +63,7 @@ def verify(
 
     def problem(group: list[Unit]) -> str:
         try:
-            with bypassed(model, group):
+            with bypassed(model, group, passthrough=passthrough):
                 found = run(model, inputs)
         except Exception as error:  # the model's own code may fail in any way
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -1,0 +1,82 @@
+"""Chooses which additions are units of their own, and names them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+
+from srinit.errors import SurgeryError
+from srinit.units.branch import without_branch
+from srinit.units.bypass import gone_from, site_of
+from srinit.units.describe import branch_unit, locked_unit, zeroed_unit
+from srinit.units.facts import Facts
+from srinit.units.merges import Merge
+from srinit.units.records import Kind, LockedUnit, Unit
+from srinit.units.trace import Call
+
+
+def branches(
+    facts: Facts, merges: Iterable[Merge], *, outside: Collection[Call], kind: Kind
+) -> tuple[list[Unit], list[LockedUnit]]:
+    """Return the units that additions outside of some calls make, and those that are shared.
+
+    Where one addition lies inside the branch of another, the outer one is the unit unless its
+    branch holds several.
+
+    Args:
+        facts: The recorded forward.
+        merges: All additions with a branch.
+        outside: Calls whose additions belong to other units already.
+        kind: "branch" or "sublayer".
+    """
+    free = [
+        merge
+        for merge in merges
+        if not any(call.start <= merge.op < call.end for call in outside)
+        and not any(call.start in merge.dead for call in outside)
+    ]
+    chosen = _outermost(free)
+    per_site = Counter(merge.site.number for merge in chosen)
+    units, shared = [], []
+    for merge in chosen:
+        parts = (*merge.parts, *merge.outside)
+        heaviest = max(parts, key=lambda part: facts.saved_params([part]))
+        alone = per_site[merge.site.number] == 1 and merge.site.name and merge.parts
+        name = merge.site.name if alone and not _holds_others(facts, merge, outside) else heaviest
+        often = [part for part in (name, *parts) if facts.counts[part] > 1]
+        if often:
+            times = facts.counts[often[0]]
+            detail = f"called {times} times in one forward with the same weights; all or none goes"
+            shared.append(locked_unit(facts, often[0], "shared", detail, kind=kind))
+            continue
+        units.append(_readable(facts, merge, branch_unit(facts, merge, name, kind)))
+    seen: dict[str, LockedUnit] = {lock.name: lock for lock in shared}
+    return units, list(seen.values())
+
+
+def _outermost(merges: list[Merge]) -> list[Merge]:
+    chosen: list[Merge] = []
+    for merge in sorted(merges, key=lambda m: len(m.dead)):
+        inner = [other for other in chosen if other.op in merge.dead]
+        if len(inner) > 1:
+            continue
+        chosen = [other for other in chosen if other not in inner]
+        chosen.append(merge)
+    return sorted(chosen, key=lambda m: m.op)
+
+
+def _holds_others(facts: Facts, merge: Merge, outside: Collection[Call]) -> bool:
+    site = merge.site
+    return any(site.start <= call.start and call.end <= site.end for call in outside)
+
+
+def _readable(facts: Facts, merge: Merge, unit: Unit) -> Unit:
+    """Return the unit, or its form with zeros where the site's code cannot be rewritten."""
+    site = site_of(unit)
+    prefix = len(site) + 1 if site else 0
+    parts = [name[prefix:] for name in gone_from(unit)]
+    try:
+        without_branch(facts.named[site], parts, given=(unit.output or {}).get("given", ()))
+    except SurgeryError:
+        return zeroed_unit(facts, merge, unit) or unit
+    return unit

@@ -1,0 +1,113 @@
+"""Units out of action: what takes their places, for a while or for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from torch import nn
+
+from srinit import modules
+from srinit.errors import SurgeryError
+from srinit.units.branch import without_branch
+from srinit.units.facts import within
+from srinit.units.passthrough import standing_in_for
+from srinit.units.records import Unit
+
+PassThroughFor = Callable[[str, nn.Module], nn.Module | None]
+"""A user's own pass-through: from name and module to what takes its place; None for ours."""
+
+
+@contextmanager
+def bypassed(
+    model: nn.Module, units: Unit | Iterable[Unit], *, passthrough: PassThroughFor | None = None
+) -> Iterator[None]:
+    """Put units out of action for a while; everything is as before afterwards.
+
+    Args:
+        model: The network the units were found in.
+        units: Those that are skipped.
+        passthrough: The user's own pass-throughs.
+
+    Example:
+        >>> from srinit.units import find_units
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+        >>> import torch
+        >>> x = torch.zeros(2, 4, 8)
+        >>> with bypassed(model, find_units(model, x).removable):
+        ...     torch.equal(model(x), x)
+        True
+    """
+    with ExitStack() as stack:
+        for unit in [units] if isinstance(units, Unit) else units:
+            for name, module in replacements(model, unit, passthrough=passthrough):
+                if name:
+                    stack.enter_context(modules.swapped(model, name, module))
+                else:
+                    stack.enter_context(_as_if(model, module))
+        yield
+
+
+@contextmanager
+def _as_if(model: nn.Module, other: nn.Module) -> Iterator[None]:
+    """Let a model run the forward of another object with the same attributes, for a while."""
+    own, added = type(model), {k: v for k, v in vars(other).items() if k not in vars(model)}
+    hidden = {key: value for key, value in vars(model).items() if key == "forward"}
+    model.__dict__.update(added)
+    model.__dict__.pop("forward", None)
+    model.__class__ = type(other)
+    try:
+        yield
+    finally:
+        model.__class__ = own
+        model.__dict__.update(hidden)
+        for key in added:
+            del model.__dict__[key]
+
+
+def replacements(
+    model: nn.Module, unit: Unit, *, passthrough: PassThroughFor | None = None
+) -> list[tuple[str, nn.Module]]:
+    """Return what takes the place of which submodule; the name "" stands for the model itself.
+
+    Raises:
+        SurgeryError: The site of a branch cannot be rewritten.
+    """
+    found = []
+    site = site_of(unit)
+    if unit.how == "branch":
+        found.append((site, _reduced(model, unit)))
+    else:
+        original = model.get_submodule(unit.name)
+        own = passthrough(unit.name, original) if passthrough is not None else None
+        if own is None:
+            own = standing_in_for(original, unit.output, name=unit.name)
+        found.append((unit.name, own.train(original.training)))
+    for name, structure in unit.also.items():
+        if unit.how != "branch" or not within(name, site):
+            skip = standing_in_for(model.get_submodule(name), structure, name=name)
+            found.append((name, skip))
+    return found
+
+
+def site_of(unit: Unit) -> str:
+    """Return the name of the module that executes the addition of a branch."""
+    return unit.name if unit.site is None else unit.site
+
+
+def gone_from(unit: Unit) -> tuple[str, ...]:
+    """Return the modules, by their names in the model, that leave a branch's site."""
+    inside = unit.parts or (unit.name,)
+    return (*inside, *(name for name in unit.also if within(name, site_of(unit))))
+
+
+def _reduced(model: nn.Module, unit: Unit) -> nn.Module:
+    site = site_of(unit)
+    prefix = len(site) + 1 if site else 0
+    parts = [name[prefix:] for name in gone_from(unit)]
+    given = unit.output.get("given", ()) if isinstance(unit.output, dict) else ()
+    try:
+        return without_branch(model.get_submodule(site), parts, given=given)
+    except SurgeryError as error:
+        raise SurgeryError(f"the branch of {unit.name!r} cannot be taken out: {error}.") from None

@@ -1,0 +1,106 @@
+"""What the choice of units asks of a recorded forward: who called whom, who owns what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from functools import cached_property
+
+from torch import nn
+
+from srinit.units.trace import Call, Trace
+
+
+class Facts:
+    """A model with one recorded forward of it; nothing here changes either.
+
+    Args:
+        model: The network.
+        trace: One forward of it.
+    """
+
+    def __init__(self, model: nn.Module, trace: Trace) -> None:
+        self.model = model
+        self.trace = trace
+        self.named: Mapping[str, nn.Module] = dict(model.named_modules())
+        self.counts = Counter(call.name for call in trace.calls)
+        self._first: dict[str, Call] = {}
+        for call in trace.calls:
+            self._first.setdefault(call.name, call)
+
+    def call(self, name: str) -> Call | None:
+        """Return the first call of a module, or None."""
+        return self._first.get(name)
+
+    @cached_property
+    def owner(self) -> list[int]:
+        """For every operation the number of the innermost call that executed it."""
+        owner = [0] * len(self.trace.ops)
+        for call in self.trace.calls:  # in the order they began, so inner ones overwrite
+            owner[call.start : call.end] = [call.number] * (call.end - call.start)
+        return owner
+
+    @cached_property
+    def final(self) -> frozenset[int]:
+        """The values the model returned."""
+        return frozenset(self.trace.final)
+
+    @cached_property
+    def weights(self) -> frozenset[int]:
+        """Values made from parameters alone, such as a transposed weight."""
+        found: set[int] = set()
+        for op in self.trace.ops:
+            inputs_are = all(value in found for value in op.inputs)
+            if inputs_are and (op.uses_params or op.inputs):
+                found.update(op.outputs)
+        return frozenset(found)
+
+    def heavy(self, index: int) -> bool:
+        """Tell whether an operation is a product with parameters: a convolution or linear map."""
+        op = self.trace.ops[index]
+        if op.flops == 0:
+            return False
+        return op.uses_params or any(value in self.weights for value in op.inputs)
+
+    def chain(self, number: int | None) -> list[int]:
+        """Return the calls around a call, itself first, the model last."""
+        found = []
+        while number is not None:
+            found.append(number)
+            number = self.trace.calls[number].parent
+        return found
+
+    def readers(self, value: int) -> list[int]:
+        """Return the operations that read a value, in order."""
+        return self.trace.readers.get(value, [])
+
+    @cached_property
+    def _owners(self) -> dict[int, tuple[int, list[str]]]:
+        found: dict[int, tuple[int, list[str]]] = {}
+        for name, module in self.model.named_modules(remove_duplicate=False):
+            for parameter in module._parameters.values():
+                if parameter is not None:
+                    found.setdefault(id(parameter), (parameter.numel(), []))[1].append(name)
+        return found
+
+    def saved_params(self, names: Collection[str]) -> int:
+        """Return how many parameters nobody owns once these modules are gone."""
+        return sum(
+            size
+            for size, owners in self._owners.values()
+            if all(any(within(owner, name) for name in names) for owner in owners)
+        )
+
+    def has_params(self, name: str) -> bool:
+        """Tell whether a module or one of its submodules has parameters."""
+        return next(self.named[name].parameters(), None) is not None
+
+
+def within(name: str, outer: str) -> bool:
+    """Tell whether a module is `outer` or lies inside it.
+
+    Example:
+        >>> within("layer1.0", "layer1"), within("layer10", "layer1"), within("layer1", "")
+        (True, False, True)
+    """
+    return not outer or name == outer or name.startswith(f"{outer}.")

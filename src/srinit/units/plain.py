@@ -1,0 +1,110 @@
+"""Plain units: runs of one convolution or linear layer with what follows it, that keep the shape.
+
+For networks without shortcuts, on demand: VGG, MobileNetV1 and their like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from srinit.units.describe import class_name, in_container, stage_of
+from srinit.units.facts import Facts
+from srinit.units.records import Unit
+from srinit.units.rule import NORMS, SCALES, SHAPE_KEPT, VIEWS, short
+from srinit.units.trace import Call
+
+LIGHT_AFTER = NORMS | SCALES | SHAPE_KEPT | VIEWS
+
+
+def plain_units(facts: Facts, *, outside: Collection[Call]) -> list[Unit]:
+    """Return the plain units outside of some calls, in order of execution.
+
+    A run starts with a module that holds one product with parameters, takes along the norms,
+    activations and dropouts that follow it, and ends where it started in shape. The last such
+    layer of the network, its classifier, is left out.
+    """
+    heavy = [index for index in range(len(facts.trace.ops)) if facts.heavy(index)]
+    units = []
+    for run in _runs(facts, heavy, outside):
+        while run and not _keeps_shape(facts, run):
+            run = run[:-1]
+        if run and any(index >= run[-1].end for index in heavy):
+            units.append(_unit(facts, run))
+    return units
+
+
+def _unit(facts: Facts, run: list[Call]) -> Unit:
+    first, names = run[0], [call.name for call in run]
+    shape = facts.trace.shapes[first.inputs[0][1]][1:]
+    contained = all(in_container(facts, name) for name in names)
+    return Unit(
+        name=first.name,
+        kind="plain",
+        in_shape=shape,
+        out_shape=shape,
+        params=facts.saved_params(names),
+        flops=sum(facts.trace.flops(call) for call in run),
+        position=0,
+        stage=stage_of(first.name, shape),
+        how="delete" if contained else "passthrough",
+        class_name=class_name(facts, first.name),
+        output={"argument": list(first.inputs[0][0])},
+        also={call.name: {"argument": list(call.inputs[0][0])} for call in run[1:]},
+    )
+
+
+def _runs(facts: Facts, heavy: list[int], outside: Collection[Call]) -> Iterator[list[Call]]:
+    """Yield chains of calls under one parent: one with a product, then some without."""
+    run: list[Call] = []
+    for call in _units_of_work(facts, heavy, outside):
+        if _products(call, heavy) == 1:
+            yield run
+            run = [call] if _is_simple(facts, call) else []
+        elif run and call.parent == run[0].parent and _continues(facts, run[-1], call):
+            run = [*run, call]
+        else:
+            yield run
+            run = []
+    yield run
+
+
+def _units_of_work(facts: Facts, heavy: list[int], outside: Collection[Call]) -> Iterator[Call]:
+    """Yield the outermost calls with at most one product, in order of execution."""
+    end = 0
+    for call in facts.trace.calls:
+        taken = any(o.start <= call.start and call.end <= o.end for o in outside)
+        if call.start < end or call.end == call.start or not call.name or taken:
+            continue
+        if _products(call, heavy) <= 1:
+            end = call.end
+            yield call
+
+
+def _products(call: Call, heavy: list[int]) -> int:
+    return sum(call.start <= index < call.end for index in heavy)
+
+
+def _is_simple(facts: Facts, call: Call) -> bool:
+    one = len({value for _, value in call.inputs}) == 1 and len(call.outputs) == 1
+    return one and facts.counts[call.name] == 1
+
+
+def _continues(facts: Facts, before: Call, call: Call) -> bool:
+    """Tell whether a call takes over the output of the one before, and nobody else does."""
+    if not _is_simple(facts, call):
+        return False
+    value = before.outputs[0][1]
+    readers = facts.readers(value)
+    return call.inputs[0][1] == value and all(call.start <= r < call.end for r in readers)
+
+
+def _keeps_shape(facts: Facts, run: list[Call]) -> bool:
+    source, sink = run[0].inputs[0][1], run[-1].outputs[0][1]
+    trace = facts.trace
+    light = all(
+        short(trace.ops[index]) in LIGHT_AFTER
+        for call in run[1:]
+        for index in range(call.start, call.end)
+    )
+    same = trace.shapes[source] == trace.shapes[sink] and trace.dtypes[source] == trace.dtypes[sink]
+    return same and light and trace.dtypes[source].is_floating_point
