@@ -14,7 +14,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from srinit import records, sources, store
-from srinit.errors import CheckpointError, ConfigError, IntegrityError, UnsafeError
+from srinit.errors import CheckpointError, ConfigError, IntegrityError, ModelError, UnsafeError
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.surgery import rebuild, stand_ins
@@ -145,17 +145,41 @@ def load_pruned(
         CheckpointError: They do not fit the network.
     """
     recipe = read_recipe(folder)
+    path = Path(folder) / WEIGHTS
+    if recipe.weights != WEIGHTS:
+        raise UnsafeError(f"{folder}: the recipe names {recipe.weights!r} instead of {WEIGHTS}.")
+    state = _weights(path, recipe)  # checked before any code that the recipe names runs
     model = rebuild(
         _base(recipe, base, folder, root, trust_code=trust_code),
         [removal.unit for removal in recipe.plan.remove],
         in_place=recipe.in_place,
     )
-    path = Path(folder) / WEIGHTS
-    if recipe.weights != WEIGHTS:
-        raise UnsafeError(f"{folder}: the recipe names {recipe.weights!r} instead of {WEIGHTS}.")
-    state = _weights(path, recipe)
+    _take_dtypes(model, state)
     sources.load_weights(model, state, where=str(path))
+    _tie(model, recipe.aliases)
     return model.to(device).eval()
+
+
+def _take_dtypes(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give the rebuilt network's tensors the dtypes they were saved in, in place."""
+    for name, value in model.state_dict(keep_vars=True).items():
+        if isinstance(value, Tensor) and name in state and value.dtype != state[name].dtype:
+            value.data = value.data.to(state[name].dtype)
+
+
+def _tie(model: nn.Module, aliases: Mapping[str, str]) -> None:
+    """Let names that shared a tensor share one again, where the base was built without it."""
+    for alias, name in aliases.items():
+        (holder, key), (source, original) = _place(model, alias), _place(model, name)
+        for table in ("_parameters", "_buffers"):
+            mine, theirs = getattr(holder, table), getattr(source, table)
+            if key in mine and original in theirs:
+                mine[key] = theirs[original]
+
+
+def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, last = name.rpartition(".")
+    return model.get_submodule(path), last
 
 
 def _base(
@@ -164,7 +188,10 @@ def _base(
     if isinstance(base, nn.Module):
         return base
     if callable(base):
-        return base()
+        made = base()
+        if not isinstance(made, nn.Module):
+            raise ModelError(f"base= returned {type(made).__name__}, not an nn.Module.")
+        return made
     body: Mapping[str, Any] = recipe.base
     if isinstance(base, str):
         body = {"source": base, "args": recipe.base.get("args", {})}
@@ -178,6 +205,8 @@ def _base(
             f"{folder}: building this network runs code that the recipe names ({source}). "
             f"If you wrote it: load_pruned(folder, base={source!r}), or trust_code=True."
         )
+    if root is None and body.get("root"):
+        root = Path(body["root"])
     return sources.load_model(source, args=body.get("args", {}), root=root)
 
 
