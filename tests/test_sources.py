@@ -23,6 +23,8 @@ from srinit.errors import (
 )
 from srinit.sources import Augment, Preprocess
 
+GRAY = Preprocess(channels=1, mean=(0.5,), std=(0.5,))
+
 FACTORY = """
 from torch import nn
 
@@ -71,12 +73,16 @@ class TestModels:
         [
             ("resnet18", ConfigError, "is not one of timm:NAME"),
             ("py:nothing.py:make", ModelError, "there is no file"),
-            ("py:model.py:nothing", ModelError, "no function 'nothing'"),
             ("py:model.py", ConfigError, "should look like py:path/file.py:function"),
             ("py:model.py:broken", ModelError, "no such depth"),
             ("py:model.py:number", ModelError, "returned int, not an nn.Module"),
-            ("timm:no_such_net", ModelError, "could not be built"),
-            ("hf:nothing", ModelError, "is not a local folder"),
+            ("timm:test_resent", ModelError, "is not known; nearest: test_resnet"),
+            ("torchvision:resnet19", ModelError, "nearest: resnet1"),
+            ("timm:hf-hub:org/net", ConfigError, "would download"),
+            ("hf:nothing", ModelError, "is neither a folder"),
+            ("hf:./nothing", ModelError, "does not exist"),
+            ("run:nothing", ModelError, "does not exist; run it first"),
+            ("py:model.py:mke", ModelError, "no function 'mke'; nearest: 'make'"),
         ],
     )
     def test_a_wrong_source_is_named(
@@ -139,7 +145,7 @@ class TestWeights:
     @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
     def test_a_truncated_or_missing_file_is_named(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name
-        with pytest.raises(CheckpointError, match="there is no weights file"):
+        with pytest.raises(CheckpointError, match="does not exist"):
             sources.read_weights(path)
         if name.endswith(".pt"):
             torch.save({"a": torch.zeros(1000)}, path)  # noqa: TID251
@@ -190,7 +196,7 @@ class TestData:
     def test_a_decompression_bomb_is_refused(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("srinit.sources.dataset.MAX_PIXELS", 10)
+        monkeypatch.setattr("srinit.sources.images.MAX_PIXELS", 10)
         with pytest.raises(DataError, match="pixels are too many"):
             sources.load_data(f"folder:{folder}").check_readable()
 
@@ -198,8 +204,10 @@ class TestData:
         secret = tmp_path / "secret.png"
         Image.new("RGB", (4, 4)).save(secret)
         (folder / "ng" / "link.png").symlink_to(secret)
-        with pytest.raises(DataError, match="leads out of"):
+        with pytest.raises(UnsafeError, match="lead out of its folder") as caught:
             sources.load_data(f"folder:{folder}")
+        assert "ng/link.png" in str(caught.value)
+        assert caught.value.exit_code == 6
 
     def test_a_csv_file_lists_images(self, folder: Path) -> None:
         table = folder / "list.csv"
@@ -211,10 +219,12 @@ class TestData:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("file,label\na,b\n", "should have the columns path and label"),
+            ("file,label\na,b\n", "names the columns path and label"),
             ("path,label\n", "lists no image"),
-            ("path,label\nnothing.png,bad\n", r"line 2: there is no file nothing\.png"),
-            ("path,label\n../secret.png,bad\n", "leads out of"),
+            ("path,label\nnothing.png,bad\n", r"line 2: there is no file .nothing\.png"),
+            ("path,label\nng/img1.png,\n", "1 rows have no label, the first is row 0"),
+            ("path,label\n" + "x" * 5000 + ",bad\n", "line 2: there is no file"),
+            ("path,label\n\x00,bad\n", "there is no file|is no CSV file"),
         ],
     )
     def test_a_wrong_csv_file_is_named(self, folder: Path, text: str, message: str) -> None:
@@ -223,24 +233,74 @@ class TestData:
         with pytest.raises(DataError, match=message):
             sources.load_data(f"csv:{folder / 'list.csv'}")
 
-    def test_an_array_file_must_hold_bytes(self, tmp_path: Path) -> None:
+    def test_paths_out_of_the_folder_of_a_csv_file_are_refused(self, folder: Path) -> None:
+        secret = folder.parent / "secret.png"
+        Image.new("RGB", (4, 4)).save(secret)
+        rows = ["../secret.png,bad", f"{secret},bad", "ng/img1.png,bad"]
+        (folder / "list.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+        with pytest.raises(UnsafeError, match="2 entries lead out of its folder") as caught:
+            sources.load_data(f"csv:{folder / 'list.csv'}")
+        assert "line 2: ../secret.png" in str(caught.value)
+
+    def test_a_csv_file_from_windows_is_read(self, folder: Path) -> None:
+        text = "\ufeffpath,label\r\nng\\img1.png,bad\r\nok\\img1.png,fine\r\n"
+        (folder / "list.csv").write_text(text, encoding="utf-8")
+        assert len(sources.load_data(f"csv:{folder / 'list.csv'}")) == 2
+        (folder / "list.csv").write_bytes("path,label\nng/img1.png,不良\n".encode("cp932"))
+        with pytest.raises(DataError, match="save it as 'CSV UTF-8'"):
+            sources.load_data(f"csv:{folder / 'list.csv'}")
+
+    def test_arrays_are_images_tokens_or_arguments(self, tmp_path: Path) -> None:
         images = np.zeros((4, 5, 5), dtype=np.uint8)
-        np.savez(tmp_path / "good.npz", images=images, labels=np.arange(4) % 2)
-        assert len(sources.load_data(f"npz:{tmp_path / 'good.npz'}")) == 4
-        np.savez(tmp_path / "float.npz", images=images / 2, labels=np.arange(4))
-        with pytest.raises(DataError, match="should be bytes"):
-            sources.load_data(f"npz:{tmp_path / 'float.npz'}")
-        np.savez(tmp_path / "object.npz", images=np.array([{}]), labels=np.arange(1))
-        with pytest.raises(DataError, match="damaged, or holds objects"):
-            sources.load_data(f"npz:{tmp_path / 'object.npz'}")
+        file, labels = tmp_path / "a.npz", np.arange(4) % 2
+        np.savez(file, images=images, labels=labels, class_names=np.array(["ng", "ok"]))
+        data = sources.load_data(f"npz:{file}", preprocess=GRAY)
+        assert data[0][0].shape == (1, 5, 5)
+        assert data.class_names == ("ng", "ok")
+        np.savez(file, x=np.ones((4, 7)), y=labels)
+        inputs, target = next(iter(sources.load_data(f"npz:{file}").batches(3)))
+        assert (inputs.dtype, inputs.shape, target.tolist()) == (torch.float32, (3, 7), [0, 1, 0])
+        tokens = np.arange(12).reshape(4, 3)
+        np.savez(file, input_ids=tokens, attention_mask=tokens > 0, labels=tokens)
+        data = sources.load_data(f"npz:{file}")
+        inputs, target = data[1]
+        assert inputs["input_ids"].tolist() == target.tolist() == [3, 4, 5]
+        assert data.class_names == ()
+        assert len(data.data_hash) == 64
+        with pytest.raises(DataError, match="holds no images"):
+            data.thumbnail(0)
+
+    @pytest.mark.parametrize(
+        ("arrays", "message"),
+        [
+            ({"images": np.array([{}]), "labels": np.arange(1)}, "Python objects instead of"),
+            ({"images": np.zeros((2, 4, 4, 7), np.uint8), "y": np.arange(2)}, "channels last"),
+            ({"x": np.zeros((2, 3)), "y": np.arange(3)}, "the same first dimension"),
+            ({"x": np.zeros((2, 3))}, "should hold inputs"),
+            ({"x": np.zeros((2, 3)), "y": np.zeros(2)}, "integers or names"),
+            ({"x": np.zeros((2, 3)), "y": np.array([0, -1])}, "label -1 is negative"),
+            ({"x": np.zeros((0, 3)), "y": np.zeros(0, int)}, "no example"),
+        ],
+    )
+    def test_a_wrong_array_file_is_named(
+        self, tmp_path: Path, arrays: dict[str, np.ndarray], message: str
+    ) -> None:
+        np.savez(tmp_path / "a.npz", **arrays)
+        with pytest.raises(DataError, match=message):
+            sources.load_data(f"npz:{tmp_path / 'a.npz'}")
 
     @pytest.mark.parametrize(
         ("source", "message"),
         [
-            ("folder:nowhere", "there is no folder"),
+            ("folder:nowhere", "the folder .*nowhere does not exist"),
             ("folder:.", "has no sub-folders"),
-            ("parquet:nowhere", "there is no file"),
-            ("npz:nowhere", "there is no file"),
+            ("images:.", "holds no images"),
+            ("parquet:nowhere", "there is no parquet file"),
+            ("parquet:no-*.parquet", "there is no parquet file"),
+            ("npz:nowhere", "the file .*nowhere does not exist"),
+            ("csv:.", "is a folder"),
+            ("hf:nowhere", "nothing is downloaded"),
+            ("hf:.:test", r"holds no test\*\.parquet"),
         ],
     )
     def test_missing_data_is_named(self, tmp_path: Path, source: str, message: str) -> None:
@@ -292,4 +352,4 @@ class TestSplits:
 
     def test_a_section_without_data_says_what_to_write(self) -> None:
         with pytest.raises(ConfigError, match=r"write data\.source"):
-            sources.load_splits(DataSection(), root=Path(), seed=0)
+            sources.load_splits(DataSection.model_construct(), root=Path(), seed=0)

@@ -93,7 +93,8 @@ def _center(image: Image.Image, height: int, width: int) -> Image.Image:
             f"is {image.height}x{image.width} (height x width), smaller than the crop of "
             f"{height}x{width}; write data.preprocess.size"
         )
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+    # rounded as torchvision does: a picture of odd margin is not shifted against training
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     return image.crop((left, top, left + width, top + height))
 
 

@@ -197,8 +197,9 @@ def check_classes(sets: Mapping[str, DataSet], defect_class: str | None = None) 
                 f"{len(labeled[first])} {list(labeled[first])[:12]}; write data.classes."
             )
     if defect_class is not None and defect_class not in labeled[first]:
-        near = difflib.get_close_matches(defect_class, labeled[first], n=1, cutoff=0.0)
+        folded = {name.casefold(): name for name in labeled[first]}
+        near = difflib.get_close_matches(defect_class.casefold(), folded, n=1, cutoff=0.0)
         raise ConfigError(
             f"data.defect_class {defect_class!r} is not one of the classes "
-            f"{list(labeled[first])[:12]}; did you mean {near[0]!r}?"
+            f"{list(labeled[first])[:12]}; did you mean {folded[near[0]]!r}?"
         )
