@@ -11,6 +11,8 @@ from srinit.report.data import ReportInput
 from srinit.report.picture_records import Picture, Projection, Similarity
 from srinit.report.text import Say, Text, same
 
+LONGEST = 12  # characters of a class name in a map
+
 
 @record
 class Map:
@@ -83,7 +85,8 @@ def _maps(projection: Projection, names: tuple[str, ...], say: Say) -> tuple[Map
                 if label == index
             )
             name = names[index] if index < len(names) else str(index)
-            groups.append(Dots(label=same(name), points=chosen, color=index))
+            short = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+            groups.append(Dots(label=same(short), points=chosen, color=index))
         title = say(f"inside.map.{key}", share=fmt.percent(explained, 0))
         found.append(Map(title=title, drawing=scatter(groups, frame)))
     return tuple(found)

@@ -320,6 +320,7 @@ class Cut:
     """What was removed, for the first page."""
 
     summary: Text
+    names: Text
     stages: tuple[tuple[str, ...], ...]  # kinds of the units, stage by stage
     confidence: Text  # of all intervals
 
@@ -337,6 +338,9 @@ def cut_view(report: ReportInput, rows: Sequence[Row], say: Say) -> Cut:
             total=str(len(rows)),
             locked=str(kinds["locked"]),
         ),
+        names=say("cut.names", names=", ".join(row.name for row in rows if row.kind == "gone"))
+        if kinds["gone"]
+        else say("cut.none"),
         stages=tuple(stages),
         confidence=say("page.confidence", confidence=fmt.percent(confidence, 0)),
     )

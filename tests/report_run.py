@@ -1,0 +1,128 @@
+"""A small real run for the tests of the report: trained for a moment, measured, pruned, compared.
+
+The classes and one submodule have names that would be markup, a formula or Japanese, since names
+are untrusted text.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srinit.pipeline import run
+from srinit.rng import isolated_rng
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+CLASSES = {0: "良品", 3: HOSTILE, 8: "不良"}
+CONTAINER = "stage<b>1</b>"
+MODEL = textwrap.dedent(
+    """
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Block(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.conv = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+            self.norm = nn.BatchNorm2d(width)
+
+        def forward(self, x):
+            return F.relu(x + self.norm(self.conv(x)))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(1, 8, 3, 1, 1)
+            self.add_module("stage<b>1</b>", nn.Sequential(*(Block(8) for _ in range(4))))
+            self.down = nn.Conv2d(8, 12, 3, 2, 1)
+            self.stage2 = nn.Sequential(*(Block(12) for _ in range(3)))
+            self.classifier = nn.Linear(12, 3)
+
+        def forward(self, x):
+            x = getattr(self, "stage<b>1</b>")(F.relu(self.stem(x)))
+            x = self.stage2(F.relu(self.down(x)))
+            return self.classifier(x.mean((2, 3)))
+
+    def create_model():
+        return Net()
+    """
+)
+CONFIG = """\
+name: 検査
+model: {source: "py:model.py:create_model", weights: weights.safetensors}
+data:
+  train: npz:train.npz
+  source: npz:rest.npz
+  split: {calibration: 0.4, validation: 0.2, test: 0.4}
+  defect_class: 不良
+  preprocess: {channels: 1, mean: [0.3], std: [0.37]}
+scan: {scheme: permuted, half_width: 0.1}
+plan: {flops: 0.7}
+finetune: {epochs: 2}
+compare: {latency_batches: [1, 8]}
+gates: {max_drop: 0.05, max_missed_defect_increase: 0.2, min_agreement: 0.8}
+export: {onnx: false, torch_export: false}
+report: {pictures: 3}
+roi:
+  pieces_per_year: 12000000
+  cost_per_compute_hour: 1200
+  engineering_hours: 40
+  hourly_rate: 8000
+  missed_defect_cost: 5000
+  false_reject_cost: 30
+"""
+
+
+@cache
+def shared_run(base: Path) -> Path:
+    """Return the run folder that all tests of a session share; made on the first call."""
+    return make_run(base / "report-run")
+
+
+def make_run(folder: Path, name: str = "inspection") -> Path:
+    """Make a project in `folder`, carry out all of it, and return the run folder."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    chosen = np.isin(digits.target, list(CLASSES))
+    images = (digits.images[chosen] * (255 / 16)).round().astype(np.uint8)[..., None]  # N H W C
+    labels = np.searchsorted(list(CLASSES), digits.target[chosen]).astype(np.int64)
+    names = np.array(list(CLASSES.values()))
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, rows in (("train", slice(0, 240)), ("rest", slice(240, None))):
+        np.savez(
+            folder / f"{part}.npz", images=images[rows], labels=labels[rows], class_names=names
+        )
+    (folder / "model.py").write_text(MODEL, "utf-8")
+    namespace: dict[str, object] = {}
+    exec(MODEL, namespace)
+    model = _trained(namespace["create_model"], images[:240], labels[:240])
+    save_file(
+        {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "weights.safetensors"
+    )
+    config = folder / "srinit.yaml"
+    config.write_text(CONFIG.replace("name: 検査", f"name: {name}"), "utf-8")
+    result = run.run_file(config, [f"out={folder / 'runs'}"])
+    return Path(result.run)
+
+
+def _trained(make: object, images: np.ndarray, labels: np.ndarray) -> nn.Module:
+    x: Tensor = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).sub(0.3).div(0.37)
+    y = torch.from_numpy(labels)
+    with isolated_rng(0):
+        model: nn.Module = make()  # type: ignore[operator]
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        for _ in range(6):
+            for rows in torch.randperm(len(x)).split(32):
+                loss = F.cross_entropy(model(x[rows]), y[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    return model.eval()
