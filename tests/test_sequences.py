@@ -107,7 +107,7 @@ def _simulated_scan(rng: np.random.Generator, num_units: int, length: int) -> bo
         else:  # nothing but extremes
             mean, values = 0.7, (rng.random(length) < 0.7).astype(float)
         level = 1 - 0.05 / num_units
-        sequence = MeanSequence(low=-1, high=1, confidences=(level,), target=0.2)
+        sequence = MeanSequence(low=-1, high=1, confidences=(level,), target=0.25)
         sequence.update(values)  # intervals are nested, so the last one was not left at any time
         low, high = sequence.interval()
         if not low <= mean <= high:
@@ -123,5 +123,5 @@ def test_error_of_two_thousand_simulated_scans_stays_below_alpha() -> None:
     the seed is fixed, and the count with it.
     """
     rng = np.random.default_rng(20230307)
-    errors = sum(_simulated_scan(rng, num_units=3, length=80) for _ in range(2000))
+    errors = sum(_simulated_scan(rng, num_units=2, length=60) for _ in range(2000))
     assert errors <= 0.05 * 2000

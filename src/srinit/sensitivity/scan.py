@@ -299,7 +299,7 @@ class Scan:
         tallies = {}
         for name, rows in line["units"].items():
             tallies[name] = Tally(name, removable=True, goal=goal, interval=False)
-            tallies[name].add(baseline, Rows.from_line(rows), None, PER_DRAW)
+            tallies[name].add(baseline, Rows.from_line(rows), None, PER_DRAW, EXAMPLES)
         classes = len(set(baseline.predictions or ())) or 1
         chance = 1 / classes if classes > 1 else 0.0
         score = sum(baseline.scores) / len(baseline.scores)
@@ -431,11 +431,13 @@ class Scan:
     ) -> dict[str, Any]:
         """Take in one batch; return the line without units that were finished before it."""
         baseline = Rows.from_line(line["baseline"])
+        left = len(self._order) - int(self._seen)
         self._seen += len(baseline.scores)
         self._score += sum(baseline.scores)
         used = {name: entry for name, entry in line["units"].items() if not tallies[name].is_done}
         for name, entry in used.items():
-            tallies[name].add(baseline, Rows.from_line(entry), line["classes"], entry["per_draw"])
+            rows = Rows.from_line(entry)
+            tallies[name].add(baseline, rows, line["classes"], entry["per_draw"], left)
         if line["batch"] + 1 == WARM_UP:
             self._choose_per_draw(tallies, per_draw)
         return {**line, "units": used}

@@ -16,6 +16,7 @@ from srinit.sensitivity.records import Decision, UnitSensitivity
 from srinit.stats.sequences import MeanSequence
 
 COLLAPSED = 0.9  # share of one prediction from which on a unit's answers count as collapsed
+DECISIVE = 0.8  # share of the distance to the limit that the interval should stay within
 SHOWN = 64  # single drops kept in the record
 
 
@@ -40,18 +41,12 @@ class Goal:
 
 
 def sequence_for(goal: Goal) -> MeanSequence:
-    """Return the interval of a unit's drop: level 0 alone, level 1 for all units at once.
-
-    Both levels aim at the same number of observations.
-    """
-    levels = (goal.confidence, goal.joint_confidence)
-    alone, joint = (-ndtri((1 - level) / 2) for level in levels)
+    """Return the interval of a unit's drop: level 0 alone, level 1 for all units at once."""
     return MeanSequence(
         low=-1.0,
         high=1.0,
-        confidences=levels,
+        confidences=(goal.confidence, goal.joint_confidence),
         target=goal.pace,
-        paces=(goal.pace, goal.pace * joint / alone),
     )
 
 
@@ -87,8 +82,17 @@ class Tally:
         rows: Rows,
         classes: Sequence[int] | None,
         per_draw: int,
+        examples_left: int,
     ) -> None:
-        """Take in one batch, in which every `per_draw` examples share a draw."""
+        """Take in one batch, in which every `per_draw` examples share a draw.
+
+        Args:
+            baseline: The baseline's outcomes.
+            rows: The outcomes with the unit drawn again.
+            classes: Class of each example.
+            per_draw: Examples that shared a draw.
+            examples_left: How many the data holds, from this batch on.
+        """
         drop_B = np.asarray(baseline.scores) - np.asarray(rows.scores)
         fresh = []
         for group in groups_of(0, len(drop_B), per_draw):
@@ -96,9 +100,10 @@ class Tally:
             mean = float(drops.mean())
             fresh.append(min(max(mean, -1.0), 1.0))
             self._within.append((float(((drops - mean) ** 2).sum()), len(drops)))
-        self.drops += fresh
         if self._with_interval:
+            self._aim(len(self.drops) + examples_left / per_draw)
             self._sequence.update(fresh)
+        self.drops += fresh
         self.num_examples += len(drop_B)
         self._nonfinite += rows.nonfinite
         self._predictions.update(rows.predictions or ())
@@ -107,6 +112,17 @@ class Tally:
             entry = self._by_class[index]
             entry[0] += drop
             entry[1] += 1
+
+    def _aim(self, most: float) -> None:
+        """Aim both intervals at what will end the scan of this unit: width, decision or data."""
+        goal = self._goal
+        levels = (goal.confidence, goal.joint_confidence)
+        alone, joint = (-float(ndtri((1 - level) / 2)) for level in levels)
+        pace = goal.pace * joint / alone
+        if goal.max_drop is not None and self.drops:
+            pace = max(pace, DECISIVE * abs(self.mean - goal.max_drop))
+        self._sequence.aim(0, half_width=goal.pace, most=most)
+        self._sequence.aim(1, half_width=pace, most=most)
 
     @property
     def mean(self) -> float:

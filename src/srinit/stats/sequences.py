@@ -38,6 +38,7 @@ KELLY = (2.5, 1.5)  # largest stake before and after the horizon, as a multiple 
 MAX_STAKE = 0.7  # share of the wealth that one observation can lose
 PRIOR_COUNT = 4  # observations that the prior variance counts for
 STEPS = 20  # values of g within one `target`
+MOST_STEPS = 8000
 _STEP = 0.002
 _FLOOR = 80.0
 
@@ -66,7 +67,6 @@ class MeanSequence:
         high: Largest value.
         confidences: Levels, each in (0, 1).
         target: Half-width at which one means to stop; the interval is valid for any.
-        paces: For each level, the target that its stakes aim at; `target` by default.
 
     Example:
         >>> sequence = MeanSequence(low=0.0, high=1.0, confidences=(0.95,), target=0.05)
@@ -83,7 +83,6 @@ class MeanSequence:
         high: float,
         confidences: Sequence[float],
         target: float,
-        paces: Sequence[float] | None = None,
     ) -> None:
         if not low < high:
             raise ValueError(f"low must be below high, not {low} and {high}.")
@@ -92,16 +91,13 @@ class MeanSequence:
         if not confidences or not all(0 < level < 1 for level in confidences):
             raise ValueError(f"confidences must lie in (0, 1), not {tuple(confidences)}.")
         self.low, self.high = low, high
-        count = max(math.ceil((high - low) / target * STEPS), 2 * STEPS)
+        count = min(max(math.ceil((high - low) / target * STEPS), 2 * STEPS), MOST_STEPS)
         self._values_G = np.linspace(low, high, count + 1)
         alpha_A = 1 - np.asarray(confidences, float)
         self._need_A = np.log(2 / alpha_A)
         self._aim_A = self._need_A + math.log(OVERSHOOT)
-        self._pace_A = np.asarray(
-            paces if paces is not None else [target] * len(confidences), float
-        )
-        # observations that a normal interval needs, per unit of variance
-        self._per_variance_A = SLACK * (-ndtri(alpha_A / 2 / OVERSHOOT) / self._pace_A) ** 2
+        self._quantile_A = -ndtri(alpha_A / 2 / OVERSHOOT)
+        self._pace_A = np.full(len(confidences), float(target))
         # wealth of both gamblers (mean above, mean below) at every level and value
         self._wealth = np.zeros((len(confidences), 2, count + 1))
         with np.errstate(divide="ignore"):
@@ -126,6 +122,19 @@ class MeanSequence:
                     "the interval rests on."
                 )
             self._bet(float(value))
+
+    def aim(self, level: int, *, half_width: float = 0.0, most: float = math.inf) -> None:
+        """Let the stakes of one level aim at another precision from now on.
+
+        Both may depend on past observations, and on nothing else that future ones depend on.
+
+        Args:
+            level: Position in `confidences`.
+            half_width: Precision at which one would stop.
+            most: Number of observations, with those so far, that there can be.
+        """
+        end = self._quantile_A[level] * math.sqrt(SLACK * self._expected_variance() / most)
+        self._pace_A[level] = max(half_width, float(end), 1e-9)
 
     @property
     def mean(self) -> float:
@@ -177,16 +186,19 @@ class MeanSequence:
 
     def _pace(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return, per level, the spread of the sum of what is left to come, and a stake's limit."""
-        prior = ((self.high - self.low) / 4) ** 2
-        seen = self.count * self.variance if self.count else 0.0
-        variance = (seen + PRIOR_COUNT * prior) / (self.count + PRIOR_COUNT)
-        horizon_A = self._per_variance_A * variance
+        variance = self._expected_variance()
+        horizon_A = SLACK * (self._quantile_A / self._pace_A) ** 2 * variance
         left_A = np.maximum(horizon_A * (1 + TAIL) - self.count, TAIL * horizon_A)
         multiple_A = np.where(self.count < horizon_A, *KELLY)
         return (
             np.sqrt(variance * np.maximum(left_A, 1.0)),
             multiple_A * self._pace_A / variance,
         )
+
+    def _expected_variance(self) -> float:
+        prior = ((self.high - self.low) / 4) ** 2
+        seen = self.count * self.variance if self.count else 0.0
+        return (seen + PRIOR_COUNT * prior) / (self.count + PRIOR_COUNT)
 
     def _exclude(self, level: int) -> None:
         """Exclude the values, from either end, whose gambler has won."""
