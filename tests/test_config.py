@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srinit.config import Config, load_config, parse_yaml
+from srinit.config import Config, dump_yaml, load_config, parse_yaml
+from srinit.config.reference import reference
 from srinit.errors import ConfigError
 
 SHORTEST = """
@@ -116,3 +118,108 @@ def test_every_key_has_a_description() -> None:
 def test_the_configs_that_are_shipped_are_valid(name: str) -> None:
     root = Path(__file__).resolve().parent.parent
     load_config(root / name / "srinit.yaml")
+
+
+def test_every_key_is_documented() -> None:
+    root = Path(__file__).resolve().parent.parent
+    text = (root / "docs" / "config.md").read_text("utf-8")
+    assert f"```yaml\n{reference()}```\n" in text, "make it anew from srinit.config.reference"
+
+
+def test_the_reference_is_a_valid_config(tmp_path: Path) -> None:
+    text = reference().replace("source: ...", "source: timm:resnet18")
+    text = text.replace("source: null", "source: folder:data")
+    assert load_config(write(tmp_path, text)).finetune == Config.model_fields["finetune"].default
+
+
+def test_scalars_are_those_of_yaml_12(tmp_path: Path) -> None:
+    text = SHORTEST.replace("folder:data", 'folder:data", classes: [no, on, 010, 1:30], x: "')
+    body = parse_yaml(text.encode(), where="it")["data"]["classes"]
+    assert body == ["no", "on", 10, "1:30"]
+    config = load_config(write(tmp_path, SHORTEST), ["finetune.lr=1e-4", "model.args={a: 0x10}"])
+    assert config.finetune.lr == 1e-4
+    assert config.model.args == {"a": 16}
+
+
+def test_a_written_config_reads_back_equal(tmp_path: Path) -> None:
+    extra = ["data.classes=[no, '1e-4', 'null', ok]", "model.args={lr: '1e-4', n: 3}"]
+    config = load_config(write(tmp_path, SHORTEST), extra)
+    again = load_config(write(tmp_path, dump_yaml(config.model_dump(mode="json"))))
+    assert again == config
+
+
+def test_model_and_data_may_be_their_source_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "model: timm:resnet18\ndata: folder:data\n")
+    config = load_config(path, ["model.weights=w.safetensors", "data.batch_size=8"])
+    assert config.model.source == "timm:resnet18"
+    assert config.model.weights == "w.safetensors"
+    assert config.data.split == {"train": 0.4, "calibration": 0.2, "validation": 0.1, "test": 0.3}
+    named = load_config(path, ["data.test=folder:t", "data.train=folder:u"]).data.split
+    assert named == pytest.approx({"calibration": 2 / 3, "validation": 1 / 3})
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("data.preprocess.channels=1", "mean and std need one value per channel"),
+        ("data.calibration=folder:x", "calibration is named, and has a share of split"),
+        ("data.split={test: 0.7, calibration: 0.7}", r"split adds up to 1\.4"),
+        ("data.split={tset: 0.7}", "did you mean test"),
+        ("data.classes=[a, a]", "classes should be different names"),
+        ("gates.max_missed_defect_increase=0.1", r"needs data\.defect_class"),
+        ("finetune={command: a, fn: 'py:a.py:b'}", "command and fn are both given"),
+        ("finetune.command=train.sh {weights}", r"command should name \{out\}"),
+        ("plan.latency=0.5ms", "cannot be told from a fraction"),
+        ("plan.params=1.5", "above 1 it is a count"),
+        ("finetune.lr=.nan", "finite number"),
+        ("roi.hourly_rate=.inf", "finite number"),
+        ("max_drop=0.3", r"did you mean plan\.max_drop or gates\.max_drop"),
+        ("scan.zzz=1", r"known are scheme, "),
+        ("root=/x", "root: unknown key"),
+        ("model.weights_sha256=" + "a" * 64, r"model\.weights, which is not given"),
+        ("profiles=3", "profiles: should be a mapping"),
+        ("name=../x", r"name: String should match"),
+        ("device=tpu!", r"device: String should match"),
+    ],
+)
+def test_values_that_make_no_sense_are_named(tmp_path: Path, pair: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path, SHORTEST), [pair])
+
+
+def test_a_latency_may_carry_its_unit(tmp_path: Path) -> None:
+    path = write(tmp_path, SHORTEST)
+    assert load_config(path, ["plan.latency=3.2ms"]).plan.latency == 3.2
+    assert load_config(path, ["plan.latency=0.05 s"]).plan.latency == 50
+    assert load_config(path, ["plan.latency=0.7"]).plan.latency == 0.7
+
+
+def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the key 'seed' is written twice"):
+        load_config(write(tmp_path, SHORTEST + "seed: 1\nseed: 2\n"))
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="it is no file"):
+        load_config(tmp_path)
+    with pytest.raises(ConfigError, match="larger than 262,144 bytes"):
+        load_config(write(tmp_path, "#" * 300_000))
+
+
+def test_every_key_is_read_by_the_program() -> None:
+    """A key that nothing reads would be a promise that nothing keeps."""
+    root = Path(__file__).resolve().parent.parent / "src" / "srinit"
+    others = [p for p in root.rglob("*.py") if p.parent.name != "config"]
+    text = "\n".join(path.read_text("utf-8") for path in others)
+
+    def unread(model: type, path: str) -> list[str]:
+        found = []
+        for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+            inner = field.annotation
+            if isinstance(inner, type) and hasattr(inner, "model_fields"):
+                found += unread(inner, f"{path}{name}.")
+            elif not re.search(rf'[."]{name}\b|\b{name}:', text):
+                found.append(path + name)
+        return found
+
+    assert unread(Config, "") == []
