@@ -129,6 +129,7 @@ class _State:
     depends: set[int] = field(default_factory=set)  # computed from the source
     weighted: set[int] = field(default_factory=set)  # from the source, through parameters
     outside: dict[int, frozenset[int]] = field(default_factory=dict)  # other inputs it rests on
+    of_params: set[int] = field(default_factory=set)  # parameters transposed, cast, shifted
 
 
 def stream_of(trace: Trace, call: Call) -> Stream | None:
@@ -169,13 +170,16 @@ def _step(trace: Trace, call: Call, source: int, index: int, op: Op, state: _Sta
         )
     )
     merges = _passed(trace, op, source, index, state)
+    uses_params = op.uses_params or any(value in state.of_params for value in op.inputs)
     weighted = any(value in state.weighted for value in op.inputs) or (
-        bool(depends) and op.uses_params
+        bool(depends) and uses_params
     )
     for value in op.outputs:
         state.outside[value] = outside
         if depends:
             state.depends.add(value)
+        if uses_params and not depends:
+            state.of_params.add(value)
         if weighted:
             state.weighted.add(value)
         if merges is not None:
