@@ -13,7 +13,7 @@ from srinit.units.records import Unit
 from srinit.units.rule import NORMS, SCALES, SHAPE_KEPT, VIEWS, short
 from srinit.units.trace import Call
 
-LIGHT_AFTER = NORMS | SCALES | SHAPE_KEPT | VIEWS
+LIGHT_AFTER = NORMS | SCALES | SHAPE_KEPT | VIEWS | {"empty"}  # norms ask for room to work in
 
 
 def plain_units(facts: Facts, *, outside: Collection[Call]) -> list[Unit]:
