@@ -97,6 +97,7 @@ def report(session: Session) -> str:
         session.path / "report",
         languages=tuple(session.config.report.languages),
     )
+    session.folder.record(session.path / "report")  # also when a finished run's is made again
     session.folder.audit("report", "written")
     return str(path)
 
