@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srinit.errors import CheckpointError, ConfigError, ModelError
+from srinit.errors import CheckpointError, ConfigError, DataError, ModelError
 from srinit.finetune import Recipe, fine_tune, loop, recalibrate, run_command, run_function
+from srinit.finetune.loss import task_loss
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -227,3 +229,99 @@ def test_the_users_function_may_train_but_not_rebuild() -> None:
     run_function(fine, network(), [], [])
     with pytest.raises(ModelError, match="changed the network itself"):
         run_function(rebuild, network(), [], [])
+
+
+def test_a_function_starts_from_a_seed_and_may_not_leave_nan() -> None:
+    drawn = []
+
+    def draw(model: nn.Module, _train: Any, _validation: Any) -> None:
+        drawn.append(float(torch.rand(1)))
+
+    def ruin(model: nn.Module, _train: Any, _validation: Any) -> None:
+        with torch.no_grad():
+            next(model.parameters()).fill_(float("nan"))
+
+    before = torch.get_rng_state()
+    run_function(draw, network(), [], [], seed=3)
+    run_function(draw, network(), [], [], seed=3)
+    assert drawn[0] == drawn[1]
+    assert torch.equal(before, torch.get_rng_state())
+    with pytest.raises(CheckpointError, match=r"NaN or infinity, first in '0\.weight'"):
+        run_function(ruin, network(), [], [])
+
+
+def test_a_command_that_is_no_words_or_writes_nan_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be split into words"):
+        run_command("train '{weights} {out}", network(), tmp_path, cwd=tmp_path)
+    ruin = command(tmp_path, "state['4.bias'][0] = float('inf')")
+    model = network()
+    before = weights(model)
+    with pytest.raises(CheckpointError, match=r"NaN or infinity, first in '4\.bias'"):
+        run_command(ruin, model, tmp_path, cwd=tmp_path)
+    assert same(before, weights(model))
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_recalibration_without_usable_data_keeps_the_statistics(value: float | None) -> None:
+    model = network()
+    recalibrate(model, task(3))
+    before = weights(model)
+    x = torch.zeros(1, 4) if value is None else torch.full((8, 4), value)
+    with pytest.raises(DataError, match="cannot be recalibrated"):
+        recalibrate(model, [(x, None)])
+    assert same(before, weights(model))
+    norm = model[1]
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.momentum == 0.1
+
+
+def test_the_teacher_gets_its_train_flags_back() -> None:
+    teacher = network(seed=5).train()
+    fine_tune(network(), task(1), None, teacher=teacher, recipe=Recipe(epochs=1))
+    assert all(module.training for module in teacher.modules())
+
+
+def test_a_state_of_another_training_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_STEPS", 3)
+
+    def stop(done: int, _total: int, _note: str) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    state = tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(network(), task(1), task(2), recipe=RECIPE, state=state, on_progress=stop)
+    other = Recipe(epochs=6, lr=0.2, distill_weight=0.0)
+    with pytest.raises(CheckpointError, match="another recipe, seed or number of steps"):
+        fine_tune(network(), task(1), task(2), recipe=other, state=state)
+    assert state.is_file()
+
+
+def test_a_network_with_one_logit_learns_with_and_without_a_teacher() -> None:
+    data = [(x, (x[:, 0] > 0).long()) for x, _ in task(1)]
+    recipe = Recipe(epochs=6, lr=0.2, distill_weight=0.0)
+    teacher = nn.Linear(4, 1)
+    log = fine_tune(teacher, data, data, recipe=recipe)
+    assert log.score_after is not None
+    assert log.score_after > 0.9
+    student = nn.Linear(4, 1)
+    copying = Recipe(epochs=6, lr=0.2, distill_weight=1.0)
+    learned = fine_tune(student, data, data, teacher=teacher, recipe=copying)
+    assert learned.score_after is not None
+    assert learned.score_after > 0.9
+
+
+def test_tokens_are_scored_at_their_own_places() -> None:
+    logits = torch.zeros(2, 5, 7)
+    target = torch.arange(10).reshape(2, 5) % 7
+    sharp = logits.scatter(2, target.unsqueeze(2), 20.0)
+    loss = task_loss(Recipe())
+    assert float(loss(sharp, target)) < 1e-3
+    assert float(loss(logits, target)) == pytest.approx(math.log(7))
+
+
+def test_training_data_without_a_length_is_named() -> None:
+    with pytest.raises(ConfigError, match="generator has no length"):
+        fine_tune(network(), (batch for batch in task(1)), task(2), recipe=RECIPE)

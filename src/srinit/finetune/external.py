@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from srinit import store
 from srinit.errors import CheckpointError, ConfigError, ModelError
+from srinit.rng import isolated_rng
 from srinit.sources import load_weights, read_weights
 
 SHOWN_LINES = 5
@@ -47,7 +49,7 @@ def run_command(
     out.unlink(missing_ok=True)
     words = [
         word.replace("{weights}", str(weights.absolute())).replace("{out}", str(out.absolute()))
-        for word in shlex.split(template)
+        for word in _split(template)
     ]
     try:
         done = subprocess.run(
@@ -62,23 +64,50 @@ def run_command(
         )
     if not out.is_file():
         raise CheckpointError(f"finetune.command ended well but wrote no {out}.")
-    load_weights(model, read_weights(out), where=f"what finetune.command wrote ({out})")
+    trained = read_weights(out)
+    _check_finite(trained, f"finetune.command wrote weights ({out}) that")
+    load_weights(model, trained, where=f"what finetune.command wrote ({out})")
+
+
+def _split(template: str) -> list[str]:
+    try:
+        return shlex.split(template)
+    except ValueError as error:
+        raise ConfigError(
+            f"finetune.command cannot be split into words ({error}): {template!r}."
+        ) from None
+
+
+def _check_finite(state: Mapping[str, Tensor], what: str) -> None:
+    bad = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise CheckpointError(f"{what} hold NaN or infinity, first in {bad[0]!r}.")
 
 
 def run_function(
-    function: Callable[[nn.Module, Any, Any], Any], model: nn.Module, train: Any, validation: Any
+    function: Callable[[nn.Module, Any, Any], Any],
+    model: nn.Module,
+    train: Any,
+    validation: Any,
+    *,
+    seed: int = 0,
 ) -> None:
     """Let the user's function train `model` in place: `function(model, train, validation)`.
 
+    It starts from the global random state that `seed` gives; the caller's is restored.
+
     Raises:
         ModelError: It raises, or leaves other parameters than it was given.
+        CheckpointError: It leaves NaN or infinity in the weights.
     """
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     try:
-        function(model, train, validation)
+        with isolated_rng(seed):
+            function(model, train, validation)
     except Exception as error:
         raise ModelError(f"finetune.fn failed: {type(error).__name__}: {error}") from error
     after = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if after != shapes:
         changed = sorted(set(shapes.items()) ^ set(after.items()))
         raise ModelError(f"finetune.fn changed the network itself, first at {changed[0][0]}.")
+    _check_finite(model.state_dict(), "finetune.fn left weights that")

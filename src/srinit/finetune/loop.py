@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from srinit import modules
-from srinit.errors import ConfigError
+from srinit.errors import CheckpointError, ConfigError
 from srinit.evaluate import Scorer, evaluate, top1
 from srinit.finetune import checkpoint
 from srinit.finetune.loss import Loss, combined, task_loss
 from srinit.finetune.records import Recipe, TuneLog, TunePoint
+from srinit.records import plain
 from srinit.rng import isolated_rng, seed_for
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, a note
@@ -59,21 +60,19 @@ def fine_tune(
 
     Raises:
         ConfigError: Early stopping was asked for without validation data.
-        CheckpointError: `state` is damaged.
+        CheckpointError: `state` is damaged, or of a training with another recipe, seed or
+            length.
     """
     recipe = recipe or Recipe()
     if recipe.patience is not None and validation is None:
         raise ConfigError("finetune.patience stops on validation data; name data.validation.")
-    per_epoch = len(train.batches(recipe.batch_size)) if hasattr(train, "batches") else len(train)
+    per_epoch = _num_batches(train, recipe)
     total = math.ceil(recipe.epochs * per_epoch)
     run = _Run(model, recipe, total, seed, validation, scorer)
     if total == 0:
         return run.log("nothing to do")
     run.begin(state)
-    flags = [(module, module.training) for module in model.modules()]
-    if teacher is not None:
-        teacher.eval()
-    try:
+    with modules.eval_mode(model), modules.eval_mode(teacher or nn.Module()):  # flags restored
         stopped = run.train(
             _stream(train, recipe, augment, seed, per_epoch, run.step),
             teacher=teacher,
@@ -82,13 +81,20 @@ def fine_tune(
             state=state,
             on_progress=on_progress,
         )
-    finally:
-        for module, flag in flags:
-            module.training = flag
     run.keep_best()
     if state is not None:
         state.unlink(missing_ok=True)
     return run.log(stopped)
+
+
+def _num_batches(train: Any, recipe: Recipe) -> int:
+    try:
+        return len(train.batches(recipe.batch_size) if hasattr(train, "batches") else train)
+    except TypeError:
+        raise ConfigError(
+            f"fine_tune needs the number of batches of train, and {type(train).__name__} has no "
+            "length: give a list of batches, a DataLoader or a DataSet."
+        ) from None
 
 
 def _stream(
@@ -191,7 +197,9 @@ class _Run:
             return found
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        if not math.isfinite(float(norm)):  # clipping by it would make every weight NaN
+            return math.inf
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -250,6 +258,10 @@ class _Run:
         last = next((p for p in reversed(self.points) if p.validation_score is not None), None)
         return f"validation {100 * (last.validation_score or 0):.2f} %" if last else ""
 
+    def _about(self) -> dict[str, Any]:
+        """Return what must be equal for a state to be gone on with, as JSON."""
+        return {"recipe": plain(self.recipe), "seed": self.seed, "total": self.total}
+
     def _keep(self, path: Path) -> None:
         extra = {"best": self.best}
         if self.average is not None:
@@ -261,6 +273,7 @@ class _Run:
             optimizer=self.optimizer,
             extra=extra,
             counters={
+                "about": self._about(),
                 "step": self.step,
                 "stale": self.stale,
                 "best_score": self.best_score,
@@ -272,6 +285,11 @@ class _Run:
 
     def _restore(self, path: Path) -> None:
         groups, counters = checkpoint.read(path)
+        if counters.get("about") != self._about():
+            raise CheckpointError(
+                f"{path} is of a fine-tuning with another recipe, seed or number of steps; "
+                "delete it to begin again, or restore the settings to go on."
+            )
         self.model.load_state_dict(groups["model"])
         checkpoint.restore_optimizer(self.optimizer, groups.get("optimizer", {}))
         self.best = {name: value.to(self.device) for name, value in groups["best"].items()}

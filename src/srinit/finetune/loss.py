@@ -16,13 +16,35 @@ Loss = Callable[[Any, Any], Tensor]  # (output of the model, target) -> scalar
 
 
 def task_loss(recipe: Recipe) -> Loss:
-    """Return cross entropy over the classes (dimension 1), with label smoothing."""
+    """Return cross entropy with label smoothing, for every output that `predicted` reads.
+
+    One logit an example (B,) or (B, 1) means yes above 0; (B, T, V) are tokens, each predicting
+    the target at its own place, with -100 not scored. Causal language models, detectors and the
+    like need a loss of their own.
+
+    Example:
+        >>> loss = task_loss(Recipe())
+        >>> round(float(loss(torch.tensor([[2.0], [-2.0]]), torch.tensor([1, 0]))), 4)
+        0.1269
+    """
 
     def loss(output: Any, target: Any) -> Tensor:
-        logits = modules.logits_of(output)
-        return F.cross_entropy(logits.float(), target, label_smoothing=recipe.label_smoothing)
+        logits = _classes_second(modules.logits_of(output))
+        return F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
 
     return loss
+
+
+def _classes_second(logits: Tensor) -> Tensor:
+    """Return float logits with the classes in dimension 1; a single logit z becomes (0, z)."""
+    logits = logits.float()
+    if logits.ndim == 1:
+        logits = logits.unsqueeze(1)
+    if logits.ndim == 3:  # B T V
+        logits = logits.movedim(2, 1)
+    if logits.shape[1] == 1:
+        return torch.cat([torch.zeros_like(logits), logits], dim=1)
+    return logits
 
 
 def distillation(student: Any, teacher: Any, temperature: float) -> Tensor:
@@ -31,10 +53,10 @@ def distillation(student: Any, teacher: Any, temperature: float) -> Tensor:
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, equation 1 and section 2
     (the factor temperature squared), https://arxiv.org/abs/1503.02531
     """
-    dimension = 1
-    ours = F.log_softmax(modules.logits_of(student).float() / temperature, dimension)
-    theirs = F.log_softmax(modules.logits_of(teacher).float() / temperature, dimension)
-    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * temperature**2
+    ours = F.log_softmax(_classes_second(modules.logits_of(student)) / temperature, 1)
+    theirs = F.log_softmax(_classes_second(modules.logits_of(teacher)) / temperature, 1)
+    divergence = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
+    return divergence.mean() * temperature**2  # over examples, and pixels or tokens
 
 
 def combined(

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
+from srinit.errors import DataError
 
 
 def recalibrate(
@@ -21,7 +22,11 @@ def recalibrate(
     """Re-estimate the running statistics of batch normalization in `model`, in place.
 
     Every statistic becomes the plain average over the batches of `data`. Weights do not change;
-    other modules stay in evaluation mode. Train flags and momenta are restored.
+    other modules stay in evaluation mode. Train flags and momenta are restored; when anything
+    goes wrong, so are the statistics. Normalization in evaluation mode whose statistics no
+    longer fit is the commonest silent loss after surgery.
+    Source: Li et al., EagleEye, section 4 (adaptive batch normalization),
+    https://arxiv.org/abs/2007.02491
 
     Args:
         model: The network after the cut; our copy, not the caller's original.
@@ -30,23 +35,60 @@ def recalibrate(
 
     Returns:
         False where there is nothing to estimate; the model is untouched then.
+
+    Raises:
+        DataError: No batch has two examples, or a statistic would not be finite.
+
+    Example:
+        >>> model = nn.BatchNorm1d(1).eval()
+        >>> recalibrate(model, [(torch.tensor([[1.0], [3.0]]), None)])
+        True
+        >>> model.running_mean
+        tensor([2.])
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
         return False
     place = modules.device_of(model) if device is None else device
     momenta = [norm.momentum for norm in norms]
-    with modules.eval_mode(model):
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # cumulative average
-            norm.training = True
+    kept = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+    with modules.eval_mode(model), torch.no_grad():
         try:
-            with torch.no_grad():
-                for inputs, _ in data:
-                    if modules.batch_size(inputs) > 1:
-                        modules.call(model, modules.to_device(inputs, place))
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # cumulative average
+                norm.training = True
+            _read(model, norms, data, place)
+        except BaseException:
+            for norm, buffers in zip(norms, kept, strict=True):
+                for name, value in norm.named_buffers():
+                    value.copy_(buffers[name])
+            raise
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
     return True
+
+
+def _read(
+    model: nn.Module,
+    norms: list[_BatchNorm],
+    data: Iterable[tuple[Any, Any]],
+    place: torch.device | str,
+) -> None:
+    count = 0
+    for inputs, _ in data:
+        if modules.batch_size(inputs) > 1:
+            modules.call(model, modules.to_device(inputs, place))
+            count += 1
+    if count == 0:
+        raise DataError(
+            "normalization cannot be recalibrated: no batch holds two examples. "
+            "Give more calibration data, or set prune.recalibrate: false."
+        )
+    statistics = [value for norm in norms for value in norm.buffers()]
+    if not all(bool(torch.isfinite(value).all()) for value in statistics):
+        raise DataError(
+            "normalization cannot be recalibrated: the calibration data lead to NaN or infinity. "
+            "Look for damaged examples, or set prune.recalibrate: false."
+        )
