@@ -8,7 +8,7 @@ import pytest
 from srinit.comparison import Comparison, compare_outcomes
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes
-from srinit.gates import check_gates
+from srinit.gates import check_feasible, check_gates, examples_needed
 
 NAMES = ("good", "defect")
 
@@ -96,3 +96,40 @@ def test_unknown_gate_and_gate_without_measurement_are_errors(comparison: Compar
         check_gates(comparison, {"max_dorp": 0.1})
     with pytest.raises(ConfigError, match="needs measured latency"):
         check_gates(comparison, {"max_latency_ratio": 1.0})
+
+
+def test_one_class_may_have_its_own_limit(comparison: Comparison) -> None:
+    result = check_gates(comparison, {"max_class_recall_drop": {"good": 0.2, "defect": 0.1}})
+    assert [(gate.name, gate.passed) for gate in result.gates] == [
+        ("max_class_recall_drop.good", True),
+        ("max_class_recall_drop.defect", False),
+    ]
+    with pytest.raises(ConfigError, match=r"no class 'defekt' \(nearest: 'defect'\)"):
+        check_gates(comparison, {"max_class_recall_drop": {"defekt": 0.1}})
+
+
+@pytest.mark.parametrize("margin", [0.005, 0.02, 0.1])
+@pytest.mark.parametrize("gate", ["max_drop", "min_agreement"])
+def test_the_number_of_examples_needed_is_the_least_that_passes(gate: str, margin: float) -> None:
+    limit = margin if gate == "max_drop" else 1 - margin
+    needed = int(examples_needed(gate, limit))
+    for count, passes in ((needed, True), (needed - 1, False)):
+        same = outcomes([0] * count, [0] * count)
+        assert check_gates(compare_outcomes(same, same), {gate: limit}).passed is passes
+
+
+def test_gates_that_can_never_pass_are_all_named_before_the_work() -> None:
+    counts = {"good": 900, "defect": 20}
+    check_feasible({"max_drop": 0.02}, counts)
+    limits = {
+        "max_missed_defect_increase": 0.05,
+        "max_false_reject_increase": 0.02,
+        "max_class_recall_drop": {"crack": 0.05, "good": 0.05},
+        "min_agreement": 1.0,
+    }
+    with pytest.raises(ConfigError, match="20 defective examples: it needs 73") as caught:
+        check_feasible(limits, counts, defect_class="defect")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "names no class of the data" in lines[1]
+    assert "any number of examples" in lines[2]

@@ -13,6 +13,11 @@ from scipy import optimize, stats
 Floats = npt.NDArray[np.float64]
 
 
+def quantile(confidence: float) -> float:
+    """Return the standard normal quantile of a two-sided interval, 1.96 for 0.95."""
+    return float(stats.norm.ppf(0.5 + confidence / 2))
+
+
 def mcnemar_exact(lost: int, gained: int) -> float:
     """Return the two-sided exact p-value of McNemar's test.
 
@@ -51,7 +56,7 @@ def tango_interval(lost: int, gained: int, total: int, confidence: float) -> tup
         >>> round(low, 4), round(high, 4)
         (-0.0126, 0.0126)
     """
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    z = quantile(confidence)
     estimate = (lost - gained) / total
 
     def score(delta: float) -> float:
