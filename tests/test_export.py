@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from srinit import export
 from srinit.errors import ModelError
 from srinit.export import export_onnx, export_torch, measure_onnx_pair, run_onnx
 
@@ -80,3 +81,13 @@ def test_onnx_latency_is_measured_in_turn(tmp_path: Path, images: Tensor) -> Non
     assert pair.baseline.runtime == "onnxruntime"
     assert pair.baseline.batch_size == 2
     assert pair.ratio_low <= pair.ratio <= pair.ratio_high
+
+
+def test_a_file_that_answers_differently_is_never_left_behind(
+    tmp_path: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = export.run_onnx
+    monkeypatch.setattr(export, "run_onnx", lambda path, inputs: real(path, inputs) + 0.1)
+    with pytest.raises(ModelError, match="answers differently from PyTorch"):
+        export_onnx(small(), images, tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -71,6 +71,10 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
                 verbose=False,
                 **options,
             )
+        found = run_onnx(temporary, arguments)
+        import onnx
+
+        opsets = onnx.load(temporary).opset_import
         content = temporary.read_bytes()
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
@@ -78,12 +82,8 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
         raise ModelError(f"ONNX export failed: {_first_line(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    store.write_bytes(path, content)
-    found = run_onnx(path, arguments)
-    import onnx
-
-    version = max(o.version for o in onnx.load(path).opset_import if o.domain in ("", "ai.onnx"))
-    return _checked(model, inputs, found, path, "onnx", opset=version)
+    version = max(o.version for o in opsets if o.domain in ("", "ai.onnx"))
+    return _published(model, inputs, found, path, content, "onnx", opset=version)
 
 
 def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
@@ -110,14 +110,16 @@ def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
     temporary = path.with_name(f".tmp-{path.name}")  # must end in .pt2
     try:
         torch.export.save(program, temporary)
-        store.write_bytes(path, temporary.read_bytes())
+        content = temporary.read_bytes()
+        with torch.no_grad(), _quiet():
+            output = torch.export.load(temporary).module()(*arguments)
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
+    except Exception as error:
+        raise ModelError(f"torch.export failed: {_first_line(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    with torch.no_grad(), _quiet():
-        output = torch.export.load(path).module()(*arguments)
-    return _checked(model, inputs, modules.logits_of(output), path, "torch.export")
+    return _published(model, inputs, modules.logits_of(output), path, content, "torch.export")
 
 
 def run_onnx(path: Path, arguments: tuple[Tensor, ...]) -> Tensor:
@@ -152,6 +154,8 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
+    # Else the threads of one session go on spinning while the other is timed in turn.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
@@ -166,9 +170,17 @@ def _arguments(inputs: Any) -> tuple[Tensor, ...]:
     return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
 
 
-def _checked(
-    model: nn.Module, inputs: Any, found: Tensor, path: Path, kind: str, *, opset: int | None = None
+def _published(
+    model: nn.Module,
+    inputs: Any,
+    found: Tensor,
+    path: Path,
+    content: bytes,
+    kind: str,
+    *,
+    opset: int | None = None,
 ) -> Exported:
+    """Write the file if its answers are PyTorch's, and return the record."""
     with modules.eval_mode(model), torch.no_grad():
         expected = modules.logits_of(modules.call(model, inputs)).detach().float().cpu()
     found = found.detach().float().cpu()
@@ -176,9 +188,10 @@ def _checked(
     scale = max(1.0, float(expected.abs().max()))
     if not difference <= TOLERANCE * scale:
         raise ModelError(
-            f"{path} answers differently from PyTorch: by {difference:.3g}, on outputs up to "
-            f"{scale:.3g}; allowed {TOLERANCE:g} of that."
+            f"the {kind} of {path.name} answers differently from PyTorch: by {difference:.3g}, "
+            f"on outputs up to {scale:.3g}; allowed {TOLERANCE:g} of that."
         )
+    store.write_bytes(path, content)
     same = expected.argmax(-1) == found.argmax(-1) if expected.ndim > 1 else expected == found
     return Exported(
         format=kind,
