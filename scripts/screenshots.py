@@ -2,12 +2,15 @@
 
     python scripts/screenshots.py RUN_FOLDER/report/report.html [TARGET]
 
-Needs Chromium, fonts for Japanese (apt-get install chromium fonts-noto-cjk) and playwright.
+Needs Chromium, fonts for Japanese and poppler (apt-get install chromium fonts-noto-cjk
+poppler-utils), and playwright.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +19,51 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import report_browser  # noqa: E402 - the folder of the tests is no package
 
-A4 = (794, 1123)  # CSS pixels
-SIZES = {"laptop": (1280, 800), "phone": (390, 844), "a4": A4}
+LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+PARTS = ("layers", "compare", "inside", "money")
 
 
 def take(report: Path, target: Path) -> list[Path]:
-    """Write one picture for each size and language, one in the dark; return their paths."""
+    """Write the pictures of both languages and return their paths."""
     target.mkdir(parents=True, exist_ok=True)
-    wanted = [(size, code, "light") for size in SIZES for code in ("ja", "en")]
-    taken = []
+    taken: list[Path] = []
     with report_browser.browser() as browser:
-        for size, code, scheme in [*wanted, ("laptop", "en", "dark")]:
-            width, height = SIZES[size]
-            page = browser.new_page(
-                viewport={"width": width, "height": height}, color_scheme=scheme
-            )
-            page.goto(report.resolve().as_uri())
-            page.locator(f"label[for=lang-{code}]").click()
-            name = f"{size}-{code}" + ("-dark" if scheme == "dark" else "")
-            taken.append(_shoot(page, target / f"{name}.png", whole=size != "a4"))
-            page.close()
+        for code in ("ja", "en"):
+            page = _opened(browser, report, code, viewport=LAPTOP)
+            taken.append(_view(page, target / f"laptop-{code}.png", LAPTOP))
+            for part in PARTS:
+                path = target / f"{part}-{code}.png"
+                page.locator(f"section:has(> #h-{part})").screenshot(path=path)
+                taken.append(path)
+            taken.append(_sheet(page, target / f"a4-{code}.png"))
+            page = _opened(browser, report, code, viewport=PHONE)
+            taken.append(_view(page, target / f"phone-{code}.png", PHONE))
+            page = _opened(browser, report, code, viewport=LAPTOP, color_scheme="dark")
+            taken.append(_view(page, target / f"dark-{code}.png", LAPTOP))
     return taken
 
 
-def _shoot(page: Any, path: Path, *, whole: bool) -> Path:
-    if not whole:  # the sheet for the person who signs, as it is printed
-        page.emulate_media(media="print")
-    page.screenshot(path=path, full_page=whole)
+def _opened(browser: Any, report: Path, code: str, **options: Any) -> Any:
+    page = browser.new_page(**options)
+    page.goto(report.resolve().as_uri())
+    page.locator(f"label[for=lang-{code}]").click()
+    return page
+
+
+def _view(page: Any, path: Path, size: dict[str, int]) -> Path:
+    """Shoot the first two screens."""
+    clip = {"x": 0, "y": 0, "width": size["width"], "height": 2 * size["height"]}
+    page.screenshot(path=path, full_page=True, clip=clip)
+    return path
+
+
+def _sheet(page: Any, path: Path) -> Path:
+    """Shoot the sheet for the person who signs, as it is printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        pdf = Path(folder) / "report.pdf"
+        page.pdf(path=str(pdf), prefer_css_page_size=True, print_background=True)
+        command = ["pdftoppm", "-png", "-r", "96", "-f", "1", "-l", "1", "-singlefile"]
+        subprocess.run([*command, str(pdf), str(path.with_suffix(""))], check=True)
     return path
 
 
