@@ -6,8 +6,11 @@ are untrusted text.
 
 from __future__ import annotations
 
+import json
+import shutil
+import sys
+import tempfile
 import textwrap
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srinit.pipeline import run
 from srinit.rng import isolated_rng
 
+RUN = Path(__file__).parent / "golden" / "report" / "run"  # records of one such run
+KEPT = ("run.json", "config.yaml", "env.json", "baseline/metrics.json", "scan/sensitivity.json")
+KEPT += ("plan.json", "export/export.json", "report/pictures.json")
+KEPT += tuple(f"stages/*/{name}.json" for name in ("metrics", "tune", "comparison", "gate"))
 HOSTILE = "<img src=x onerror=alert(1)>"
 CLASSES = {0: "良品", 3: HOSTILE, 8: "不良"}
 CONTAINER = "stage<b>1</b>"
@@ -80,15 +86,27 @@ roi:
 """
 
 
-@cache
-def shared_run(base: Path) -> Path:
-    """Return the run folder that all tests of a session share; made on the first call."""
-    return make_run(base / "report-run")
+def keep_run(run: Path, target: Path) -> None:
+    """Copy the records of a run into `target`, without what belongs to the machine it ran on."""
+    for name in KEPT:
+        for path in run.glob(name):
+            place = target / path.relative_to(run)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+    head = json.loads((target / "run.json").read_text("utf-8"))
+    (target / "run.json").write_text(json.dumps({**head, "root": "."}, indent=2) + "\n", "utf-8")
+    begun = {"time": "2026-03-05T07:08:09.000+00:00", "verb": "begin"}
+    (target / "audit.jsonl").write_text(json.dumps(begun) + "\n", "utf-8")
+    config = (target / "config.yaml").read_text("utf-8")
+    lines = [line for line in config.splitlines() if not line.startswith(("out:", "root:"))]
+    (target / "config.yaml").write_text("\n".join([*lines, "out: runs"]) + "\n", "utf-8")
 
 
 def make_run(folder: Path, name: str = "inspection") -> Path:
     """Make a project in `folder`, carry out all of it, and return the run folder."""
     from sklearn.datasets import load_digits
+
+    from srinit.pipeline import run
 
     digits = load_digits()
     chosen = np.isin(digits.target, list(CLASSES))
@@ -126,3 +144,8 @@ def _trained(make: object, images: np.ndarray, labels: np.ndarray) -> nn.Module:
                 loss.backward()
                 optimizer.step()
     return model.eval()
+
+
+if __name__ == "__main__":  # python tests/report_run.py: make the kept run anew
+    with tempfile.TemporaryDirectory() as folder:
+        keep_run(make_run(Path(folder)), Path(sys.argv[1]) if len(sys.argv) > 1 else RUN)

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 import report_browser
-from report_run import CLASSES, HOSTILE, shared_run
+from report_run import CLASSES, HOSTILE, RUN
 from srinit.report import (
     ReportInput,
     RoiInputs,
     load_report_input,
     return_on_investment,
+    write_report,
 )
 from srinit.report import formats as fmt
 from srinit.report.layers import layers_view, plan_command
@@ -46,19 +47,14 @@ def browser() -> Iterator[Any]:
         yield found
 
 
-@pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shared_run(tmp_path_factory.getbasetemp())
+@pytest.fixture(scope="module")
+def report_input() -> ReportInput:
+    return load_report_input(RUN)
 
 
-@pytest.fixture
-def report_input(run: Path) -> ReportInput:
-    return load_report_input(run)
-
-
-@pytest.fixture
-def url(run: Path) -> str:
-    return (run / "report" / "report.html").as_uri()
+@pytest.fixture(scope="module")
+def url(report_input: ReportInput, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(report_input, tmp_path_factory.mktemp("report")).as_uri()
 
 
 @contextmanager

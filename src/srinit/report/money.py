@@ -70,7 +70,7 @@ def money_view(report: ReportInput, say: Say) -> Money:
         )
     return Money(
         fields=_fields(report, facts, say),
-        results=tuple((k, say.pick(a), say.pick(b), say.pick(c)) for k, a, b, c in results),
+        results=tuple(results),
         facts=records.plain(facts),
         given=roi.saving is not None,
         has_defects=facts.miss_increase is not None,

@@ -47,7 +47,7 @@ def origin_view(report: ReportInput, say: Say) -> Origin:
         config=report.config_text,
         command=f"srinit run -c config.yaml --seed {report.seed}" if report.config_text else "",
         limits=tuple(_limits(report, say)),
-        date=say.pick(fmt.date(report.created)),
+        date=fmt.date(report.created),
     )
 
 
@@ -73,7 +73,7 @@ def _facts(report: ReportInput, say: Say) -> list[tuple[Text, Text]]:
         rows.append(("packages", same(listed)))
     if report.comparison is not None and report.comparison.data_hash:
         rows.append(("test_hash", same(report.comparison.data_hash)))
-    return [(say(f"origin.{key}"), say.pick(value)) for key, value in rows]
+    return [(say(f"origin.{key}"), value) for key, value in rows]
 
 
 def _scan(report: ReportInput, say: Say) -> Text:

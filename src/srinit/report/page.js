@@ -93,6 +93,7 @@
   const to = () => (language() === "ja" ? "〜" : " to ");
 
   // Return on investment: the formulas of report/roi.py.
+  const SMALLEST = 1e-9;
   const box = $("#roi");
   const facts = JSON.parse($("#roi-facts").textContent);
   const scale = (range, factor) =>
@@ -125,12 +126,13 @@
     if (known(given.engineering_hours, given.hourly_rate)) once = given.engineering_hours * given.hourly_rate;
     let payback = null;
     if (saving !== null && once !== null) {
-      const span = (yearly) => (yearly > 0 ? once / yearly : Infinity);
+      const span = (yearly) => (yearly >= SMALLEST ? once / yearly : Infinity);
       payback = { value: span(saving.value), low: span(saving.high), high: span(saving.low) };
     }
     let even = null;
-    if (saving !== null && known(facts.miss_rate, facts.miss_increase) && pieces && share && given.missed_defect_cost)
-      even = Math.max(facts.miss_rate + saving.value / (pieces * share * given.missed_defect_cost), 0);
+    const perRate = (pieces ?? 0) * (share ?? 0) * (given.missed_defect_cost ?? 0);
+    if (saving !== null && known(facts.miss_rate, facts.miss_increase) && perRate >= SMALLEST)
+      even = Math.max(facts.miss_rate + saving.value / perRate, 0);
     return { compute_saving: compute, missed_cost: missed, reject_cost: reject, saving, one_off: once, payback_years: payback, break_even_miss_rate: even };
   }
 

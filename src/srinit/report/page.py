@@ -20,7 +20,7 @@ from srinit.report.inside import data_uri, inside_view, small
 from srinit.report.layers import cut_view, layers_view
 from srinit.report.money import money_view
 from srinit.report.origin import origin_view
-from srinit.report.text import LANGUAGES, Language, Say
+from srinit.report.text import LANGUAGES, Language, Say, Text
 
 
 def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> str:
@@ -41,6 +41,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         loader=PackageLoader("srinit.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=lambda value: say.pick(value) if isinstance(value, Text) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )

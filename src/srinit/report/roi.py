@@ -12,6 +12,7 @@ from srinit.records import record
 
 Currency = Literal["JPY", "USD", "EUR"]
 MS_PER_HOUR = 3.6e6
+SMALLEST = 1e-9  # amounts below this are zero
 
 
 @record
@@ -174,7 +175,7 @@ def _payback(saving: Range | None, one_off: float | None) -> Range | None:
         return None
 
     def years(yearly: float) -> float:
-        return one_off / yearly if yearly > 0 else float("inf")
+        return one_off / yearly if yearly >= SMALLEST else float("inf")
 
     return Range(value=years(saving.value), low=years(saving.high), high=years(saving.low))
 
@@ -185,7 +186,7 @@ def _break_even(
     """Return the miss rate at which the yearly saving is zero, all else as measured."""
     if saving is None or facts.miss_rate is None or facts.miss_increase is None:
         return None
-    if not inputs.pieces_per_year or not share or not inputs.missed_defect_cost:
+    per_rate = (inputs.pieces_per_year or 0) * (share or 0) * (inputs.missed_defect_cost or 0)
+    if per_rate < SMALLEST:
         return None
-    spare = saving.value / (inputs.pieces_per_year * share * inputs.missed_defect_cost)
-    return max(facts.miss_rate + spare, 0.0)
+    return max(facts.miss_rate + saving.value / per_rate, 0.0)

@@ -1,0 +1,111 @@
+"""What is written beside the page: summary, model card and tables for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from report_run import HOSTILE, RUN
+from srinit.report import ReportInput, load_report_input, write_report
+from srinit.report.card import model_card
+from srinit.report.csvs import cell, table, tables
+from srinit.report.summary import summary_markdown
+
+
+@pytest.fixture(scope="module")
+def found() -> ReportInput:
+    return dataclasses.replace(load_report_input(RUN), run="runs/inspection")
+
+
+def read(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+
+
+def test_report_writes_every_file_it_promises(found: ReportInput, tmp_path: Path) -> None:
+    page = write_report(found, tmp_path / "report")
+    written = {p.relative_to(page.parent).as_posix() for p in page.parent.rglob("*") if p.is_file()}
+    names = {"layers.csv", "removals.csv", "classes.csv", "gates.csv"}
+    assert written == {
+        "report.html", "summary.md", "model_card.md", *(f"csv/{name}" for name in names)
+    }  # fmt: skip
+
+
+def test_tables_start_with_the_mark_that_keeps_japanese_intact(found: ReportInput) -> None:
+    for text in tables(found).values():
+        assert text.encode().startswith(b"\xef\xbb\xbf")
+        assert text.endswith("\r\n")
+    assert "不良" in tables(found)["classes.csv"]
+
+
+def test_layers_table_holds_the_records_unrounded(found: ReportInput) -> None:
+    rows = read(tables(found)["layers.csv"])
+    for row, unit in zip(rows, found.sensitivity.units, strict=True):
+        assert row["unit"] == unit.unit
+        assert float(row["reinit_drop"]) == unit.reinit_drop
+        assert row["removed"] == str(unit.unit in found.plan.names)
+
+
+def test_removals_table_has_every_prefix(found: ReportInput) -> None:
+    rows = read(tables(found)["removals.csv"])
+    assert [int(row["params"]) for row in rows] == [p.params for p in found.plan.prefixes]
+    assert [row["last_removed"] for row in rows] == ["", *found.plan.ranking]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", " =", "＝"])
+def test_no_cell_is_taken_for_a_formula(start: str) -> None:
+    text = table(["name"], [[f"{start}HYPERLINK(1)"]])
+    value = read(text)[0]["name"]
+    assert value.startswith("'")
+
+
+@given(st.text())
+def test_harmless_text_comes_back_as_it_was(text: str) -> None:
+    safe = "x" + text
+    assert cell(safe) == safe
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers())
+def test_numbers_stay_numbers(number: float) -> None:
+    assert cell(number) == number
+
+
+def test_summary_has_both_languages_and_no_live_markup(found: ReportInput) -> None:
+    text = summary_markdown(found)
+    ja, en = text.split("\n---\n")
+    assert "## 確認したこと" in ja
+    assert "## What was tested" in en
+    assert HOSTILE not in text
+    assert "<b>" not in text.replace("`stage<b>1</b>", "").replace("stage<b>1</b>.", "")
+    assert summary_markdown(found, ("en",)).count("# Model slimming report") == 1
+
+
+def test_summary_holds_the_decision_and_the_command(found: ReportInput) -> None:
+    text = summary_markdown(found, ("en",))
+    assert "**NO-GO**" in text or "**GO" in text
+    assert "srinit plan runs/inspection --remove " in text
+
+
+def test_model_card_has_metadata_that_parses_and_the_sections_of_the_layout(
+    found: ReportInput,
+) -> None:
+    card = model_card(found)
+    _, front, body = card.split("---\n", 2)
+    metadata = yaml.safe_load(front)
+    assert found.comparison is not None
+    result = metadata["model-index"][0]["results"][0]["metrics"][0]
+    assert result["value"] == pytest.approx(found.comparison.score.pruned, abs=1e-6)
+    for title in ("Model details", "Uses", "Bias, risks and limitations", "Training", "Evaluation"):
+        assert f"## {title}\n" in body
+    assert HOSTILE not in body
+
+
+def test_model_card_of_a_run_without_comparison_says_so(found: ReportInput) -> None:
+    bare = ReportInput(name="x", run="r", sensitivity=found.sensitivity, plan=found.plan)
+    assert "Not compared on test data yet." in model_card(bare)

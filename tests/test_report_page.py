@@ -1,0 +1,235 @@
+"""The page as text: numbers are those of the records, names stay text, partial runs report too."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import re
+from pathlib import Path
+
+import pytest
+
+from report_run import CLASSES, HOSTILE, RUN
+from srinit.errors import ConfigError, UnsafeError
+from srinit.gates import GateResult
+from srinit.report import ReportInput, load_report_input, write_report
+from srinit.report import formats as fmt
+from srinit.report.decision import decide
+from srinit.report.layers import layers_view
+from srinit.report.page import render
+from srinit.report.text import Say
+
+GOLDEN = RUN.parent
+MARKED = re.compile(r"<(style|script)>.*?</\1>", re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def found() -> ReportInput:
+    return dataclasses.replace(load_report_input(RUN), run="runs/inspection")
+
+
+@pytest.fixture(scope="module")
+def page(found: ReportInput) -> str:
+    return render(found)
+
+
+def visible(page: str) -> str:
+    """Return the text of a page, with one space for every run of blanks."""
+    body = MARKED.sub("", page)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def same_as_golden(text: str, name: str, update: bool, kept: Path) -> None:
+    """Compare with a golden file; on a difference the text is kept for a look."""
+    golden = GOLDEN / name
+    if update:
+        golden.write_text(text, "utf-8")
+    actual = kept / name
+    actual.write_text(text, "utf-8")
+    assert text == golden.read_text("utf-8"), f"see {actual}, or run with --update-golden"
+
+
+def test_page_is_what_it_was(page: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    scrubbed = re.sub(r"data:image/[^\"]+", "data:", MARKED.sub(r"<\1></\1>", page))
+    scrubbed = re.sub(r"sha256-[^']+", "sha256-", scrubbed)
+    update = bool(request.config.getoption("--update-golden"))
+    same_as_golden(scrubbed, "report.html", update, tmp_path)
+
+
+def test_page_is_small_enough(found: ReportInput, page: str) -> None:
+    without = dataclasses.replace(found, pictures=None)
+    assert len(render(without).encode()) < 200_000
+    assert len(page.encode()) < 3_000_000
+
+
+def test_page_names_nothing_outside_itself(page: str) -> None:
+    links = re.findall(r'(?:href|src|action|url)\s*[=(]\s*"?([^")> ]+)', page)
+    outside = [link for link in links if not link.startswith(("#", "../", "data:image/", "data:"))]
+    assert [link for link in outside if link != "x"] == []
+    assert "http-equiv" in page
+    assert "default-src 'none'" in page
+    assert " style=" not in page
+    assert not re.search(r"<[a-z]+[^>]* on[a-z]+=", page)
+
+
+def test_names_and_labels_are_text_everywhere(page: str) -> None:
+    assert HOSTILE not in page
+    assert html.escape(HOSTILE) in page
+    assert "<b>1</b>" not in page
+    for name in CLASSES.values():
+        assert name in visible(page)
+
+
+def test_text_that_comes_with_the_records_cannot_leave_its_place(found: ReportInput) -> None:
+    bad = "</script><script>alert(1)</script>"
+    hostile = dataclasses.replace(
+        found,
+        name=bad,
+        run=bad,
+        created=bad,
+        model_source=bad,
+        config_text=bad,
+        device=bad,
+        data_sources={"test": bad},
+        environment={"processor": bad, "packages": {bad: bad}},
+        failed_exports={bad: bad},
+        class_names=(bad, bad, bad),
+        defect_class=bad,
+    )
+    page = render(hostile)
+    assert page.count("<script>") == render(found).count("<script>")
+    assert "alert(1)</script>" not in page
+
+
+def test_headline_numbers_are_those_of_the_comparison(found: ReportInput, page: str) -> None:
+    comparison, text = found.comparison, visible(page)
+    assert comparison is not None
+    assert comparison.cost is not None
+    assert f"{comparison.cost.params_baseline:,}" in text
+    assert f"{comparison.cost.params_pruned:,}" in text
+    assert fmt.percent(comparison.score.baseline, 2) in text
+    assert fmt.percent(comparison.score.pruned, 2) in text
+    low, high = fmt.points(-comparison.score.high), fmt.points(-comparison.score.low)
+    assert f"({low} to {high})" in text or f"{low} to {high}" in text
+    for pair in comparison.latency:
+        assert fmt.milliseconds(pair.pruned.median_ms) in text
+
+
+def test_every_step_of_the_plan_is_in_the_table(found: ReportInput) -> None:
+    steps = layers_view(found, Say()).steps
+    assert [step.num_removed for step in steps] == list(range(len(found.plan.ranking) + 1))
+    assert [step.unit for step in steps[1:]] == list(found.plan.ranking)
+    for step, prefix in zip(steps, found.plan.prefixes, strict=True):
+        assert step.params.text == f"{prefix.params:,}"
+        assert step.flops.text == f"{prefix.flops:,}"
+
+
+def test_latency_is_interpolated_between_measurements_and_never_beyond(found: ReportInput) -> None:
+    times = {0: 8.0, 2: 4.0, 3: 3.0}
+    prefixes = tuple(
+        dataclasses.replace(prefix, latency_ms={"1": times[i]} if i in times else None)
+        for i, prefix in enumerate(found.plan.prefixes)
+    )
+    plan = dataclasses.replace(found.plan, prefixes=prefixes)
+    view = layers_view(dataclasses.replace(found, plan=plan), Say())
+    cells = [step.latency[0] for step in view.steps]
+    assert [cell.state for cell in cells[:4]] == ["measured", "between", "measured", "measured"]
+    assert cells[1].text == "6.00 ms"
+    assert {cell.state for cell in cells[4:]} == {"none"}
+    assert {cell.share for cell in cells[4:]} == {None}
+
+
+def test_failed_gate_is_a_no_go_that_says_why(found: ReportInput) -> None:
+    stage = found.stages[-1]
+    assert stage.gates is not None
+    gates = tuple(dataclasses.replace(gate, passed=False) for gate in stage.gates.gates[:1])
+    failed = dataclasses.replace(stage, gates=GateResult(passed=False, gates=gates))
+    decision = decide(dataclasses.replace(found, stages=(failed,)), Say())
+    assert decision.verdict == "no"
+    assert "正解率の低下" in decision.reason.ja
+    assert "Loss of accuracy" in decision.reason.en
+
+
+def test_passed_gates_are_a_go_only_as_far_as_was_tested(found: ReportInput) -> None:
+    stage = found.stages[-1]
+    assert stage.gates is not None
+    gates = tuple(dataclasses.replace(gate, passed=True) for gate in stage.gates.gates)
+    passed = dataclasses.replace(stage, gates=GateResult(passed=True, gates=gates))
+    decision = decide(dataclasses.replace(found, stages=(passed,)), Say())
+    assert decision.verdict == "conditions"
+    assert len(decision.spoken) == 3
+    assert any("rehearsal" in line.en for line in decision.conditions)
+    rehearsed = dataclasses.replace(found, stages=(passed,), rollback_rehearsed=True)
+    after = decide(rehearsed, Say())
+    assert not any("rehearsal" in line.en for line in after.conditions)
+    assert len(after.conditions) == len(decision.conditions) - 1
+
+
+def test_scan_and_plan_alone_make_a_report(found: ReportInput) -> None:
+    bare = ReportInput(name="bare", run="runs/bare", sensitivity=found.sensitivity, plan=found.plan)
+    text = visible(render(bare))
+    assert "Not judged yet" in text
+    assert "The comparison on test data has not been made yet" in text
+
+
+def test_plan_that_removes_nothing_says_so(found: ReportInput) -> None:
+    plan = dataclasses.replace(found.plan, remove=(), ranking=(), prefixes=found.plan.prefixes[:1])
+    text = visible(render(dataclasses.replace(found, plan=plan, stages=())))
+    assert "No layer was removed" in text
+    assert "No block can be removed" in text
+
+
+def test_collapsed_nonfinite_locked_and_unmeasured_units_are_marked(found: ReportInput) -> None:
+    scan = found.sensitivity
+    first, second, third, *rest = scan.units
+    marked = (
+        dataclasses.replace(first, top_share=0.99, decision="needed"),
+        dataclasses.replace(second, nonfinite=0.25, decision="needed"),
+        dataclasses.replace(third, decision="not measured", reinit_drop=None, low=None, high=None),
+        *(dataclasses.replace(unit, decision="undecided") for unit in rest),
+    )
+    sensitivity = dataclasses.replace(scan, units=marked, max_drop=0.02)
+    text = visible(render(dataclasses.replace(found, sensitivity=sensitivity)))
+    assert "answers collapse to one class (99%)" in text
+    assert "outputs not computable (25.0%)" in text
+    assert "not measured" in text
+    assert f"Blocks left undecided: {', '.join(unit.unit for unit in rest)}" in text
+
+
+@pytest.mark.parametrize(("language", "absent"), [("en", r"[\u3040-\u30ff]"), ("ja", "Decision")])
+def test_page_in_one_language_holds_no_other(
+    found: ReportInput, language: str, absent: str
+) -> None:
+    page = render(found, (language,))  # type: ignore[arg-type]
+    body = MARKED.sub("", page)
+    assert f'<html lang="{language}">' in page
+    assert "lang=ja" not in body
+    assert "lang=en" not in body
+    text = visible(page)
+    for name in (*CLASSES.values(), "検査"):
+        text = text.replace(name, "")
+    assert not re.search(absent, text)
+
+
+def test_unknown_language_is_refused(found: ReportInput, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no language 'de'"):
+        write_report(found, tmp_path, languages=("de",))  # type: ignore[arg-type]
+
+
+def test_folder_without_a_scan_is_refused_with_the_next_step(tmp_path: Path) -> None:
+    with pytest.raises(UnsafeError, match=r"has no run\.json.*srinit scan"):
+        load_report_input(tmp_path)
+
+
+def test_damaged_record_is_named(tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(RUN, copy)
+    (copy / "stages" / "01" / "gate.json").write_text("{]", "utf-8")
+    with pytest.raises(ConfigError, match=r"gate\.json is not JSON"):
+        load_report_input(copy)
+
+
+def test_same_records_give_the_same_bytes(found: ReportInput, page: str) -> None:
+    assert render(found) == page

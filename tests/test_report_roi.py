@@ -1,0 +1,129 @@
+"""Return on investment, against sums done by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from report_run import RUN
+from srinit.report import RoiFacts, RoiInputs, load_report_input, return_on_investment
+from srinit.report.data import roi_inputs
+from srinit.report.roi import Range, facts_of
+
+FACTS = RoiFacts(
+    ms_per_piece=20.0,
+    ratio=Range(value=0.5, low=0.4, high=0.75),
+    miss_rate=0.03,
+    miss_increase=Range(value=0.001, low=-0.002, high=0.004),
+    reject_increase=Range(value=-0.01, low=-0.02, high=0.0),
+    defect_share=0.1,
+)
+INPUTS = RoiInputs(
+    pieces_per_year=1_800_000,  # 10 hours of computing at 20 ms
+    cost_per_compute_hour=1000,
+    engineering_hours=10,
+    hourly_rate=500,
+    missed_defect_cost=50,
+    false_reject_cost=1,
+    defect_share=0.1,
+)
+
+
+def test_saving_is_compute_saved_less_the_cost_of_additional_errors() -> None:
+    roi = return_on_investment(INPUTS, FACTS)
+    assert roi.compute_saving == Range(value=5000.0, low=2500.0, high=6000.0)
+    assert roi.missed_cost is not None
+    assert roi.missed_cost.value == pytest.approx(1_800_000 * 0.1 * 0.001 * 50)
+    assert roi.reject_cost is not None
+    assert roi.reject_cost.value == pytest.approx(-1_800_000 * 0.9 * 0.01)
+    assert roi.saving is not None
+    assert roi.saving.value == pytest.approx(5000 - 9000 + 16200)
+    assert roi.saving.low == pytest.approx(2500 - 36000 + 0)
+    assert roi.saving.high == pytest.approx(6000 + 18000 + 32400)
+
+
+def test_payback_is_one_off_cost_over_saving_and_never_when_nothing_is_saved() -> None:
+    roi = return_on_investment(INPUTS, FACTS)
+    assert roi.one_off == 5000
+    assert roi.payback_years is not None
+    assert roi.payback_years.value == pytest.approx(5000 / 12200)
+    assert roi.payback_years.low == pytest.approx(5000 / 56400)
+    assert math.isinf(roi.payback_years.high)
+
+
+def test_at_the_break_even_miss_rate_the_saving_is_zero() -> None:
+    roi = return_on_investment(INPUTS, FACTS)
+    assert roi.break_even_miss_rate is not None
+    rise = roi.break_even_miss_rate - (FACTS.miss_rate or 0)
+    there = return_on_investment(
+        INPUTS,
+        RoiFacts(
+            ms_per_piece=FACTS.ms_per_piece,
+            ratio=FACTS.ratio,
+            miss_rate=roi.break_even_miss_rate,
+            miss_increase=Range(value=0.001 + rise, low=0, high=0),
+            reject_increase=FACTS.reject_increase,
+        ),
+    )
+    assert there.saving is not None
+    assert there.saving.value == pytest.approx(0, abs=1e-6)
+
+
+def test_device_price_becomes_an_hourly_cost_over_its_hours_of_use() -> None:
+    given_price = RoiInputs(
+        pieces_per_year=1, device_price=600_000, device_years=5, device_hours_per_year=2000
+    )
+    assert return_on_investment(given_price, FACTS).hour_cost == 60
+    assert return_on_investment(RoiInputs(device_price=600_000), FACTS).hour_cost is None
+
+
+def test_nothing_given_gives_nothing() -> None:
+    roi = return_on_investment(RoiInputs(), RoiFacts())
+    assert [value for value in vars(roi).values() if value is not None] == []
+
+
+amounts = st.none() | st.floats(0, 1e9)
+
+
+@given(amounts, amounts, amounts, amounts, st.none() | st.floats(0, 1))
+def test_value_lies_between_its_ends(
+    pieces: float | None,
+    hour: float | None,
+    miss: float | None,
+    reject: float | None,
+    share: float | None,
+) -> None:
+    roi = return_on_investment(
+        RoiInputs(
+            pieces_per_year=pieces,
+            cost_per_compute_hour=hour,
+            missed_defect_cost=miss,
+            false_reject_cost=reject,
+            defect_share=share,
+        ),
+        FACTS,
+    )
+    for found in (roi.compute_saving, roi.missed_cost, roi.reject_cost, roi.saving):
+        if found is not None:
+            slack = 1e-9 * max(abs(found.low), abs(found.high), 1)
+            assert found.low - slack <= found.value <= found.high + slack
+
+
+def test_measured_side_is_that_of_the_comparison() -> None:
+    comparison = load_report_input(RUN).comparison
+    assert comparison is not None
+    assert comparison.defects is not None
+    facts = facts_of(comparison)
+    first = min(comparison.latency, key=lambda pair: pair.baseline.batch_size)
+    assert facts.ms_per_piece == first.baseline.median_ms / first.baseline.batch_size
+    assert facts.miss_rate == comparison.defects.missed_pruned.rate
+    share = comparison.defects.missed_pruned.total / comparison.num_examples
+    assert facts.defect_share == pytest.approx(share, abs=5e-5)
+    assert facts_of(None) == RoiFacts()
+
+
+def test_config_keys_that_the_calculation_does_not_know_are_left_out() -> None:
+    assert roi_inputs({"hourly_rate": 3.0, "note": "x"}) == RoiInputs(hourly_rate=3.0)
