@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from srinit.units.trace import locate
 from srinit.units.verify import run
 
 Pairs = list[tuple[Tensor, Tensor]]
+Follow = Callable[[Mapping[str, Cut]], None]
 
 
 def compact(
@@ -21,6 +23,7 @@ def compact(
     entries: Mapping[str, Sequence[str]],
     inputs: Any,
     pairs: Pairs,
+    follow: Follow,
 ) -> dict[str, Cut]:
     """Delete entries of containers in place where the outputs stay equal, bit for bit.
 
@@ -32,18 +35,20 @@ def compact(
         entries: By container, the stand-ins.
         inputs: Example inputs.
         pairs: (original, copied) parameters; see `shaken`.
+        follow: Brings what the network derives from its number of layers in line with cuts; its
+            forward may read that, so it is part of what is compared.
 
     Returns:
         The cuts, by container; containers that keep their stand-ins are left out.
     """
     reference = outputs(model, inputs, pairs)
     paths = sorted(entries, key=depth, reverse=True)  # inner ones first: their names still hold
-    done = _attempt(model, paths, entries, inputs, pairs, reference)
+    done = _attempt(model, paths, entries, inputs, pairs, reference, follow)
     if done is not None:
         return done
     cuts: dict[str, Cut] = {}
     for path in paths:
-        cuts |= _attempt(model, [path], entries, inputs, pairs, reference) or {}
+        cuts |= _attempt(model, [path], entries, inputs, pairs, reference, follow) or {}
     return cuts
 
 
@@ -54,20 +59,44 @@ def _attempt(
     inputs: Any,
     pairs: Pairs,
     reference: list[Any],
+    follow: Follow,
 ) -> dict[str, Cut] | None:
     containers = {path: model.get_submodule(path) for path in paths}
     before = {path: dict(container._modules) for path, container in containers.items()}
+    derived = _Derived(model)
     cuts = {path: delete(model, path, entries[path]) for path in paths}
-    try:
-        found = outputs(model, inputs, pairs)
-    except Exception:  # indices that are gone, lists that no longer match
-        found = None
-    if found is not None and all(map(same, reference, found)):
+    follow(cuts)
+    if _agrees(model, inputs, pairs, reference):
         return cuts
     for path, container in containers.items():
         container._modules.clear()
         container._modules.update(before[path])
+    derived.restore()
     return None
+
+
+class _Derived:
+    """Remembers the attributes of modules and their configs, to put them back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = [(vars(module), dict(vars(module))) for module in model.modules()]
+        configs = {
+            id(c): c for m in model.modules() if hasattr(c := vars(m).get("config"), "to_dict")
+        }
+        self._configs = [(vars(c), copy.deepcopy(vars(c))) for c in configs.values()]
+
+    def restore(self) -> None:
+        """Put everything back that was changed since."""
+        for body, before in (*self._configs, *self._modules):
+            body.clear()
+            body.update(before)
+
+
+def _agrees(model: nn.Module, inputs: Any, pairs: Pairs, reference: list[Any]) -> bool:
+    try:
+        return all(map(same, reference, outputs(model, inputs, pairs)))
+    except Exception:  # indices that are gone, lists that no longer match
+        return False
 
 
 def outputs(model: nn.Module, inputs: Any, pairs: Pairs) -> list[Any]:

@@ -62,7 +62,7 @@ def follow_cut(model: nn.Module, cuts: Mapping[str, Cut], removed: Sequence[str]
         removed: Names of the removed units before the cuts.
     """
     for path, cut in cuts.items():
-        _renumber(model.get_submodule(moved(path, cuts)), cut)
+        renumber(model.get_submodule(moved(path, cuts)), cut)
     roots: list[str] = []
     for name, module in model.named_modules():
         if _has_config(module) and not any(within(name, root) for root in roots):
@@ -74,7 +74,8 @@ def follow_cut(model: nn.Module, cuts: Mapping[str, Cut], removed: Sequence[str]
             _follow(model.get_submodule(root), root, cuts, inside, touched)
 
 
-def _renumber(container: nn.Module, cut: Cut) -> None:
+def renumber(container: nn.Module, cut: Cut) -> None:
+    """Lower the layer indices inside a container by what was removed before each entry."""
     left = [index for index in range(cut.before) if index not in cut.gone]
     for now, (before, entry) in enumerate(zip(left, container.children(), strict=True)):
         for module in entry.modules():
@@ -96,6 +97,7 @@ def _follow(
     inside: Mapping[str, Cut],
     removed: Sequence[str],
 ) -> None:
+    root.__dict__.pop("save_pretrained", None)
     config = copy.deepcopy(root.config)
     twin: nn.Module | None = None
     prefix = len(name) + 1 if name else 0

@@ -114,8 +114,15 @@ def remove_units(
     if problem:
         raise SurgeryError(f"without {_listed(names)} {problem}; keep some of them.")
     reference = outputs(result, example_inputs, pairs)
-    cuts = compact(result, deletable(result, chosen), example_inputs, pairs)
-    follow_cut(result, cuts, names)
+    cuts = compact(
+        result,
+        deletable(result, chosen),
+        example_inputs,
+        pairs,
+        lambda done: follow_cut(result, done, names),
+    )
+    if not cuts:
+        follow_cut(result, {}, names)
     if not all(map(same, reference, outputs(result, example_inputs, pairs))):
         raise SurgeryError(
             f"after removing {_listed(names)} the layers that are left answer differently once "

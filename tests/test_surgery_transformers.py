@@ -1,0 +1,106 @@
+"""Hugging Face networks after the cut: caches, configs and `from_pretrained` follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from srinit.surgery import remove_units
+from srinit.units import find_units
+from zoo import tokens
+from zoo_transformers import HUGGING_FACE, WIDTH, hf, text
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+pytest.importorskip("transformers")
+
+DECODERS = {
+    "llama": ("LlamaForCausalLM", "LlamaConfig", {"num_key_value_heads": 1}),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Config", {"n_embd": 32, "n_layer": 4, "n_head": 2}),
+    "gpt_neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", {}),
+    "opt": ("OPTForCausalLM", "OPTConfig", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "gemma2": (
+        "Gemma2ForCausalLM",
+        "Gemma2Config",
+        {"head_dim": 16, "sliding_window": 4, "num_key_value_heads": 2},
+    ),
+}
+
+
+def decoder(name: str) -> nn.Module:
+    model, config, settings = DECODERS[name]
+    sizes = {"num_hidden_layers": 4, **WIDTH} if name != "gpt2" else {"vocab_size": 96}
+    network, _ = hf(model, config, {}, **{**sizes, **settings})
+    return network
+
+
+def without(model: nn.Module, inputs: Any, *suffixes: str) -> nn.Module:
+    units = find_units(model, inputs)
+    gone = [unit for unit in units if unit.name.endswith(suffixes)]
+    assert len(gone) == len(suffixes)
+    return remove_units(model, gone, example_inputs=inputs).eval()
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("gone", [(".0",), (".1", ".2")])
+def test_decoding_with_a_cache_equals_the_full_forward(name: str, gone: tuple[str, ...]) -> None:
+    model = decoder(name)
+    pruned = without(model, text(), *gone)
+    ids = tokens(2, 9)
+    with torch.no_grad():
+        full = pruned(input_ids=ids).logits
+        step = pruned(input_ids=ids[:, :5], use_cache=True)
+        found = [step.logits]
+        for place in range(5, 9):
+            step = pruned(
+                input_ids=ids[:, place : place + 1],
+                past_key_values=step.past_key_values,
+                use_cache=True,
+            )
+            found.append(step.logits)
+    torch.testing.assert_close(torch.cat(found, 1), full, atol=1e-5, rtol=1e-4)
+    assert pruned.config.num_hidden_layers == 4 - len(gone)
+    assert model.config.num_hidden_layers == 4
+
+
+def test_layer_types_lose_the_entries_of_removed_layers() -> None:
+    model = decoder("gemma2")
+    kinds = list(model.config.layer_types)
+    pruned = without(model, text(), ".1")
+    assert pruned.config.layer_types == [kinds[0], *kinds[2:]]
+    assert [layer.self_attn.layer_idx for layer in pruned.model.layers] == [0, 1, 2]
+    assert model.config.layer_types == kinds
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "gpt2", "llama", "t5", "vit", "whisper"])
+def test_a_pruned_model_survives_save_and_from_pretrained(name: str, tmp_path: Path) -> None:
+    model, inputs = HUGGING_FACE[name].build()
+    units = find_units(model, inputs)
+    chosen = [unit for unit in units if unit.name.endswith(".1")]
+    pruned = remove_units(model, chosen, example_inputs=inputs).eval()
+    pruned.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path).eval()
+    assert sum(p.numel() for p in again.parameters()) == sum(p.numel() for p in pruned.parameters())
+    with torch.no_grad():
+        one, other = pruned(**inputs), again(**inputs)
+    for key in ("logits", "last_hidden_state"):
+        if key in one:
+            assert torch.equal(one[key], other[key])
+
+
+def test_all_layers_of_an_encoder_may_go() -> None:
+    model, inputs = HUGGING_FACE["bert"].build()
+    units = find_units(model, inputs)
+    pruned = remove_units(model, list(units), example_inputs=inputs)
+    assert pruned(**inputs).last_hidden_state.shape == (2, 8, 32)
+
+
+def test_generation_works_without_the_first_layer() -> None:
+    pruned = without(decoder("llama"), text(), ".0")
+    ids = tokens(1, 4)
+    slow = pruned.generate(ids, max_new_tokens=5, do_sample=False, use_cache=False, pad_token_id=0)
+    fast = pruned.generate(ids, max_new_tokens=5, do_sample=False, use_cache=True, pad_token_id=0)
+    assert torch.equal(slow, fast)
