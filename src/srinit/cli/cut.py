@@ -181,10 +181,11 @@ def report(
     languages.sort(key=wanted.index)
     if not set(wanted) <= set(LANGUAGES):
         raise ConfigError(f"--lang {lang!r}: the languages are ja and en.")
-    RunFolder.open(run)
+    folder = RunFolder.open(run)
     if common.dry_run:
         return _dry("report", run, "writes report/report.html")
     path = write_report(load_report_input(run), run / "report", languages=languages)
+    folder.record(run / "report")
     return Result(
         verb="report",
         data={"run": str(run), "report": str(path)},
