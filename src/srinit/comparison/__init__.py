@@ -9,6 +9,7 @@ from srinit.comparison.records import (
     Difference,
     Rate,
 )
+from srinit.comparison.unlabeled import Flip, Unlabeled, compare_unlabeled
 
 __all__ = [
     "ClassChange",
@@ -16,7 +17,10 @@ __all__ = [
     "CostSide",
     "DefectRisk",
     "Difference",
+    "Flip",
     "Rate",
+    "Unlabeled",
     "compare",
     "compare_outcomes",
+    "compare_unlabeled",
 ]

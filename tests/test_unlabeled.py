@@ -1,0 +1,50 @@
+"""Comparison without labels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from srinit.comparison import Unlabeled, compare_unlabeled
+from srinit.errors import DataError
+from srinit.records import from_json, to_json
+
+
+class Answers(nn.Module):
+    """Gives its input as logits, with some changed."""
+
+    def __init__(self, flip: tuple[int, ...] = (), broken: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.flip, self.broken = flip, broken
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x.clone()
+        out[list(self.flip)] = out[list(self.flip)].flip(1)
+        out[list(self.broken)] = float("nan")
+        return out
+
+
+DATA = [(torch.tensor([[2.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 3.0]]), None)]
+
+
+def test_flipped_examples_are_counted_by_class_and_no_label_is_read() -> None:
+    found = compare_unlabeled(Answers(), Answers((0, 2)), DATA, class_names=("good", "defect"))
+    assert (found.agreement.hits, found.agreement.total) == (2, 4)
+    assert found.flipped == (0, 2)
+    assert [(f.baseline, f.pruned, f.count) for f in found.flips] == [("good", "defect", 2)]
+    assert found.confidence_shift == 0.0
+    assert found.shift_low < 0 < found.shift_high  # four examples prove next to nothing
+    text = to_json(found, schema="t/1")
+    assert from_json(Unlabeled, text, schema="t/1") == found
+
+
+def test_an_output_that_is_not_finite_agrees_with_nothing() -> None:
+    found = compare_unlabeled(Answers(broken=(1,)), Answers(broken=(1,)), DATA)
+    assert found.agreement.hits == 3
+    assert found.flips[0].baseline == found.flips[0].pruned == "not finite"
+
+
+def test_no_example_is_an_error() -> None:
+    with pytest.raises(DataError, match="holds no example"):
+        compare_unlabeled(Answers(), Answers(), [])
