@@ -168,3 +168,22 @@ def test_half_precision_comes_back_as_it_was(tmp_path: Path) -> None:
     pruned = apply_plan(model, plan).to(torch.bfloat16)
     save_pruned(tmp_path, pruned, plan, base=BASE)
     assert_equal(load_pruned(tmp_path, base=BASE), pruned)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        {"source": "timm:resnet18", "args": {"checkpoint_path": "other.pt"}},
+        {"source": "torchvision:resnet18", "args": {"weights": "DEFAULT"}},
+        {"source": "timm:hf-hub:somebody/model", "args": {}},
+        {"source": "hf:../../elsewhere", "args": {}},
+    ],
+)
+def test_a_base_that_would_fetch_or_read_other_files_is_refused(
+    saved: tuple[Path, nn.Module], base: dict[str, Any]
+) -> None:
+    folder, _ = saved
+    recipe = json.loads((folder / RECIPE).read_text("utf-8"))
+    (folder / RECIPE).write_text(json.dumps({**recipe, "base": base}), "utf-8")
+    with pytest.raises(UnsafeError, match="would fetch or read other files"):
+        load_pruned(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,17 @@ from srinit.surgery import rebuild, stand_ins
 SCHEMA = "srinit.recipe/1"
 WEIGHTS, RECIPE = "model.safetensors", "recipe.json"
 MAX_RECIPE_BYTES = 64 << 20
+READING_ARGS = frozenset(
+    {
+        "cache_dir",
+        "checkpoint_path",
+        "pretrained",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "weights",
+        "weights_backbone",
+    }
+)
 
 Base = nn.Module | Callable[[], nn.Module] | str | Mapping[str, Any]
 
@@ -205,9 +217,24 @@ def _base(
             f"{folder}: building this network runs code that the recipe names ({source}). "
             f"If you wrote it: load_pruned(folder, base={source!r}), or trust_code=True."
         )
+    if base is None and not trust_code:
+        _check_harmless(source, body.get("args", {}), folder)
     if root is None and body.get("root"):
         root = Path(body["root"])
     return sources.load_model(source, args=body.get("args", {}), root=root)
+
+
+def _check_harmless(source: str, args: Mapping[str, Any], folder: Path | str) -> None:
+    """Refuse what an artifact of somebody else could fetch or read through its recipe."""
+    kind, _, name = source.partition(":")
+    reads = sorted(READING_ARGS & set(args))
+    outside = kind == "hf" and (Path(name).is_absolute() or ".." in Path(name).parts)
+    if reads or outside or (kind != "hf" and not re.fullmatch(r"[\w.\-]+", name)):
+        what = f"the argument {reads[0]!r}" if reads else repr(source)
+        raise UnsafeError(
+            f"{folder}: the recipe's base would fetch or read other files ({what}). If you wrote "
+            "it: load_pruned(folder, base=...) with the source written out, or trust_code=True."
+        )
 
 
 def _weights(path: Path, recipe: Recipe) -> dict[str, Tensor]:
