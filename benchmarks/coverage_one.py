@@ -169,7 +169,7 @@ def reloads(
     folder = Path(tempfile.mkdtemp())
     try:
         save_pruned(folder, pruned, plan, base=base)
-        again = load_pruned(folder)
+        again = load_pruned(folder, trust_code=True)  # an hf: base is a temporary folder
         for (name, one), (other, two) in zip(
             pruned.state_dict().items(), again.state_dict().items(), strict=True
         ):
