@@ -72,7 +72,8 @@ def fine_tune(
     if total == 0:
         return run.log("nothing to do")
     run.begin(state)
-    with modules.eval_mode(model), modules.eval_mode(teacher or nn.Module()):  # flags restored
+    guide = nn.Module() if teacher is None else teacher  # a module may define a false `__len__`
+    with modules.eval_mode(model), modules.eval_mode(guide):  # train flags are restored
         stopped = run.train(
             _stream(train, recipe, augment, seed, per_epoch, run.step),
             teacher=teacher,
