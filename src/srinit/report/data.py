@@ -268,12 +268,13 @@ def _rehearsed(path: Path) -> bool:
 
 
 def _files(run: Path) -> tuple[DataFile, ...]:
-    """Return the data files of the run with their hashes; the report's own are left out."""
+    """Return the data files of the run with their hashes; what is made from them is left out."""
     kept = (".json", ".yaml", ".csv", ".npz", ".safetensors", ".onnx", ".pt2")
     found = []
     for path in sorted(run.rglob("*")):
         relative = path.relative_to(run)
-        hidden = relative.parts[0] == "report" or any(p.startswith(".") for p in relative.parts)
+        derived = relative.parts[0] == "report" or relative.as_posix() == "result.json"
+        hidden = derived or any(part.startswith(".") for part in relative.parts)
         if path.is_file() and not hidden and path.suffix in kept:
             size = path.stat().st_size
             found.append(
