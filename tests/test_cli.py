@@ -205,13 +205,24 @@ def test_a_failed_gate_exits_with_3_and_the_run_stays(
 ) -> None:
     code, out, _ = call(
         capsys, "run", "-c", str(digits / "srinit.yaml"), "--out", str(tmp_path), "--set",
-        "scan.half_width=0.3", "--set", "gates.max_drop=0.0001", "--set", "finetune.epochs=0",
+        "scan.half_width=0.3", "--set", "gates.max_drop=0.03", "--set", "finetune.epochs=0", "--set", "plan.flops=0.3",
         "--set", "export.onnx=false", "--json",
     )  # fmt: skip
     body = json.loads(out)
     assert (code, body["passed"], body["ok"]) == (3, False, False)
-    assert "allowed +0.01 points" in body["failed_gates"][0]
+    assert "allowed +3.00 points" in body["failed_gates"][0]
     assert Path(body["report"]).is_file()
+
+
+def test_a_gate_that_so_few_examples_can_never_pass_is_named_before_the_work(
+    digits: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = call(
+        capsys, "run", "-c", str(digits / "srinit.yaml"), "--out", str(tmp_path), "--set",
+        "gates.max_drop=0.0001", "--json",
+    )  # fmt: skip
+    assert code == 2
+    assert "cannot pass on" in json.loads(out)["error"]["message"]
 
 
 def test_a_network_that_answers_nan_counts_as_wrong_and_is_flagged(

@@ -175,7 +175,13 @@ def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
         else:
             name = str(settings.fn).removeprefix("py:")
             function = load_function(name, session.config.root)
-            run_function(function, model, session.batches("train"), session.batches("validation"))
+            run_function(
+                function,
+                model,
+                session.batches("train"),
+                session.batches("validation"),
+                seed=session.config.seed,
+            )
         return TuneLog(
             recipe=recipe,
             points=(),

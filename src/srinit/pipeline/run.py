@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from srinit.config import Config, load_config
+from srinit.gates import check_feasible
 from srinit.pipeline import cut, finish, judge, look, start
 from srinit.pipeline.observer import Observer, Silent
 from srinit.pipeline.result import RunResult
 from srinit.pipeline.session import Session
+from srinit.sources import describe
 
 STAGES: tuple[tuple[str, Callable[[Session], Any]], ...] = (
     ("baseline", look.baseline),
@@ -55,11 +57,34 @@ def run_file(
     return run(load_config(path, overrides), observer=observer, fresh=fresh)
 
 
+def check_ahead(session: Session) -> None:
+    """Check what would stop the run later: data that is missing, gates that cannot pass.
+
+    Raises:
+        ConfigError: A data set is missing, or a gate cannot pass on so few test examples.
+        DataError: The data does not fit the model.
+    """
+    config = session.config
+    test = session.split("test")
+    session.split("validation")
+    tuned_elsewhere = config.finetune.command is not None
+    if config.finetune.epochs > 0 and not tuned_elsewhere:
+        session.split("train")
+    for line in describe(session.data):
+        session.observer.say(line)
+    session.check_fit()
+    limits = {k: v for k, v in config.gates.model_dump().items() if v is not None}
+    check_feasible(
+        limits,
+        test.class_counts,
+        defect_class=config.data.defect_class,
+        confidence=config.compare.confidence,
+    )
+
+
 def carry_out(session: Session) -> RunResult:
     """Return the result of a session, after every stage that is not done yet."""
-    session.split("test")
-    session.split("validation")
-    session.check_fit()
+    check_ahead(session)
     for title, stage in STAGES:
         session.observer.stage(title)
         stage(session)

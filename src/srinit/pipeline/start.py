@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from srinit import __version__
-from srinit.config import Config, load_config
+from srinit.config import Config, dump_yaml, load_config
 from srinit.errors import ConfigError
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
@@ -129,9 +128,7 @@ def _unfinished(config: Config, fingerprint: dict[str, str]) -> RunFolder | None
 
 def _write_heads(folder: RunFolder, config: Config, fingerprint: dict[str, str]) -> None:
     body = config.model_dump(mode="json", exclude={"root"})
-    write_text(
-        folder.path / "config.yaml", yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
-    )
+    write_text(folder.path / "config.yaml", dump_yaml(body))
     write_text(folder.path / "env.json", _json(environment()))
     write_text(folder.path / "inputs.lock.json", _json(fingerprint))
     head = json.loads((folder.path / "run.json").read_text("utf-8"))
