@@ -133,8 +133,10 @@ def _fit_leaf(leaf: nn.Module, output: Tensor, mean: Tensor, std: Tensor) -> Ten
 
 
 def _moments(output: Tensor, channel: int) -> tuple[Tensor, Tensor]:
-    values_NC = output.detach().float().movedim(channel, -1).flatten(0, -2)
-    return values_NC.mean(0), values_NC.std(0, correction=0)
+    """Return mean and standard deviation of every channel, in 32 bits."""
+    dims = [dim for dim in range(output.ndim) if dim != channel % output.ndim]
+    variance_C, mean_C = torch.var_mean(output.detach().float(), dims, correction=0)
+    return mean_C, variance_C.sqrt()
 
 
 def _affine(output: Tensor, channel: int, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:

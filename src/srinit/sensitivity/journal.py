@@ -71,6 +71,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise ResourceError(f"cannot read the journal {path}: {error.strerror}.") from error
     end = content.rfind(b"\n") + 1
     lines = []
     good = 0

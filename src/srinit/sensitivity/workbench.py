@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ from srinit.sensitivity.working import (
     cheap_dtype,
     cheaper_copy,
     inputs_for,
+    is_close,
     shared_copy,
 )
 
-REFERENCE_ROWS = 32  # examples on which `matched` matches
+REFERENCE_ROWS = 32  # examples on which `matched` matches, at most
+REFERENCE_VALUES = 2048  # values of one channel that suffice for its mean and spread
 KEPT_BYTES = 256 << 20  # copies of units kept between batches
 MAX_FLIPS = 0.02  # share of examples that cheaper arithmetic may score otherwise
 
@@ -124,7 +127,7 @@ class Workbench:
         self.dtype: torch.dtype | None = None
         self._replayer = exact
         if dtype is not None:
-            cheap = cheaper_copy(self._source, dtype)
+            cheap = cheaper_copy(self._source, dtype, few[1], names)
             if self._agrees(plain, cheap, batch):
                 self.dtype = dtype
                 self._replayer = Replayer(cheap, names)
@@ -202,17 +205,33 @@ class Workbench:
         return unit
 
     def _call_of(self, name: str) -> Call:
-        """Return the arguments with which the model calls a unit on the reference examples."""
+        """Return the arguments with which the model calls a unit on the reference examples.
+
+        There are fewer examples where one has many positions (pixels, tokens).
+        """
         found: list[Call] = []
 
         def spy(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             found.append(Call(args, kwargs))
             return forward(*args, **kwargs)
 
-        inputs = inputs_for(self._replayer.model, self._reference, self._device)
+        rows = modules.batch_size(self._reference)
+        shapes = self._replayer.shapes(name)
+        if shapes is not None and shapes.outputs and shapes.outputs[0] is not None:
+            values = [
+                math.prod(shapes.outputs[0]) / (shapes.size * c) for c in self._channels(name)
+            ]
+            rows = min(rows, max(math.ceil(REFERENCE_VALUES / min(values, default=1)), 2))
+        few = _rows(self._reference, 0, rows)
+        inputs = inputs_for(self._replayer.model, few, self._device)
         with torch.inference_mode():
             self._replayer.whole(name, inputs, spy)
         return found[0]
+
+    def _channels(self, name: str) -> list[int]:
+        """Return the numbers of output channels of a unit's layers."""
+        parameters = self._source.get_submodule(name).parameters()
+        return [parameter.shape[0] for parameter in parameters if parameter.ndim > 1]
 
     def measure(
         self,
@@ -362,7 +381,7 @@ def _layouts(replayer: Replayer, two: Any, three: Any) -> dict[str, Layout]:
         output, same = replayer.record(three)
     size = modules.batch_size(three)
     layouts: dict[str, Layout] = {}
-    if not same or not _close(modules.logits_of(output), wanted):
+    if not same or not is_close(modules.logits_of(output), wanted):
         return layouts
     groups = groups_of(0, size, 2)
     for name in replayer.known:
@@ -373,20 +392,12 @@ def _layouts(replayer: Replayer, two: Any, three: Any) -> dict[str, Layout]:
             layout = Layout.between(one, other)
             with torch.no_grad():
                 again = replayer.replay(name, three, layout.grouped(groups, size, None))
-            if _close(modules.logits_of(again), wanted):
+            if is_close(modules.logits_of(again), wanted):
                 layouts[name] = layout
         except (ValueError, RuntimeError, TypeError, IndexError, KeyError, ModelError):
             continue  # measured the plain way
     replayer.forget()
     return layouts
-
-
-def _close(found: Tensor, wanted: Tensor) -> bool:
-    if found.shape != wanted.shape:
-        return False
-    exact = wanted.dtype in (torch.float32, torch.float64)
-    tolerance = (1e-3 if exact else 5e-2) * float(wanted.abs().max().nan_to_num(1.0)) + 1e-6
-    return torch.allclose(found.double(), wanted.double(), atol=tolerance, equal_nan=True)
 
 
 def _called(module: nn.Module) -> Callable[..., Any]:
