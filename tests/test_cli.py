@@ -205,7 +205,8 @@ def test_a_failed_gate_exits_with_3_and_the_run_stays(
 ) -> None:
     code, out, _ = call(
         capsys, "run", "-c", str(digits / "srinit.yaml"), "--out", str(tmp_path), "--set",
-        "scan.half_width=0.3", "--set", "gates.max_drop=0.03", "--set", "finetune.epochs=0", "--set", "plan.flops=0.3",
+        "scan.half_width=0.3", "--set", "gates.max_drop=0.03", "--set", "finetune.epochs=0",
+        "--set", "plan.flops=0.3",
         "--set", "export.onnx=false", "--json",
     )  # fmt: skip
     body = json.loads(out)
