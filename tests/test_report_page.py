@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -222,12 +223,88 @@ def test_folder_without_a_scan_is_refused_with_the_next_step(tmp_path: Path) -> 
 
 
 def test_damaged_record_is_named(tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "run"
     shutil.copytree(RUN, copy)
     (copy / "stages" / "01" / "gate.json").write_text("{]", "utf-8")
     with pytest.raises(ConfigError, match=r"gate\.json is not JSON"):
+        load_report_input(copy)
+
+
+def enlarged(found: ReportInput, num_units: int, num_classes: int) -> ReportInput:
+    """Return the run as if the network had many units and the data many classes."""
+    scan, units = found.sensitivity, found.sensitivity.unit_map
+    unit, row = units.removable[0], scan.units[0]
+    names = [f"backbone.layers.{index}.block" for index in range(num_units)]
+    removable = tuple(
+        dataclasses.replace(unit, name=name, position=index) for index, name in enumerate(names)
+    )
+    rows = tuple(
+        dataclasses.replace(
+            row, unit=name, top_share=0.2, observations=tuple(i / 64 for i in range(64))
+        )
+        for name in names
+    )
+    plan = found.plan
+    prefixes = tuple(
+        dataclasses.replace(plan.prefixes[0], num_removed=index) for index in range(num_units + 1)
+    )
+    comparison = found.comparison
+    assert comparison is not None
+    changes = tuple(
+        dataclasses.replace(comparison.classes[0], name=f"class {index}")
+        for index in range(num_classes)
+    )
+    stage = dataclasses.replace(
+        found.stages[-1], comparison=dataclasses.replace(comparison, classes=changes)
+    )
+    return dataclasses.replace(
+        found,
+        sensitivity=dataclasses.replace(
+            scan, units=rows, unit_map=dataclasses.replace(units, removable=removable, locked=())
+        ),
+        plan=dataclasses.replace(plan, remove=(), ranking=tuple(names), prefixes=prefixes),
+        stages=(stage,),
+    )
+
+
+def test_page_of_a_deep_network_with_many_classes_stays_small(found: ReportInput) -> None:
+    large = enlarged(dataclasses.replace(found, pictures=None), num_units=110, num_classes=1000)
+    page = render(large)
+    assert len(page.encode()) < 200_000
+    assert "Of 1,000 classes the 30 least favorable ones are shown" in visible(page)
+
+
+def test_run_that_removed_nothing_is_nothing_to_go_live_with(found: ReportInput) -> None:
+    stage = found.stages[-1]
+    passed = dataclasses.replace(stage, gates=GateResult(passed=True, gates=()))
+    plan = dataclasses.replace(found.plan, remove=())
+    decision = decide(dataclasses.replace(found, plan=plan, stages=(passed,)), Say())
+    assert decision.verdict == "no"
+    assert "unchanged" in decision.reason.en
+    assert "no new model" in decision.spoken[-1].en
+
+
+def test_sections_link_to_the_files_behind_them(page: str) -> None:
+    for path in ("scan/sensitivity.json", "plan.json", "stages/01/comparison.json"):
+        assert f'<a href="../{path}">{path}</a>' in page
+        assert (RUN / path).is_file()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("baseline/metrics.json", '{"schema": "srinit.baseline/1", "score": "high"}'),
+        ("stages/01/metrics.json", '{"schema": "srinit.stage/1", "score_cut": [1]}'),
+        ("export/export.json", '{"schema": "srinit.export/1", "files": [{"format": 3}]}'),
+        ("report/pictures.json", '{"schema": "srinit.pictures/1", "examples": 4}'),
+        ("config.yaml", "roi: {hourly_rate: much}"),
+    ],
+)
+def test_file_that_is_not_what_it_should_be_is_named(tmp_path: Path, file: str, text: str) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(RUN, copy)
+    (copy / file).write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=re.escape(file)):
         load_report_input(copy)
 
 

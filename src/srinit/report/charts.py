@@ -156,15 +156,17 @@ def track(
         clipped = min(max(number, low_end), high_end)
         return f"{1000 * (clipped - low_end) / (high_end - low_end):.0f}"
 
-    parts = [f'<path class=zero d="M{at(0)} 0V20"/>']
+    parts = []
+    if low_end < 0 < high_end:
+        parts.append(f'<path class=zero d="M{at(0)} 0V20"/>')
     if value is not None:
         left, right = sorted((float(at(0)), float(at(value))))
-        parts.append(f'<rect class=bar x="{left:g}" y=5 width="{right - left:g}" height=10 />')
+        parts.append(f'<path class=bar d="M{left:g} 5H{right:g}V15H{left:g}"/>')
     if low is not None and high is not None:
-        parts.append(f'<path class=whisker d="M{at(low)} 10H{at(high)}"/>')
-        parts.append(f'<path class=ends d="M{at(low)} 6V14M{at(high)} 6V14"/>')
+        path = f"M{at(low)} 10H{at(high)}M{at(low)} 6V14M{at(high)} 6V14"
+        parts.append(f'<path class=ends d="{path}"/>')
     if dots:
-        path = "".join(f"M{at(dot)} 10h0" for dot in dots)
+        path = "".join(f"M{place} 10h0" for place in dict.fromkeys(map(at, dots)))
         parts.append(f'<path class=obs d="{path}"/>')
     if value is not None:
         parts.append(f'<path class=mid d="M{at(value)} 3V17"/>')

@@ -55,6 +55,34 @@ class StageScores:
 
 
 @record
+class NamedClass:
+    """A class, of what the pipeline wrote of the baseline."""
+
+    name: str
+
+
+@record
+class BaselineFacts:
+    """What the report reads of `baseline/metrics.json`."""
+
+    score: float | None = None
+    num_examples: int = 0
+    classes: tuple[NamedClass, ...] = ()
+    device: str = ""
+
+
+@record
+class StageFacts:
+    """What the report reads of `stages/NN/metrics.json`."""
+
+    num_examples: int = 0
+    score_before: float | None = None
+    score_cut: float | None = None
+    score_recalibrated: float | None = None
+    score_tuned: float | None = None
+
+
+@record
 class StageInput:
     """One pruning stage: what happened and how it was judged."""
 
@@ -132,7 +160,7 @@ def load_report_input(run: Path) -> ReportInput:
                 f"run `srinit scan` and `srinit plan` first."
             )
     head, config = _json(run / "run.json"), _config(run / "config.yaml")
-    baseline = _json(run / "baseline" / "metrics.json")
+    baseline = _checked(BaselineFacts, run / "baseline" / "metrics.json")
     data = config.get("data") or {}
     sensitivity = _record(Sensitivity, run / "scan" / "sensitivity.json")
     plan = run / "plan.json"
@@ -145,15 +173,15 @@ def load_report_input(run: Path) -> ReportInput:
         plan=PrunePlan.from_json(plan.read_bytes(), where=str(plan)),
         stages=_stages(run / "stages"),
         **_exports(run / "export" / "export.json"),
-        baseline_score=baseline.get("score"),
-        baseline_examples=int(baseline.get("num_examples") or 0),
-        class_names=tuple(row["name"] for row in baseline.get("classes") or ()),
+        baseline_score=baseline.score,
+        baseline_examples=baseline.num_examples,
+        class_names=tuple(row.name for row in baseline.classes),
         defect_class=data.get("defect_class"),
         seed=config.get("seed"),
-        device=str(baseline.get("device") or config.get("device") or ""),
+        device=baseline.device or str(config.get("device") or ""),
         model_source=str((config.get("model") or {}).get("source") or ""),
         data_sources=_data_sources(data),
-        roi=roi_inputs(config.get("roi") or {}),
+        roi=roi_inputs(config.get("roi") or {}, where=str(run / "config.yaml")),
         environment=_json(run / "env.json") or None,
         config_text=_text(run / "config.yaml"),
         rollback_rehearsed=_rehearsed(run / "audit.jsonl"),
@@ -162,10 +190,15 @@ def load_report_input(run: Path) -> ReportInput:
     )
 
 
-def roi_inputs(settings: Mapping[str, Any]) -> RoiInputs:
-    """Return the record for the config's `roi` section; keys it does not know are left out."""
+def roi_inputs(settings: Mapping[str, Any], *, where: str = "the config") -> RoiInputs:
+    """Return the record for the config's `roi` section; keys it does not know are left out.
+
+    Raises:
+        ConfigError: A value is not what it should be.
+    """
     known = {field.name for field in dataclasses.fields(RoiInputs)}
-    return RoiInputs(**{key: value for key, value in settings.items() if key in known})
+    given = {key: value for key, value in settings.items() if key in known}
+    return _validated(RoiInputs, given, where=where)
 
 
 def _stages(folder: Path) -> tuple[StageInput, ...]:
@@ -173,11 +206,10 @@ def _stages(folder: Path) -> tuple[StageInput, ...]:
     found = []
     for number in numbers:
         stage = next(p for p in folder.iterdir() if p.name.isdigit() and int(p.name) == number)
-        metrics = _json(stage / "metrics.json")
         found.append(
             StageInput(
                 number=number,
-                scores=_scores(metrics) if metrics else None,
+                scores=_scores(stage / "metrics.json"),
                 tune=_record(TuneLog, stage / "tune.json"),
                 comparison=_record(Comparison, stage / "comparison.json"),
                 gates=_record(GateResult, stage / "gate.json"),
@@ -186,28 +218,48 @@ def _stages(folder: Path) -> tuple[StageInput, ...]:
     return tuple(found)
 
 
-def _scores(metrics: Mapping[str, Any]) -> StageScores:
+def _scores(path: Path) -> StageScores | None:
+    if not path.is_file():
+        return None
+    facts = _checked(StageFacts, path)
     return StageScores(
-        num_examples=int(metrics.get("num_examples") or 0),
-        before=metrics.get("score_before"),
-        cut=metrics.get("score_cut"),
-        recalibrated=metrics.get("score_recalibrated"),
-        tuned=metrics.get("score_tuned"),
+        num_examples=facts.num_examples,
+        before=facts.score_before,
+        cut=facts.score_cut,
+        recalibrated=facts.score_recalibrated,
+        tuned=facts.score_tuned,
     )
 
 
 def _exports(path: Path) -> dict[str, Any]:
-    body = _json(path)
+    body, where = _json(path), str(path)
+    pairs, files = tuple[LatencyPair, ...], tuple[Exported, ...]
+    return {
+        "exports": _validated(files, body.get("files", ()), where=where),
+        "failed_exports": _validated(dict[str, str], body.get("failed", {}), where=where),
+        "onnx_latency": _validated(pairs, body.get("onnx_latency", ()), where=where),
+    }
+
+
+def _checked(cls: type[T], path: Path) -> T:
+    """Return the part of a file that a record speaks of; other keys are left out."""
+    return _validated(cls, _picked(cls, _json(path)), where=str(path))
+
+
+def _picked(cls: type[Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(cls)}
+    found = {key: value for key, value in body.items() if key in names}
+    if isinstance(found.get("classes"), list):
+        rows = found["classes"]
+        found["classes"] = [_picked(NamedClass, r) if isinstance(r, dict) else r for r in rows]
+    return found
+
+
+def _validated(cls: type[T], values: Any, *, where: str) -> T:
     try:
-        return {
-            "exports": TypeAdapter(tuple[Exported, ...]).validate_python(body.get("files", ())),
-            "failed_exports": TypeAdapter(dict[str, str]).validate_python(body.get("failed", {})),
-            "onnx_latency": TypeAdapter(tuple[LatencyPair, ...]).validate_python(
-                body.get("onnx_latency", ())
-            ),
-        }
+        return TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
-        raise ConfigError(f"{path} does not list exported files: {error}") from None
+        raise ConfigError(f"{where} is not what it should be: {error}") from None
 
 
 def _record(cls: type[T], path: Path, *, schema: str | None = None) -> T | None:

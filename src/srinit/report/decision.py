@@ -36,9 +36,7 @@ class Decision:
 def decide(report: ReportInput, say: Say) -> Decision:
     """Return the decision about the last stage of a run."""
     tested, untested, conditions = _evidence(report, say)
-    verdict: Verdict = "open"
-    if report.gates is not None:
-        verdict = "no" if not report.gates.passed else "conditions" if conditions else "go"
+    verdict = _verdict(report, bool(conditions))
     rehearsed = "yes" if report.rollback_rehearsed else "no"
     return Decision(
         verdict=verdict,
@@ -76,6 +74,14 @@ def gate_text(gate: Gate, say: Say) -> Text:
     )
 
 
+def _verdict(report: ReportInput, has_conditions: bool) -> Verdict:
+    if report.gates is None:
+        return "open"
+    if not report.gates.passed or not report.plan.remove:
+        return "no"
+    return "conditions" if has_conditions else "go"
+
+
 def device_text(report: ReportInput) -> str:
     """Return what latency was measured on: the processor or the graphics device, by name."""
     found = report.comparison
@@ -92,6 +98,8 @@ def _reason(report: ReportInput, verdict: Verdict, num_conditions: int, say: Say
     gates = report.gates
     if gates is None:
         return say("reason.open")
+    if gates.passed and not report.plan.remove:
+        return say("reason.nothing")
     if verdict == "no":
         failed = join([gate_text(gate, say) for gate in gates.failed], ja="。", en="; ")
         return say(
@@ -107,17 +115,21 @@ def _spoken(
     report: ReportInput, verdict: Verdict, num_conditions: int, say: Say
 ) -> tuple[Text, ...]:
     removed, units = len(report.plan.remove), report.sensitivity.unit_map
+    close = say(
+        f"spoken.close.{verdict if removed or verdict == 'open' else 'nothing'}",
+        num=str(num_conditions),
+    )
     total = len(units.removable) + len(units.locked)
     found = report.comparison
     if found is None or found.score.baseline is None or found.score.pruned is None:
         return (
             say("spoken.cut_only", removed=str(removed), total=str(total)),
             say("spoken.not_compared"),
-            say(f"spoken.close.{verdict}", num=str(num_conditions)),
+            close,
         )
     saving = _saving(report, say)
     loss = say(
-        "spoken.accuracy",
+        "spoken.accuracy" if found.p_value is not None else "spoken.score",
         before=fmt.percent(found.score.baseline, 2),
         after=fmt.percent(found.score.pruned, 2),
         range=_range(found.score, say),
@@ -128,7 +140,7 @@ def _spoken(
     return (
         say("spoken.cut", removed=str(removed), total=str(total), saving=saving),
         loss,
-        say(f"spoken.close.{verdict}", num=str(num_conditions)),
+        close,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from srinit.comparison.records import Comparison, DefectRisk, Rate
+from srinit.comparison.records import ClassChange, Comparison, DefectRisk, Rate
 from srinit.finetune.records import TuneLog
 from srinit.latency import LatencyPair
 from srinit.records import record
@@ -13,6 +13,8 @@ from srinit.report.charts import Axis, Line, line_chart, track
 from srinit.report.data import ReportInput, StageInput
 from srinit.report.decision import gate_text
 from srinit.report.text import Say, Text, same
+
+MOST_CLASSES = 30  # rows of the table of classes
 
 
 @record
@@ -32,7 +34,7 @@ class ClassRow:
     before: str
     after: str
     change: str
-    range: Text
+    range: str
     precision_before: str
     precision_after: str
     adjusted: str
@@ -78,6 +80,7 @@ class Differences:
     training_note: Text | None = None
     agreement: Text | None = None
     sample_note: Text | None = None
+    most: Text | None = None  # where not every class is shown
 
 
 def differences_view(report: ReportInput, say: Say) -> Differences:
@@ -96,6 +99,7 @@ def differences_view(report: ReportInput, say: Say) -> Differences:
         training_note=_training_note(tune, say) if tune else None,
         agreement=_agreement(found, say) if found else None,
         sample_note=_sample_note(found, say),
+        most=_most(found, say),
     )
 
 
@@ -105,7 +109,7 @@ def _classes(found: Comparison) -> tuple[ClassRow, ...]:
         bounds += [abs(row.recall.low), abs(row.recall.high)]
     reach = min(max(bounds), 1.0)
     rows = []
-    for row in found.classes:
+    for row in _shown(found):
         recall = row.recall
         change = None if recall.drop is None else -recall.drop
         strip = Markup("")
@@ -118,7 +122,7 @@ def _classes(found: Comparison) -> tuple[ClassRow, ...]:
                 before=fmt.percent(recall.baseline),
                 after=fmt.percent(recall.pruned),
                 change=fmt.points(change, 1),
-                range=fmt.ends(fmt.points(-recall.high, 1), fmt.points(-recall.low, 1)),
+                range=f"[{fmt.points(-recall.high, 1)}, {fmt.points(-recall.low, 1)}]",
                 precision_before=fmt.percent(row.precision_baseline),
                 precision_after=fmt.percent(row.precision_pruned),
                 adjusted=fmt.fixed(row.p_adjusted, 3),
@@ -126,6 +130,20 @@ def _classes(found: Comparison) -> tuple[ClassRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def _shown(found: Comparison) -> list[ClassChange]:
+    """Return the classes that are shown: all, or the least favorable ones, in their order."""
+    worst = sorted(found.classes, key=lambda row: row.recall.high, reverse=True)[:MOST_CLASSES]
+    return [row for row in found.classes if row in worst]
+
+
+def _most(found: Comparison | None, say: Say) -> Text | None:
+    if found is None or len(found.classes) <= MOST_CLASSES:
+        return None
+    return say(
+        "compare.classes_most", num=fmt.fixed(len(found.classes)), shown=fmt.fixed(MOST_CLASSES)
+    )
 
 
 def _errors(risk: DefectRisk, say: Say) -> tuple[ErrorRow, ...]:

@@ -116,7 +116,7 @@ def _accuracy(found: Comparison, say: Say) -> Figure:
     score = found.score
     return Figure(
         key="accuracy",
-        title=say("figure.accuracy"),
+        title=say("figure.accuracy" if found.p_value is not None else "figure.score"),
         before=same(fmt.percent(score.baseline, 2)),
         after=same(fmt.percent(score.pruned, 2)),
         change=say("figure.points", points=fmt.points(None if score.drop is None else -score.drop)),

@@ -11,6 +11,7 @@ from srinit.report.data import ReportInput
 from srinit.report.picture_records import Picture, Projection, Similarity
 from srinit.report.text import Say, Text, same
 
+MOST_NAMES = 20  # classes up to which a map names them
 LONGEST = 12  # characters of a class name in a map
 
 
@@ -85,6 +86,8 @@ def _maps(projection: Projection, names: tuple[str, ...], say: Say) -> tuple[Map
                 if label == index
             )
             name = names[index] if index < len(names) else str(index)
+            if len(names) > MOST_NAMES:
+                name = ""
             short = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
             groups.append(Dots(label=same(short), points=chosen, color=index))
         title = say(f"inside.map.{key}", share=fmt.percent(explained, 0))

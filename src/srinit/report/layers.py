@@ -14,10 +14,12 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, track
 from srinit.report.data import ReportInput
-from srinit.report.text import Say, Text, same
+from srinit.report.text import Say, Text
 from srinit.sensitivity.records import SchemeTrial, UnitSensitivity
 from srinit.units.records import LockedUnit, Unit
 
+DOTS = 1500  # single observations in the whole drawing
+MANY = 100  # units from which the page has no room for them
 COLLAPSED = 0.9  # share of one prediction from which a re-initialized network has collapsed
 
 
@@ -32,7 +34,7 @@ class Row:
     order: int  # by drop; what was not measured comes last
     rank: int  # place in the ranking from 1; 0: not in it
     drop: str
-    range: Text
+    range: str
     flags: tuple[Text, ...]
     params: str
     strip: Markup
@@ -145,6 +147,7 @@ def _rows(report: ReportInput, say: Say) -> tuple[Row, ...]:
     drops = {name: unit.reinit_drop for name, unit in measured.items()}
     by_drop = sorted((unit.name for unit in known), key=lambda name: _sort_key(drops.get(name)))
     low_end, high_end = _extent(scan.units)
+    most_dots = DOTS // len(known) if len(known) <= MANY else 0
     locked = {unit.name: unit for unit in scan.unit_map.locked}
     removed = set(report.plan.names)
     ranks = {name: rank for rank, name in enumerate(report.plan.ranking, start=1)}
@@ -167,7 +170,7 @@ def _rows(report: ReportInput, say: Say) -> tuple[Row, ...]:
                 range=_range(found),
                 flags=tuple(flags),
                 params=fmt.percent(unit.params / max(scan.unit_map.params, 1)),
-                strip=_strip(found, low_end, high_end, scan.max_drop),
+                strip=_strip(found, low_end, high_end, scan.max_drop, most_dots),
             )
         )
     return tuple(rows)
@@ -181,10 +184,11 @@ def _sort_key(drop: float | None) -> tuple[bool, float]:
     return drop is None, drop or 0.0
 
 
-def _range(unit: UnitSensitivity | None) -> Text:
+def _range(unit: UnitSensitivity | None) -> str:
     if unit is None or unit.low is None or unit.high is None:
-        return same("")
-    return fmt.ends(fmt.points(unit.low, 1, signed=False), fmt.points(unit.high, 1, signed=False))
+        return ""
+    low, high = (fmt.points(end, 1, signed=False) for end in (unit.low, unit.high))
+    return f"[{low}, {high}]"
 
 
 def _extent(units: Sequence[UnitSensitivity]) -> tuple[float, float]:
@@ -196,7 +200,11 @@ def _extent(units: Sequence[UnitSensitivity]) -> tuple[float, float]:
 
 
 def _strip(
-    unit: UnitSensitivity | None, low_end: float, high_end: float, limit: float | None
+    unit: UnitSensitivity | None,
+    low_end: float,
+    high_end: float,
+    limit: float | None,
+    most_dots: int,
 ) -> Markup:
     if unit is None:
         return Markup("")
@@ -206,7 +214,7 @@ def _strip(
         value=unit.reinit_drop,
         low=unit.low,
         high=unit.high,
-        dots=unit.observations,
+        dots=unit.observations[:most_dots],
         limit=limit,
     )
 

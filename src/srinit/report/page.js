@@ -17,7 +17,8 @@
   // The slider looks everything up in the table of steps.
   const slider = $("#slider");
   const rows = all("#steps tbody tr");
-  const cell = (row, name) => $(`[data-col="${name}"]`, row);
+  const columns = all("#steps thead th").map((head) => head.dataset.col);
+  const cell = (row, name) => row.cells[columns.indexOf(name)];
   const quote = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
 
   function slide() {
@@ -29,8 +30,8 @@
     }
     for (const meter of all("[data-meter]")) {
       const source = cell(row, meter.dataset.meter);
-      meter.className = source.dataset.state;
-      meter.style.width = `${Math.min(100 * (source.dataset.share ?? 0), 100)}%`;
+      meter.className = source.dataset.state ?? "";
+      meter.style.width = `${Math.min(parseFloat($("small", source)?.textContent ?? 0), 100)}%`;
     }
     for (const unit of all(".unit[data-rank]")) {
       if (unit.classList.contains("locked")) continue;
