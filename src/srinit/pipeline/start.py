@@ -171,7 +171,7 @@ def _json(body: Any) -> str:
 
 def set_aside(session: Session) -> None:
     """Move what rests on the present plan to `superseded/NN`, so that another can be made."""
-    names = ("plan.json", "stages", "export", "report", FINISHED, "SHA256SUMS")
+    names = ("plan.json", "stages", "export", "report", FINISHED)
     present = [session.path / name for name in names if (session.path / name).exists()]
     if not present:
         return
@@ -181,4 +181,5 @@ def set_aside(session: Session) -> None:
     target.mkdir(parents=True)
     for path in present:
         path.rename(target / path.name)
+    session.folder.moved()
     session.folder.audit("plan", f"results of the plan before moved to {target.name}")

@@ -183,6 +183,12 @@ class RunFolder:
         known = read_sums(self.path / SUMS)
         self._record([name for name in self.files() if name not in (*known, *GROWING)])
 
+    def moved(self) -> None:
+        """Record the hashes anew after files of the run were moved within it."""
+        sums = read_sums(self.path / SUMS)
+        write_sums(self.path / SUMS, {n: d for n, d in sums.items() if (self.path / n).is_file()})
+        self.cover()
+
     def record(self, path: Path) -> None:
         """Record the hash of a file, or of every file under a folder, that was written anew.
 
