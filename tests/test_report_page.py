@@ -284,6 +284,14 @@ def test_run_that_removed_nothing_is_nothing_to_go_live_with(found: ReportInput)
     assert "no new model" in decision.spoken[-1].en
 
 
+def test_network_without_any_unit_makes_a_report(found: ReportInput) -> None:
+    units = dataclasses.replace(found.sensitivity.unit_map, removable=(), locked=(), note="none")
+    scan = dataclasses.replace(found.sensitivity, units=(), unit_map=units)
+    plan = dataclasses.replace(found.plan, remove=(), ranking=(), prefixes=found.plan.prefixes[:1])
+    bare = ReportInput(name="plain", run="runs/plain", sensitivity=scan, plan=plan)
+    assert "No block can be removed" in visible(render(bare))
+
+
 def test_sections_link_to_the_files_behind_them(page: str) -> None:
     for path in ("scan/sensitivity.json", "plan.json", "stages/01/comparison.json"):
         assert f'<a href="../{path}">{path}</a>' in page

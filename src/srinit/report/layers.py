@@ -147,7 +147,7 @@ def _rows(report: ReportInput, say: Say) -> tuple[Row, ...]:
     drops = {name: unit.reinit_drop for name, unit in measured.items()}
     by_drop = sorted((unit.name for unit in known), key=lambda name: _sort_key(drops.get(name)))
     low_end, high_end = _extent(scan.units)
-    most_dots = DOTS // len(known) if len(known) <= MANY else 0
+    most_dots = DOTS // max(len(known), 1) if len(known) <= MANY else 0
     locked = {unit.name: unit for unit in scan.unit_map.locked}
     removed = set(report.plan.names)
     ranks = {name: rank for rank, name in enumerate(report.plan.ranking, start=1)}
