@@ -22,6 +22,7 @@ from srinit.errors import ModelError
 from srinit.report import explain, features, images, load_report_input, write_report
 from srinit.report.picture_records import PICTURES_SCHEMA, Picture, Pictures
 from srinit.report.pictures import MAX_BYTES, _choose, _within
+from srinit.report.variants import _redrawn
 from srinit.rng import isolated_rng
 from srinit.sources import load_data
 
@@ -150,6 +151,23 @@ def test_explaining_leaves_the_network_as_it_was(raises: bool) -> None:
     assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
     assert not any(m._forward_pre_hooks for m in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_branch_is_drawn_again_and_nothing_else() -> None:
+    found = load_report_input(RUN)
+    model = network("function")
+    unit = dataclasses.replace(
+        found.sensitivity.unit_map.removable[0], name="body", kind="branch", parts=("body.two",)
+    )
+    outer = nn.Sequential()
+    outer.add_module("body", model)
+    fresh = _redrawn(outer, unit, found.sensitivity, image(), seed=0)
+    changed = {
+        name
+        for name, tensor in fresh.state_dict().items()
+        if not torch.equal(tensor, outer.state_dict()[name])
+    }
+    assert changed == {"body.two.weight", "body.two.bias"}
 
 
 def stages() -> nn.Sequential:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.errors import ReinitError
+from srinit.errors import ConfigError, ReinitError
 from srinit.reinit import Call, reinitialized
 from srinit.report import explain, images
 from srinit.report.picture_records import Example, Explanation, Variant
@@ -48,8 +48,8 @@ def make_networks(
     for variant, name in (("lowest", lowest), ("highest", highest)):
         try:
             network = _redrawn(baseline, named[name], sensitivity, reference, seed)
-        except ReinitError:
-            missing.append("no_scan")
+        except (ReinitError, ConfigError):  # a scheme of the user's own is not known here
+            missing.append("no_redraw")
             continue
         variants.append(("lowest" if variant == "lowest" else "highest", network))
     variants.append(("pruned", pruned))
@@ -77,7 +77,7 @@ def _redrawn(
         seed=seed_for(seed, unit.name, "picture"),
         scheme=sensitivity.scheme,
         scale=sensitivity.scale,
-        parts=unit.parts,
+        parts=tuple(part.removeprefix(f"{unit.name}.") for part in unit.parts),
         reference=calls[0] if sensitivity.scheme == "matched" else None,
     )
     parent, last = modules.parent_of(network, unit.name)
