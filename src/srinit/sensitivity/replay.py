@@ -8,6 +8,7 @@ modules included, which is why this works where no tracer does.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,11 +45,23 @@ class _Unit:
     shapes: Shapes | None = None
 
 
+class _State(threading.local):
+    """What one thread is doing; several may replay at the same time."""
+
+    mode: str = "off"
+    unit: _Unit | None = None
+    stand: Stand | None = None
+
+    def __init__(self) -> None:
+        self.seen: dict[int, int] = {}  # calls so far, by module number
+
+
 @dataclass
 class Replayer:
     """Records a forward of `model` and replays it from any of `units`.
 
-    `model` is the scan's own copy: the `forward` of its modules is wrapped for good.
+    `model` is the scan's own copy: the `forward` of its modules is wrapped for good. Several
+    threads may replay at the same time; a recording needs the model to itself.
 
     Args:
         model: The copy.
@@ -57,18 +70,15 @@ class Replayer:
 
     model: nn.Module
     units: Sequence[str]
-    _mode: str = "off"
+    _state: _State = field(default_factory=_State)
     _modules: list[nn.Module] = field(default_factory=list)
     _units: dict[str, _Unit] = field(default_factory=dict)
-    _seen: list[int] = field(default_factory=list)
     _clock: int = 0
     _spans: list[_Span] = field(default_factory=list)
     _keep: frozenset[Key] | None = None  # None: keep everything (the first recording)
     _cloned: frozenset[Key] = frozenset()  # outputs that later code changes in place
     _cache: dict[Key, Any] = field(default_factory=dict)
     _order: list[Key] = field(default_factory=list)  # calls of the first recording, as they ended
-    _current: _Unit | None = None
-    _stand: Stand | None = None
     _size: int = 0  # examples in the recording that learns
 
     def __post_init__(self) -> None:
@@ -97,18 +107,19 @@ class Replayer:
         self._modules.append(module)
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if self._mode == "off":
+            state = self._state
+            if state.mode == "off":
                 return forward(*args, **kwargs)
-            key = (number, self._seen[number])
-            self._seen[number] += 1
-            if self._mode == "record":
+            key = (number, state.seen.get(number, 0))
+            state.seen[number] = key[1] + 1
+            if state.mode == "record":
                 return self._record(key, forward, args, kwargs)
-            current = self._current
-            if current is not None and key in current.skips:
+            unit = state.unit
+            if unit is not None and key in unit.skips:
                 output = self._cache[key]
                 return _clone(output) if key in self._cloned else output
-            if current is not None and self._stand is not None and number == current.number:
-                return self._stand(forward, *args, **kwargs)
+            if unit is not None and state.stand is not None and number == unit.number:
+                return state.stand(forward, *args, **kwargs)
             return forward(*args, **kwargs)
 
         module.forward = wrapped
@@ -132,12 +143,15 @@ class Replayer:
         return self._clock
 
     @contextmanager
-    def _running(self, mode: str) -> Iterator[None]:
-        self._mode, self._seen, self._clock, self._spans = mode, [0] * len(self._modules), 0, []
+    def _running(
+        self, mode: str, unit: _Unit | None = None, stand: Stand | None = None
+    ) -> Iterator[None]:
+        state = self._state
+        state.mode, state.unit, state.stand, state.seen = mode, unit, stand, {}
         try:
             yield
         finally:
-            self._mode, self._current, self._stand = "off", None, None
+            state.mode, state.unit, state.stand = "off", None, None
 
     def learn(self, inputs: Any) -> Any:
         """Return the output for `inputs`, and note what each unit's replay needs.
@@ -146,6 +160,7 @@ class Replayer:
         """
         self._keep, self._cache = None, {}
         self._size = modules.batch_size(inputs)
+        self._clock, self._spans = 0, []
         with torch.no_grad(), self._running("record"):
             output = modules.call(self.model, inputs)
             spans = self._spans
@@ -176,6 +191,7 @@ class Replayer:
         What replays need is kept until the next recording.
         """
         self._cache = {}
+        self._clock, self._spans = 0, []
         with self._running("record"):
             output = modules.call(self.model, inputs)
             same = [span.key for span in self._spans] == self._order
@@ -183,23 +199,17 @@ class Replayer:
 
     def replay(self, unit: str, inputs: Any, stand: Stand | None) -> Any:
         """Return the output for the recorded `inputs`, with `stand` called in place of `unit`."""
-        with self._running("replay"):
-            self._current, self._stand = self._units[unit], stand
+        with self._running("replay", self._units[unit], stand):
             return modules.call(self.model, inputs)
 
     def whole(self, unit: str, inputs: Any, stand: Stand | None) -> Any:
         """Return the output for any `inputs`, from the start, with `stand` in place of `unit`."""
-        with self._running("replay"):
-            self._current, self._stand = _Unit(self._units[unit].number), stand
+        with self._running("replay", _Unit(self._units[unit].number), stand):
             return modules.call(self.model, inputs)
 
     def forget(self) -> None:
         """Free what was recorded."""
         self._cache = {}
-
-    def plain(self, inputs: Any) -> Any:
-        """Return the output for `inputs`; nothing is kept."""
-        return modules.call(self.model, inputs)
 
 
 def _finished_before(spans: Sequence[_Span], start: int) -> frozenset[Key]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +35,7 @@ from srinit.sensitivity.working import (
 REFERENCE_ROWS = 32  # examples on which `matched` matches, at most
 REFERENCE_VALUES = 2048  # values of one channel that suffice for its mean and spread
 KEPT_BYTES = 256 << 20  # copies of units kept between batches
+MOST_WORKERS = 4  # units measured at the same time on a CPU
 MAX_FLIPS = 0.02  # share of examples that cheaper arithmetic may score otherwise
 
 
@@ -77,6 +80,22 @@ class _Job:
     seed: Callable[[int], int]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some examples of a batch, on their device, and whether replays fit them."""
+
+    inputs: Any
+    target: Any
+    start: int
+    stop: int
+    same: bool
+
+
+_Item = tuple[str, "Sequence[_Job]"]
+_Done = tuple[str, list[list[Rows]]]
+_Crew = Callable[[Callable[[_Item], _Done], Mapping[str, "Sequence[_Job]"]], list[_Done]]
+
+
 class Workbench:
     """A model made ready for measuring: an own copy, cheaper where that pays, with replays.
 
@@ -112,6 +131,7 @@ class Workbench:
         self._device = modules.device_of(model) if device is None else device
         self._chunk: int | None = None
         self._redraws: dict[tuple[str, Any], Redraw] = {}
+        self._lock = threading.Lock()
         with isolated_rng(seed_for(seed, "workbench")):
             self._prepare(batch, precision)
 
@@ -177,11 +197,12 @@ class Workbench:
     def _redraw(self, name: str, perturbation: Perturbation) -> Redraw:
         scheme = find_scheme(perturbation.scheme)
         key = (name, (id(scheme), perturbation.scale))
-        if key not in self._redraws:
+        found = self._redraws.get(key)
+        if found is None:
             whole = isinstance(scheme, RuleScheme) and scheme.whole_block
             parts = () if whole else _relative(self.targets[name])
             matched = isinstance(scheme, RuleScheme) and scheme.matched
-            redraw = Redraw(
+            found = Redraw(
                 self._source.get_submodule(name),
                 scheme=scheme,
                 scale=perturbation.scale,
@@ -189,11 +210,12 @@ class Workbench:
                 reference=self._call_of(name) if matched else None,
                 prepare=self._convert,
             )
-            kept = sum(_bytes(each.module) for each in self._redraws.values())
-            if kept + _bytes(redraw.module) > KEPT_BYTES:
-                self._redraws.clear()
-            self._redraws[key] = redraw
-        return self._redraws[key]
+            with self._lock:
+                kept = sum(_bytes(each.module) for each in self._redraws.values())
+                if kept + _bytes(found.module) > KEPT_BYTES:
+                    self._redraws.clear()
+                self._redraws[key] = found
+        return found
 
     def _convert(self, unit: nn.Module) -> nn.Module:
         unit = unit.eval().requires_grad_(False)
@@ -319,19 +341,20 @@ class Workbench:
         chunk = min(self._chunk or size, size)
         baseline: list[Rows] = []
         found: dict[str, list[list[Rows]]] = {n: [[] for _ in js] for n, js in jobs.items()}
-        with torch.inference_mode(), isolated_rng(seed_for(self._seed, "batch", number)):
+        with isolated_rng(seed_for(self._seed, "batch", number)), self._crew() as crew:
             for start in range(0, size, chunk):
                 stop = min(start + chunk, size)
                 some = _rows(inputs, start, stop)
                 ready = inputs_for(self._replayer.model, some, self._device)
                 goal = modules.to_device(_rows(target, start, stop, size), self._device)
-                output, same = self._replayer.record(ready)
-                baseline.append(rows_of(output, goal, self._scorer))
-                for name, unit_jobs in jobs.items():
-                    redraw = self._redraw(name, perturbation)
-                    for parts, job in zip(found[name], unit_jobs, strict=True):
-                        place = (start, stop)
-                        parts += self._unit(name, ready, goal, place, redraw, job, same=same)
+                with torch.inference_mode():
+                    output, same = self._replayer.record(ready)
+                    baseline.append(rows_of(output, goal, self._scorer))
+                part = _Part(ready, goal, start, stop, same)
+                done = crew(partial(self._jobs, part, perturbation), jobs)
+                for name, lists in done:
+                    for kept, rows in zip(found[name], lists, strict=True):
+                        kept += rows
             self._replayer.forget()
         return Measured(
             classes=classes_of(target),
@@ -339,32 +362,46 @@ class Workbench:
             units={name: tuple(map(Rows.joined, lists)) for name, lists in found.items()},
         )
 
-    def _unit(
-        self,
-        name: str,
-        inputs: Any,
-        target: Any,
-        place: tuple[int, int],
-        redraw: Redraw,
-        job: _Job,
-        *,
-        same: bool,
-    ) -> Iterator[Rows]:
-        start, stop = place
-        groups = groups_of(start, stop, job.per_draw)
-        layout = self._layouts.get(name) if same else None
+    @contextmanager
+    def _crew(self) -> Iterator[_Crew]:
+        """Yield what does the units' jobs: on a CPU several at a time, with a thread each.
+
+        Layers are too small for all cores to share one well, but units are many.
+        """
+        threads = torch.get_num_threads()
+        workers = min(threads, MOST_WORKERS) if torch.device(self._device).type == "cpu" else 1
+        if workers == 1:
+            yield lambda function, jobs: list(map(function, jobs.items()))
+            return
+        with ThreadPoolExecutor(
+            workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
+        ) as pool:
+            try:
+                yield lambda function, jobs: list(pool.map(function, jobs.items()))
+            finally:
+                torch.set_num_threads(threads)
+
+    def _jobs(self, part: _Part, perturbation: Perturbation, item: _Item) -> _Done:
+        """Return the outcomes of one unit in one part of a batch, for each of its jobs."""
+        name, jobs = item
+        with torch.inference_mode():
+            redraw = self._redraw(name, perturbation)
+            return name, [list(self._unit(name, part, redraw, job)) for job in jobs]
+
+    def _unit(self, name: str, part: _Part, redraw: Redraw, job: _Job) -> Iterator[Rows]:
+        size = part.stop - part.start
+        groups = groups_of(part.start, part.stop, job.per_draw)
+        layout = self._layouts.get(name) if part.same else None
         if layout is not None:
-            stand = layout.grouped(groups, stop - start, lambda draw: redraw.draw(job.seed(draw)))
-            output = self._replayer.replay(name, inputs, stand)
-            yield rows_of(output, target, self._scorer)
+            stand = layout.grouped(groups, size, lambda draw: redraw.draw(job.seed(draw)))
+            output = self._replayer.replay(name, part.inputs, stand)
+            yield rows_of(output, part.target, self._scorer)
             return
         for group in groups:
             module = redraw.draw(job.seed(group.draw))
-            output = self._replayer.whole(
-                name, _rows(inputs, group.start, group.stop, stop - start), _called(module)
-            )
-            goal = _rows(target, group.start, group.stop, stop - start)
-            yield rows_of(output, goal, self._scorer)
+            inputs = _rows(part.inputs, group.start, group.stop, size)
+            output = self._replayer.whole(name, inputs, _called(module))
+            yield rows_of(output, _rows(part.target, group.start, group.stop, size), self._scorer)
 
     @property
     def grouped(self) -> frozenset[str]:

@@ -1,0 +1,600 @@
+"""The scan against the published procedure: time, precision, decisions, memory, growth.
+
+    python benchmarks/scan.py ratio        1. wall time: every half-width 0.02, against 28 passes
+    python benchmarks/scan.py precision    2. evaluations and time to the error of 5 whole-set draws
+    python benchmarks/scan.py decisions    3. decisions and order, against 50 whole-set draws
+    python benchmarks/scan.py memory       4. peak memory, against a plain evaluation
+    python benchmarks/scan.py growth       5. and 6. time by depth; on a GPU with --device cuda
+    python benchmarks/scan.py profile      where the time goes, and what cannot be avoided
+    python benchmarks/scan.py coverage     do the intervals contain the long scan's drops
+
+Data and checkpoints are those of `--shared` (data/cifar10-jpeg, checkpoints). Each command works
+for at most `--budget` seconds and appends to `benchmarks/results/scan_<command>.json`; repeat it
+until it says that it is complete. Times mean something on a quiet machine only: the load is
+written beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+from torch import Tensor, nn
+
+from srinit.evaluate import evaluate
+from srinit.modules import swapped
+from srinit.reinit import reinitialized
+from srinit.sensitivity import Sensitivity, measure_sensitivity
+from srinit.sources import Preprocess, load_data, load_weights
+from srinit.units import UnitMap, find_units
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+BLOCKS = {20: 9, 56: 27, 110: 54}
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=sorted(COMMANDS))
+    parser.add_argument("--shared", type=Path, default=HERE.parent.parent / "shared")
+    parser.add_argument("--depth", type=int, default=56, help="of the CIFAR ResNet")
+    parser.add_argument("--scheme", default="keep_norm")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--budget", type=float, default=540, help="seconds for this call")
+    parser.add_argument("--passes", type=int, default=3, help="of the reference, in one run")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--role", default="", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    COMMANDS[args.command](args)
+
+
+# what is measured
+
+
+def network(args: argparse.Namespace, depth: int) -> nn.Module:
+    """Return the CIFAR ResNet of the example; depths without a checkpoint stay untrained."""
+    path = HERE.parent / "examples" / "cifar10" / "model.py"
+    spec = importlib.util.spec_from_file_location("cifar_model", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(0)
+        model: nn.Module = module.resnet(depth)
+    weights = args.shared / "checkpoints" / f"resnet{depth}-cifar10-jpeg.safetensors"
+    if weights.is_file():
+        load_weights(model, weights)
+    return model.eval().to(args.device)
+
+
+def images(args: argparse.Namespace, batch_size: int) -> Batches:
+    """Return the 10,000 test images, normalized, as tensors in memory."""
+    path = args.shared / "data" / "cifar10-jpeg" / "test.parquet"
+    preprocess = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    data = load_data(f"parquet:{path}", preprocess=preprocess)
+    return [(x.contiguous(), y) for x, y in data.batches(batch_size)]
+
+
+def units_of(model: nn.Module, device: str) -> UnitMap:
+    """Return all blocks: removable ones, and the ones that change the shape."""
+    found = find_units(model, torch.zeros(2, 3, 32, 32, device=device))
+    names = {unit.name for unit in (*found.removable, *found.locked)}
+    blocks = {f"layer{s}.{i}" for s in (1, 2, 3) for i in range(len(getattr(model, f"layer{s}")))}
+    if names != blocks:
+        raise SystemExit(f"units are {sorted(names ^ blocks)} off the blocks of this network")
+    return found
+
+
+def one_pass(model: nn.Module, batches: Batches) -> float:
+    """Return the seconds of one plain pass in the model's own number format."""
+    began = time.perf_counter()
+    evaluate(model, batches)
+    return time.perf_counter() - began
+
+
+def figures(found: Sensitivity, seconds: float) -> dict[str, Any]:
+    """Return what is recorded of a scan."""
+    widths = [(u.high - u.low) / 2 for u in found.units if u.high is not None]  # type: ignore[operator]
+    joint = [
+        (u.joint_high - u.joint_low) / 2  # type: ignore[operator]
+        for u in found.units
+        if u.joint_high is not None
+    ]
+    return {
+        "seconds": seconds,
+        "scheme": found.scheme,
+        "scale": found.scale,
+        "seed": found.seed,
+        "stopped_by": found.stopped_by,
+        "units": len(found.units),
+        "largest_half_width": max(widths),
+        "largest_joint_half_width": max(joint),
+        "evaluations": sum(u.num_examples for u in found.units),
+        "draws": sum(u.num_draws for u in found.units),
+        "images": found.num_examples,
+        "drops": {u.unit: u.reinit_drop for u in found.units},
+        "intervals": {u.unit: [u.low, u.high] for u in found.units},
+    }
+
+
+# the record
+
+
+class Record:
+    """A JSON file that grows; every entry says where and when it was measured."""
+
+    def __init__(self, name: str, args: argparse.Namespace) -> None:
+        self.path = RESULTS / f"scan_{name}.json"
+        self.body: dict[str, Any] = {"schema": "srinit.benchmark.scan/1", "entries": []}
+        if self.path.is_file():
+            self.body = json.loads(self.path.read_text())
+        self._args = args
+
+    def entries(self, **wanted: Any) -> list[dict[str, Any]]:
+        """Return the entries with these values."""
+        return [
+            entry
+            for entry in self.body["entries"]
+            if all(entry.get(key) == value for key, value in wanted.items())
+        ]
+
+    def add(self, **values: Any) -> None:
+        """Append an entry and write the file."""
+        self.body["entries"].append({**values, "where": where(self._args)})
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_text(json.dumps(self.body, indent=1) + "\n")
+
+
+def where(args: argparse.Namespace) -> dict[str, Any]:
+    """Return machine, versions and load."""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = lines[0].partition(":")[2].strip() if lines else cpu
+    found = {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": args.threads,
+        "bfloat16": torch.cpu._is_avx512_bf16_supported(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "load": [round(each, 2) for each in os.getloadavg()],
+        "command": " ".join(["python", "benchmarks/scan.py", *sys.argv[1:]]).replace(
+            str(args.shared), "SHARED"
+        ),
+    }
+    if args.device != "cpu":
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+# 1
+
+
+def ratio(args: argparse.Namespace) -> None:
+    """Time the scan between passes of the reference, and the whole reference pass by pass."""
+    record = Record("ratio", args)
+    model = network(args, args.depth)
+    batches = images(args, 256)
+    units = units_of(model, args.device)
+    warm = measure_sensitivity(model, units, batches[:1], scheme=args.scheme, half_width=0.3)
+    blocks = len(warm.units)
+    one_pass(model, batches[:2])
+    passes = [one_pass(model, batches)]
+    runs = []
+    for index in range(max(args.passes - 1, 1)):
+        seed = args.seed + index
+        began = time.perf_counter()
+        found = measure_sensitivity(model, units, batches, scheme=args.scheme, seed=seed)
+        runs.append(figures(found, time.perf_counter() - began))
+        passes.append(one_pass(model, batches))
+        reference = statistics.mean(passes) * (blocks + 1)
+        scan, width = runs[-1]["seconds"], runs[-1]["largest_half_width"]
+        print(f"{runs[-1]['scheme']} seed {seed}: {scan:.1f} s, 1/{reference / scan:.1f} of "
+              f"{reference:.0f} s ({len(passes)} passes); half-widths to {width:.4f}")  # fmt: skip
+    scan = statistics.median(run["seconds"] for run in runs)
+    record.add(
+        depth=args.depth,
+        scheme=args.scheme,
+        pass_seconds=passes,
+        passes_in_reference=blocks + 1,
+        reference_seconds=reference,
+        scan_seconds=scan,
+        ratio=reference / scan,
+        runs=runs,
+    )
+
+
+def reference(args: argparse.Namespace) -> None:
+    """Run the published procedure itself, all passes, for the record; resumes by pass."""
+    record = Record("reference", args)
+    model = network(args, args.depth)
+    batches = images(args, 256)
+    names = [u.unit for u in _blocks(model, args)]
+    began = time.perf_counter()
+    one_pass(model, batches[:2])
+    for name in ["", *names]:
+        if record.entries(depth=args.depth, unit=name):
+            continue
+        if time.perf_counter() - began > args.budget:
+            print("not complete: run it again")
+            return
+        start = time.perf_counter()
+        if name:
+            fresh = reinitialized(model.get_submodule(name), seed=args.seed, scheme="paper")
+            with swapped(model, name, fresh):
+                score = evaluate(model, batches).score
+        else:
+            score = evaluate(model, batches).score
+        record.add(depth=args.depth, unit=name, score=score, seconds=time.perf_counter() - start)
+    entries = record.entries(depth=args.depth)
+    total = sum(entry["seconds"] for entry in entries)
+    print(f"complete: {len(entries)} passes, {total:.0f} s")
+
+
+def _blocks(model: nn.Module, args: argparse.Namespace) -> list[Any]:
+    units = units_of(model, args.device)
+    return sorted((*units.removable, *units.locked), key=lambda unit: unit.position)
+
+
+# 2
+
+
+def precision(args: argparse.Namespace) -> None:
+    """Compare with five whole-set draws of every unit: error reached, evaluations, time."""
+    record = Record("precision", args)
+    model = network(args, args.depth)
+    batches = images(args, 256)
+    units = units_of(model, args.device)
+    journal = _scratch(f"precision{args.depth}{args.scheme}")
+    began = time.perf_counter()
+    whole = _resumed(args, model, units, batches, journal, draws=5)
+    if whole is None:
+        return
+    spent = time.perf_counter() - began
+    error = {u.unit: (u.draw_spread or 0.0) / math.sqrt(5) for u in whole.units}
+    typical = math.sqrt(statistics.mean(value**2 for value in error.values()))
+    path = _scratch(f"precision{args.depth}{args.scheme}fresh")
+    path.unlink(missing_ok=True)
+    measure_sensitivity(
+        model, units, batches, scheme=args.scheme, half_width=0.02, seed=args.seed + 1,
+        journal=path,
+    )  # fmt: skip
+    needed = {name: _rows_to_error(path, name, typical) for name in error}
+    rows = max(value for value in needed.values() if value is not None)
+    start = time.perf_counter()
+    measure_sensitivity(
+        model, units, batches, scheme=args.scheme, half_width=1e-3, seed=args.seed + 1,
+        max_examples=rows,
+    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    passes = [one_pass(model, batches) for _ in range(2)]
+    reference = statistics.mean(passes) * (5 * len(error) + 1)
+    evaluations = 5 * 10_000 * len(error)
+    mine = sum(value or 0 for value in needed.values())
+    record.add(
+        depth=args.depth,
+        scheme=args.scheme,
+        error_of_five_draws=error,
+        typical_error=typical,
+        evaluations_whole=evaluations,
+        evaluations_fresh=mine,
+        fewer_evaluations=evaluations / mine,
+        examples_for_every_unit=rows,
+        seconds_fresh=seconds,
+        pass_seconds=passes,
+        reference_seconds=reference,
+        less_time=reference / seconds,
+        seconds_whole_with_replay=spent,
+    )
+    print(
+        f"error {typical:.4f}: {evaluations} against {mine} evaluations "
+        f"({evaluations / mine:.0f}x), {reference:.0f} s against {seconds:.1f} s "
+        f"({reference / seconds:.0f}x; all units at {rows} examples)"
+    )
+
+
+def _rows_to_error(journal: Path, unit: str, error: float) -> int | None:
+    """Return after how many examples a unit's standard error is at most `error`."""
+    drops: list[float] = []
+    rows = 0
+    for line in map(json.loads, journal.read_text().splitlines()):
+        entry = line.get("units", {}).get(unit) if "batch" in line else None
+        if not isinstance(entry, dict):
+            continue
+        base = np.array([float(s) for s in line["baseline"]["scores"]])
+        drop = base - np.array([float(s) for s in entry["scores"]])
+        for start in range(0, len(drop), entry["per_draw"]):
+            part = drop[start : start + entry["per_draw"]]
+            drops.append(float(part.mean()))
+            rows += len(part)
+            if len(drops) >= 16 and np.std(drops, ddof=1) / math.sqrt(len(drops)) <= error:
+                return rows
+    return rows
+
+
+def _scratch(name: str) -> Path:
+    folder = Path(tempfile.gettempdir()) / "srinit-benchmark"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{name}.jsonl"
+
+
+class _OutOfTimeError(Exception):
+    pass
+
+
+def _resumed(
+    args: argparse.Namespace,
+    model: nn.Module,
+    units: UnitMap,
+    batches: Batches,
+    journal: Path,
+    *,
+    draws: int,
+) -> Sensitivity | None:
+    """Return whole-set draws, or None where the budget ended first; the journal remembers."""
+    stop = time.perf_counter() + args.budget
+
+    def watch(done: float, total: float | None, note: str) -> None:
+        if time.perf_counter() > stop:
+            print(f"not complete ({done:.0f} of {total:.0f} parts, {note}): run it again")
+            raise _OutOfTimeError
+
+    try:
+        return measure_sensitivity(
+            model, units, batches, scheme=args.scheme, draws=draws, seed=args.seed,
+            journal=journal, on_progress=watch,
+        )  # fmt: skip
+    except _OutOfTimeError:
+        return None
+
+
+# 3
+
+
+def decisions(args: argparse.Namespace) -> None:
+    """Compare decisions and order with a long scan of 50 whole-set draws."""
+    record = Record("decisions", args)
+    model = network(args, args.depth)
+    batches = images(args, 256)
+    units = units_of(model, args.device)
+    truth = _resumed(
+        args, model, units, batches, _scratch(f"long{args.depth}{args.scheme}"), draws=50
+    )
+    if truth is None:
+        return
+    drops = {u.unit: u.reinit_drop for u in truth.units}
+    for seed in range(args.seed + 1, args.seed + 6):
+        if record.entries(depth=args.depth, scheme=args.scheme, seed=seed):
+            continue
+        found = measure_sensitivity(model, units, batches, scheme=args.scheme, seed=seed)
+        wrong = checked = covered = 0
+        for unit in found.units:
+            true, half = drops[unit.unit], (unit.high - unit.low) / 2  # type: ignore[operator]
+            covered += unit.low <= true <= unit.high  # type: ignore[operator]
+            for limit in np.arange(0, 1, 0.001):
+                if abs(limit - true) >= half:
+                    checked += 1
+                    wrong += (unit.reinit_drop <= limit) != (true <= limit)
+        order = [drops[u.unit] for u in found.units], [u.reinit_drop for u in found.units]
+        tau = float(kendalltau(*order).statistic)
+        print(f"seed {seed}: {wrong} of {checked} decisions differ, Kendall tau {tau:.3f}, "
+              f"{covered} of {len(drops)} intervals contain the long scan's drop")  # fmt: skip
+        record.add(
+            depth=args.depth, scheme=args.scheme, seed=seed, decisions=checked, wrong=wrong,
+            kendall_tau=tau, covered=covered, units=len(drops), truth=drops,
+            truth_draws=50, scan=figures(found, found.seconds or 0.0),
+        )  # fmt: skip
+
+
+# 4
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Measure the peak resident memory of a plain evaluation and of a scan, a process each."""
+    if args.role:
+        _memory_of(args)
+        return
+    record = Record("memory", args)
+    peaks: dict[str, float] = {}
+    for role in ("data", "plain", "scan"):
+        command = [sys.executable, __file__, "memory", "--role", role]
+        command += ["--shared", str(args.shared), "--depth", str(args.depth)]
+        command += ["--scheme", args.scheme, "--threads", str(args.threads)]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        peaks[role] = float(output.strip().splitlines()[-1])
+    limit = 2 * peaks["plain"] + 256
+    above = {role: peaks[role] - peaks["data"] for role in ("plain", "scan")}
+    print(f"MiB: {peaks}, limit {limit:.0f}; above the loaded data: {above}")
+    record.add(
+        depth=args.depth, scheme=args.scheme, batch_size=64, peak_mib=peaks, limit_mib=limit,
+        above_data_mib=above, holds=peaks["scan"] <= limit,
+        holds_above_data=above["scan"] <= 2 * above["plain"] + 256,
+    )  # fmt: skip
+
+
+def _memory_of(args: argparse.Namespace) -> None:
+    model = network(args, args.depth)
+    batches = images(args, 64)
+    units = units_of(model, args.device)
+    if args.role == "plain":
+        evaluate(model, batches[:20])
+    elif args.role == "scan":
+        measure_sensitivity(model, units, batches, scheme=args.scheme, max_examples=1024)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+# 5 and 6
+
+
+def growth(args: argparse.Namespace) -> None:
+    """Time scans of the same number of observations a unit, by depth."""
+    record = Record("growth" if args.device == "cpu" else "gpu", args)
+    examples = 512 if args.device == "cpu" else 8192
+    peak = matmul_peak(args.device)
+    batches = images(args, 256)
+    times, blocks = [], []
+    for depth in (20, 56, 110):
+        model = network(args, depth)
+        units = units_of(model, args.device)
+        kwargs: dict[str, Any] = {"scheme": args.scheme, "half_width": 1e-3}
+        measure_sensitivity(model, units, batches, max_examples=64, **kwargs)
+        began = time.perf_counter()
+        found = measure_sensitivity(model, units, batches, max_examples=examples, **kwargs)
+        seconds = time.perf_counter() - began
+        flops = unavoidable_flops(units, found)
+        times.append(seconds)
+        blocks.append(len(found.units))
+        print(f"ResNet-{depth}: {len(found.units)} blocks, {seconds:.2f} s, "
+              f"{flops / seconds / 1e9:.0f} GFLOP/s of {peak / 1e9:.0f}")  # fmt: skip
+        record.add(
+            depth=depth, scheme=args.scheme, examples_a_unit=examples, blocks=len(found.units),
+            seconds=seconds, flops=flops, matmul_peak=peak, utilisation=flops / seconds / peak,
+            draws=sum(u.num_draws for u in found.units),
+        )  # fmt: skip
+    exponent = float(np.polyfit(np.log(blocks), np.log(times), 1)[0])
+    print(f"seconds grow with blocks to the power of {exponent:.2f}")
+    record.add(exponent=exponent, blocks=blocks, seconds=times)
+
+
+def matmul_peak(device: str) -> float:
+    """Return the FLOP/s of a large bfloat16 matrix product on this device, the best of some."""
+    size = 2048 if device == "cpu" else 8192
+    one = torch.randn(size, size, device=device).bfloat16()
+    best = math.inf
+    for _ in range(8):
+        if device != "cpu":
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        one @ one
+        if device != "cpu":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+def unavoidable_flops(units: UnitMap, found: Sensitivity) -> float:
+    """Return the FLOPs of one baseline an image, and from the unit to the end an evaluation."""
+    left, suffix = float(units.flops), {}
+    for unit in sorted((*units.removable, *units.locked), key=lambda each: each.position):
+        suffix[unit.name] = left
+        left -= unit.flops
+    again = sum(suffix[u.unit] * u.num_examples for u in found.units)
+    return units.flops * found.num_examples + again
+
+
+# profile
+
+
+def profile(args: argparse.Namespace) -> None:
+    """Write where one scan's time goes, by kind of work, and the limit of its arithmetic."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as torch_profile
+
+    record = Record("profile", args)
+    model = network(args, args.depth)
+    batches = images(args, 256)
+    units = units_of(model, args.device)
+    measure_sensitivity(model, units, batches, scheme=args.scheme, max_examples=64)
+    began = time.perf_counter()
+    found = measure_sensitivity(model, units, batches, scheme=args.scheme)
+    seconds = time.perf_counter() - began
+    with torch_profile(activities=[ProfilerActivity.CPU]) as taken:
+        part = measure_sensitivity(
+            model, units, batches, scheme=args.scheme, max_examples=512, half_width=1e-3
+        )
+    table = {
+        event.key: {"seconds": event.self_cpu_time_total / 1e6, "calls": event.count}
+        for event in sorted(taken.key_averages(), key=lambda e: -e.self_cpu_time_total)[:14]
+    }
+    flops, peak = unavoidable_flops(units, found), matmul_peak(args.device)
+    print(json.dumps(table, indent=1))
+    print(f"{seconds:.1f} s; arithmetic {flops / 1e12:.2f} TFLOP, at the measured peak of "
+          f"{peak / 1e9:.0f} GFLOP/s {flops / peak:.1f} s")  # fmt: skip
+    record.add(
+        depth=args.depth, scheme=args.scheme, seconds=seconds, flops=flops, matmul_peak=peak,
+        seconds_at_peak=flops / peak, operators=table, profiled_examples=part.num_examples,
+        scan=figures(found, seconds),
+    )  # fmt: skip
+
+
+# coverage
+
+
+def coverage(args: argparse.Namespace) -> None:
+    """Count intervals that contain the drop of the long scan, over many seeds."""
+    record = Record("coverage", args)
+    model = network(args, args.depth)
+    batches = images(args, 256)
+    units = units_of(model, args.device)
+    truth = _resumed(
+        args, model, units, batches, _scratch(f"long{args.depth}{args.scheme}"), draws=50
+    )
+    if truth is None:
+        return
+    drops = {u.unit: u.reinit_drop for u in truth.units}
+    began = time.perf_counter()
+    for seed in _seeds(record, args):
+        if time.perf_counter() - began > args.budget:
+            print("not complete: run it again")
+            return
+        found = measure_sensitivity(
+            model, units, batches, scheme=args.scheme, seed=seed, half_width=0.05
+        )
+        alone = sum(u.low <= drops[u.unit] <= u.high for u in found.units)  # type: ignore[operator]
+        joint = all(
+            u.joint_low <= drops[u.unit] <= u.joint_high  # type: ignore[operator]
+            for u in found.units
+        )
+        record.add(
+            depth=args.depth, scheme=args.scheme, seed=seed, covered=alone,
+            units=len(drops), all_joint=joint,
+        )  # fmt: skip
+    entries = record.entries(depth=args.depth, scheme=args.scheme)
+    covered = sum(entry["covered"] for entry in entries)
+    total = sum(entry["units"] for entry in entries)
+    joint = sum(entry["all_joint"] for entry in entries)
+    print(f"{covered} of {total} intervals, {joint} of {len(entries)} scans jointly")
+
+
+def _seeds(record: Record, args: argparse.Namespace) -> Iterator[int]:
+    done = {entry["seed"] for entry in record.entries(depth=args.depth, scheme=args.scheme)}
+    return (seed for seed in range(100, 140) if seed not in done)
+
+
+COMMANDS = {
+    "ratio": ratio,
+    "reference": reference,
+    "precision": precision,
+    "decisions": decisions,
+    "memory": memory,
+    "growth": growth,
+    "profile": profile,
+    "coverage": coverage,
+}
+
+if __name__ == "__main__":
+    main()
