@@ -41,7 +41,7 @@ from srinit.evaluate import evaluate
 from srinit.modules import swapped
 from srinit.reinit import reinitialized
 from srinit.sensitivity import Sensitivity, measure_sensitivity
-from srinit.sources import Preprocess, load_data, load_weights
+from srinit.sources import Preprocess, load_data, load_weights, read_weights
 from srinit.units import UnitMap, find_units
 
 HERE = Path(__file__).resolve().parent
@@ -85,7 +85,7 @@ def network(args: argparse.Namespace, depth: int) -> nn.Module:
         model: nn.Module = module.resnet(depth)
     weights = args.shared / "checkpoints" / f"resnet{depth}-cifar10-jpeg.safetensors"
     if weights.is_file():
-        load_weights(model, weights)
+        load_weights(model, read_weights(weights), where=weights.name)
     return model.eval().to(args.device)
 
 

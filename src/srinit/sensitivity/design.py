@@ -16,7 +16,7 @@ from srinit.records import record
 from srinit.units.records import UnitMap
 
 FIRST_PER_DRAW = 2
-CHOICES = (1, 2, 4, 8)
+CHOICES = (2, 3, 4, 6, 8)
 FEWEST = 360  # observations that the bounds [-1, 1] ask for at a half-width of 0.02
 SLACK = 1.35  # of the interval, over a normal one that is looked at once
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -472,5 +473,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 @contextmanager
 def eager() -> Iterator[None]:
     """Run compiled modules as they were written, for a while."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes seconds
+        yield
+        return
     with torch.compiler.set_stance("force_eager"):
         yield
