@@ -72,8 +72,8 @@ def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
     made = make_plan(
         sensitivity, **options, latency_batch=settings.latency_batch, prefixes=prefixes
     )
-    session.folder.write_text(path, made.to_json())
     session.folder.audit("plan", f"remove {len(made.names)} units", inputs=made.target)
+    session.folder.write_text(path, made.to_json())
     return made
 
 
@@ -128,8 +128,8 @@ def prune(session: Session) -> nn.Module:
         cost_before=count_cost(session.model, session.example_inputs),
         cost_after=count_cost(pruned, session.example_inputs),
     )
-    session.folder.write_record(metrics_file, metrics, schema=STAGE_SCHEMA)
     session.folder.audit("prune", f"removed {', '.join(the_plan.names) or 'nothing'}")
+    session.folder.write_record(metrics_file, metrics, schema=STAGE_SCHEMA)
     return pruned
 
 
@@ -158,8 +158,8 @@ def tune(session: Session) -> nn.Module:
     model = prune(session)
     log = _train(session, model, folder)
     save(session, folder, model.eval())
-    session.folder.write_record(log_file, log, schema=TUNE_SCHEMA)
     session.folder.audit("finetune", f"{log.stopped} after {log.steps} steps")
+    session.folder.write_record(log_file, log, schema=TUNE_SCHEMA)
     return model
 
 

@@ -56,8 +56,8 @@ def export(session: Session) -> Exports:
         except ModelError as error:
             failed["torch.export"] = str(error)
     found = Exports(files=tuple(files), failed=failed, onnx_latency=tuple(latency))
-    session.folder.write_record(path, found, schema=EXPORT_SCHEMA)
     session.folder.audit("export", f"{[f.file for f in files]}", reason=json.dumps(failed))
+    session.folder.write_record(path, found, schema=EXPORT_SCHEMA)
     return found
 
 
@@ -129,7 +129,7 @@ def result(session: Session) -> RunResult:
         report=str(session.path / "report" / "report.html"),
         onnx=str(onnx) if onnx.is_file() else "",
     )
-    session.folder.write_record(session.path / "result.json", found, schema=RESULT_SCHEMA)
     session.folder.audit("finish", "passed" if found.passed else "failed")
+    session.folder.write_record(session.path / "result.json", found, schema=RESULT_SCHEMA)
     session.folder.seal()
     return found

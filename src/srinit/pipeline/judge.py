@@ -55,8 +55,8 @@ def compare(session: Session) -> Comparison:
     arrays = {f"baseline_{k}": v for k, v in vars(before).items()}
     arrays |= {f"pruned_{k}": v for k, v in vars(after).items()}
     write_npz(folder / "predictions.npz", {**arrays, "ids": np.array(test.ids)})
-    session.folder.write_record(path, comparison, schema=COMPARISON_SCHEMA)
     session.folder.audit("compare", f"drop {comparison.score.drop}", inputs=test.data_hash)
+    session.folder.write_record(path, comparison, schema=COMPARISON_SCHEMA)
     return comparison
 
 
@@ -119,7 +119,7 @@ def gate(session: Session) -> GateResult:
         return session.folder.read_record(GateResult, path, schema=GATE_SCHEMA)
     limits = {k: v for k, v in session.config.gates.model_dump().items() if v is not None}
     result = check_gates(compare(session), limits)
-    session.folder.write_record(path, result, schema=GATE_SCHEMA)
     failed = "; ".join(g.sentence for g in result.failed)
     session.folder.audit("gate", "passed" if result.passed else "failed", reason=failed)
+    session.folder.write_record(path, result, schema=GATE_SCHEMA)
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 from srinit.cost import count_cost
@@ -79,6 +80,7 @@ def baseline(session: Session) -> BaselineMetrics:
         device=str(session.device),
     )
     write_npz(path.with_name("predictions.npz"), vars(outcomes))
+    session.folder.audit("baseline", f"score {metrics.score}")
     session.folder.write_record(path, metrics, schema=BASELINE_SCHEMA)
     return metrics
 
@@ -156,8 +158,10 @@ def scan(session: Session) -> Sensitivity:
         journal=path.with_name("observations.jsonl"),
         on_progress=session.observer.progress,
     )
-    session.folder.write_record(path, sensitivity, schema=SENSITIVITY_SCHEMA)
+    sensitivity = replace(sensitivity, seconds=None)  # equal scans leave equal files
     session.folder.write_text(path.with_suffix(".csv"), sensitivity_csv(sensitivity))
+    session.folder.audit("scan", f"measured {len(sensitivity.units)} units")
+    session.folder.write_record(path, sensitivity, schema=SENSITIVITY_SCHEMA)
     return sensitivity
 
 

@@ -44,8 +44,11 @@ def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> 
     fingerprint = inputs_lock(config)
     folder = None if fresh else _unfinished(config, fingerprint)
     if folder is None:
-        folder = RunFolder.create(Path(config.out), config.name)
-        _write_heads(folder, config, fingerprint)
+        folder = RunFolder.create(
+            Path(config.out),
+            config.name,
+            fill=lambda made: _write_heads(made, config, fingerprint),
+        )
     else:
         observer.say(f"resuming {folder.path}")
     with folder.lock():

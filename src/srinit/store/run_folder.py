@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +19,7 @@ from srinit.store.files import (
     refused,
     remove_leftovers,
     sha256_file,
+    sync_folder,
     write_bytes,
     write_npz,
     write_text,
@@ -47,8 +50,18 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, out: Path, name: str) -> RunFolder:
+    def create(
+        cls, out: Path, name: str, fill: Callable[[RunFolder], None] | None = None
+    ) -> RunFolder:
         """Make `out/name`, or `out/name-2` and so on if that exists.
+
+        The folder appears in one step with everything that `fill` writes; a process that is
+        killed before leaves only a hidden folder, which the next call removes.
+
+        Args:
+            out: Folder of the runs.
+            name: Of the run.
+            fill: Writes the first files into the folder before it gets its name.
 
         Raises:
             ConfigError: The name is no plain file name.
@@ -56,20 +69,31 @@ class RunFolder:
         """
         if NAME.fullmatch(name) is None:
             raise ConfigError(f"{name!r} cannot be the name of a run; use letters, digits, . _ -")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            with (out / LOCK).open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return cls._made(out, name, fill)
+        except OSError as error:
+            if not out.is_dir() and out.exists():
+                raise ResourceError(f"cannot make {out / name}: {out} is a file.") from None
+            raise refused("make", out / name, error) from error
+
+    @classmethod
+    def _made(cls, out: Path, name: str, fill: Callable[[RunFolder], None] | None) -> RunFolder:
+        new = out / f".{name}.new"
+        if new.exists():
+            shutil.rmtree(new)
+        new.mkdir()
+        write_text(new / HEAD, json.dumps({"schema": SCHEMA, "name": name}, indent=2) + "\n")
+        if fill is not None:
+            fill(cls(new))
         for number in range(1, MAX_RUNS):
             path = out / (name if number == 1 else f"{name}-{number}")
-            try:
-                out.mkdir(parents=True, exist_ok=True)
-                path.mkdir()
-            except FileExistsError:
-                if not out.is_dir():
-                    raise ResourceError(f"cannot make {path}: {out} is a file.") from None
-                continue
-            except OSError as error:
-                raise refused("make", path, error) from error
-            head = {"schema": SCHEMA, "name": name}
-            write_text(path / HEAD, json.dumps(head, indent=2) + "\n")
-            return cls(path)
+            if not path.exists() and not path.is_symlink():
+                new.rename(path)
+                sync_folder(out)
+                return cls(path)
         raise ResourceError(f"{out} holds {MAX_RUNS} runs named {name}; choose another name.")
 
     @classmethod
