@@ -16,6 +16,8 @@ import fnmatch
 import hashlib
 import json
 import platform
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +28,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "coverage.jsonl"
 TABLE = HERE.parent / "docs" / "coverage.md"
-LIMIT = 300  # seconds a network
+LIMIT = 300  # seconds of processor time a network
 # Networks without a residual stream of modules: none is a right answer for these.
 NO_STREAM = (
     "timm:densenet121",
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--only", default="*", help="glob of cases, e.g. 'timm:res*'")
     parser.add_argument("--again", help="glob of cases whose results are measured anew")
     parser.add_argument("--table", action="store_true", help="write docs/coverage.md")
+    parser.add_argument("--part", default="1/1", help="1/2 and 2/2: two processes side by side")
     parser.add_argument("--minutes", type=float, default=600, help="stop after so many minutes")
     arguments = parser.parse_args()
     if arguments.table:
@@ -70,6 +73,8 @@ def main() -> None:
     pattern = arguments.again or arguments.only
     cases = [c for c in listing() if fnmatch.fnmatch(c, pattern) and c not in done]
     cases.sort(key=lambda case: hashlib.sha256(case.encode()).digest())  # a part is a fair sample
+    part, parts = (int(number) for number in arguments.part.split("/"))
+    cases = cases[part - 1 :: parts]
     deadline = time.monotonic() + 60 * arguments.minutes
     for number, case in enumerate(cases, start=1):
         if time.monotonic() > deadline:
@@ -92,19 +97,25 @@ def read() -> dict[str, dict[str, Any]]:
 def one(case: str) -> dict[str, Any]:
     """Measure one network in a process of its own."""
     started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         done = subprocess.run(
             [sys.executable, str(HERE / "coverage_one.py"), case],
-            capture_output=True, text=True, timeout=LIMIT, check=False,
+            capture_output=True, text=True, timeout=20 * LIMIT, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 5)),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return {"case": case, "error": f"took longer than {LIMIT} s"}
+        return {"case": case, "error": f"took longer than {20 * LIMIT} s"}
+    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        return {"case": case, "error": f"took more than {LIMIT} s of processor time, or memory"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         return {"case": case, "error": f"exit {done.returncode}: {last[:200]}"}
     result: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     result["seconds"] = time.monotonic() - started
+    result["cpu_seconds"] = sum(after[:2]) - sum(before[:2])
     return result
 
 

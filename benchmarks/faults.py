@@ -212,7 +212,7 @@ def kills(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
             trouble += f" {len(runs)} folders instead of one: {runs}"
         if trouble:
             findings.append({"flow": flows, "kills": here, "trouble": trouble[:500]})
-            shutil.copytree(folder, '/tmp/rel/kept', dirs_exist_ok=True)
+            shutil.copytree(folder, "/tmp/rel/kept", dirs_exist_ok=True)
         print(f"flow {flows}: {here} kills, {count} in all, {trouble or 'as if nothing happened'}")
         shutil.rmtree(folder / out)
     return {
