@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from srinit import records
+from srinit.criteria import UnitScores, scores_of
 from srinit.errors import PlanError
 from srinit.records import record
-from srinit.sensitivity.records import Sensitivity, UnitSensitivity
+from srinit.sensitivity.records import Sensitivity
 from srinit.units.records import Unit, UnitMap
 
 SCHEMA = "srinit.plan/1"
@@ -22,7 +23,7 @@ class Removal:
     """One unit that goes, and why."""
 
     unit: Unit
-    evidence: dict[str, float | None]  # e.g. {"reinit_drop": .., "low": .., "high": ..}
+    evidence: dict[str, float | None]  # {"reinit_drop": .., "low": .., "high": .., "cka": ..}
 
 
 @record
@@ -73,6 +74,7 @@ class PrunePlan:
 def make_plan(
     sensitivity: Sensitivity,
     *,
+    scores: UnitScores | None = None,
     max_drop: float | None = None,
     remove: Sequence[str] | None = None,
     params: float | None = None,
@@ -84,15 +86,18 @@ def make_plan(
     prefixes: Sequence[Prefix] | None = None,
     empty_stages: bool = False,
 ) -> PrunePlan:
-    """Return the plan that removes the units whose re-initialization costs least.
+    """Return the plan that removes the units a criterion ranks lowest.
 
-    Units are ranked by their `reinit_drop`, or, where `max_drop` decides by interval, by the
-    upper end of it. Budgets are met by the shortest prefix of that ranking that meets all of
-    them; `max_drop` bounds every unit of it. Without any target nothing is removed. The last
-    unit of a stage stays unless named or `empty_stages` is set.
+    Units are ranked by `scores`, without them by their `reinit_drop`; where `max_drop` decides
+    by interval, by the upper end of a drop. Budgets are met by the shortest prefix of that
+    ranking that meets all of them; `max_drop` bounds every unit of it. Without any target
+    nothing is removed. The last unit of a stage stays unless named or `empty_stages` is set.
 
     Args:
-        sensitivity: The scan.
+        sensitivity: The scan; its drops are part of the evidence whatever ranks.
+        scores: What ranks (`srinit.criteria.score_units`). Where they are losses of the task's
+            score, `max_drop` bounds them; else it bounds the `reinit_drop`, and units beyond it
+            are ranked behind the others.
         max_drop: Largest drop, a fraction, that a removed unit may have.
         remove: Units that go in any case, in this order, before the ranking is asked.
         params: Parameters that may remain: a fraction in (0, 1], or a count above 1.
@@ -116,14 +121,20 @@ def make_plan(
     named = tuple(remove or ())
     _check_names(units, named, keep)
     by_interval = max_drop is not None and rule == "interval"
-    order = _ranking(sensitivity, named, keep, by_interval=by_interval, empty_stages=empty_stages)
+    evidence = scores_of(sensitivity)
+    scores = scores or evidence
+    values = _values(scores, by_interval=by_interval)
+    bounded = values if scores.is_drop else _values(evidence, by_interval=by_interval)
+    over = _over(bounded, max_drop)
+    order = _ranking(units, values, over, named, keep, empty_stages=empty_stages)
     costs = tuple(prefixes) if prefixes is not None else _summed(units, order)
     if len(costs) != len(order) + 1:
         raise PlanError(
             f"{len(costs)} prefixes were given for a ranking of {len(order)} units; "
             "measure them for this ranking (it changes with keep, remove and rule)."
         )
-    allowed = _allowed(sensitivity, order, len(named), max_drop, by_interval=by_interval)
+    within = len(named) + sum(name not in over for name in order[len(named) :])
+    allowed = len(order) if max_drop is None else within
     budgets = {"params": params, "flops": flops, "latency": latency}
     wanted = {name: value for name, value in budgets.items() if value is not None}
     count = len(named) if not wanted and max_drop is None else allowed
@@ -138,13 +149,13 @@ def make_plan(
         target["latency_batch"] = latency_batch
     return PrunePlan(
         remove=tuple(
-            Removal(unit=units[name], evidence=_evidence(sensitivity[name]))
+            Removal(unit=units[name], evidence=_evidence(evidence, scores, name))
             for name in order[:count]
         ),
         ranking=order,
         prefixes=costs,
         target=target,
-        criterion=f"reinit_drop ({sensitivity.scheme})",
+        criterion=scores.criterion,
         inputs=units.inputs,
     )
 
@@ -176,58 +187,45 @@ def _nearest(name: str, names: Iterable[str]) -> str:
     return f" (nearest: {close[0]!r})" if close else ""
 
 
+def _values(scores: UnitScores, *, by_interval: bool) -> dict[str, float | None]:
+    """Return what each unit is ranked or bounded by; the upper end where intervals decide."""
+    ends = {u.unit: u.high if by_interval and u.high is not None else u.score for u in scores.units}
+    return {u.unit: None if u.score is None else ends[u.unit] for u in scores.units}
+
+
+def _over(bounded: Mapping[str, float | None], max_drop: float | None) -> frozenset[str]:
+    """Return the units that `max_drop` does not let go."""
+    if max_drop is None:
+        return frozenset()
+    return frozenset(n for n, value in bounded.items() if value is None or value > max_drop)
+
+
 def _ranking(
-    sensitivity: Sensitivity,
+    units: UnitMap,
+    values: Mapping[str, float | None],
+    over: Container[str],
     named: Sequence[str],
     keep: Sequence[str],
     *,
-    by_interval: bool,
     empty_stages: bool,
 ) -> tuple[str, ...]:
-    """Return the units that may go, named ones first, then least important first."""
-    units = sensitivity.unit_map
-    candidates: list[tuple[float, int, str]] = []
+    """Return the units that may go: named ones, then by value, those over the limit last."""
+    candidates: list[tuple[bool, float, int, str]] = []
     for unit in units.removable:
-        value = _value(sensitivity[unit.name], by_interval=by_interval)
+        value = values.get(unit.name)
         if unit.name not in named and unit.name not in keep and value is not None:
-            candidates.append((value, unit.position, unit.name))
+            candidates.append((unit.name in over, value, unit.position, unit.name))
     stages = [unit.stage for unit in units.removable] + [unit.stage for unit in units.locked]
     left = Counter(stages)
     order = list(named)
     for name in named:
         left[units[name].stage] -= 1
-    for _, _, name in sorted(candidates):
+    for *_, name in sorted(candidates):
         stage = units[name].stage
         if left[stage] > 1 or empty_stages or not stage:
             left[stage] -= 1
             order.append(name)
     return tuple(order)
-
-
-def _value(unit: UnitSensitivity, *, by_interval: bool) -> float | None:
-    if unit.decision == "not measured":
-        return None
-    return unit.high if by_interval else unit.reinit_drop
-
-
-def _allowed(
-    sensitivity: Sensitivity,
-    order: Sequence[str],
-    num_named: int,
-    max_drop: float | None,
-    *,
-    by_interval: bool,
-) -> int:
-    """Return how many units of the ranking `max_drop` lets go."""
-    if max_drop is None:
-        return len(order)
-    count = num_named
-    for name in order[num_named:]:
-        value = _value(sensitivity[name], by_interval=by_interval)
-        if value is None or value > max_drop:
-            break
-        count += 1
-    return count
 
 
 def _summed(units: UnitMap, order: Sequence[str]) -> tuple[Prefix, ...]:
@@ -288,5 +286,13 @@ def _cost(prefix: Prefix, name: str, batch: str) -> float:
     return prefix.latency_ms[batch]
 
 
-def _evidence(unit: UnitSensitivity) -> dict[str, float | None]:
-    return {"reinit_drop": unit.reinit_drop, "low": unit.low, "high": unit.high}
+def _evidence(reinit: UnitScores, scores: UnitScores, name: str) -> dict[str, float | None]:
+    """Return the re-initialization drop, and beside it what ranks, under its own name."""
+    drop = reinit[name]
+    found = {"reinit_drop": drop.score, "low": drop.low, "high": drop.high}
+    if not scores.criterion.startswith("reinit_drop"):
+        unit = scores[name]
+        found[scores.criterion] = unit.score
+        if unit.high is not None:
+            found |= {f"{scores.criterion}_low": unit.low, f"{scores.criterion}_high": unit.high}
+    return found

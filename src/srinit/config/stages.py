@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,10 @@ from pydantic import Field, field_validator, model_validator
 
 from srinit.config.base import Section
 
+CRITERIA = (
+    "reinit_drop", "removal_drop", "output_cka", "block_influence", "cka", "l1", "taylor",
+    "position", "random",
+)  # fmt: skip
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -63,10 +68,29 @@ class PlanSection(Section):
     latency_batch: int = Field(
         default=1, ge=1, le=65536, description="batch size that latency speaks of"
     )
+    criterion: str = Field(
+        default="reinit_drop",
+        description="what ranks: reinit_drop, removal_drop, block_influence, cka, output_cka, "
+        "taylor, l1, position, random, or py:FILE.py:FUNCTION",
+    )
+    criterion_examples: int | None = Field(
+        default=2048, ge=2, description="calibration examples another criterion than the scan reads"
+    )
     rule: Literal["interval", "point"] = Field(
         default="interval",
         description="interval: the upper bound within max_drop; point: as published",
     )
+
+    @field_validator("criterion")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value in CRITERIA or value.startswith("py:"):
+            return value
+        near = difflib.get_close_matches(value, CRITERIA, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"there is no criterion {value!r} (nearest: {near}); known are {', '.join(CRITERIA)}, "
+            "py:FILE.py:FUNCTION"
+        )
 
     @field_validator("latency", mode="before")
     @classmethod

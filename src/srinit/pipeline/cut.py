@@ -57,6 +57,7 @@ def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
     sensitivity = look.scan(session)
     options: dict[str, Any] = {
         **(settings.targets() if targets is None else targets),
+        "scores": look.scores(session),
         "keep": tuple(unit.name for unit in sensitivity.unit_map.locked if unit.reason == "kept"),
         "rule": settings.rule,
     }

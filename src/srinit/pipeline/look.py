@@ -8,17 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 from srinit.cost import count_cost
+from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes, evaluate
 from srinit.latency import Latency, measure_latency
 from srinit.pipeline.session import Session
 from srinit.records import record
 from srinit.sensitivity import Sensitivity, measure_sensitivity
+from srinit.sources import load_function
 from srinit.store import write_npz
 from srinit.units import UnitMap, find_units
 
 BASELINE_SCHEMA = "srinit.baseline/1"
 UNITS_SCHEMA = "srinit.units/1"
+SCORES_SCHEMA = "srinit.scores/1"
 SENSITIVITY_SCHEMA = "srinit.sensitivity/1"
 
 
@@ -163,6 +166,32 @@ def scan(session: Session) -> Sensitivity:
     session.folder.audit("scan", f"measured {len(sensitivity.units)} units")
     session.folder.write_record(path, sensitivity, schema=SENSITIVITY_SCHEMA)
     return sensitivity
+
+
+def scores(session: Session) -> UnitScores:
+    """Return the scores that rank: the scan's, or those of `plan.criterion`, kept in `scan/`."""
+    settings = session.config.plan
+    if settings.criterion == "reinit_drop":
+        return scores_of(scan(session))
+    path = session.path / "scan" / "criterion.json"
+    if path.is_file():
+        return session.folder.read_record(UnitScores, path, schema=SCORES_SCHEMA)
+    criterion: str | Criterion = settings.criterion
+    if settings.criterion.startswith("py:"):
+        criterion = load_function(settings.criterion, session.config.root)
+    found = score_units(
+        session.model,
+        inspect(session),
+        session.batches("calibration"),
+        criterion=criterion,
+        confidence=session.config.scan.confidence,
+        seed=session.config.seed,
+        device=session.device,
+        max_examples=settings.criterion_examples,
+        on_progress=session.observer.progress,
+    )
+    session.folder.write_record(path, found, schema=SCORES_SCHEMA)
+    return found
 
 
 def sensitivity_csv(sensitivity: Sensitivity) -> str:

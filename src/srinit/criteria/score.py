@@ -1,0 +1,233 @@
+"""`score_units`: every removable unit's score under one criterion, lower goes first."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from srinit import modules
+from srinit.criteria import removal, similarity, weights
+from srinit.criteria.options import Criterion, Loss, OnProgress, Options
+from srinit.criteria.records import UnitScore, UnitScores
+from srinit.errors import ConfigError, ModelError
+from srinit.evaluate import Scorer, top1
+from srinit.reinit import Scheme
+from srinit.rng import isolated_rng, seed_for
+from srinit.sensitivity import Sensitivity, measure_sensitivity
+from srinit.sensitivity.examples import Batch, Examples, open_examples, order_of
+from srinit.sensitivity.working import Precision
+from srinit.units.records import UnitMap
+
+CRITERIA: dict[str, Criterion] = {
+    "removal_drop": removal.removal_drop,
+    "output_cka": removal.output_cka,
+    "block_influence": similarity.block_influence,
+    "cka": similarity.cka,
+    "l1": weights.l1,
+    "taylor": weights.taylor,
+    "position": weights.position,
+    "random": weights.random,
+}
+"""All but `reinit_drop`, which is the scan itself (`measure_sensitivity`)."""
+
+READS_NOTHING = ("l1", "position", "random")
+
+
+def score_units(
+    model: nn.Module,
+    units: UnitMap,
+    data: Iterable[Batch],
+    *,
+    criterion: str | Criterion = "removal_drop",
+    scheme: str | Scheme = "auto",
+    scorer: Scorer = top1,
+    loss: Loss | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    precision: Precision = "auto",
+    batch_size: int | None = None,
+    max_examples: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> UnitScores:
+    """Return what a criterion says of every removable unit: the lowest score goes first.
+
+    - `removal_drop`: mean score lost when the unit is bypassed, with an interval.
+    - `reinit_drop`: mean score lost when it is re-initialized; the scan, see
+      `measure_sensitivity`.
+    - `block_influence`: 1 minus the cosine between what enters and what leaves it.
+    - `cka`: 1 minus the linear CKA of the two, averaged over tokens or pixels.
+    - `output_cka`: 1 minus the linear CKA of the network's outputs with and without it.
+    - `taylor`: sum of |gradient x weight|. `l1`: mean |weight|.
+    - `position`: the last first. `random`: by chance.
+
+    Which of them predicts what a removal really costs is measured in docs/criteria.md.
+
+    Args:
+        model: Any module; only read. The criterion works on a copy.
+        units: Its units.
+        data: Calibration batches `(inputs, target)`.
+        criterion: A name above, or your own (`srinit.criteria.Criterion`).
+        scheme: Perturbation of `reinit_drop`.
+        scorer: Per-example score in [0, 1].
+        loss: Of `taylor`, `(output, target) -> scalar`; by default cross entropy.
+        confidence: Of intervals, one unit at a time.
+        seed: Of the choice and order of examples, and of random criteria.
+        device: Where inputs go; by default to the model's first parameter.
+        precision: "auto": bfloat16 for removals where the hardware gains from it and the scores
+            of the first batch agree; "keep": the model's own.
+        batch_size: Examples a batch; 64 on a CPU, 256 elsewhere.
+        max_examples: Read that many examples at most, chosen at random.
+        on_progress: Called after each batch.
+
+    Raises:
+        ConfigError: There is no such criterion, or yours returned something else than scores.
+        DataError: There is no example, or data, model and scorer do not fit together.
+
+    Example:
+        >>> from srinit.units import find_units
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        >>> x = torch.zeros(2, 4, 8)
+        >>> score_units(model, find_units(model, x), [], criterion="position").order
+        ('layers.2', 'layers.1', 'layers.0')
+    """
+    function = find_criterion(criterion)
+    place = torch.device(modules.device_of(model) if device is None else device)
+    size = batch_size or (64 if place.type == "cpu" else 256)
+    if function is None:
+        sensitivity = measure_sensitivity(
+            model, units, data, scheme=scheme, confidence=confidence, seed=seed, scorer=scorer,
+            device=place, precision=precision, batch_size=size, max_examples=max_examples,
+            on_progress=on_progress,
+        )  # fmt: skip
+        return scores_of(sensitivity)
+    options = Options(
+        device=place,
+        seed=seed,
+        scorer=scorer,
+        loss=loss,
+        confidence=confidence,
+        scheme=scheme,
+        precision=precision,
+        on_progress=on_progress,
+    )
+    batches = _Batches(() if criterion in READS_NOTHING else data, size, seed, max_examples)
+    name = criterion if isinstance(criterion, str) else name_of(criterion)
+    with isolated_rng(seed_for("criterion", seed)):
+        found = dict(function(_copied(model), units, batches, options))
+    baseline = found.pop("", None)
+    known = set(units.names)
+    if not set(found) <= known:
+        raise ConfigError(
+            f"the criterion {name} scored {sorted(set(found) - known)[0]!r}, which is no "
+            "removable unit; return scores by name for the units you are given."
+        )
+    return UnitScores(
+        criterion=name,
+        units=tuple(_checked(unit, found.get(unit), name) for unit in units.names),
+        is_drop=criterion == "removal_drop",
+        num_examples=batches.num_examples,
+        seed=seed,
+        confidence=confidence,
+        baseline_score=baseline.score if isinstance(baseline, UnitScore) else None,
+    )
+
+
+def scores_of(sensitivity: Sensitivity) -> UnitScores:
+    """Return a scan in the form of a criterion's scores."""
+    removable = set(sensitivity.unit_map.names)
+    units = tuple(
+        UnitScore(
+            unit=unit.unit,
+            score=None if unit.decision == "not measured" else unit.reinit_drop,
+            low=unit.low,
+            high=unit.high,
+            reason=unit.reason if unit.decision == "not measured" else "",
+        )
+        for unit in sensitivity.units
+        if unit.unit in removable
+    )
+    return UnitScores(
+        criterion=f"reinit_drop ({sensitivity.scheme})",
+        units=units,
+        is_drop=True,
+        num_examples=sensitivity.num_examples,
+        seed=sensitivity.seed,
+        confidence=sensitivity.confidence,
+        baseline_score=sensitivity.baseline_score,
+    )
+
+
+def find_criterion(criterion: str | Criterion) -> Criterion | None:
+    """Return a criterion by its name in `CRITERIA`; your own is itself, None is `reinit_drop`.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    if not isinstance(criterion, str):
+        return criterion
+    known = ("reinit_drop", *CRITERIA)
+    if criterion not in known:
+        near = difflib.get_close_matches(criterion, known, n=1, cutoff=0.0)[0]
+        raise ConfigError(
+            f"there is no criterion {criterion!r} (nearest: {near!r}); known are "
+            f"{', '.join(known)}, or py:FILE.py:FUNCTION in a config."
+        )
+    return CRITERIA.get(criterion)
+
+
+def name_of(criterion: Criterion) -> str:
+    """Return the name of a user's own criterion, for records."""
+    return str(getattr(criterion, "__name__", type(criterion).__name__))
+
+
+def _checked(unit: str, value: Any, name: str) -> UnitScore:
+    if isinstance(value, UnitScore):
+        return value
+    if value is None:
+        return UnitScore(unit=unit, score=None, reason=f"the criterion {name} gave no score")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"the criterion {name} gave {type(value).__name__} for {unit!r}; return a number, a "
+            "UnitScore or None."
+        ) from None
+    if number != number:
+        return UnitScore(unit=unit, score=None, reason=f"the criterion {name} gave NaN")
+    return UnitScore(unit=unit, score=number)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model).eval()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ModelError(
+            f"the model cannot be copied ({type(error).__name__}: {error}); remove what cannot "
+            "be copied from it (open files, locks, generators) first."
+        ) from error
+
+
+class _Batches:
+    """Examples of any data set, in random order, in batches of one size."""
+
+    def __init__(
+        self, data: Iterable[Batch], size: int, seed: int, max_examples: int | None
+    ) -> None:
+        self._examples: Examples | None = None if data == () else open_examples(data)
+        count = 0 if self._examples is None else len(self._examples)
+        order = order_of(count, seed)[:max_examples] if count else []
+        self._parts = [order[i : i + size] for i in range(0, len(order), size)]
+        self.num_examples = len(order)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(()) if self._examples is None else self._examples.read(self._parts)

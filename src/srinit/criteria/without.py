@@ -1,0 +1,140 @@
+"""The network's outputs without each unit, batch by batch; the front is computed only once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+from srinit import modules
+from srinit.criteria.options import Options
+from srinit.errors import ModelError, SurgeryError
+from srinit.rng import isolated_rng, seed_for
+from srinit.sensitivity.outcomes import rows_of
+from srinit.sensitivity.replay import Replayer
+from srinit.sensitivity.working import cheap_dtype, cheaper_copy, inputs_for, is_close, shared_copy
+from srinit.units.bypass import bypassed, replacements, site_of
+from srinit.units.records import Unit, UnitMap
+
+MAX_FLIPS = 0.02  # share of examples that cheaper arithmetic may score otherwise
+
+
+class Without:
+    """A network that is asked what it answers without each of its units.
+
+    The model is only read: all happens on a copy, in bfloat16 where that pays and scores agree.
+    What lies before a unit is not computed again, where a replay gives what a plain forward does.
+
+    Args:
+        model: Any module.
+        units: Its units; those that cannot be bypassed are in `problems`.
+        batch: Some examples, to prepare with.
+        options: Device, scorer, precision.
+    """
+
+    def __init__(
+        self, model: nn.Module, units: UnitMap, batch: tuple[Any, Any], options: Options
+    ) -> None:
+        self._units, self._options = units, options
+        self.problems: dict[str, str] = {}
+        sites = sorted({site_of(unit) for unit in units} - {""})
+        plain = _cheaper(model, batch, sites, options) or shared_copy(model)
+        self._plain = plain
+        self._stands = {unit.name: self._stand(plain, unit) for unit in units}
+        fast = copy.copy(plain) if not sites else shared_copy(plain)
+        self._replayer = Replayer(fast, sites)
+        self._fast: frozenset[str] = frozenset()
+        if sites:
+            with isolated_rng(seed_for("without", options.seed)):
+                self._fast = self._try_replays(batch[0])
+
+    def _stand(self, plain: nn.Module, unit: Unit) -> nn.Module | None:
+        """Return what takes the place of a unit, where that is one module at one place."""
+        try:
+            found = replacements(plain, unit)
+        except SurgeryError as error:
+            self.problems[unit.name] = str(error)
+            return None
+        return found[0][1] if len(found) == 1 and found[0][0] else None
+
+    def _try_replays(self, inputs: Any) -> frozenset[str]:
+        """Return the units without which a replay gives what a plain forward does."""
+        ready = self._ready(_first(inputs, 4))
+        with torch.no_grad():
+            self._replayer.learn(ready)
+            same = self._replayer.record(ready)[1]
+            good = {u.name for u in self._units if same and self._agrees(u, ready)}
+        self._replayer.forget()
+        return frozenset(good)
+
+    def _agrees(self, unit: Unit, ready: Any) -> bool:
+        if self._stands.get(unit.name) is None or site_of(unit) not in self._replayer.known:
+            return False
+        wanted = modules.logits_of(self._slow(unit, ready))
+        try:
+            found = modules.logits_of(self._replayed(unit, ready))
+        except (RuntimeError, TypeError, ValueError, IndexError, KeyError, ModelError):
+            return False
+        return is_close(found, wanted)
+
+    def _ready(self, inputs: Any) -> Any:
+        return inputs_for(self._plain, inputs, self._options.device)
+
+    def _replayed(self, unit: Unit, ready: Any) -> Any:
+        stand = self._stands[unit.name]
+        assert stand is not None
+        module: Callable[..., Any] = stand
+        return self._replayer.replay(
+            site_of(unit), ready, lambda forward, *args, **kwargs: module(*args, **kwargs)
+        )
+
+    def _slow(self, unit: Unit, ready: Any) -> Any:
+        with bypassed(self._plain, unit):
+            return modules.call(self._plain, ready)
+
+    def outputs(self, inputs: Any) -> Iterator[tuple[str, Any]]:
+        """Yield ("", the whole network's output), then (unit, the output without it) for all."""
+        ready = self._ready(inputs)
+        with ExitStack() as stack:
+            stack.enter_context(isolated_rng(seed_for("without", self._options.seed)))
+            stack.enter_context(torch.inference_mode())
+            output, same = self._replayer.record(ready)
+            yield "", output
+            for unit in self._units:
+                if unit.name in self.problems:
+                    continue
+                fast = same and unit.name in self._fast
+                yield unit.name, (self._replayed if fast else self._slow)(unit, ready)
+            self._replayer.forget()
+
+
+def _cheaper(
+    model: nn.Module, batch: tuple[Any, Any], sites: list[str], options: Options
+) -> nn.Module | None:
+    """Return a copy in a cheaper number format; None where it does not pay or scores differ."""
+    dtype = None if options.precision == "keep" else cheap_dtype(model, "auto")
+    if dtype is None:
+        return None
+    inputs, target = batch
+    cheap = cheaper_copy(model, dtype, modules.to_device(_first(inputs, 3), options.device), sites)
+    with torch.inference_mode(), modules.eval_mode(model):
+        try:
+            low = modules.call(cheap, inputs_for(cheap, inputs, options.device))
+        except RuntimeError:
+            return None  # the model mixes number formats
+        full = modules.call(shared_copy(model), modules.to_device(inputs, options.device))
+    one, other = rows_of(full, target, options.scorer), rows_of(low, target, options.scorer)
+    changed = sum(abs(a - b) for a, b in zip(one.scores, other.scores, strict=True))
+    agrees = changed <= max(MAX_FLIPS * len(one.scores), 1) and one.nonfinite == other.nonfinite
+    return cheap if agrees else None
+
+
+def _first(inputs: Any, count: int) -> Any:
+    size = modules.batch_size(inputs)
+    return modules.tree_map(
+        lambda tensor: tensor[:count] if tensor.ndim and tensor.shape[0] == size else tensor, inputs
+    )
