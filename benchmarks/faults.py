@@ -48,6 +48,10 @@ DEMO = HERE.parent / "src" / "srinit" / "demo"
 RESULTS = HERE / "results" / "faults.json"
 SCHEMA = "srinit.faults/1"
 SAME = ("scan/sensitivity.json", "scan/observations.jsonl", "stages/01/model.safetensors")
+VERBS = {
+    "begin", "baseline", "scan", "plan", "prune", "finetune", "compare", "gate", "export", "report",
+    "finish", "seal",
+}  # fmt: skip
 SECONDS = 4.0  # a flow takes about three times as long
 HANG = 300
 OPERATIONS = 60  # in a flow there are about four times as many
@@ -161,12 +165,15 @@ def lost(run: Path, wanted: dict[str, str]) -> str:
     """Return what is wrong with a finished run; empty if nothing is."""
     try:
         RunFolder.open(run).verify()
-        audit.verify(run / "audit.jsonl")
+        entries = audit.read(run / "audit.jsonl").entries
     except Exception as error:  # any error is the finding
         return f"{type(error).__name__}: {error}"
     leftovers = [str(p.relative_to(run)) for p in run.rglob("*.tmp")]
     if leftovers:
         return f"left half-written: {leftovers}"
+    missing = VERBS - {entry["verb"] for entry in entries}
+    if missing:
+        return f"the audit log holds nothing about {sorted(missing)}"
     found = state(run)
     return ", ".join(f"{key} differs" for key in wanted if found[key] != wanted[key])
 
@@ -207,12 +214,11 @@ def kills(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
             break
         run = folder / out / "digits"
         trouble = lost(run, wanted) if code in (0, 3) else f"exit {code}: {_last(folder)}"
-        runs = sorted(path.name for path in run.parent.iterdir())
+        runs = sorted(path.name for path in run.parent.iterdir() if path.name[0] != ".")
         if runs != ["digits"]:
             trouble += f" {len(runs)} folders instead of one: {runs}"
         if trouble:
             findings.append({"flow": flows, "kills": here, "trouble": trouble[:500]})
-            shutil.copytree(folder, "/tmp/rel/kept", dirs_exist_ok=True)
         print(f"flow {flows}: {here} kills, {count} in all, {trouble or 'as if nothing happened'}")
         shutil.rmtree(folder / out)
     return {
