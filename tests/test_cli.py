@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from safetensors.torch import save_file
 
 from srinit import cli
 from srinit.demo.train import train
+from srinit.errors import PruneError
 from srinit.pipeline.observer import Silent
+from srinit.store import RunFolder, audit
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = (
@@ -63,12 +66,66 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+OFFLINE = """
+import socket, sys
+
+def refused(*_, **__):
+    raise AssertionError("a socket was used: srinit phones home")
+
+class Blocked(socket.socket):
+    connect = connect_ex = sendto = bind = refused
+
+socket.socket = Blocked
+socket.create_connection = socket.getaddrinfo = socket.gethostbyname = refused
+from srinit import cli
+sys.exit(cli.run(sys.argv[1:]))
+"""
+
+
 @pytest.fixture(scope="session")
 def finished(digits: Path) -> Path:
-    """A finished run of that project."""
-    done = run("run", "-c", str(digits / "srinit.yaml"), "--out", str(digits / "runs"), "--json")
+    """A finished run of that project, made with every socket blocked."""
+    command = ["run", "-c", str(digits / "srinit.yaml"), "--out", str(digits / "runs"), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, *command],
+        capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert "a socket was used" not in done.stderr + done.stdout
     assert done.returncode in (0, 3), done.stderr
     return digits / "runs" / "digits"
+
+
+def test_the_whole_flow_runs_with_every_socket_blocked(finished: Path) -> None:
+    assert json.loads((finished / "result.json").read_text())["schema"] == "srinit.result/1"
+    code = OFFLINE.replace("from srinit import cli", "socket.create_connection(('localhost', 9))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "a socket was used" in done.stderr  # the block would notice
+
+
+@pytest.mark.slow
+def test_every_flipped_bit_of_a_finished_run_is_named(finished: Path, tmp_path: Path) -> None:
+    run_folder = tmp_path / "digits"
+    shutil.copytree(finished, run_folder)
+    files = [p for p in sorted(run_folder.rglob("*")) if p.is_file() and p.name != ".lock"]
+    assert len(files) > 20
+    for path in files:
+        whole = path.read_bytes()
+        for change in ("flip", "cut"):
+            middle = len(whole) // 2
+            flipped = whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :]
+            path.write_bytes(flipped if change == "flip" else whole[:middle])
+            with pytest.raises(PruneError) as found:
+                check_run(run_folder)
+            assert path.name in str(found.value), f"{change} {path.name}: {found.value}"
+        path.write_bytes(whole)
+    check_run(run_folder)
+
+
+def check_run(path: Path) -> None:
+    """Do what `srinit verify` does."""
+    folder = RunFolder.open(path)
+    folder.verify()
+    audit.verify(path / "audit.jsonl")
 
 
 def test_help_names_every_verb_and_imports_no_torch() -> None:

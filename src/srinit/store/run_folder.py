@@ -282,7 +282,10 @@ class RunFolder:
         sums = self.path / SUMS
         signed = self._seal()
         if not sums.is_file() or signed is None:
-            raise IntegrityError(f"{self.path} is not sealed; the run was not finished.")
+            raise IntegrityError(
+                f"{self.path} is not sealed: {AUDIT} tells of no seal. The run was not finished, "
+                "or the log was cut off."
+            )
         if sha256_file(sums) != signed:
             raise IntegrityError(f"{sums} was changed since the run was sealed.")
         recorded = read_sums(sums)
