@@ -111,7 +111,9 @@ class RunFolder:
         except (OSError, ValueError, RecursionError):
             ours = False
         if not ours:
-            state = "is no run folder of srinit" if path.exists() else "does not exist"
+            state = (
+                f"is no run folder of srinit (by its {HEAD})" if path.exists() else "does not exist"
+            )
             raise UnsafeError(f"{path} {state}; nothing is written there. Name one under runs/.")
         return cls(path)
 
