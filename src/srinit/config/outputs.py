@@ -37,7 +37,14 @@ class RoiSection(Section):
     pieces_per_year: Amount | None = Field(default=None, description="inspected pieces")
     cost_per_compute_hour: Amount | None = Field(default=None, description="of the device")
     device_price: Amount | None = Field(default=None, description="if bought")
+    device_years: Amount | None = Field(default=None, gt=0, description="of use of that device")
+    device_hours_per_year: Amount | None = Field(
+        default=None, gt=0, le=8784, description="that it works; with the two above: cost per hour"
+    )
     engineering_hours: Amount | None = Field(default=None, description="one-off work")
     hourly_rate: Amount | None = Field(default=None, description="of that work")
     missed_defect_cost: Amount | None = Field(default=None, description="of one")
     false_reject_cost: Amount | None = Field(default=None, description="of one good part")
+    defect_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="share of all pieces that are defective; default: the test data's"
+    )
