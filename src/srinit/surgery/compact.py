@@ -24,6 +24,8 @@ def compact(
     inputs: Any,
     pairs: Pairs,
     follow: Follow,
+    *,
+    reference: list[Any],
 ) -> dict[str, Cut]:
     """Delete entries of containers in place where the outputs stay equal, bit for bit.
 
@@ -37,11 +39,11 @@ def compact(
         pairs: (original, copied) parameters; see `shaken`.
         follow: Brings what the network derives from its number of layers in line with cuts; its
             forward may read that, so it is part of what is compared.
+        reference: `outputs` of the network with stand-ins.
 
     Returns:
         The cuts, by container; containers that keep their stand-ins are left out.
     """
-    reference = outputs(model, inputs, pairs)
     paths = sorted(entries, key=depth, reverse=True)  # inner ones first: their names still hold
     done = _attempt(model, paths, entries, inputs, pairs, reference, follow)
     if done is not None:

@@ -14,7 +14,7 @@ from srinit.errors import PlanError, SurgeryError
 from srinit.plan import PrunePlan
 from srinit.specs import example_from
 from srinit.surgery.cache import check_cache
-from srinit.surgery.compact import compact, outputs, same
+from srinit.surgery.compact import Pairs, compact, outputs, same
 from srinit.surgery.config import follow_cut
 from srinit.surgery.copying import copied
 from srinit.surgery.take import deletable, take_out
@@ -110,24 +110,26 @@ def remove_units(
     names = tuple(unit.name for unit in chosen)
     result, pairs = copied(model)
     result = take_out(result, chosen, passthrough=passthrough)
-    problem = difference(_run(model, example_inputs, ()), _run(result, example_inputs, names))
+    reference = _run_twice(result, example_inputs, pairs, names)
+    problem = difference(_run(model, example_inputs, ()), reference[0])
     if problem:
         raise SurgeryError(f"without {_listed(names)} {problem}; keep some of them.")
-    reference = outputs(result, example_inputs, pairs)
     cuts = compact(
         result,
         deletable(result, chosen),
         example_inputs,
         pairs,
         lambda done: follow_cut(result, done, names),
+        reference=reference,
     )
-    if not cuts:
+    if not cuts:  # what was cut has been compared
         follow_cut(result, {}, names)
-    if not all(map(same, reference, outputs(result, example_inputs, pairs))):
-        raise SurgeryError(
-            f"after removing {_listed(names)} the layers that are left answer differently once "
-            "they are numbered anew; this network scales its layers by their place. Keep them."
-        )
+        if not all(map(same, reference, outputs(result, example_inputs, pairs))):
+            raise SurgeryError(
+                f"after removing {_listed(names)} the layers that are left answer differently "
+                "once they are numbered anew; this network scales its layers by their place. "
+                "Keep them."
+            )
     if all(cut.after for cut in cuts.values()):  # without any layer there is no cache
         check_cache(model, result, example_inputs, _listed(names))
     if on_removed is not None:
@@ -160,14 +162,24 @@ def check_names(model: nn.Module, units: Sequence[Unit]) -> None:
             raise PlanError(f"{name!r} lies inside {outer[0]!r} of the same plan; name only one.")
 
 
+def _run_twice(model: nn.Module, inputs: Any, pairs: Pairs, names: Sequence[str]) -> list[Any]:
+    """Return the outputs of a copy as it is, and with noise on its parameters."""
+    try:
+        return outputs(model, inputs, pairs)
+    except Exception as error:  # the model's own code may fail in any way
+        raise _fails(error, names) from error
+
+
 def _run(model: nn.Module, inputs: Any, names: Sequence[str]) -> Any:
     try:
         return run(model, inputs)
     except Exception as error:  # the model's own code may fail in any way
-        without = f"without {_listed(names)} " if names else ""
-        raise SurgeryError(
-            f"{without}the network does not run: {type(error).__name__}: {error}"
-        ) from error
+        raise _fails(error, names) from error
+
+
+def _fails(error: Exception, names: Sequence[str]) -> SurgeryError:
+    without = f"without {_listed(names)} " if names else ""
+    return SurgeryError(f"{without}the network does not run: {type(error).__name__}: {error}")
 
 
 def _listed(names: Sequence[str]) -> str:
