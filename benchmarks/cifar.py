@@ -241,6 +241,15 @@ def unpacked(text: str, count: int = 10_000) -> Correct:
     return np.unpackbits(bits)[:count].astype(bool)
 
 
+def rewrite(page: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- /name -->` in a page that has both."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    old = page.read_text("utf-8") if page.is_file() else ""
+    if begin in old and end in old:
+        head, tail = old.split(begin)[0], old.split(end)[1]
+        page.write_text(f"{head}{begin}\n{text.strip()}\n\n{end}{tail}", "utf-8")
+
+
 def where(args: argparse.Namespace) -> dict[str, Any]:
     """Return machine, versions and command."""
     cpu = platform.processor()

@@ -157,10 +157,19 @@ def facts_table(facts: dict[str, Any]) -> Table:
 def plan_table(plan: PrunePlan) -> Table:
     """Return the plan: what goes, on what evidence, and what is left after each removal."""
     table = Table(
-        title=f"plan: {len(plan.names)} of {len(plan.ranking)} units go; target {plan.target}",
+        title=f"plan: {len(plan.names)} of {len(plan.ranking)} units go; target {plan.target}; "
+        f"ranked by {plan.criterion}",
         title_justify="left",
     )
-    for name in ("", "unit", "drop, points", "upper end", "params left", "FLOPs left", "latency"):
+    for name in (
+        "",
+        "unit",
+        "reinit drop, points",
+        "upper end",
+        "params left",
+        "FLOPs left",
+        "latency",
+    ):
         table.add_column(name, justify="left" if name in ("", "unit") else "right")
     evidence = {removal.unit.name: removal.evidence for removal in plan.remove}
     base = plan.prefixes[0]

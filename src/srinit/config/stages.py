@@ -69,9 +69,9 @@ class PlanSection(Section):
         default=1, ge=1, le=65536, description="batch size that latency speaks of"
     )
     criterion: str = Field(
-        default="reinit_drop",
-        description="what ranks: reinit_drop, removal_drop, block_influence, cka, output_cka, "
-        "taylor, l1, position, random, or py:FILE.py:FUNCTION",
+        default="block_influence",
+        description="what ranks: block_influence, reinit_drop (the scan), removal_drop, cka, "
+        "output_cka, taylor, l1, position, random, or py:FILE.py:FUNCTION; see docs/criteria.md",
     )
     criterion_examples: int | None = Field(
         default=2048, ge=2, description="calibration examples another criterion than the scan reads"

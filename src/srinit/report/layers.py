@@ -110,7 +110,7 @@ def layers_view(report: ReportInput, say: Say) -> Layers:
             if unit.decision == "undecided" and report.sensitivity.max_drop is not None
         ),
         trials=tuple(_trial(trial) for trial in report.sensitivity.trials),
-        ranked_by=say("layers.by_high" if by_high(report) else "layers.by_mean"),
+        ranked_by=_ranked_by(report, say),
     )
 
 
@@ -128,6 +128,13 @@ def by_high(report: ReportInput) -> bool:
     """Return whether the plan ranks by the upper end of the intervals, not by the estimates."""
     target = report.plan.target
     return "max_drop" in target and target.get("rule", "interval") == "interval"
+
+
+def _ranked_by(report: ReportInput, say: Say) -> Text:
+    criterion = report.plan.criterion
+    if criterion and not criterion.startswith("reinit_drop"):
+        return say("layers.by_other", criterion=criterion)
+    return say("layers.by_high" if by_high(report) else "layers.by_mean")
 
 
 def _trial(trial: SchemeTrial) -> Trial:

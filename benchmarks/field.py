@@ -1,0 +1,467 @@
+"""Ours against the field: which blocks, at equal block count and equal recovery budget.
+
+    python benchmarks/field.py order   --depth 20    each method's order of removal
+    python benchmarks/field.py run     --depth 20    accuracy after removal and recovery
+    python benchmarks/field.py latency --depth 56    speed-up against FLOPs; Torch-Pruning's widths
+    python benchmarks/field.py table                 written as JSON and markdown
+
+Blocks are chosen on calibration images, the weights that are kept on validation images; test
+images are read once, for the number in the table. The order of removal is the same for all seeds
+but for `random`; seeds differ in the batches of the recovery. All methods keep at least one block
+of every stage. Repeat a command until it says that it is complete: what is measured is kept.
+With full budgets, on a GPU: `--device cuda --depth 56 --steps 39000 --seeds 5 --validation 5000`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib.util
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import nn
+
+from cifar import HERE, RESULTS, Lab, Record, packed, parser, rewrite
+from srinit.cost import count_cost
+from srinit.criteria import score_units
+from srinit.export import export_onnx, measure_onnx_pair
+from srinit.latency import LatencyPair, measure_latency_pair
+from srinit.surgery import remove_units
+
+POINTS = {20: (2, 3, 4), 56: (10, 15, 20)}  # blocks removed
+PUBLISHED = (1, 8, 17, 19, 21, 22, 23, 24, 25, 26)  # of 27, ResNet-56, 10 classes
+CANDIDATES = 3  # that a trial compares at each cut
+ORDERED = ("ours", "block_influence", "removal_drop", "reinit_drop", "output_cka", "last")
+METHODS = (*ORDERED, "random", "published", "scratch", "torch-pruning")
+LATENCY_BATCHES = (1, 64)
+
+
+def main() -> None:
+    found = parser(__doc__)
+    found.add_argument("command", choices=sorted(COMMANDS))
+    found.add_argument("--steps", type=int, default=60, help="of recovery, at batch 128")
+    found.add_argument("--seeds", type=int, default=3)
+    found.add_argument("--validation", type=int, default=2000, help="images that choose weights")
+    found.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    args = found.parse_args()
+    COMMANDS[args.command](args)
+
+
+def orders_record(args: argparse.Namespace) -> Record:
+    path = RESULTS / f"field_orders_resnet{args.depth}.json"
+    return Record(path, args, {"depth": args.depth, "candidates": CANDIDATES})
+
+
+def runs_record(args: argparse.Namespace) -> Record:
+    about = {"depth": args.depth, "steps": args.steps, "batch": 128, "arithmetic": "bfloat16"}
+    return Record(RESULTS / f"field_resnet{args.depth}_{args.steps}.json", args, about)
+
+
+# which blocks
+
+
+def may_go(gone: list[str], names: list[str], name: str) -> bool:
+    """Return whether a block may follow those that are gone: each stage keeps one."""
+    stage = name.partition(".")[0]
+    left = [n for n in names if n.partition(".")[0] == stage and n not in gone]
+    return name not in gone and len(left) > 1
+
+
+def thinned(ranking: list[str], names: list[str]) -> list[str]:
+    """Return a ranking without the blocks that would empty a stage."""
+    gone: list[str] = []
+    for name in ranking:
+        if may_go(gone, names, name):
+            gone.append(name)
+    return gone
+
+
+def order(args: argparse.Namespace) -> None:
+    lab, record = Lab(args), orders_record(args)
+    names, most = lab.blocks(), max(POINTS[args.depth])
+    for method in args.methods:
+        if method not in ORDERED or record.find(method=method):
+            continue
+        record.check_budget()
+        began = time.process_time()
+        if method == "ours":
+            found, log = tried(lab, most)
+        elif method == "last":
+            found, log = thinned(names[::-1], names), []
+        else:
+            scores = score_units(
+                lab.model, lab.units, lab.placed(lab.calibration), criterion=method,
+                batch_size=128, max_examples=2000,
+            )  # fmt: skip
+            found, log = thinned(list(scores.order), names), [scores.criterion]
+        spent = round(time.process_time() - began, 1)
+        record.add(method=method, order=found[:most], log=log, cpu_seconds=spent)
+        print(f"{method}: {' '.join(found[:most])} ({spent} s)", flush=True)
+    print("complete")
+
+
+def tried(lab: Lab, count: int) -> tuple[list[str], list[Any]]:
+    """Return an order found cut by cut: block influence proposes three, a trial decides.
+
+    The trial removes a candidate on a copy, recalibrates, and measures on calibration images.
+    The scores are those of the network as it is after the cuts before, recalibrated.
+    """
+    gone: list[str] = []
+    log: list[Any] = []
+    names = lab.blocks()
+    for _ in range(count):
+        model = cut(lab, gone)
+        # Names move up when entries are deleted, so scores are read off the bypassed original.
+        ranking = [n for n in _influence(lab, model, gone) if may_go(gone, names, n)]
+        accuracy = {}
+        for name in ranking[:CANDIDATES]:
+            accuracy[name] = float(lab.correct(cut(lab, [*gone, name]), lab.calibration).mean())
+        gone.append(max(accuracy, key=lambda name: accuracy[name]))
+        log.append(accuracy)
+    return gone, log
+
+
+def _influence(lab: Lab, model: nn.Module, gone: list[str]) -> list[str]:
+    """Return the blocks that are left, by their names in the unpruned network, lowest first."""
+    from srinit.units import find_units
+
+    units = find_units(model, lab.inputs)
+    scores = score_units(
+        model, units, lab.placed(lab.calibration)[:8], criterion="block_influence", batch_size=128
+    )
+    # Blocks keep their order; the first of a stage stays a block when its branch is gone.
+    left = [name for name in lab.blocks() if name not in gone]
+    if len(left) != len(units):
+        raise SystemExit(f"{len(units)} units are left where {len(left)} were expected")
+    original = dict(zip(units.names, left, strict=True))
+    return [original[name] for name in scores.order]
+
+
+def cut(lab: Lab, gone: list[str]) -> nn.Module:
+    """Return the network without some blocks, normalization recalibrated."""
+    model = copy.deepcopy(lab.model)
+    if gone:
+        model = remove_units(model, [lab.units[n] for n in gone], example_inputs=lab.inputs)
+    lab.recalibrated_(model)
+    return model
+
+
+def chosen(lab: Lab, orders: Record, method: str, point: int, seed: int) -> tuple[str, ...] | None:
+    """Return the blocks a method removes, in order of execution; None where it has no answer."""
+    names = lab.blocks()
+    if method == "random":
+        shuffled = np.random.default_rng([seed, 7]).permutation(names).tolist()
+        found = thinned(shuffled, names)[:point]
+    elif method == "published":
+        if lab.args.depth != 56 or point != len(PUBLISHED):
+            return None
+        found = [names[index] for index in PUBLISHED]
+    else:
+        entry = orders.find(method="ours" if method == "scratch" else method)
+        if entry is None:
+            return None
+        found = entry["order"][:point]
+    return tuple(sorted(found, key=names.index))
+
+
+# how well
+
+
+def run(args: argparse.Namespace) -> None:
+    lab, orders, record = Lab(args), orders_record(args), runs_record(args)
+    lab.validation = lab.validation.subset(range(args.validation))
+    for seed in range(args.seeds):
+        for point in POINTS[args.depth]:
+            for method in args.methods:
+                if method == "torch-pruning":
+                    one_narrowed(lab, record, point, seed)
+                    continue
+                blocks = chosen(lab, orders, method, point, seed)
+                if blocks is not None:
+                    one(lab, record, method, point, seed, blocks)
+    print("complete")
+
+
+def one(
+    lab: Lab, record: Record, method: str, point: int, seed: int, blocks: tuple[str, ...]
+) -> None:
+    """Measure one network; the same blocks under another method are not measured again."""
+    if record.find(method=method, point=point, seed=seed):
+        return
+    scratch = method == "scratch"
+    twin = record.find(blocks=list(blocks), seed=seed, scratch=scratch)
+    if twin is not None:
+        record.add(**{**twin, "method": method, "point": point, "same_as": twin["method"]})
+        return
+    record.check_budget()
+    began = time.process_time()
+    model = cut(lab, list(blocks))
+    if scratch:
+        fresh = lab.untrained(lab.args.depth, seed)
+        model = remove_units(fresh, [lab.units[n] for n in blocks], example_inputs=lab.inputs)
+    finish(
+        lab, record, model, seed, began,
+        about={"method": method, "point": point, "seed": seed, "blocks": list(blocks)},
+        scratch=scratch,
+    )  # fmt: skip
+
+
+def finish(
+    lab: Lab, record: Record, model: nn.Module, seed: int, began: float, *, about: dict[str, Any],
+    scratch: bool = False,
+) -> None:  # fmt: skip
+    """Recover, measure on test images once, and keep the result."""
+    steps = lab.args.steps
+    tuned = lab.recover_(
+        model, steps=steps, seed=seed, lr=0.1 if scratch else 0.02,
+        teacher=None if scratch else lab.model, validate_every=max(1, steps // 2),
+    )  # fmt: skip
+    correct = lab.correct(model, lab.test)
+    base, after = count_cost(lab.model, lab.inputs), count_cost(model, lab.inputs)
+    record.add(
+        **about,
+        scratch=scratch,
+        **tuned,
+        accuracy=float(correct.mean()),
+        correct=packed(correct),
+        params_removed=1 - after.params / base.params,
+        flops_removed=1 - after.flops / base.flops,
+        cpu_seconds=round(time.process_time() - began, 1),
+    )
+    print(about["method"], about["point"], seed, f"{correct.mean():.4f}", flush=True)
+
+
+# Torch-Pruning
+
+
+def narrowed(lab: Lab, ratio: float) -> nn.Module:
+    """Return the network with that share of the channels inside its blocks removed.
+
+    Only the channels between the two convolutions of a block: the shortcuts without parameters
+    (option A) tie the others together in a way that Torch-Pruning does not follow.
+    """
+    import torch_pruning
+
+    model = copy.deepcopy(lab.model).float().to(memory_format=torch.contiguous_format)
+    inner = {
+        module
+        for name, module in model.named_modules()
+        if name.startswith("layer") and name.endswith("conv1")
+    }
+    kept = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and module not in inner
+    ]
+    pruner = torch_pruning.pruner.MagnitudePruner(
+        model,
+        lab.inputs,
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        global_pruning=True,
+        pruning_ratio=ratio,
+        max_pruning_ratio=0.95,
+        ignored_layers=kept,
+    )
+    pruner.step()
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+def has_torch_pruning() -> bool:
+    if importlib.util.find_spec("torch_pruning") is not None:
+        return True
+    print("without Torch-Pruning: python3 -m pip install torch-pruning==1.6.1 to compare with it")
+    return False
+
+
+def one_narrowed(lab: Lab, record: Record, point: int, seed: int) -> None:
+    if record.find(method="torch-pruning", point=point, seed=seed):
+        return
+    path = RESULTS / f"field_latency_resnet{lab.args.depth}.json"
+    entries = json.loads(path.read_text())["entries"] if path.is_file() else []
+    widths = [e["ratio"] for e in entries if e["kind"] == "width" and e["point"] == point]
+    if not widths or not has_torch_pruning():
+        return
+    record.check_budget()
+    began = time.process_time()
+    model = narrowed(lab, widths[0])
+    lab.recalibrated_(model)
+    about = {"method": "torch-pruning", "point": point, "seed": seed, "blocks": []}
+    finish(lab, record, model, seed, began, about=about)
+
+
+# how fast
+
+
+def latency(args: argparse.Namespace) -> None:
+    """Measure speed-ups of our networks, and the widths at which Torch-Pruning's are as fast."""
+    lab, orders = Lab(args), orders_record(args)
+    about = {"depth": args.depth, "threads": args.threads, "batches": list(LATENCY_BATCHES)}
+    record = Record(RESULTS / f"field_latency_resnet{args.depth}.json", args, about)
+    base = plain(lab.model)
+    for point in POINTS[args.depth]:
+        blocks = chosen(lab, orders, "ours", point, 0)
+        if blocks is None:
+            raise SystemExit("run `field.py order` first")
+        small = plain(cut(lab, list(blocks)))
+        if record.find(kind="speed", point=point) is None:
+            add_speed(record, point, base, small)
+        if record.find(kind="width", point=point) is None and has_torch_pruning():
+            add_width(lab, record, point, base, small)
+    print("complete")
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """Return a copy in PyTorch's default layout, as users run it."""
+    return copy.deepcopy(model).to(memory_format=torch.contiguous_format).eval()
+
+
+def add_speed(record: Record, point: int, base: nn.Module, small: nn.Module) -> None:
+    inputs = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    reduction = count_cost(base, inputs).flops / count_cost(small, inputs).flops
+    pairs: list[LatencyPair] = []
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / "base.onnx", Path(folder) / "small.onnx"]
+        for model, file in zip((base, small), files, strict=True):
+            export_onnx(model, inputs[:4], file)
+        for size in LATENCY_BATCHES:
+            repeats = 200 if size == 1 else 40
+            pairs.append(
+                measure_latency_pair(base, small, inputs, batch_size=size, repeats=repeats)
+            )
+            pairs.append(measure_onnx_pair(*files, inputs, batch_size=size, repeats=repeats))
+    for pair in pairs:
+        record.add(
+            kind="speed",
+            point=point,
+            runtime=pair.baseline.runtime,
+            batch=pair.baseline.batch_size,
+            baseline_ms=pair.baseline.median_ms,
+            pruned_ms=pair.pruned.median_ms,
+            flop_reduction=reduction,
+            speed_up=1 / pair.ratio,
+            kept=1 / pair.ratio / reduction,
+            kept_interval=[1 / pair.ratio_high / reduction, 1 / pair.ratio_low / reduction],
+            repeats=pair.baseline.repeats,
+        )
+        print(point, pair.baseline.runtime, pair.baseline.batch_size, 1 / pair.ratio / reduction)
+
+
+def add_width(lab: Lab, record: Record, point: int, base: nn.Module, small: nn.Module) -> None:
+    """Find by bisection the share of channels at which the network is as fast as ours."""
+    inputs = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    low, high = 0.0, 0.95
+    ratio, pair = 0.5, None
+    for _ in range(6):
+        ratio = (low + high) / 2
+        other = plain(narrowed(lab, ratio))
+        pair = measure_latency_pair(small, other, inputs, batch_size=64, repeats=15)
+        low, high = (ratio, high) if pair.ratio > 1 else (low, ratio)
+    assert pair is not None
+    cost, whole = count_cost(other, inputs), count_cost(base, inputs)
+    record.add(
+        kind="width",
+        point=point,
+        ratio=ratio,
+        latency_against_ours=pair.ratio,
+        flops_removed=1 - cost.flops / whole.flops,
+    )
+    print(point, "channels removed", ratio, "latency against ours", pair.ratio)
+
+
+# the table
+
+
+def tables() -> tuple[str, dict[str, Any]]:
+    """Return the tables of every network measured, as markdown and as records."""
+    text, found = "", {}
+    for path in sorted(RESULTS.glob("field_resnet*_*.json")):
+        body = json.loads(path.read_text())
+        rows = summary(body["entries"])
+        found[path.stem] = {"about": body["about"], "rows": rows}
+        text += rendered(body["about"], rows)
+    for path in sorted(RESULTS.glob("field_latency_resnet*.json")):
+        text += rendered_latency(json.loads(path.read_text()))
+    return text, found
+
+
+def table(args: argparse.Namespace) -> None:
+    """Write accuracies and latencies of every network measured, as JSON and markdown."""
+    text, found = tables()
+    (RESULTS / "field_summary.json").write_text(json.dumps(found, indent=1) + "\n")
+    for page in (HERE.parent / "docs" / "criteria.md", HERE.parent / "README.md"):
+        rewrite(page, "field", text)
+    print(text)
+
+
+def summary(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return mean accuracy with Student's 95 % interval over seeds, by point and method."""
+    rows = []
+    for point in sorted({e["point"] for e in entries}):
+        for method in METHODS:
+            some = [e for e in entries if e["point"] == point and e["method"] == method]
+            if not some:
+                continue
+            values = np.array([e["accuracy"] for e in some])
+            reach = None
+            if len(values) > 1:
+                error = values.std(ddof=1) / np.sqrt(len(values))
+                reach = float(stats.t.ppf(0.975, len(values) - 1) * error)
+            rows.append(
+                {
+                    "point": point,
+                    "method": method,
+                    "seeds": len(values),
+                    "accuracy": float(values.mean()),
+                    "reach": reach,
+                    "params_removed": float(np.mean([e["params_removed"] for e in some])),
+                    "flops_removed": float(np.mean([e["flops_removed"] for e in some])),
+                }
+            )
+    return rows
+
+
+def rendered(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    lines = [
+        f"ResNet-{about['depth']}, {about['steps']} steps of recovery at batch {about['batch']}:\n",
+        "| blocks removed | method | top-1, 95 % interval over seeds | seeds | params | FLOPs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        reach = "" if row["reach"] is None else f" ± {100 * row['reach']:.2f}"
+        lines.append(
+            f"| {row['point']} | {row['method']} | {100 * row['accuracy']:.2f} %{reach} | "
+            f"{row['seeds']} | -{100 * row['params_removed']:.1f} % | "
+            f"-{100 * row['flops_removed']:.1f} % |"
+        )
+    return "\n".join(lines) + "\n\n"
+
+
+def rendered_latency(body: dict[str, Any]) -> str:
+    lines = [
+        f"ResNet-{body['about']['depth']} on {body['about']['threads']} thread(s), latency kept = "
+        "measured speed-up / FLOP reduction [95 % interval over calls]:\n",
+        "| blocks removed | runtime | batch | FLOPs | speed-up | latency kept |",
+        "|---|---|---|---|---|---|",
+    ]
+    for e in body["entries"]:
+        if e["kind"] == "speed":
+            low, high = e["kept_interval"]
+            fewer = f"{e['flop_reduction']:.2f}x fewer"
+            lines.append(
+                f"| {e['point']} | {e['runtime']} | {e['batch']} | {fewer} "
+                f"| {e['speed_up']:.2f}x | {e['kept']:.2f} [{low:.2f}, {high:.2f}] |"
+            )
+    return "\n".join(lines) + "\n\n"
+
+
+COMMANDS = {"order": order, "run": run, "latency": latency, "table": table}
+
+if __name__ == "__main__":
+    main()
