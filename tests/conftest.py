@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,4 +25,32 @@ def shared_dir(request: pytest.FixtureRequest) -> Path:
     folder = Path(request.config.getoption("--shared"))
     if not (folder / "data" / "cifar10-jpeg" / "test.parquet").is_file():
         pytest.skip(f"no CIFAR-10 data under {folder} (pass --shared FOLDER)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder like the demo's, with a network trained for a moment."""
+    from safetensors.torch import save_file
+    from sklearn.datasets import load_digits
+
+    from srinit.demo.train import train
+    from srinit.pipeline.observer import Silent
+
+    folder = tmp_path_factory.mktemp("digits")
+    data = load_digits()
+    images = (data.images * (255 / 16)).round().astype(np.uint8)[..., None]
+    labels = data.target.astype(np.int64)
+    names = np.array([str(digit) for digit in range(10)])
+    for name, part in (("train", slice(0, 600)), ("rest", slice(600, 1300))):
+        np.savez(
+            folder / f"{name}.npz", images=images[part], labels=labels[part], class_names=names
+        )
+    model = train(images[:600], labels[:600], seed=0, observer=Silent())
+    save_file(
+        {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "digits.safetensors"
+    )
+    (folder / "model.py").write_text((ROOT / "src/srinit/demo/model.py").read_text())
+    config = (ROOT / "src/srinit/demo/srinit.yaml").read_text()
+    (folder / "srinit.yaml").write_text(config.replace("epochs: 8", "epochs: 1"))
     return folder

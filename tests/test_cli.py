@@ -9,14 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from safetensors.torch import save_file
 
 from srinit import cli
-from srinit.demo.train import train
 from srinit.errors import PruneError
-from srinit.pipeline.observer import Silent
 from srinit.store import RunFolder, audit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,30 +37,6 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     code = cli.run(list(arguments))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
-
-
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project folder like the demo's, with a network trained for a moment."""
-    from sklearn.datasets import load_digits
-
-    folder = tmp_path_factory.mktemp("digits")
-    data = load_digits()
-    images = (data.images * (255 / 16)).round().astype(np.uint8)[..., None]
-    labels = data.target.astype(np.int64)
-    names = np.array([str(digit) for digit in range(10)])
-    for name, part in (("train", slice(0, 600)), ("rest", slice(600, 1300))):
-        np.savez(
-            folder / f"{name}.npz", images=images[part], labels=labels[part], class_names=names
-        )
-    model = train(images[:600], labels[:600], seed=0, observer=Silent())
-    save_file(
-        {k: v.contiguous() for k, v in model.state_dict().items()}, folder / "digits.safetensors"
-    )
-    (folder / "model.py").write_text((ROOT / "src/srinit/demo/model.py").read_text())
-    config = (ROOT / "src/srinit/demo/srinit.yaml").read_text()
-    (folder / "srinit.yaml").write_text(config.replace("epochs: 8", "epochs: 1"))
-    return folder
 
 
 OFFLINE = """

@@ -59,16 +59,19 @@ def plan(
 
 @verb
 def prune(run: RunPath, common: Common) -> Result:
-    """Carry out the plan: surgery, recalibration, a look at validation data."""
+    """Carry out the plan: surgery, recalibration, a look at validation data; or all stages."""
     from srinit import records
     from srinit.cli.draw import stage_table
-    from srinit.pipeline import cut, start
+    from srinit.pipeline import cut, staged, start
 
     with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
         if common.dry_run:
             return _dry("prune", run, "removes the units of plan.json on a copy")
         observer.stage("prune")
-        cut.prune(session)
+        if session.config.prune.staged:
+            staged.carry_out(session)
+        else:
+            cut.prune(session)
         metrics = cut.stage_metrics(session)
     return Result(
         verb="prune",
@@ -83,12 +86,14 @@ def finetune(run: RunPath, common: Common) -> Result:
     """Fine-tune the pruned network, or let your own command do it; resumable at any step."""
     from srinit import records
     from srinit.cli.draw import tune_table
-    from srinit.pipeline import cut, start
+    from srinit.pipeline import cut, staged, start
 
     with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
         if common.dry_run:
             return _dry("finetune", run, "trains the pruned network as the config says")
         observer.stage("fine-tune")
+        if session.config.prune.staged:
+            staged.carry_out(session)
         cut.tune(session)
         log = cut.tune_log(session)
     return Result(

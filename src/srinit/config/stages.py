@@ -121,10 +121,46 @@ class PlanSection(Section):
         return {**wanted, "remove": tuple(self.remove)} if self.remove else wanted
 
 
+class StepSection(Section):
+    """How much one stage removes, in place of the number of stages; at most one of these."""
+
+    units: int | None = Field(default=None, ge=1, description="so many units")
+    params: float | None = Field(
+        default=None, gt=0, lt=1, description="share of the unpruned network's parameters"
+    )
+    flops: float | None = Field(default=None, gt=0, lt=1, description="the same for FLOPs")
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> StepSection:
+        if sum(value is not None for value in (self.units, self.params, self.flops)) > 1:
+            raise ValueError("give one of units, params and flops")
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether the size of a stage was chosen."""
+        return any(value is not None for value in (self.units, self.params, self.flops))
+
+
 class PruneSection(Section):
     """How the plan is carried out."""
 
     recalibrate: bool = Field(default=True, description="estimate normalization statistics anew")
+    stages: int = Field(
+        default=1, ge=1, le=100, description="equal steps to the target, each scanned and gated"
+    )
+    step: StepSection = StepSection()
+
+    @model_validator(mode="after")
+    def _stages_or_step(self) -> PruneSection:
+        if self.step.given and self.stages != 1:
+            raise ValueError("stages and step are both given; keep one")
+        return self
+
+    @property
+    def staged(self) -> bool:
+        """Whether the target is approached in more than one stage."""
+        return self.stages > 1 or self.step.given
 
 
 class FinetuneSection(Section):

@@ -9,6 +9,7 @@ from torch import nn
 
 from srinit import artifact, sources
 from srinit.cost import Cost, count_cost
+from srinit.criteria import UnitScores
 from srinit.curve import measure_prefixes
 from srinit.errors import ConfigError
 from srinit.evaluate import evaluate
@@ -17,8 +18,9 @@ from srinit.pipeline import look
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
 from srinit.records import record
+from srinit.sensitivity import Sensitivity
 from srinit.sources import Augment, load_function
-from srinit.surgery import apply_plan
+from srinit.surgery import apply_plan, carry_back
 
 STAGE_SCHEMA = "srinit.stage/1"
 TUNE_SCHEMA = "srinit.tune/1"
@@ -53,14 +55,39 @@ def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
     path = session.path / "plan.json"
     if targets is None and path.is_file():
         return PrunePlan.from_json(path.read_bytes(), where=str(path))
+    made = make(session, look.scan(session), look.scores(session), targets)
+    session.folder.audit("plan", f"remove {len(made.names)} units", inputs=made.target)
+    session.folder.write_text(path, made.to_json())
+    return made
+
+
+def make(
+    session: Session,
+    sensitivity: Sensitivity,
+    scores: UnitScores,
+    targets: dict[str, Any] | None = None,
+    *,
+    gone: tuple[str, ...] = (),
+) -> PrunePlan:
+    """Return a plan made anew: every prefix of its ranking is built and measured.
+
+    Args:
+        session: The run.
+        sensitivity: The scan it rests on, in names of the unpruned network.
+        scores: What ranks.
+        targets: What to reach, by default what the config says.
+        gone: Units that earlier stages removed; they come first.
+    """
     settings = session.config.plan
-    sensitivity = look.scan(session)
     options: dict[str, Any] = {
         **(settings.targets() if targets is None else targets),
-        "scores": look.scores(session),
+        "scores": scores,
         "keep": tuple(unit.name for unit in sensitivity.unit_map.locked if unit.reason == "kept"),
         "rule": settings.rule,
     }
+    if gone:
+        named = tuple(name for name in options.get("remove", ()) if name not in gone)
+        options["remove"] = (*gone, *named)
     free = {k: v for k, v in options.items() if k not in ("params", "flops", "latency")}
     prefixes = measure_prefixes(
         session.model,
@@ -70,17 +97,38 @@ def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
         batch_sizes=session.config.compare.latency_batches,
         on_progress=session.observer.progress,
     )
-    made = make_plan(
+    return make_plan(
         sensitivity, **options, latency_batch=settings.latency_batch, prefixes=prefixes
     )
-    session.folder.audit("plan", f"remove {len(made.names)} units", inputs=made.target)
-    session.folder.write_text(path, made.to_json())
-    return made
 
 
-def stage_folder(session: Session, number: int = 1) -> Path:
-    """Return the folder of a pruning stage, counted from 1."""
-    return session.path / "stages" / f"{number:02d}"
+def stage_folder(session: Session, number: int | None = None) -> Path:
+    """Return the folder of a pruning stage, counted from 1; by default of the one at work."""
+    return session.path / "stages" / f"{session.stage if number is None else number:02d}"
+
+
+def stage_plan(session: Session) -> PrunePlan:
+    """Return the plan of the stage at work: its own, or the run's where there is one stage."""
+    path = stage_folder(session) / "plan.json"
+    if path.is_file():
+        return PrunePlan.from_json(session.folder.read_bytes(path), where=str(path))
+    return plan(session)
+
+
+def _uncut(session: Session) -> nn.Module:
+    """Return the network that the stage at work is cut from, whole: with what was learned."""
+    if session.stage == 1:
+        return session.model
+    last = stage_folder(session, session.stage - 1)
+    path = last / "plan.json"
+    before = PrunePlan.from_json(session.folder.read_bytes(path), where=str(path))
+    found, _ = carry_back(
+        session.model,
+        load(session, last),
+        [removal.unit for removal in before.remove],
+        example_inputs=session.example_inputs,
+    )
+    return found
 
 
 def save(session: Session, folder: Path, model: nn.Module) -> None:
@@ -89,7 +137,7 @@ def save(session: Session, folder: Path, model: nn.Module) -> None:
     artifact.save_pruned(
         folder,
         model,
-        plan(session),
+        stage_plan(session),
         base={"source": settings.source, "args": settings.args},
         preprocessing=session.config.data.preprocess.model_dump(mode="json"),
         metadata={"class_names": list(session.class_names), "seed": session.config.seed},
@@ -112,9 +160,9 @@ def prune(session: Session) -> nn.Module:
     metrics_file = folder / "metrics.json"
     if metrics_file.is_file():
         return load(session, folder / "cut")
-    the_plan = plan(session)
+    the_plan = stage_plan(session)
     score_before = look.baseline(session).score
-    pruned = apply_plan(session.model, the_plan, example_inputs=session.example_inputs)
+    pruned = apply_plan(_uncut(session), the_plan, example_inputs=session.example_inputs)
     score_cut = _validated(session, pruned)
     score_recalibrated = None
     if session.config.prune.recalibrate and recalibrate(pruned, session.batches("calibration")):

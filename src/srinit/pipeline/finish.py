@@ -7,7 +7,7 @@ import json
 from srinit import export as exporting
 from srinit.errors import MissingExtraError, ModelError
 from srinit.latency import LatencyPair
-from srinit.pipeline import cut, judge, look
+from srinit.pipeline import cut, judge, look, staged
 from srinit.pipeline.result import SCHEMA as RESULT_SCHEMA
 from srinit.pipeline.result import RunResult
 from srinit.pipeline.session import Session
@@ -83,7 +83,7 @@ def report(session: Session) -> str:
                 session.model,
                 cut.tune(session).to(session.device),
                 sensitivity=look.scan(session),
-                plan=cut.plan(session),
+                plan=cut.stage_plan(session),
                 data=session.split("test"),
                 comparison=judge.compare(session),
                 num_examples=session.config.report.pictures,
@@ -107,9 +107,12 @@ def result(session: Session) -> RunResult:
     comparison, gates = judge.compare(session), judge.gate(session)
     metrics, score = cut.stage_metrics(session), comparison.score
     onnx = session.path / "export" / "pruned.onnx"
+    outcome = staged.outcome(session)
     found = RunResult(
         run=str(session.path),
-        passed=gates.passed,
+        passed=gates.passed and outcome.accepted,
+        stage=outcome.delivered,
+        stopped_because=outcome.reason,
         removed=metrics.removed,
         score_before=score.baseline or 0.0,
         score_after=score.pruned or 0.0,

@@ -26,16 +26,22 @@ class RunResult:
     flops: tuple[int, int]  # per example; one multiply-add counts 2
     latency_ms: dict[str, tuple[float, float]]  # batch size: before, after (medians)
     failed_gates: tuple[str, ...] = ()
+    stage: int = 1  # the pruning stage that is delivered
+    stopped_because: str = ""  # why the stages ended before the target
     report: str = ""
     onnx: str = ""
 
     def words(self) -> str:
         """Return the summary that is printed at the end of a run."""
         lines = [self._cut(), self._accuracy(), self._saving()]
+        if self.stopped_because:
+            lines.append(
+                f"Stage {self.stage} is delivered, short of the target: {self.stopped_because}"
+            )
         if self.passed:
             lines.append("Every gate passed.")
         else:
-            lines.append("NOT PASSED: " + "; ".join(self.failed_gates))
+            lines.append(f"NOT PASSED: {'; '.join(self.failed_gates) or 'see the stages above.'}")
         if self.onnx:
             lines.append(f"For the edge: {self.onnx}")
         lines.append(f"Report: {self.report}")

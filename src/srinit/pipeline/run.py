@@ -8,13 +8,14 @@ from typing import Any
 
 from srinit.config import Config, load_config
 from srinit.gates import check_feasible
-from srinit.pipeline import cut, finish, judge, look, start
+from srinit.pipeline import cut, finish, judge, look, staged, start
 from srinit.pipeline.observer import Observer, Silent
 from srinit.pipeline.result import RunResult
 from srinit.pipeline.session import Session
 from srinit.sources import describe
 
-STAGES: tuple[tuple[str, Callable[[Session], Any]], ...] = (
+Step = tuple[str, Callable[[Session], Any]]
+STEPS: tuple[Step, ...] = (
     ("baseline", look.baseline),
     ("inspect", look.inspect),
     ("scan", look.scan),
@@ -26,6 +27,9 @@ STAGES: tuple[tuple[str, Callable[[Session], Any]], ...] = (
     ("export", finish.export),
     ("report", finish.report),
 )
+
+
+IN_STAGES: Step = ("stages", staged.carry_out)
 
 
 def run(config: Config, *, observer: Observer | None = None, fresh: bool = False) -> RunResult:
@@ -57,6 +61,16 @@ def run_file(
     return run(load_config(path, overrides), observer=observer, fresh=fresh)
 
 
+def steps(config: Config) -> list[Step]:
+    """Return what a run does, in order; in stages, cut and recovery are repeated."""
+    if not config.prune.staged:
+        return list(STEPS)
+    repeated = ("prune", "fine-tune")
+    found = [step for step in STEPS if step[0] not in repeated]
+    found.insert(1 + [title for title, _ in found].index("plan"), IN_STAGES)
+    return found
+
+
 def check_ahead(session: Session) -> None:
     """Check what would stop the run later: data that is missing, gates that cannot pass.
 
@@ -80,12 +94,14 @@ def check_ahead(session: Session) -> None:
         defect_class=config.data.defect_class,
         confidence=config.compare.confidence,
     )
+    if config.prune.staged:
+        staged.check_ahead(session)
 
 
 def carry_out(session: Session) -> RunResult:
     """Return the result of a session, after every stage that is not done yet."""
     check_ahead(session)
-    for title, stage in STAGES:
+    for title, step in steps(session.config):
         session.observer.stage(title)
-        stage(session)
+        step(session)
     return finish.result(session)

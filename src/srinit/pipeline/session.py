@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,22 @@ from srinit import modules, sources
 from srinit.config import Config
 from srinit.errors import ConfigError, DataError, ModelError
 from srinit.pipeline.observer import Observer, Silent
+from srinit.records import record
 from srinit.sources import DataSet
 from srinit.store import RunFolder
 
+OUTCOME = "stages/outcome.json"
 NUM_EXAMPLE_INPUTS = 2  # enough to tell the batch dimension from the others
+
+
+@record
+class Outcome:
+    """How pruning in stages ended."""
+
+    delivered: int  # number of the stage
+    accepted: bool  # its gates passed on validation data
+    reason: str  # why it went no further; empty: the target is reached
+    tried: int | None = None  # the stage that failed
 
 
 class Session:
@@ -35,6 +48,10 @@ class Session:
         self.config = config
         self._folder = folder
         self.observer: Observer = observer or Silent()
+        self.stage = 1  # the pruning stage at work, or the one that was delivered
+        outcome = None if folder is None else folder.path / OUTCOME
+        if outcome is not None and outcome.is_file():
+            self.stage = int(json.loads(outcome.read_text("utf-8"))["delivered"])
 
     @property
     def folder(self) -> RunFolder:

@@ -163,7 +163,7 @@ def load_report_input(run: Path) -> ReportInput:
     baseline = _checked(BaselineFacts, run / "baseline" / "metrics.json")
     data = config.get("data") or {}
     sensitivity = _record(Sensitivity, run / "scan" / "sensitivity.json")
-    plan = run / "plan.json"
+    plan = max(run.glob("stages/[0-9]*/plan.json"), default=run / "plan.json")
     assert sensitivity is not None
     return ReportInput(
         name=str(head.get("name", run.name)),

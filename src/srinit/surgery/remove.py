@@ -100,6 +100,31 @@ def remove_units(
         PlanError: There is no submodule of a unit's name, or no example inputs.
         SurgeryError: The result does not run, or its output has another form.
     """
+    result, _ = remove_with_origins(
+        model,
+        units,
+        example_inputs=example_inputs,
+        on_removed=on_removed,
+        passthrough=passthrough,
+    )
+    return result
+
+
+def remove_with_origins(
+    model: nn.Module,
+    units: Iterable[Unit],
+    *,
+    example_inputs: Any = None,
+    on_removed: OnRemoved | None = None,
+    passthrough: PassThroughFor | None = None,
+) -> tuple[nn.Module, dict[str, str]]:
+    """Return what `remove_units` returns, and where its tensors come from.
+
+    Returns:
+        The pruned copy, and for every key of its `state_dict` the key that the same tensor has
+        in the model; entries of containers are numbered anew by a removal. Tensors that the
+        surgery made have no entry.
+    """
     chosen = list(units)
     check_names(model, chosen)
     if example_inputs is None:
@@ -109,6 +134,7 @@ def remove_units(
         )
     names = tuple(unit.name for unit in chosen)
     result, pairs = copied(model)
+    keys = {id(tensor): key for key, tensor in result.state_dict(keep_vars=True).items()}
     result = take_out(result, chosen, passthrough=passthrough)
     reference = _run_twice(result, example_inputs, pairs, names)
     problem = difference(_run(model, example_inputs, ()), reference[0])
@@ -137,7 +163,8 @@ def remove_units(
         problem = difference(reference[0], _run(result, example_inputs, names))
         if problem:
             raise SurgeryError(f"after on_removed {problem}.")
-    return result
+    found = result.state_dict(keep_vars=True).items()
+    return result, {key: keys[id(tensor)] for key, tensor in found if id(tensor) in keys}
 
 
 def check_names(model: nn.Module, units: Sequence[Unit]) -> None:
