@@ -149,7 +149,9 @@ class PruneSection(Section):
     stages: int = Field(
         default=1, ge=1, le=100, description="equal steps to the target, each scanned and gated"
     )
-    step: StepSection = StepSection()
+    step: StepSection = Field(
+        default=StepSection(), description="size of a stage, in place of their number"
+    )
 
     @model_validator(mode="after")
     def _stages_or_step(self) -> PruneSection:
