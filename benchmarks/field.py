@@ -307,6 +307,7 @@ def latency(args: argparse.Namespace) -> None:
     base = plain(lab.model)
     for point in POINTS[args.depth]:
         blocks = chosen(lab, orders, "ours", point, 0)
+        blocks = blocks or chosen(lab, orders, "block_influence", point, 0)
         if blocks is None:
             raise SystemExit("run `field.py order` first")
         small = plain(cut(lab, list(blocks)))
