@@ -116,10 +116,17 @@ def compare(
         str | None,
         typer.Option(help="Data to compare on, e.g. folder:site; default: the run's test data."),
     ] = None,
+    shift: Annotated[
+        int,
+        typer.Option(
+            help="Also compare on so many corrupted test images: noise, blur, light ...",
+            show_default=False,
+        ),
+    ] = 0,
 ) -> Result:
     """Compare networks on data: baseline and pruned of RUN, or the pruned ones of RUN and B."""
     from srinit import records
-    from srinit.cli.draw import comparison_table
+    from srinit.cli.draw import comparison_table, shift_table
     from srinit.pipeline import judge, start
 
     with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
@@ -131,14 +138,17 @@ def compare(
             code = 0 if gates.passed else GATE_FAILED
         else:
             comparison, gates, code = judge.compare_on(session, other, data), None, 0
+        under_shift = judge.shift(session, shift or None) if other is None else None
     return Result(
         verb="compare",
         data={
             "run": str(run),
             "comparison": records.plain(comparison),
             "gates": records.plain(gates) if gates is not None else None,
+            "shift": records.plain(under_shift) if under_shift is not None else None,
         },
         text=comparison_table(comparison, gates),
+        extra=[shift_table(under_shift)] if under_shift is not None else [],
         next=f"srinit export {run}",
         exit_code=code,
     )

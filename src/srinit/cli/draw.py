@@ -10,7 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 if TYPE_CHECKING:
-    from srinit.comparison import Comparison, Difference
+    from srinit.comparison import Comparison, Difference, Shift
     from srinit.finetune import TuneLog
     from srinit.gates import GateResult
     from srinit.pipeline.cut import StageMetrics
@@ -214,6 +214,29 @@ def tune_table(log: TuneLog) -> Table:
         loss = "-" if point.loss is None else f"{point.loss:.4f}"
         table.add_row(
             f"{point.epoch:.2f}", str(point.step), loss, percent(point.validation_score, 2)
+        )
+    return table
+
+
+def shift_table(shift: Shift) -> Table:
+    """Return what corruptions change."""
+    table = Table(
+        title=f"{shift.num_examples} corrupted test images, "
+        f"{percent(shift.confidence, 0)} intervals",
+        title_justify="left",
+    )
+    for name in ("corruption", "severity", "baseline", "pruned", "loss, points", "interval", "p"):
+        table.add_column(name, justify="left" if name == "corruption" else "right")
+    for point in shift.points:
+        score = point.score
+        table.add_row(
+            escape(point.corruption),
+            str(point.severity),
+            percent(score.baseline, 2),
+            percent(score.pruned, 2),
+            points(score.drop, 2),
+            f"{points(score.low, 2)} … {points(score.high, 2)}",
+            f"{point.p_adjusted:.3f}",
         )
     return table
 

@@ -9,6 +9,7 @@ from srinit.comparison.records import (
     Difference,
     Rate,
 )
+from srinit.comparison.shift import Shift, ShiftPoint, measure_shift, shift_csv
 from srinit.comparison.unlabeled import Flip, Unlabeled, compare_unlabeled
 
 __all__ = [
@@ -19,8 +20,12 @@ __all__ = [
     "Difference",
     "Flip",
     "Rate",
+    "Shift",
+    "ShiftPoint",
     "Unlabeled",
     "compare",
     "compare_outcomes",
     "compare_unlabeled",
+    "measure_shift",
+    "shift_csv",
 ]

@@ -17,6 +17,7 @@ from srinit.config.stages import (
     PlanSection,
     PruneSection,
     ScanSection,
+    ShiftSection,
     UnitsSection,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "RoiSection",
     "ScanSection",
     "Section",
+    "ShiftSection",
     "UnitsSection",
 ]
 
@@ -67,6 +69,7 @@ class Config(Section):
     prune: PruneSection = Field(default=PruneSection(), description="the cut")
     finetune: FinetuneSection = Field(default=FinetuneSection(), description="recovery")
     compare: CompareSection = Field(default=CompareSection(), description="on test data")
+    shift: ShiftSection = Field(default=ShiftSection(), description="noise and other light")
     gates: GatesSection = Field(default=GatesSection(), description="pass or fail")
     export: ExportSection = Field(default=ExportSection(), description="for deployment")
     report: ReportSection = Field(default=ReportSection(), description="the report")

@@ -211,6 +211,20 @@ class CompareSection(Section):
     )
 
 
+class ShiftSection(Section):
+    """Both networks on corrupted test images: noise, blur, light, compression, occlusion."""
+
+    examples: int = Field(default=0, ge=0, description="test images, chosen by content; 0: none")
+    corruptions: list[str] = Field(
+        default=["noise", "blur", "brightness", "contrast", "jpeg", "resolution", "occlusion"],
+        min_length=1,
+        description="names, and your own: py:FILE.py:FUNCTION(image, severity)",
+    )
+    severities: list[Annotated[int, Field(ge=1, le=5)]] = Field(
+        default=[1, 3, 5], min_length=1, description="from 1 to 5"
+    )
+
+
 class GatesSection(Section):
     """What the pruned network must hold on test data; each is judged by its interval."""
 

@@ -5,20 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from srinit import artifact
-from srinit.comparison import Comparison, CostSide, compare_outcomes
-from srinit.errors import ModelError
+from srinit.comparison import (
+    Comparison,
+    CostSide,
+    Shift,
+    compare_outcomes,
+    measure_shift,
+    shift_csv,
+)
+from srinit.errors import DataError, ModelError
 from srinit.evaluate import evaluate
 from srinit.gates import GateResult, check_gates
 from srinit.latency import measure_latency_pair
 from srinit.pipeline import cut
 from srinit.pipeline.session import Session
-from srinit.sources import load_data
+from srinit.sources import load_data, load_function
 from srinit.store import RunFolder, write_npz
 
 COMPARISON_SCHEMA = "srinit.comparison/1"
 GATE_SCHEMA = "srinit.gate/1"
+SHIFT_SCHEMA = "srinit.shift/1"
 
 
 def compare(session: Session) -> Comparison:
@@ -58,6 +67,61 @@ def compare(session: Session) -> Comparison:
     session.folder.audit("compare", f"drop {comparison.score.drop}", inputs=test.data_hash)
     session.folder.write_record(path, comparison, schema=COMPARISON_SCHEMA)
     return comparison
+
+
+def shift(session: Session, examples: int | None = None) -> Shift | None:
+    """Return both networks on corrupted test images; None where the config asks for none.
+
+    Args:
+        session: The run.
+        examples: In place of the config's number.
+
+    Raises:
+        DataError: The data holds no images.
+    """
+    settings = session.config.shift
+    path = cut.stage_folder(session) / "shift.json"
+    if path.is_file() and examples is None:
+        return session.folder.read_record(Shift, path, schema=SHIFT_SCHEMA)
+    count = settings.examples if examples is None else examples
+    if count == 0:
+        return None
+    test = session.split("test")
+    if not test.pool.holds_images:
+        raise DataError(
+            "shift needs images, and the test data holds other inputs: write shift.examples: 0."
+        )
+    by_content = sorted(range(len(test)), key=lambda position: test.ids[position])
+    chosen = test.subset(by_content[:count])
+    own = {
+        name: load_function(name.removeprefix("py:"), session.config.root)
+        for name in settings.corruptions
+        if name.startswith("py:")
+    }
+    found = measure_shift(
+        session.model,
+        cut.tune(session),
+        chosen.pool.pixels(chosen.indices),
+        torch.from_numpy(chosen.targets),
+        to_inputs=chosen.pool.preprocess.normalized,
+        corruptions={name: own.get(name) for name in settings.corruptions},
+        severities=settings.severities,
+        ids=chosen.ids,
+        batch_size=session.config.data.batch_size,
+        confidence=session.config.compare.confidence,
+        seed=session.config.seed,
+        on_progress=session.observer.progress,
+    )
+    session.folder.write_text(path.with_suffix(".csv"), shift_csv(found))
+    worst = found.worst
+    session.folder.audit(
+        "shift",
+        f"{len(found.significant)} of {len(found.points)} points are worse",
+        reason=f"worst: {worst.corruption} {worst.severity}" if worst else "",
+        inputs=chosen.data_hash,
+    )
+    session.folder.write_record(path, found, schema=SHIFT_SCHEMA)
+    return found
 
 
 def compare_on(session: Session, other: Path | None, data: str | None) -> Comparison:

@@ -23,6 +23,7 @@ STEPS: tuple[Step, ...] = (
     ("prune", cut.prune),
     ("fine-tune", cut.tune),
     ("compare", judge.compare),
+    ("shift", judge.shift),
     ("gate", judge.gate),
     ("export", finish.export),
     ("report", finish.report),

@@ -27,6 +27,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from srinit import records
 from srinit.comparison.records import Comparison
+from srinit.comparison.shift import Shift
 from srinit.errors import ConfigError, UnsafeError
 from srinit.export import Exported
 from srinit.finetune.records import TuneLog
@@ -91,6 +92,7 @@ class StageInput:
     tune: TuneLog | None = None
     comparison: Comparison | None = None
     gates: GateResult | None = None
+    shift: Shift | None = None
 
 
 @record
@@ -213,6 +215,7 @@ def _stages(folder: Path) -> tuple[StageInput, ...]:
                 tune=_record(TuneLog, stage / "tune.json"),
                 comparison=_record(Comparison, stage / "comparison.json"),
                 gates=_record(GateResult, stage / "gate.json"),
+                shift=_record(Shift, stage / "shift.json"),
             )
         )
     return tuple(found)

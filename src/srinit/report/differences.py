@@ -12,6 +12,7 @@ from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, track
 from srinit.report.data import ReportInput, StageInput
 from srinit.report.decision import gate_text
+from srinit.report.shift import ShiftView, shift_view
 from srinit.report.text import Say, Text, same
 
 MOST_CLASSES = 30  # rows of the table of classes
@@ -81,6 +82,7 @@ class Differences:
     agreement: Text | None = None
     sample_note: Text | None = None
     most: Text | None = None  # where not every class is shown
+    shift: ShiftView | None = None
 
 
 def differences_view(report: ReportInput, say: Say) -> Differences:
@@ -100,6 +102,7 @@ def differences_view(report: ReportInput, say: Say) -> Differences:
         agreement=_agreement(found, say) if found else None,
         sample_note=_sample_note(found, say),
         most=_most(found, say),
+        shift=shift_view(report.last.shift, say) if report.last and report.last.shift else None,
     )
 
 
