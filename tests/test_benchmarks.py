@@ -25,7 +25,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", ["criterion"])
+@pytest.mark.parametrize("name", ["criterion", "field"])
 def test_pages_show_what_the_result_files_say(load: object, name: str) -> None:
     script: ModuleType = load(name)  # type: ignore[operator]
     text, found = script.tables()

@@ -128,7 +128,8 @@ def test_a_whole_run_prints_one_json_document_and_leaves_the_run_folder(finished
     for name in (
         "run.json", "config.yaml", "env.json", "inputs.lock.json", "audit.jsonl", "SHA256SUMS",
         "baseline/metrics.json", "baseline/predictions.npz", "scan/observations.jsonl",
-        "scan/sensitivity.json", "scan/sensitivity.csv", "plan.json", "report/report.html",
+        "scan/sensitivity.json", "scan/sensitivity.csv", "scan/criterion.json", "plan.json",
+        "report/report.html",
         "stages/01/model.safetensors", "stages/01/recipe.json", "stages/01/metrics.json",
         "stages/01/gate.json", "stages/01/predictions.npz", "export/pruned.onnx",
     ):  # fmt: skip
