@@ -396,8 +396,7 @@ def table(args: argparse.Namespace) -> None:
     """Write accuracies and latencies of every network measured, as JSON and markdown."""
     text, found = tables()
     (RESULTS / "field_summary.json").write_text(json.dumps(found, indent=1) + "\n")
-    for page in (HERE.parent / "docs" / "criteria.md", HERE.parent / "README.md"):
-        rewrite(page, "field", text)
+    rewrite(HERE.parent / "docs" / "criteria.md", "field", text)
     print(text)
 
 
