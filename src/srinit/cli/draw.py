@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -166,6 +167,8 @@ def plan_table(plan: PrunePlan) -> Table:
         "unit",
         "reinit drop, points",
         "upper end",
+        "trial: costs, points",
+        "trial: all so far",
         "params left",
         "FLOPs left",
         "latency",
@@ -183,12 +186,22 @@ def plan_table(plan: PrunePlan) -> Table:
             escape(name),
             points(found.get("reinit_drop")),
             points(found.get("high")),
+            _tried(found, "trial"),
+            _tried(found, "joint"),
             percent(prefix.params / base.params),
             percent(prefix.flops / base.flops if base.flops else None),
             latency,
             style="" if goes else "dim",
         )
     return table
+
+
+def _tried(evidence: Mapping[str, float | None], which: str) -> str:
+    """Return what a trial removal cost, with its interval."""
+    if evidence.get(f"{which}_cost") is None:
+        return "-"
+    ends = (points(evidence.get(f"{which}_{end}")) for end in ("low", "high"))
+    return f"{points(evidence[f'{which}_cost'])} ({' … '.join(ends)})"
 
 
 def stage_table(metrics: StageMetrics) -> Table:

@@ -76,6 +76,17 @@ class PlanSection(Section):
     criterion_examples: int | None = Field(
         default=2048, ge=2, description="calibration examples another criterion than the scan reads"
     )
+    trial_examples: int = Field(
+        default=500,
+        ge=0,
+        description="calibration examples on which every removal is tried on a copy; 0: no trial",
+    )
+    trial_max_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="units whose trial surely costs more, untrained, stay; default: none is barred",
+    )
     rule: Literal["interval", "point"] = Field(
         default="interval",
         description="interval: the upper bound within max_drop; point: as published",

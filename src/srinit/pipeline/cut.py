@@ -14,7 +14,7 @@ from srinit.curve import measure_prefixes
 from srinit.errors import ConfigError
 from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, fine_tune, recalibrate, run_command, run_function
-from srinit.pipeline import look
+from srinit.pipeline import confirm, look
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
 from srinit.records import record
@@ -88,18 +88,25 @@ def make(
     if gone:
         named = tuple(name for name in options.get("remove", ()) if name not in gone)
         options["remove"] = (*gone, *named)
-    free = {k: v for k, v in options.items() if k not in ("params", "flops", "latency")}
-    prefixes = measure_prefixes(
-        session.model,
-        sensitivity.unit_map,
-        make_plan(sensitivity, **free).ranking,
-        session.example_inputs,
-        batch_sizes=session.config.compare.latency_batches,
-        on_progress=session.observer.progress,
-    )
-    return make_plan(
-        sensitivity, **options, latency_batch=settings.latency_batch, prefixes=prefixes
-    )
+
+    def made(left_out: tuple[str, ...]) -> PrunePlan:
+        given = {**options, "keep": (*options["keep"], *left_out)}
+        free = {k: v for k, v in given.items() if k not in ("params", "flops", "latency")}
+        prefixes = measure_prefixes(
+            session.model,
+            sensitivity.unit_map,
+            make_plan(sensitivity, **free).ranking,
+            session.example_inputs,
+            batch_sizes=session.config.compare.latency_batches,
+            on_progress=session.observer.progress,
+        )
+        return make_plan(
+            sensitivity, **given, latency_batch=settings.latency_batch, prefixes=prefixes
+        )
+
+    if settings.trial_examples == 0:
+        return made(())
+    return confirm.confirmed(session, _uncut(session), sensitivity.unit_map, made, gone=gone)
 
 
 def stage_folder(session: Session, number: int | None = None) -> Path:

@@ -1,0 +1,83 @@
+"""A ranking proposes, a trial decides: units are removed on a copy, and the loss is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import nn
+
+from srinit.comparison import Difference, compare_outcomes
+from srinit.evaluate import Outcomes, Scorer, evaluate, top1
+from srinit.finetune import recalibrate
+from srinit.records import record
+from srinit.surgery import remove_units
+from srinit.units.records import UnitMap
+
+Progress = Callable[[int, int], None]
+
+
+@record
+class Trial:
+    """What some units cost together: recalibrated, not trained, against the network with them."""
+
+    removed: tuple[str, ...]
+    cost: Difference  # score with them - score without, paired; positive is worse
+
+
+def try_removals(
+    model: nn.Module,
+    units: UnitMap,
+    candidates: Sequence[Sequence[str]],
+    data: Iterable[tuple[Any, Any]],
+    *,
+    example_inputs: Any,
+    gone: Sequence[str] = (),
+    scorer: Scorer = top1,
+    confidence: float = 0.95,
+    on_progress: Progress | None = None,
+) -> tuple[Trial, ...]:
+    """Return what each candidate costs if it is removed, with its interval.
+
+    Batch normalization is estimated anew on the inputs of `data` before a network is measured;
+    the reference without any candidate is treated alike.
+
+    Args:
+        model: The unpruned network; not touched.
+        units: Its units.
+        candidates: Names of units that are removed together.
+        data: Calibration batches `(inputs, target)`; read twice for every candidate.
+        example_inputs: One batch that the network takes.
+        gone: Units that are gone already.
+        scorer: Score per example in [0, 1].
+        confidence: Of every interval, each for itself.
+        on_progress: Called with (candidates done, candidates in all).
+
+    Example:
+        >>> import torch
+        >>> from srinit.units import find_units
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> net = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        >>> net = nn.Sequential(net, nn.Flatten(), nn.Linear(32, 2)).eval()
+        >>> x = torch.randn(20, 4, 8)
+        >>> units = find_units(net, x[:2])
+        >>> trial, = try_removals(net, units, [units.names[:1]], [(x, torch.ones(20).long())],
+        ...     example_inputs=x[:2])
+        >>> trial.removed, -1 <= trial.cost.low <= trial.cost.drop <= trial.cost.high <= 1
+        (('0.layers.0',), True)
+    """
+
+    def outcomes(names: Sequence[str]) -> Outcomes:
+        chosen = [units[name] for name in names]
+        network = remove_units(model, chosen, example_inputs=example_inputs)
+        recalibrate(network, data)
+        return evaluate(network, data, scorer=scorer)
+
+    reference = outcomes(gone)
+    found = []
+    for number, names in enumerate(candidates, start=1):
+        compared = compare_outcomes(reference, outcomes((*gone, *names)), confidence=confidence)
+        found.append(Trial(removed=tuple(names), cost=compared.score))
+        if on_progress is not None:
+            on_progress(number, len(candidates))
+    return tuple(found)

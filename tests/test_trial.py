@@ -1,0 +1,92 @@
+"""Trial removals: costs that are planted, units that are left out, evidence in the plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from planted import Planted, batches_of, planted_data
+from srinit.errors import PlanError
+from srinit.pipeline import cut, start
+from srinit.pipeline.observer import Silent
+from srinit.plan import PrunePlan
+from srinit.trial import try_removals
+from srinit.units import find_units
+
+QUICK = (
+    "scan.scheme=permuted", "scan.half_width=0.3", "plan.flops=0.7", "plan.trial_examples=200",
+    "compare.latency_batches=[1]", "baseline.expected_top1=null",
+)  # fmt: skip
+
+
+def test_what_is_worthless_costs_nothing_and_what_is_needed_costs_all() -> None:
+    model = Planted()
+    x, target = planted_data(600)
+    with torch.no_grad():
+        model.blocks[2].gain = 1.0
+        model.blocks[2].linear.weight.copy_(-20 * torch.eye(8))
+        model.blocks[2].linear.weight[4:] = 0
+        model.blocks[2].linear.bias.copy_(torch.tensor([0.0, 30, 60, 90, 0, 0, 0, 0]))
+        target = model(x).argmax(1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    units = find_units(model, x[:2])
+    assert {"blocks.1", "blocks.2"} <= set(units.names)
+    worthless, needed, both = try_removals(
+        model, units, [("blocks.1",), ("blocks.2",), ("blocks.1", "blocks.2")],
+        batches_of(x, target), example_inputs=x[:2],
+    )  # fmt: skip
+    assert worthless.cost.drop == 0
+    assert worthless.cost.low < 0 < worthless.cost.high < 0.02
+    assert needed.cost.low > 0.1
+    assert both.cost.drop == needed.cost.drop
+    after, = try_removals(
+        model, units, [("blocks.1",)], batches_of(x, target), example_inputs=x[:2],
+        gone=("blocks.2",),
+    )  # fmt: skip
+    assert after.cost.drop == 0  # against the network that lacks blocks.2 already
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+
+
+def plan(digits: Path, out: Path, *more: str) -> tuple[PrunePlan, list[str]]:
+    said: list[str] = []
+
+    class Listener(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    overrides = [*QUICK, *more, f"out={out}"]
+    with start.begin(digits / "srinit.yaml", overrides, Listener()) as session:
+        return cut.plan(session), said
+
+
+@pytest.mark.slow
+def test_a_plan_says_what_every_removal_rests_on(digits: Path, tmp_path: Path) -> None:
+    found, _ = plan(digits, tmp_path)
+    assert len(found.remove) >= 2
+    for removal in found.remove:
+        evidence = removal.evidence
+        assert {"reinit_drop", "trial_cost", "joint_cost"} <= evidence.keys()
+        assert evidence["trial_low"] <= evidence["trial_cost"] <= evidence["trial_high"]
+    first, last = found.remove[0].evidence, found.remove[-1].evidence
+    assert first["joint_cost"] == first["trial_cost"]
+    assert last["joint_cost"] >= first["joint_cost"] - 0.02
+
+
+@pytest.mark.slow
+def test_a_unit_that_costs_too_much_is_left_out_and_named(digits: Path, tmp_path: Path) -> None:
+    free, _ = plan(digits, tmp_path / "a", "plan.criterion=random", "plan.flops=0.75")
+    worst = max(free.remove, key=lambda removal: removal.evidence["trial_low"] or 0.0)
+    limit = (worst.evidence["trial_low"] or 0.0) - 0.001
+    assert limit > 0, "the trial should find a unit that surely costs something"
+    bound, said = plan(
+        digits, tmp_path / "b", "plan.criterion=random", "plan.flops=0.75",
+        f"plan.trial_max_drop={limit}",
+    )  # fmt: skip
+    assert worst.unit.name not in bound.names
+    assert worst.unit.name in bound.note
+    assert any("left out after a trial" in line for line in said)
+    assert bound.prefixes[len(bound.remove)].flops <= 0.75 * bound.prefixes[0].flops
+    with pytest.raises(PlanError, match=r"trial removal costs more than plan\.trial_max_drop"):
+        plan(digits, tmp_path / "c", "plan.flops=0.25", "plan.trial_max_drop=0.0")
