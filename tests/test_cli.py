@@ -19,7 +19,7 @@ from srinit.store import RunFolder, audit
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = (
     "demo", "init", "doctor", "inspect", "baseline", "scan", "run", "plan", "prune",
-    "finetune", "compare", "export", "report", "verify",
+    "finetune", "compare", "export", "report", "verify", "promote", "rollback", "monitor",
 )  # fmt: skip
 COMMON = ("--json", "--device", "--seed", "--out", "--set", "--dry-run", "--verbose")
 
@@ -278,7 +278,7 @@ def test_a_network_that_answers_nan_counts_as_wrong_and_is_flagged(
 
 def test_a_foreign_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "precious.txt").write_text("mine")
-    for verb in ("plan", "prune", "finetune", "compare", "export", "report", "verify"):
+    for verb in VERBS[VERBS.index("plan") :]:
         code, out, _ = call(capsys, verb, str(tmp_path), "--json")
         assert code == 6, verb
         assert "no run folder of srinit" in json.loads(out)["error"]["message"]

@@ -160,7 +160,9 @@ def test_passed_gates_are_a_go_only_as_far_as_was_tested(found: ReportInput) -> 
     assert decision.verdict == "conditions"
     assert len(decision.spoken) == 3
     assert any("rehearsal" in line.en for line in decision.conditions)
-    rehearsed = dataclasses.replace(found, stages=(passed,), rollback_rehearsed=True)
+    rehearsed = dataclasses.replace(
+        found, stages=(passed,), rollback_rehearsed=True, rollback_rehearsed_on="2026-03-06"
+    )
     after = decide(rehearsed, Say())
     assert not any("rehearsal" in line.en for line in after.conditions)
     assert len(after.conditions) == len(decision.conditions) - 1

@@ -13,6 +13,7 @@
     |  |  `- SurgeryError          4   a unit cannot be removed
     |  |     `- DimensionMismatchError
     |  |- DataError                4   missing, empty, unreadable, overlapping
+    |  |- RegistryError            4   the model registry cannot be reached or refuses
     |  `- MissingExtraError        4   an optional package is not installed
     |- ResourceError               5   memory or disk
     `- UnsafeError                 6   refused: pickle, foreign folder, code from an artifact
@@ -72,6 +73,10 @@ class DimensionMismatchError(SurgeryError):
 
 class DataError(UnusableError):
     """Data is missing, empty, unreadable, overlapping, or does not fit the model."""
+
+
+class RegistryError(UnusableError):
+    """The model registry cannot be reached, refuses, or holds something unexpected."""
 
 
 class MissingExtraError(UnusableError, ImportError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from srinit.cli import cut, look, start
+from srinit.cli import cut, look, operate, start
 from srinit.cli.run import run
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-START, LOOK, CUT = "Start", "Look", "Cut, check, hand over"
+START, LOOK, CUT, OPERATE = "Start", "Look", "Cut, check, hand over", "Operate"
 app.command(rich_help_panel=START)(start.demo)
 app.command(rich_help_panel=START)(start.init)
 app.command(rich_help_panel=START)(start.doctor)
@@ -34,6 +34,9 @@ app.command(rich_help_panel=CUT)(cut.compare)
 app.command(rich_help_panel=CUT)(cut.export)
 app.command(rich_help_panel=CUT)(cut.report)
 app.command(rich_help_panel=CUT)(cut.verify)
+app.command(rich_help_panel=OPERATE)(operate.promote)
+app.command(rich_help_panel=OPERATE)(operate.rollback)
+app.command(rich_help_panel=OPERATE)(operate.monitor)
 
 
 @app.callback()

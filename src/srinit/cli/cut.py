@@ -33,6 +33,10 @@ def plan(
     remove: Annotated[
         str | None, typer.Option(help="Units that go, separated by commas.", show_default=False)
     ] = None,
+    edited: Annotated[
+        bool, typer.Option("--edited", help="Take plan.json as you edited it; needs --reason.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why; goes on record.", show_default=False)] = "",
 ) -> Result:
     """Choose the units that go, for a target; the scan must be done."""
     from srinit import records
@@ -47,8 +51,11 @@ def plan(
         if common.dry_run:
             return _dry("plan", run, "builds and times the network after every removal")
         observer.stage("plan")
-        start.set_aside(session)
-        made = cut.plan(session, targets or None)
+        if edited:
+            made = cut.take_edited(session, reason)
+        else:
+            start.set_aside(session)
+            made = cut.plan(session, targets or None)
     return Result(
         verb="plan",
         data={"run": str(run), "plan": records.plain(made)},
@@ -123,8 +130,22 @@ def compare(
             show_default=False,
         ),
     ] = 0,
+    margin: Annotated[
+        float, typer.Option(help="Of two prediction logs: the loss that is acceptable.")
+    ] = 0.01,
+    plan_margin: Annotated[
+        float | None,
+        typer.Option(help="Only say how many images an A/B test needs.", show_default=False),
+    ] = None,
 ) -> Result:
-    """Compare networks on data: baseline and pruned of RUN, or the pruned ones of RUN and B."""
+    """Compare networks on data: baseline and pruned of RUN, the pruned ones of RUN and B, or logs.
+
+    RUN and B may be prediction logs (.jsonl) of two models on the same images.
+    """
+    if run.is_file() or plan_margin is not None:
+        from srinit.cli import logs
+
+        return logs.compare(run, other, common, margin=margin, plan_margin=plan_margin)
     from srinit import records
     from srinit.cli.draw import comparison_table, shift_table
     from srinit.pipeline import judge, start
@@ -211,17 +232,25 @@ def report(
 
 @verb
 def verify(run: RunPath, common: Common) -> Result:
-    """Hash every file of a finished run again, and check the audit log."""
+    """Hash every file of a finished run again, its audit log and its registered versions."""
+    from srinit import records
     from srinit.store import RunFolder
 
-    folder = RunFolder.open(run)
+    RunFolder.open(run)
     if common.dry_run:
         return _dry("verify", run, "hashes every file again")
-    count = folder.verify()
+    from srinit.pipeline import operate
+
+    found = operate.verify(run, common.overrides)
+    text = f"{found.files} files are what their hashes say; the audit log is unbroken."
+    if found.versions:
+        text += (
+            f"\n{len(found.versions)} versions in {found.registry}: {found.version_files} files."
+        )
     return Result(
         verb="verify",
-        data={"run": str(run), "files": count},
-        text=f"{count} files are what their hashes say; the audit log is unbroken.",
+        data={"run": str(run), **records.plain(found)},
+        text=text,
         next=f"srinit report {run}",
     )
 

@@ -30,6 +30,53 @@ class ReportSection(Section):
     pictures: int = Field(default=4, ge=0, le=12, description="examples explained by pictures")
 
 
+class RegistrySection(Section):
+    """The model registry (MLflow), which `srinit promote` and `rollback` write to."""
+
+    uri: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a tracking server (http://...) or database; default: SQLite in OUT/mlflow",
+    )
+    model: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="name of the registered model; default: the name of the run",
+    )
+    track: bool = Field(default=False, description="log every finished run, promoted or not")
+    smoke_examples: int = Field(
+        default=8,
+        ge=0,
+        le=1024,
+        description="test examples kept with a version, with its answers, to check it by",
+    )
+    read_environment: bool = Field(
+        default=False, description="let MLflow read MLFLOW_* variables, e.g. a server's token"
+    )
+
+
+class MonitorSection(Section):
+    """What `srinit monitor` compares with the run's own baseline, and when it raises an alarm."""
+
+    window: int = Field(default=500, ge=30, le=1_000_000, description="examples of a window")
+    false_alarm: float = Field(
+        default=0.01, gt=0, lt=0.5, description="share of good windows beyond any limit"
+    )
+    confirm: int = Field(default=2, ge=1, le=100, description="windows in a row for an alarm")
+    min_effect: float = Field(
+        default=0.02, ge=0, lt=1, description="distances below this never count; all are 0 to 1"
+    )
+    reference: int = Field(
+        default=2000, ge=50, le=20_000, description="baseline examples that are compared with"
+    )
+    block: int = Field(
+        default=1, ge=1, le=100_000, description="baseline examples that vary together, in order"
+    )
+    shadow: float = Field(
+        default=0.1, ge=0, le=1, description="share that the unpruned network answers too"
+    )
+
+
 class RoiSection(Section):
     """What the report computes the return on investment from; all optional."""
 

@@ -8,7 +8,13 @@ from pydantic import Field
 
 from srinit.config.base import Section
 from srinit.config.inputs import AugmentSection, DataSection, ModelSection, PreprocessSection
-from srinit.config.outputs import ExportSection, ReportSection, RoiSection
+from srinit.config.outputs import (
+    ExportSection,
+    MonitorSection,
+    RegistrySection,
+    ReportSection,
+    RoiSection,
+)
 from srinit.config.stages import (
     BaselineSection,
     CompareSection,
@@ -31,9 +37,11 @@ __all__ = [
     "FinetuneSection",
     "GatesSection",
     "ModelSection",
+    "MonitorSection",
     "PlanSection",
     "PreprocessSection",
     "PruneSection",
+    "RegistrySection",
     "ReportSection",
     "RoiSection",
     "ScanSection",
@@ -73,5 +81,7 @@ class Config(Section):
     gates: GatesSection = Field(default=GatesSection(), description="pass or fail")
     export: ExportSection = Field(default=ExportSection(), description="for deployment")
     report: ReportSection = Field(default=ReportSection(), description="the report")
+    registry: RegistrySection = Field(default=RegistrySection(), description="versions")
+    monitor: MonitorSection = Field(default=MonitorSection(), description="in operation")
     roi: RoiSection = Field(default=RoiSection(), description="return on investment")
     root: Path = Field(default=Path(), exclude=True, description="set by the loader")

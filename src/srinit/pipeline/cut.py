@@ -11,15 +11,16 @@ from srinit import artifact, sources
 from srinit.cost import Cost, count_cost
 from srinit.criteria import UnitScores
 from srinit.curve import measure_prefixes
-from srinit.errors import ConfigError
+from srinit.errors import ConfigError, PlanError
 from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, fine_tune, recalibrate, run_command, run_function
-from srinit.pipeline import confirm, look
+from srinit.pipeline import confirm, look, start
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
 from srinit.records import record
 from srinit.sensitivity import Sensitivity
 from srinit.sources import Augment, load_function
+from srinit.store import sha256_bytes
 from srinit.surgery import apply_plan, carry_back
 
 STAGE_SCHEMA = "srinit.stage/1"
@@ -54,11 +55,48 @@ def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
     """
     path = session.path / "plan.json"
     if targets is None and path.is_file():
+        session.folder.check(path)
         return PrunePlan.from_json(path.read_bytes(), where=str(path))
     made = make(session, look.scan(session), look.scores(session), targets)
-    session.folder.audit("plan", f"remove {len(made.names)} units", inputs=made.target)
-    session.folder.write_text(path, made.to_json())
+    text = made.to_json()
+    inputs = {
+        "target": made.target,
+        "plan.json": sha256_bytes(text.encode()),
+        **session.folder.digests(session.path / "scan" / "sensitivity.json"),
+    }
+    session.folder.audit("plan", f"remove {len(made.names)} units", inputs=inputs)
+    session.folder.write_text(path, text)
     return made
+
+
+def take_edited(session: Session, reason: str) -> PrunePlan:
+    """Return the plan as it was edited by hand; results of the one before are set aside.
+
+    Raises:
+        ConfigError: There is no plan, no reason, or it is no plan any more.
+        PlanError: It names units that the scan did not measure or that are locked.
+    """
+    path = session.path / "plan.json"
+    if not path.is_file():
+        raise ConfigError(f"{session.path} holds no plan.json yet; srinit plan {session.path}.")
+    if not reason.strip():
+        raise ConfigError('an edited plan needs a reason, which goes on record: --reason "..."')
+    content = path.read_bytes()
+    edited = PrunePlan.from_json(content, where=str(path))
+    known = {unit.name for unit in look.scan(session).unit_map.removable}
+    foreign = [name for name in (*edited.names, *edited.ranking) if name not in known]
+    if foreign:
+        raise PlanError(f"{path} names units that cannot go: {', '.join(foreign[:5])}.")
+    before = session.folder.digests(path)
+    start.set_aside(session)
+    session.folder.audit(
+        "plan",
+        f"edited by hand: remove {', '.join(edited.names) or 'nothing'}",
+        reason=reason,
+        inputs={"plan.json": sha256_bytes(content), "before": before["plan.json"]},
+    )
+    session.folder.write_bytes(path, content)
+    return edited
 
 
 def make(
@@ -184,7 +222,11 @@ def prune(session: Session) -> nn.Module:
         cost_before=count_cost(session.model, session.example_inputs),
         cost_after=count_cost(pruned, session.example_inputs),
     )
-    session.folder.audit("prune", f"removed {', '.join(the_plan.names) or 'nothing'}")
+    session.folder.audit(
+        "prune",
+        f"removed {', '.join(the_plan.names) or 'nothing'}",
+        inputs=session.folder.digests(session.path / "plan.json", folder / "plan.json"),
+    )
     session.folder.write_record(metrics_file, metrics, schema=STAGE_SCHEMA)
     return pruned
 
@@ -214,7 +256,11 @@ def tune(session: Session) -> nn.Module:
     model = prune(session)
     log = _train(session, model, folder)
     save(session, folder, model.eval())
-    session.folder.audit("finetune", f"{log.stopped} after {log.steps} steps")
+    session.folder.audit(
+        "finetune",
+        f"{log.stopped} after {log.steps} steps",
+        inputs=session.folder.digests(folder / "cut" / artifact.WEIGHTS),
+    )
     session.folder.write_record(log_file, log, schema=TUNE_SCHEMA)
     return model
 

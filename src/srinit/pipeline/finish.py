@@ -56,7 +56,12 @@ def export(session: Session) -> Exports:
         except ModelError as error:
             failed["torch.export"] = str(error)
     found = Exports(files=tuple(files), failed=failed, onnx_latency=tuple(latency))
-    session.folder.audit("export", f"{[f.file for f in files]}", reason=json.dumps(failed))
+    session.folder.audit(
+        "export",
+        f"{[f.file for f in files]}",
+        reason=json.dumps(failed),
+        inputs=session.folder.digests(cut.stage_folder(session) / "model.safetensors"),
+    )
     session.folder.write_record(path, found, schema=EXPORT_SCHEMA)
     return found
 

@@ -64,7 +64,14 @@ def compare(session: Session) -> Comparison:
     arrays = {f"baseline_{k}": v for k, v in vars(before).items()}
     arrays |= {f"pruned_{k}": v for k, v in vars(after).items()}
     write_npz(folder / "predictions.npz", {**arrays, "ids": np.array(test.ids)})
-    session.folder.audit("compare", f"drop {comparison.score.drop}", inputs=test.data_hash)
+    session.folder.audit(
+        "compare",
+        f"drop {comparison.score.drop}",
+        inputs={
+            "test": test.data_hash,
+            **session.folder.digests(folder / artifact.WEIGHTS),
+        },
+    )
     session.folder.write_record(path, comparison, schema=COMPARISON_SCHEMA)
     return comparison
 
@@ -184,6 +191,11 @@ def gate(session: Session) -> GateResult:
     limits = {k: v for k, v in session.config.gates.model_dump().items() if v is not None}
     result = check_gates(compare(session), limits)
     failed = "; ".join(g.sentence for g in result.failed)
-    session.folder.audit("gate", "passed" if result.passed else "failed", reason=failed)
+    session.folder.audit(
+        "gate",
+        "passed" if result.passed else "failed",
+        reason=failed,
+        inputs=session.folder.digests(path.with_name("comparison.json")),
+    )
     session.folder.write_record(path, result, schema=GATE_SCHEMA)
     return result

@@ -8,7 +8,7 @@ from typing import Any
 
 from srinit.config import Config, load_config
 from srinit.gates import check_feasible
-from srinit.pipeline import cut, finish, judge, look, staged, start
+from srinit.pipeline import cut, finish, judge, look, operate, staged, start
 from srinit.pipeline.observer import Observer, Silent
 from srinit.pipeline.result import RunResult
 from srinit.pipeline.session import Session
@@ -105,4 +105,6 @@ def carry_out(session: Session) -> RunResult:
     for title, step in steps(session.config):
         session.observer.stage(title)
         step(session)
-    return finish.result(session)
+    found = finish.result(session)
+    operate.log_finished(session)
+    return found

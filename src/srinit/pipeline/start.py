@@ -64,8 +64,7 @@ def reopen(path: Path, observer: Observer, overrides: Sequence[str] = ()) -> Ite
         ConfigError: Its inputs were changed since the run began.
     """
     folder = RunFolder.open(path)
-    config = load_config(folder.path / "config.yaml", overrides)
-    config = config.model_copy(update={"root": Path(_root(folder))})
+    config = config_of(folder, overrides)
     recorded = json.loads((folder.path / "inputs.lock.json").read_text("utf-8"))
     changed = [
         name
@@ -78,6 +77,12 @@ def reopen(path: Path, observer: Observer, overrides: Sequence[str] = ()) -> Ite
         )
     with folder.lock():
         yield Session(config, folder, observer)
+
+
+def config_of(folder: RunFolder, overrides: Sequence[str] = ()) -> Config:
+    """Return the config of a run, with its root; its inputs are not looked at."""
+    config = load_config(folder.path / "config.yaml", overrides)
+    return config.model_copy(update={"root": Path(_root(folder))})
 
 
 def _root(folder: RunFolder) -> str:

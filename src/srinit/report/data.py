@@ -129,6 +129,7 @@ class ReportInput:
     environment: dict[str, Any] | None = None
     config_text: str = ""
     rollback_rehearsed: bool = False  # the audit log holds a finished rehearsal
+    rollback_rehearsed_on: str = ""  # its date
     files: tuple[DataFile, ...] = ()
     pictures: Pictures | None = None
 
@@ -186,7 +187,8 @@ def load_report_input(run: Path) -> ReportInput:
         roi=roi_inputs(config.get("roi") or {}, where=str(run / "config.yaml")),
         environment=_json(run / "env.json") or None,
         config_text=_text(run / "config.yaml"),
-        rollback_rehearsed=_rehearsed(run / "audit.jsonl"),
+        rollback_rehearsed=bool(_rehearsed(run / "audit.jsonl")),
+        rollback_rehearsed_on=_rehearsed(run / "audit.jsonl"),
         files=_files(run),
         pictures=_record(Pictures, run / "report" / "pictures.json", schema=PICTURES_SCHEMA),
     )
@@ -318,8 +320,15 @@ def _created(run: Path) -> str:
     return str(entries[0].get("time", "")) if entries else ""
 
 
-def _rehearsed(path: Path) -> bool:
-    return any(entry.get("verb") == "rollback" for entry in _audit(path))
+def _rehearsed(path: Path) -> str:
+    """Return the date of the last rehearsal of the way back, or of the way back itself."""
+    times = [
+        str(entry.get("time", ""))[:10]
+        for entry in _audit(path)
+        if entry.get("verb") == "rollback"
+        and str(entry.get("decision", "")).startswith(("rehearsed", "rolled back"))
+    ]
+    return times[-1] if times else ""
 
 
 def _files(run: Path) -> tuple[DataFile, ...]:

@@ -47,7 +47,10 @@ def decide(report: ReportInput, say: Say) -> Decision:
         tested=tested,
         untested=untested,
         conditions=conditions,
-        way_back=(say("back.how"), say(f"back.rehearsed.{rehearsed}")),
+        way_back=(
+            say("back.how"),
+            say(f"back.rehearsed.{rehearsed}", date=report.rollback_rehearsed_on),
+        ),
     )
 
 

@@ -238,6 +238,12 @@ class RunFolder:
         except ValueError:
             raise UnsafeError(f"{path} is no file of the run {self.path}.") from None
 
+    def digests(self, *paths: Path) -> dict[str, str]:
+        """Return the hashes of files of this run, by name; for the inputs of an audit entry."""
+        known = read_sums(self.path / SUMS)
+        names = [self._name(path) for path in paths if path.is_file()]
+        return {name: known.get(name) or sha256_file(self.path / name) for name in names}
+
     def audit(self, verb: str, decision: str, reason: str = "", inputs: Any = None) -> None:
         """Append to the audit log; see `srinit.store.audit`."""
         audit.append(self.path / AUDIT, verb=verb, decision=decision, reason=reason, inputs=inputs)

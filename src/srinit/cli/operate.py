@@ -1,0 +1,139 @@
+"""The verbs of operation: promote, rollback, monitor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from srinit.cli.options import Common, RunPath, verb
+from srinit.cli.output import Result
+from srinit.cli.progress import RichObserver
+
+Reason = Annotated[str, typer.Option(help="Why; goes on record.", show_default=False)]
+
+
+@verb
+def promote(
+    run: RunPath,
+    common: Common,
+    override: Annotated[
+        bool, typer.Option("--override", help="Promote although a gate failed; needs --reason.")
+    ] = False,
+    reason: Reason = "",
+) -> Result:
+    """Make the pruned network champion of the registry; refused without a passed gate."""
+    from srinit import records
+    from srinit.pipeline import operate, start
+    from srinit.store import RunFolder
+
+    RunFolder.open(run)
+    if common.dry_run:
+        text = "would register weights, recipe and gate result, and move the alias champion"
+        return Result(verb="promote", data={"dry_run": True, "run": str(run)}, text=text)
+    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
+        observer.stage("promote")
+        found = operate.promote(session, override=override, reason=reason)
+    before = f"version {found.replaced}" if found.replaced is not None else "none"
+    already = "was champion already" if found.already else f"is champion now (before: {before})"
+    return Result(
+        verb="promote",
+        data={"run": str(run), **records.plain(found)},
+        text=f"{found.model}: version {found.version} {already}; gate {found.gate}.\n"
+        f"registry: {found.registry}",
+        next=f"srinit rollback {run} --rehearse",
+    )
+
+
+@verb
+def rollback(
+    run: RunPath,
+    common: Common,
+    rehearse: Annotated[
+        bool,
+        typer.Option("--rehearse", help="Load and try the version before; nothing is moved."),
+    ] = False,
+    reason: Reason = "",
+) -> Result:
+    """Return the registry to the version before, after every hash of it was checked."""
+    from srinit import records
+    from srinit.store import RunFolder
+
+    RunFolder.open(run)
+    if common.dry_run:
+        text = "would hash the version before, and move the alias champion back to it"
+        return Result(verb="rollback", data={"dry_run": True, "run": str(run)}, text=text)
+    from srinit.pipeline import operate
+
+    found = operate.rollback(run, common.overrides, rehearse=rehearse, reason=reason)
+    checked = f"{found.files} files hashed"
+    if found.smoke_examples is not None:
+        checked += f", {found.smoke_examples} examples answered as when it was registered"
+    if found.rehearsed:
+        text = (
+            f"{found.model}: version {found.target} could take over from version "
+            f"{found.champion} ({checked}); nothing was moved."
+        )
+    else:
+        text = f"{found.model}: version {found.target} is champion again ({checked})."
+    return Result(
+        verb="rollback",
+        data={"run": str(run), **records.plain(found)},
+        text=text,
+        next=f"srinit report {run}" if found.rehearsed else f"srinit verify {run}",
+    )
+
+
+ALARM = 3
+
+
+@verb
+def monitor(
+    run: RunPath,
+    common: Common,
+    log: Annotated[
+        Path | None, typer.Option(help="A prediction log (JSON lines).", show_default=False)
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="New data, e.g. folder:today.", show_default=False)
+    ] = None,
+    auto_rollback: Annotated[
+        bool, typer.Option("--auto-rollback", help="Roll back after an alarm.")
+    ] = False,
+) -> Result:
+    """Compare production with the run's own baseline; exit code 3 and the way back on alarm."""
+    from srinit.errors import ConfigError
+    from srinit.store import RunFolder
+
+    RunFolder.open(run)
+    if (log is None) == (data is None):
+        raise ConfigError("give one of --log preds.jsonl and --data folder:DIR.")
+    if common.dry_run:
+        text = f"would compare {log or data} with the baseline of {run}"
+        return Result(verb="monitor", data={"dry_run": True, "run": str(run)}, text=text)
+    from srinit import records
+    from srinit.monitor import describe
+    from srinit.pipeline.monitoring import monitor as watch
+
+    with RichObserver() as observer:
+        found = watch(
+            run, observer, common.overrides, log=log, data=data, auto_rollback=auto_rollback
+        )
+    lines = describe(found.watch)
+    if found.alarm:
+        lines.append(f"ALARM: {', '.join(found.watch.causes)} beyond the limit.")
+    else:
+        lines.append(f"No alarm in {len(found.watch.windows)} windows.")
+    if found.rolled_back is not None:
+        lines.append(f"Rolled back to version {found.rolled_back.target}.")
+    if found.rollback_failed:
+        lines.append(f"NOT rolled back: {found.rollback_failed}")
+    following = found.rollback if found.rolled_back is None else f"srinit verify {run}"
+    return Result(
+        verb="monitor",
+        data=records.plain(found),
+        text="\n".join(lines),
+        next=following if found.alarm else "",
+        exit_code=ALARM if found.alarm else 0,
+    )

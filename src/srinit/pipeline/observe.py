@@ -1,0 +1,148 @@
+"""Observes a network at work: its answers, features and inputs, on data or on the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from srinit.errors import DataError
+from srinit.evaluate import evaluate
+from srinit.monitor import Observations, image_properties
+from srinit.monitor.observations import PROPERTIES
+from srinit.report.features import classifier_of, collect
+from srinit.rng import generator, seed_for
+from srinit.sources import DataSet
+from srinit.sources.examples import ImageExamples
+
+MAX_FEATURES = 64  # more are projected at random, the same way every time
+
+Floats = npt.NDArray[np.float64]
+
+
+def observe(
+    model: nn.Module,
+    data: DataSet,
+    *,
+    batch_size: int = 64,
+    unpruned: nn.Module | None = None,
+    shadow: float = 1.0,
+    seed: int = 0,
+) -> Observations:
+    """Return what `model` says about some data, and what the data look like.
+
+    Args:
+        model: The network in operation; not changed.
+        data: Examples, labeled or not.
+        batch_size: Examples a batch.
+        unpruned: Answers a share of the examples too, in its shadow.
+        shadow: That share, drawn by `seed`.
+        seed: Of the draw.
+
+    Raises:
+        DataError: The network does not choose one class an example.
+    """
+    targets = data.targets
+    if targets.ndim != 1:
+        raise DataError("monitoring needs a network that chooses one class an example.")
+    known = targets >= 0
+    outcomes = evaluate(model, _Unlabeled(data, batch_size))
+    right = np.where(known, outcomes.predictions == targets, np.nan)
+    return Observations(
+        prediction=np.maximum(outcomes.predictions, 0),
+        confidence=outcomes.confidence,
+        features=_features(model, data, batch_size),
+        agrees=_agreement(unpruned, outcomes.predictions, data, batch_size, shadow, seed),
+        right=right if known.any() else None,
+        **_properties(data),
+    )
+
+
+class _Unlabeled:
+    """Batches whose targets are class 0, so that unlabeled data can be asked too."""
+
+    def __init__(self, data: DataSet, batch_size: int) -> None:
+        self.data, self.batch_size = data, batch_size
+
+    def __iter__(self) -> Iterator[tuple[Any, torch.Tensor]]:
+        for inputs, target in self.data.batches(self.batch_size):
+            yield inputs, torch.zeros_like(target)
+
+
+def _agreement(
+    unpruned: nn.Module | None,
+    predictions: npt.NDArray[np.int64],
+    data: DataSet,
+    batch_size: int,
+    shadow: float,
+    seed: int,
+) -> Floats | None:
+    if unpruned is None or shadow <= 0:
+        return None
+    random = np.random.default_rng(seed_for("shadow", seed))
+    chosen = np.flatnonzero(random.random(len(data)) < shadow)
+    found = np.full(len(data), np.nan)
+    if len(chosen):
+        answers = evaluate(unpruned, _Unlabeled(data.subset(chosen.tolist()), batch_size))
+        found[chosen] = answers.predictions == predictions[chosen]
+    return found
+
+
+def _features(model: nn.Module, data: DataSet, batch_size: int) -> Floats | None:
+    """Return what the layer that decides is given, (N, D); None if there is no such layer."""
+    name = classifier_of(model, next(iter(data.batches(batch_size)))[0])
+    if name is None:
+        return None
+    parts = [
+        collect(model, (), [inputs], inputs_of=(name,))[name]
+        for inputs, _ in data.batches(batch_size)
+    ]
+    found = np.concatenate(parts)
+    if len(found) != len(data):
+        return None
+    return projected(found)
+
+
+def projected(features: Floats) -> Floats:
+    """Return features with at most 64 dimensions; distances are kept in the mean.
+
+    Source: Johnson and Lindenstrauss' random projection.
+    """
+    size = features.shape[1]
+    if size <= MAX_FEATURES:
+        return features
+    random = torch.randn(size, MAX_FEATURES, generator=generator("monitor.features", size))
+    table: Floats = features @ (random.double().numpy() / MAX_FEATURES**0.5)
+    return table
+
+
+def _properties(data: DataSet) -> dict[str, Floats]:
+    if not isinstance(data.pool.examples, ImageExamples):
+        return {}
+    rows = [image_properties(data.image(position)) for position in range(len(data))]
+    return {name: np.array([row[name] for row in rows]) for name in PROPERTIES}
+
+
+def to_arrays(found: Observations) -> dict[str, npt.NDArray[np.float64]]:
+    """Return observations as arrays to store; `from_arrays` reads them back."""
+    return {name: np.asarray(v) for name, v in vars(found).items() if v is not None}
+
+
+def from_arrays(arrays: dict[str, npt.NDArray[np.float64]]) -> Observations:
+    """Return what `to_arrays` made.
+
+    Raises:
+        DataError: An array is missing or has another length.
+    """
+    try:
+        found = Observations(**{k: v for k, v in arrays.items() if k != "prediction"},
+                             prediction=arrays["prediction"].astype(np.int64))  # fmt: skip
+    except (TypeError, KeyError) as error:
+        raise DataError(f"the monitoring baseline is damaged: {error}.") from None
+    if any(len(value) != len(found) for value in arrays.values()):
+        raise DataError("the monitoring baseline is damaged: its arrays differ in length.")
+    return found

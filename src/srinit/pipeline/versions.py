@@ -1,0 +1,145 @@
+"""What a version of a network is made of: weights, recipe, judgement, and a few answers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from srinit import artifact, modules, sources, store
+from srinit.config import Config
+from srinit.errors import IntegrityError, ModelError
+from srinit.pipeline import cut
+from srinit.pipeline.session import Session
+from srinit.plan import PrunePlan
+from srinit.registry import sign_version
+
+SMOKE = "smoke.safetensors"
+KEPT = (artifact.WEIGHTS, artifact.RECIPE, "gate.json", "comparison.json")
+TOLERANCE = 1e-3  # of a logit, relative and absolute: another processor rounds differently
+
+
+def pruned_version(session: Session, folder: Path) -> str:
+    """Write the version of the run's pruned network into `folder`; return its digest.
+
+    Raises:
+        IntegrityError: A file of the run is not what was written.
+    """
+    stage = cut.stage_folder(session)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        if (stage / name).is_file():
+            session.folder.check(stage / name)
+            shutil.copyfile(stage / name, folder / name)
+    _write_smoke(session, cut.load(session, stage), folder)
+    return sign_version(folder)
+
+
+def unpruned_version(session: Session, folder: Path) -> str:
+    """Write the version of the unpruned network, the first way back; return its digest."""
+    settings = session.config.model
+    plan = PrunePlan(
+        remove=(), ranking=(), prefixes=(), target={}, criterion="none",
+        note="the unpruned network",
+    )  # fmt: skip
+    artifact.save_pruned(
+        folder,
+        session.model,
+        plan,
+        base={"source": settings.source, "args": settings.args},
+        preprocessing=session.config.data.preprocess.model_dump(mode="json"),
+        metadata={"class_names": list(session.class_names)},
+    )
+    _write_smoke(session, session.model, folder)
+    return sign_version(folder)
+
+
+def _write_smoke(session: Session, model: nn.Module, folder: Path) -> None:
+    """Keep some test inputs and the network's answers to them, computed on the CPU."""
+    count = session.config.registry.smoke_examples
+    if not count:
+        return
+    inputs, _ = next(iter(session.split("test").batches(count)))
+    place = modules.device_of(model)
+    try:
+        answers = _answers(model.cpu(), inputs)
+    finally:
+        model.to(place)
+    parts = {**_flat(inputs), "answers": answers}
+    content = to_safetensors({k: v.contiguous() for k, v in parts.items()})
+    store.write_bytes(folder / SMOKE, content)
+
+
+def load_version(folder: Path, config: Config) -> nn.Module:
+    """Return the network of a version, on the CPU.
+
+    Code is only run if the config of the run, which the user wrote, names the same.
+    """
+    settings, recipe = config.model, artifact.read_recipe(folder)
+
+    def base() -> nn.Module:
+        return sources.load_model(settings.source, args=settings.args, root=config.root)
+
+    ours = recipe.base.get("source") == settings.source
+    return artifact.load_pruned(folder, base=base if ours else None)
+
+
+def smoke_test(model: nn.Module, folder: Path) -> int:
+    """Ask a loaded version the kept questions; return how many it answered as it once did.
+
+    Zero if the version keeps none.
+
+    Raises:
+        ModelError: It does not run, or answers differently.
+        IntegrityError: The kept questions cannot be read.
+    """
+    path = folder / SMOKE
+    if not path.is_file():
+        return 0
+    try:
+        parts = parse_safetensors(path.read_bytes())
+        wanted = parts.pop("answers")
+    except (SafetensorError, KeyError) as error:
+        raise IntegrityError(f"{path} cannot be read: {error}.") from None
+    try:
+        found = _answers(model, _nested(parts))
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"the version does not run on its smoke set: {reason}.") from error
+    if found.shape != wanted.shape or not torch.allclose(
+        found, wanted, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
+    ):
+        raise ModelError(
+            "the version answers its smoke set differently than when it was registered; the "
+            "installed torch or the model's code is another."
+        )
+    return len(wanted)
+
+
+def _answers(model: nn.Module, inputs: Any) -> Tensor:
+    with modules.eval_mode(model), torch.inference_mode():
+        return modules.logits_of(modules.call(model, inputs)).float().clone()
+
+
+def _flat(inputs: Any) -> dict[str, Tensor]:
+    if isinstance(inputs, Tensor):
+        return {"inputs": inputs}
+    if isinstance(inputs, Mapping):
+        return {f"inputs.{name}": value for name, value in inputs.items()}
+    return {f"inputs.{number}": value for number, value in enumerate(inputs)}
+
+
+def _nested(parts: Mapping[str, Tensor]) -> Any:
+    if set(parts) == {"inputs"}:
+        return parts["inputs"]
+    named = {name.partition(".")[2]: value for name, value in parts.items()}
+    if all(name.isdigit() for name in named):
+        return tuple(named[str(number)] for number in range(len(named)))
+    return named

@@ -1,0 +1,258 @@
+"""Promotion and the way back of a real run, as the command line does it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from report_run import MODEL
+from srinit import cli
+from srinit.gates import GateResult
+from srinit.monitor import LogWriter
+from srinit.pipeline.judge import GATE_SCHEMA
+from srinit.store import RunFolder, audit
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="no mlflow"),
+]
+CONFIG = """\
+name: parts
+model: {source: "py:model.py:create_model", weights: weights.safetensors}
+data:
+  train: npz:train.npz
+  source: npz:rest.npz
+  split: {calibration: 0.4, validation: 0.2, test: 0.4}
+  preprocess: {channels: 1, mean: [0.3], std: [0.37]}
+scan: {scheme: permuted, half_width: 0.3}
+plan: {flops: 0.8}
+finetune: {epochs: 1}
+compare: {latency_batches: [1]}
+gates: {max_drop: 0.9}
+export: {onnx: false, torch_export: false}
+report: {pictures: 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one finished run of a network that was never trained."""
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("parts")
+    digits = load_digits()
+    chosen = digits.target < 3
+    images = (digits.images[chosen] * (255 / 16)).round().astype(np.uint8)[..., None]
+    labels = digits.target[chosen].astype(np.int64)
+    names = np.array(["a", "b", "c"])
+    for part, rows in (("train", slice(0, 100)), ("rest", slice(100, 400))):
+        np.savez(
+            folder / f"{part}.npz", images=images[rows], labels=labels[rows], class_names=names
+        )
+    (folder / "model.py").write_text(MODEL)
+    space: dict[str, Any] = {}
+    exec(MODEL, space)
+    state = space["create_model"]().state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, folder / "weights.safetensors")
+    (folder / "srinit.yaml").write_text(CONFIG)
+    assert cli.run(["run", "-c", str(folder / "srinit.yaml"), "--out", str(folder / "runs")]) == 0
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Path:
+    """A copy of that project, to promote in."""
+    target = tmp_path / "project"
+    shutil.copytree(made, target, copy_function=shutil.copy2)
+    head = json.loads((target / "runs" / "parts" / "run.json").read_text())
+    RunFolder(target / "runs" / "parts").write_text(
+        target / "runs" / "parts" / "run.json", json.dumps({**head, "root": str(target)})
+    )
+    return target
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, Any]:
+    capsys.readouterr()
+    code = cli.run([*map(str, arguments), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_run_is_promoted_rehearsed_rolled_back_and_all_of_it_is_on_record(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = project / "runs" / "parts"
+    code, body = call(capsys, "rollback", run)
+    assert (code, "has no champion" in body["error"]["message"]) == (2, True)
+    code, body = call(capsys, "promote", run, "--dry-run")
+    assert (code, (project / "runs" / "mlflow" / "mlflow.db").exists()) == (0, False)
+    code, body = call(capsys, "promote", run)
+    assert (code, body["version"], body["replaced"], body["gate"]) == (0, 2, 1, "passed")
+    code, body = call(capsys, "promote", run)
+    assert (code, body["version"], body["already"]) == (0, 2, True)
+    code, body = call(capsys, "verify", run)
+    assert (code, body["versions"]) == (0, [1, 2])
+    assert body["version_files"] == 3 + 5  # unpruned: no judgement
+
+    # Going back needs nothing of the data.
+    (project / "rest.npz").unlink()
+    code, body = call(capsys, "rollback", run, "--rehearse")
+    assert (code, body["rehearsed"], body["target"], body["smoke_examples"]) == (0, True, 1, 8)
+    code, body = call(capsys, "rollback", run, "--reason", "drift")
+    assert (code, body["champion"], body["target"]) == (0, 2, 1)
+    code, body = call(capsys, "rollback", run)
+    assert (code, "no way further back" in body["error"]["message"]) == (2, True)
+    entries = audit.read(run / "audit.jsonl").entries
+    told = [(e["verb"], e["decision"], e["reason"]) for e in entries if e["verb"] != "seal"][-4:]
+    assert told == [
+        ("promote", "champion of parts: version 1", ""),
+        ("promote", "champion of parts: version 1 -> 2", ""),
+        ("rollback", "rehearsed: version 1 of parts loads and runs", ""),
+        ("rollback", "rolled back parts: version 2 -> 1", "drift"),
+    ]
+    assert len(entries[-1]["inputs"]["version_sums"]) == 64
+    assert call(capsys, "report", run)[0] == 0
+    assert entries[-2]["time"][:10] in (run / "report" / "report.html").read_text("utf-8")
+
+
+def test_a_flipped_bit_in_the_registry_stops_the_way_back(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = project / "runs" / "parts"
+    assert call(capsys, "promote", run)[0] == 0
+    stored = sorted((project / "runs" / "mlflow").rglob("model.safetensors"))
+    assert len(stored) == 2
+    for path in stored:
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    for verb in (["rollback"], ["rollback", "--rehearse"], ["verify"]):
+        code, body = call(capsys, verb[0], run, *verb[1:])
+        assert code == 6, verb
+        assert "model.safetensors was changed" in body["error"]["message"]
+    assert audit.read(run / "audit.jsonl").entries[-1]["decision"] == "refused"
+    code, body = call(capsys, "promote", run)
+    assert (code, body["version"], body["already"]) == (0, 2, True)  # nothing had moved
+
+
+def test_a_failed_gate_stops_promotion_unless_overridden_with_a_reason(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = project / "runs" / "parts"
+    folder, path = RunFolder.open(run), run / "stages" / "01" / "gate.json"
+    gates = folder.read_record(GateResult, path, schema=GATE_SCHEMA)
+    said_no = replace(gates.gates[0], passed=False)
+    failed = replace(gates, passed=False, gates=(said_no,))
+    folder.write_record(path, failed, schema=GATE_SCHEMA)
+    code, body = call(capsys, "promote", run)
+    assert (code, said_no.sentence in body["error"]["message"]) == (3, True)
+    assert audit.read(run / "audit.jsonl").entries[-1]["decision"] == "refused"
+    code, body = call(capsys, "promote", run, "--override")
+    assert (code, "--reason" in body["error"]["message"]) == (2, True)
+    code, body = call(capsys, "promote", run, "--override", "--reason", "only for the pilot line")
+    assert (code, body["gate"]) == (0, "overridden")
+    entry = audit.read(run / "audit.jsonl").entries[-1]
+    assert entry["decision"] == "override, champion of parts: version 1 -> 2"
+    assert entry["reason"] == "only for the pilot line"
+
+    folder.write_record(path, replace(gates, gates=()), schema=GATE_SCHEMA)
+    code, body = call(capsys, "promote", run)
+    assert (code, "nothing was judged" in body["error"]["message"]) == (6, True)
+    path.write_text(path.read_text() + " ")
+    code, body = call(capsys, "promote", run)
+    assert (code, "gate.json was changed" in body["error"]["message"]) == (6, True)
+
+
+def test_monitoring_raises_the_alarm_and_rolls_back(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = project / "runs" / "parts"
+    assert call(capsys, "promote", run)[0] == 0
+    small = ("--set", "monitor.window=60")
+    rest = np.load(project / "rest.npz")
+    code, body = call(capsys, "monitor", run, "--data", f"npz:{project / 'rest.npz'}", *small)
+    assert (code, body["alarm"], body["rollback"]) == (0, False, "")
+    names = {found["quantity"] for found in body["watch"]["windows"][0]["findings"]}
+    assert names >= {"class_mix", "confidence", "brightness", "sharpness", "features", "accuracy"}
+    assert (run / "monitor" / "baseline.npz").is_file()
+
+    dark = {**rest, "images": rest["images"] // 3}
+    np.savez(project / "dark.npz", **dark)
+    code, body = call(capsys, "monitor", run, "--data", f"npz:{project / 'dark.npz'}", *small)
+    assert (code, body["alarm"]) == (3, True)
+    assert "brightness" in body["watch"]["causes"]
+    assert body["rollback"].startswith(f"srinit rollback {run} --reason ")
+
+    weights = json.loads((run / "stages/01/recipe.json").read_text())["weights_sha256"]
+    log = project / "preds.jsonl"
+    with LogWriter(log, model=weights) as writer:
+        for number in range(120):
+            writer.write(image=f"{number}", prediction="a", confidence=0.34, latency_ms=1.0)
+    (project / "rest.npz").unlink()  # the kept baseline serves
+    code, body = call(capsys, "monitor", run, "--log", log, "--auto-rollback", *small)
+    assert (code, body["rolled_back"]["target"]) == (3, 1)
+    assert "class_mix" in body["watch"]["causes"]
+    last = audit.read(run / "audit.jsonl").entries
+    assert [(e["verb"], e["decision"]) for e in last][-2:] == [
+        ("monitor", "alarm"),
+        ("rollback", "rolled back parts: version 2 -> 1"),
+    ]
+    code, body = call(capsys, "monitor", run, "--log", log, "--auto-rollback", *small)
+    assert code == 3
+    assert "no way further back" in body["rollback_failed"]
+    assert call(capsys, "verify", run)[0] == 0
+
+
+def test_compare_reads_two_logs_and_plans_the_next_test(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in ("one", "two"):
+        with LogWriter(project / f"{model}.jsonl", model=model) as writer:
+            for number in range(400):
+                wrong = model == "two" and number % 4 == 0
+                writer.write(
+                    image=f"{number}", prediction="b" if wrong else "a", confidence=0.9,
+                    latency_ms=1.0, label="a",
+                )  # fmt: skip
+    logs = (project / "one.jsonl", project / "two.jsonl")
+    code, body = call(capsys, "compare", *logs)
+    assert (code, body["comparison"]["lost"]) == (3, 100)
+    assert body["comparison"]["anytime"]["decision"] == "beyond"
+    code, body = call(capsys, "compare", *logs, "--margin", "0.9")
+    assert code == 0
+    code, body = call(capsys, "compare", *logs, "--plan-margin", "0.02")
+    assert (code, body["plan"]["discordant"]) == (0, 101 / 400)
+    code, body = call(capsys, "compare", project / "runs" / "parts", "--plan-margin", "0.02")
+    assert code == 0
+    assert body["plan"]["num_examples"] >= 189
+    code, body = call(capsys, "compare", logs[0])
+    assert (code, "name the log of the other model" in body["error"]["message"]) == (2, True)
+
+
+def test_a_plan_edited_by_hand_is_refused_until_it_is_taken_with_a_reason(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = project / "runs" / "parts"
+    plan = json.loads((run / "plan.json").read_text())
+    gone = [removal["unit"]["name"] for removal in plan["remove"]]
+    assert gone
+    (run / "plan.json").write_text(json.dumps({**plan, "remove": plan["remove"][:-1]}))
+    code, body = call(capsys, "verify", run)
+    assert (code, "plan.json was changed" in body["error"]["message"]) == (6, True)
+    code, body = call(capsys, "plan", run, "--edited")
+    assert (code, "needs a reason" in body["error"]["message"]) == (2, True)
+    code, body = call(capsys, "plan", run, "--edited", "--reason", "the line needs that block")
+    assert code == 0, body
+    entry = audit.read(run / "audit.jsonl").entries[-1]
+    assert entry["verb"] == "plan"
+    assert entry["decision"].startswith("edited by hand: remove ")
+    assert entry["reason"] == "the line needs that block"
+    assert entry["inputs"]["before"] != entry["inputs"]["plan.json"]
+    code, body = call(capsys, "prune", run)
+    assert (code, body["stage"]["removed"]) == (0, gone[:-1])

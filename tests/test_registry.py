@@ -1,0 +1,242 @@
+"""The registry alone: versions, aliases, the way back, crashes, damage; local and on a server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srinit.errors import ConfigError, IntegrityError, RegistryError, UnsafeError
+from srinit.registry import CHAMPION, PREVIOUS, Registry, Version, open_registry, sign_version
+
+pytestmark = [
+    pytest.mark.slow,
+    # Importing MLflow here would start its telemetry; `open_registry` imports it without.
+    pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="no mlflow"),
+]
+MOVES = (
+    "set_registered_model_tag", "set_model_version_tag", "set_registered_model_alias",
+    "delete_registered_model_alias", "delete_registered_model_tag",
+)  # fmt: skip
+
+
+def register(registry: Registry, folder: Path, content: str) -> Version:
+    folder = folder / content
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").write_text(content)
+    (folder / "recipe.json").write_text(json.dumps({"content": content}))
+    digest = sign_version(folder)
+    run = registry.log_run(
+        content, name=content, params={"a.b": content}, metrics={"compare.drop": 0.25},
+        folder=folder.parent, files=[f"{content}/recipe.json"], tags={},
+    )  # fmt: skip
+    return registry.register(folder, digest, mlflow_run=run, run="runs/x", gate="passed")
+
+
+def aliases(registry: Registry) -> tuple[int | None, int | None]:
+    found = (registry.alias(CHAMPION), registry.alias(PREVIOUS))
+    return tuple(v.version if v else None for v in found)  # type: ignore[return-value]
+
+
+def walk_through(registry: Registry, tmp_path: Path) -> None:
+    """Three versions, promoted in turn, and all the way back."""
+    one, two, three = (register(registry, tmp_path, name) for name in ("one", "two", "three"))
+    assert register(registry, tmp_path, "two") == two  # same content, same version
+    assert registry.promote(one) is None
+    assert registry.promote(two).version == one.version  # type: ignore[union-attr]
+    assert registry.promote(two) is None  # it is champion already
+    registry.promote(three)
+    assert aliases(registry) == (three.version, two.version)
+    assert registry.verify(three) == 2
+    registry.rollback()
+    assert aliases(registry) == (two.version, one.version)
+    registry.rollback()
+    assert aliases(registry) == (one.version, None)
+    with pytest.raises(ConfigError, match="no way further back"):
+        registry.rollback()
+    assert [version.version for version in registry.versions()] == [1, 2, 3]
+
+
+def test_versions_and_aliases_in_a_local_database_without_a_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a socket was used")
+
+    for name in ("create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refused)
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    before = dict(os.environ)
+    with open_registry(tmp_path / "mlflow", "m") as registry:
+        assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+        from mlflow.telemetry import get_telemetry_client
+
+        assert get_telemetry_client() is None
+        walk_through(registry, tmp_path / "files")
+        run = registry.client.get_run(registry.version(1).mlflow_run)
+        assert run.data.params == {"a.b": "one"}
+        assert run.data.metrics == {"compare.drop": 0.25}
+        listed = registry.client.list_artifacts(run.info.run_id, "one")
+        assert [item.path for item in listed] == ["one/recipe.json"]
+    assert dict(os.environ) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow", "files"}
+    assert not [p for p in tmp_path.rglob("*") if p.suffix in (".pkl", ".pickle", ".pth")]
+
+
+def test_a_flipped_bit_is_refused_and_nothing_moves(tmp_path: Path) -> None:
+    with open_registry(tmp_path / "mlflow", "m") as registry:
+        for name in ("one", "two"):
+            registry.promote(register(registry, tmp_path / "files", name))
+        stored = list((tmp_path / "mlflow" / "artifacts").rglob("model.safetensors"))
+        path = next(p for p in stored if p.read_text() == "one")
+        path.write_text("onf")
+        with pytest.raises(IntegrityError, match=r"model.safetensors was changed"):
+            registry.rollback()
+        assert aliases(registry) == (2, 1)
+        path.unlink()
+        with pytest.raises(IntegrityError, match=r"model.safetensors is missing"):
+            registry.rollback()
+        path.write_text("one")
+        (path.parent / "more.pkl").write_text("x")
+        with pytest.raises(IntegrityError, match=r"more.pkl was added"):
+            registry.rollback()
+
+
+def killed_at(folder: Path, target: str, verb: str, count: int) -> int:
+    """Begin a move in a child that is killed before its call number `count`; how it ended."""
+    child = os.fork()
+    if child == 0:
+        with open_registry(folder, "m") as registry:
+            calls = 0
+
+            def wrapped(method: Any) -> Any:
+                def call(*args: Any, **kwargs: Any) -> Any:
+                    nonlocal calls
+                    if calls == count:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    calls += 1
+                    return method(*args, **kwargs)
+
+                return call
+
+            for name in MOVES:
+                setattr(registry.client, name, wrapped(getattr(registry.client, name)))
+            if verb == "promote":
+                registry.promote(register(registry, folder.parent / "files", target))
+            else:
+                registry.rollback()
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("verb", ["promote", "rollback"])
+def test_a_move_killed_at_any_call_leaves_old_or_new_and_is_completed(
+    tmp_path: Path, verb: str
+) -> None:
+    with open_registry(tmp_path / "warm" / "mlflow", "m") as registry:
+        for name in ("one", "two", "three"):
+            register(registry, tmp_path / "warm" / "files", name)
+            if name != "three":
+                registry.promote(registry.versions()[-1])
+        warm = (tmp_path / "warm" / "mlflow" / "mlflow.db").read_bytes()
+    for count in range(5):
+        folder = tmp_path / f"{count}" / "mlflow"
+        folder.mkdir(parents=True)
+        # The artifacts of the first store are read where they are: their place is absolute.
+        (folder / "mlflow.db").write_bytes(warm)
+        ended = killed_at(folder, "three", verb, count)
+        assert ended == signal.SIGKILL or (count == 4 and ended == 0)
+        old, new = (2, 3) if verb == "promote" else (2, 1)
+        with open_registry(folder, "m") as registry:
+            assert aliases(registry)[0] in (old, new)
+            recovered = registry.recover()
+            if not recovered and ended:  # killed before anything was written down
+                assert aliases(registry) == (2, 1)
+                registry.promote(registry.version(3)) if verb == "promote" else registry.rollback()
+            assert aliases(registry) == ((3, 2) if verb == "promote" else (1, None))
+            assert registry.recover() == ""
+
+
+def test_a_damaged_database_and_a_second_process_are_named(tmp_path: Path) -> None:
+    with (
+        open_registry(tmp_path / "mlflow", "m") as registry,
+        pytest.raises(UnsafeError, match="in use"),
+        open_registry(tmp_path / "mlflow", "m"),
+    ):
+        pass
+    del registry
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "mlflow.db").write_bytes(b"this is no database" * 100)
+    with (
+        pytest.raises(IntegrityError, match=r"mlflow.db is damaged"),
+        open_registry(folder, "m") as registry,
+    ):
+        registry.versions()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server on this machine."""
+    pytest.importorskip("flask")
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}",
+        "--artifacts-destination", str(tmp_path / "served"), "--workers", "1",
+    ]  # fmt: skip
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, **quiet}, start_new_session=True
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            for _ in range(240):
+                try:
+                    with urllib.request.urlopen(f"{url}/health", timeout=1):
+                        break
+                except OSError:
+                    time.sleep(0.5)
+                    assert process.poll() is None, (tmp_path / "server.log").read_text()
+            else:
+                pytest.fail("the server did not start: " + (tmp_path / "server.log").read_text())
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_versions_and_aliases_on_a_real_server(server: str, tmp_path: Path) -> None:
+    with open_registry(tmp_path / "lock", "m", uri=server) as registry:
+        walk_through(registry, tmp_path / "files")
+    assert not (tmp_path / "lock" / "mlflow.db").exists()
+    assert [path.name for path in (tmp_path / "served").rglob("model.safetensors")]
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RegistryError, match=r"http://127.0.0.1:\d+ refuses or cannot be reached"),
+        open_registry(tmp_path, "m", uri=f"http://127.0.0.1:{free_port()}") as registry,
+    ):
+        registry.versions()
