@@ -310,7 +310,8 @@ def latency(args: argparse.Namespace) -> None:
         blocks = blocks or chosen(lab, orders, "block_influence", point, 0)
         if blocks is None:
             raise SystemExit("run `field.py order` first")
-        small = plain(cut(lab, list(blocks)))
+        gone = [lab.units[name] for name in blocks]
+        small = plain(remove_units(lab.model, gone, example_inputs=lab.inputs))
         if record.find(kind="speed", point=point) is None:
             add_speed(record, point, base, small)
         if record.find(kind="width", point=point) is None and has_torch_pruning():
