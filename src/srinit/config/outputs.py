@@ -77,6 +77,13 @@ class MonitorSection(Section):
     )
 
 
+class OwnershipSection(Section):
+    """Stated power, for the estimate of the energy where the system tells none."""
+
+    watts_per_core: float = Field(default=15.0, gt=0, le=1000, description="busy processor core")
+    device_watts: float = Field(default=300.0, gt=0, le=10_000, description="busy GPU")
+
+
 class RoiSection(Section):
     """What the report computes the return on investment from; all optional."""
 

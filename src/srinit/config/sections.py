@@ -11,6 +11,7 @@ from srinit.config.inputs import AugmentSection, DataSection, ModelSection, Prep
 from srinit.config.outputs import (
     ExportSection,
     MonitorSection,
+    OwnershipSection,
     RegistrySection,
     ReportSection,
     RoiSection,
@@ -38,6 +39,7 @@ __all__ = [
     "GatesSection",
     "ModelSection",
     "MonitorSection",
+    "OwnershipSection",
     "PlanSection",
     "PreprocessSection",
     "PruneSection",
@@ -83,5 +85,6 @@ class Config(Section):
     report: ReportSection = Field(default=ReportSection(), description="the report")
     registry: RegistrySection = Field(default=RegistrySection(), description="versions")
     monitor: MonitorSection = Field(default=MonitorSection(), description="in operation")
+    ownership: OwnershipSection = Field(default=OwnershipSection(), description="energy")
     roi: RoiSection = Field(default=RoiSection(), description="return on investment")
     root: Path = Field(default=Path(), exclude=True, description="set by the loader")

@@ -20,6 +20,7 @@ from srinit.errors import DataError, ModelError
 from srinit.evaluate import evaluate
 from srinit.gates import GateResult, check_gates
 from srinit.latency import measure_latency_pair
+from srinit.ownership import Ownership, measure_pair
 from srinit.pipeline import cut
 from srinit.pipeline.session import Session
 from srinit.sources import load_data, load_function
@@ -27,6 +28,7 @@ from srinit.store import RunFolder, write_npz
 
 COMPARISON_SCHEMA = "srinit.comparison/1"
 GATE_SCHEMA = "srinit.gate/1"
+OWNERSHIP_SCHEMA = "srinit.ownership/1"
 SHIFT_SCHEMA = "srinit.shift/1"
 
 
@@ -199,3 +201,26 @@ def gate(session: Session) -> GateResult:
     )
     session.folder.write_record(path, result, schema=GATE_SCHEMA)
     return result
+
+
+def ownership(session: Session) -> Ownership:
+    """Return what 1,000 answers of either network cost on this device; kept in the stage."""
+    path = cut.stage_folder(session) / "ownership.json"
+    if path.is_file():
+        return session.folder.read_record(Ownership, path, schema=OWNERSHIP_SCHEMA)
+    settings = session.config.ownership
+    sizes = session.config.compare.latency_batches
+    pairs = [
+        measure_pair(
+            session.model,
+            cut.tune(session).to(session.device),
+            session.example_inputs,
+            batch_size=size,
+            watts_per_core=settings.watts_per_core,
+            device_watts=settings.device_watts,
+        )
+        for size in sizes
+    ]
+    found = Ownership(pairs=tuple(pairs))
+    session.folder.write_record(path, found, schema=OWNERSHIP_SCHEMA)
+    return found

@@ -25,6 +25,7 @@ STEPS: tuple[Step, ...] = (
     ("compare", judge.compare),
     ("shift", judge.shift),
     ("gate", judge.gate),
+    ("cost of ownership", judge.ownership),
     ("export", finish.export),
     ("report", finish.report),
 )

@@ -33,6 +33,7 @@ from srinit.export import Exported
 from srinit.finetune.records import TuneLog
 from srinit.gates import GateResult
 from srinit.latency import LatencyPair
+from srinit.ownership import Ownership
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.report.picture_records import PICTURES_SCHEMA, Pictures
@@ -93,6 +94,7 @@ class StageInput:
     comparison: Comparison | None = None
     gates: GateResult | None = None
     shift: Shift | None = None
+    ownership: Ownership | None = None  # what 1,000 answers cost
 
 
 @record
@@ -218,6 +220,7 @@ def _stages(folder: Path) -> tuple[StageInput, ...]:
                 comparison=_record(Comparison, stage / "comparison.json"),
                 gates=_record(GateResult, stage / "gate.json"),
                 shift=_record(Shift, stage / "shift.json"),
+                ownership=_record(Ownership, stage / "ownership.json"),
             )
         )
     return tuple(found)

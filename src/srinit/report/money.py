@@ -36,6 +36,8 @@ class Money:
     headline: Text | None
     measured: Text | None
     formulas: tuple[str, ...]
+    ownership: tuple[tuple[Text, Text, Text], ...] = ()  # what, before, after
+    ownership_note: Text | None = None
 
 
 def money_view(report: ReportInput, say: Say) -> Money:
@@ -78,7 +80,32 @@ def money_view(report: ReportInput, say: Say) -> Money:
         headline=_headline(roi, currency, say),
         measured=_measured(facts, say),
         formulas=_formulas(facts),
+        ownership=_ownership(report, say),
+        ownership_note=_ownership_note(report, say),
     )
+
+
+def _ownership(report: ReportInput, say: Say) -> tuple[tuple[Text, Text, Text], ...]:
+    """Return what 1,000 answers cost in both networks, at every batch size."""
+    found = report.last.ownership if report.last else None
+    rows: list[tuple[Text, Text, Text]] = []
+    for pair in found.pairs if found else ():
+        both, batch = (pair.baseline, pair.pruned), str(pair.baseline.batch_size)
+        for key, values in (
+            ("time", [f"{side.seconds_per_1000:.3g} s" for side in both]),
+            ("memory", [f"{side.peak_bytes / 1e6:.3g} MB" for side in both]),
+            ("energy", [f"{1000 * side.energy_wh_per_1000:.3g} mWh" for side in both]),
+        ):
+            rows.append((say(f"own.{key}", batch=batch), same(values[0]), same(values[1])))
+    return tuple(rows)
+
+
+def _ownership_note(report: ReportInput, say: Say) -> Text | None:
+    found = report.last.ownership if report.last else None
+    if not found or not found.pairs:
+        return None
+    side = found.pairs[0].pruned
+    return say("own.note", device=side.device, method=side.energy_method)
 
 
 def _headline(roi: Roi, currency: str, say: Say) -> Text | None:
