@@ -191,9 +191,11 @@ def test_monitoring_raises_the_alarm_and_rolls_back(
 
     weights = json.loads((run / "stages/01/recipe.json").read_text())["weights_sha256"]
     log = project / "preds.jsonl"
+    said = np.load(run / "stages" / "01" / "predictions.npz")["pruned_predictions"]
+    rarest = "abc"[np.bincount(said, minlength=3).argmin()]
     with LogWriter(log, model=weights) as writer:
         for number in range(120):
-            writer.write(image=f"{number}", prediction="a", confidence=0.34, latency_ms=1.0)
+            writer.write(image=f"{number}", prediction=rarest, confidence=0.34, latency_ms=1.0)
     (project / "rest.npz").unlink()  # the kept baseline serves
     code, body = call(capsys, "monitor", run, "--log", log, "--auto-rollback", *small)
     assert (code, body["rolled_back"]["target"]) == (3, 1)
