@@ -7,6 +7,7 @@
     python benchmarks/scan.py growth       5. and 6. time by depth; on a GPU with --device cuda
     python benchmarks/scan.py profile      where the time goes, and what cannot be avoided
     python benchmarks/scan.py coverage     do the intervals contain the long scan's drops
+    python benchmarks/scan.py table        writes the tables of benchmarks/scan.md from the results
 
 Data and checkpoints are those of `--shared` (data/cifar10-jpeg, checkpoints). Each command works
 for at most `--budget` seconds and appends to `benchmarks/results/scan_<command>.json`; repeat it
@@ -386,28 +387,65 @@ def decisions(args: argparse.Namespace) -> None:
     )
     if truth is None:
         return
-    drops = {u.unit: u.reinit_drop for u in truth.units}
+    drops = {u.unit: float(u.reinit_drop) for u in truth.units}  # type: ignore[arg-type]
+    error = {u.unit: (u.high - u.low) / 2 for u in truth.units}  # type: ignore[operator]
     for seed in range(args.seed + 1, args.seed + 6):
         if record.entries(depth=args.depth, scheme=args.scheme, seed=seed):
             continue
         found = measure_sensitivity(model, units, batches, scheme=args.scheme, seed=seed)
-        wrong = checked = covered = 0
-        for unit in found.units:
-            true, half = drops[unit.unit], (unit.high - unit.low) / 2  # type: ignore[operator]
-            covered += unit.low <= true <= unit.high  # type: ignore[operator]
-            for limit in np.arange(0, 1, 0.001):
-                if abs(limit - true) >= half:
-                    checked += 1
-                    wrong += (unit.reinit_drop <= limit) != (true <= limit)
+        plain = _disagreements(found, drops, dict.fromkeys(drops, 0.0))
+        sure = _disagreements(found, drops, error)
+        inside = [u.low <= drops[u.unit] <= u.high for u in found.units]  # type: ignore[operator]
+        covered = sum(inside)
         order = [drops[u.unit] for u in found.units], [u.reinit_drop for u in found.units]
         tau = float(kendalltau(*order).statistic)
-        print(f"seed {seed}: {wrong} of {checked} decisions differ, Kendall tau {tau:.3f}, "
-              f"{covered} of {len(drops)} intervals contain the long scan's drop")  # fmt: skip
+        claims = _claims(found, drops)
+        print(
+            f"seed {seed}: wrong, of all, decisions a half-width away: {plain}; further than the "
+            f"long scan's own error: {sure}; by joint interval: {claims}; Kendall tau {tau:.3f}; "
+            f"{covered} of {len(drops)} intervals contain the long scan's drop"
+        )
         record.add(
-            depth=args.depth, scheme=args.scheme, seed=seed, decisions=checked, wrong=wrong,
-            kendall_tau=tau, covered=covered, units=len(drops), truth=drops,
-            truth_draws=50, scan=figures(found, found.seconds or 0.0),
+            depth=args.depth, scheme=args.scheme, seed=seed,
+            decisions_wrong_and_all=plain, beyond_the_long_scans_error=sure,
+            interval_decisions_wrong_and_all=claims,
+            kendall_tau=tau, covered=int(covered), units=len(drops), truth=drops,
+            truth_half_width=error, truth_draws=50, scan=figures(found, found.seconds or 0.0),
         )  # fmt: skip
+
+
+LIMITS = [round(0.001 * step, 3) for step in range(1000)]
+
+
+def _disagreements(
+    found: Sensitivity, drops: dict[str, float], error: dict[str, float]
+) -> list[int]:
+    """Return wrong and all decisions by the estimate, at limits a half-width from the truth.
+
+    Args:
+        found: The scan.
+        drops: The truth.
+        error: How much further away from each truth a limit must be to count.
+    """
+    wrong = total = 0
+    for unit in found.units:
+        true, half = drops[unit.unit], (unit.high - unit.low) / 2  # type: ignore[operator]
+        for limit in LIMITS:
+            if abs(limit - true) >= half + error[unit.unit]:
+                total += 1
+                wrong += (unit.reinit_drop <= limit) != (true <= limit)  # type: ignore[operator]
+    return [int(wrong), total]
+
+
+def _claims(found: Sensitivity, drops: dict[str, float]) -> list[int]:
+    """Return wrong and all decisions that the scan itself would take: by its joint intervals."""
+    wrong = total = 0
+    for unit in found.units:
+        for limit in LIMITS:
+            if unit.joint_high <= limit or unit.joint_low > limit:  # type: ignore[operator]
+                total += 1
+                wrong += (unit.joint_high <= limit) != (drops[unit.unit] <= limit)  # type: ignore[operator]
+    return [int(wrong), total]
 
 
 # 4
@@ -522,21 +560,23 @@ def profile(args: argparse.Namespace) -> None:
     began = time.perf_counter()
     found = measure_sensitivity(model, units, batches, scheme=args.scheme)
     seconds = time.perf_counter() - began
+    torch.set_num_threads(1)  # all work in the thread that is profiled
     with torch_profile(activities=[ProfilerActivity.CPU]) as taken:
         part = measure_sensitivity(
             model, units, batches, scheme=args.scheme, max_examples=512, half_width=1e-3
         )
-    table = {
+    torch.set_num_threads(args.threads)
+    operators = {
         event.key: {"seconds": event.self_cpu_time_total / 1e6, "calls": event.count}
         for event in sorted(taken.key_averages(), key=lambda e: -e.self_cpu_time_total)[:14]
     }
     flops, peak = unavoidable_flops(units, found), matmul_peak(args.device)
-    print(json.dumps(table, indent=1))
+    print(json.dumps(operators, indent=1))
     print(f"{seconds:.1f} s; arithmetic {flops / 1e12:.2f} TFLOP, at the measured peak of "
           f"{peak / 1e9:.0f} GFLOP/s {flops / peak:.1f} s")  # fmt: skip
     record.add(
         depth=args.depth, scheme=args.scheme, seconds=seconds, flops=flops, matmul_peak=peak,
-        seconds_at_peak=flops / peak, operators=table, profiled_examples=part.num_examples,
+        seconds_at_peak=flops / peak, operators=operators, profiled_examples=part.num_examples,
         scan=figures(found, seconds),
     )  # fmt: skip
 
@@ -570,8 +610,8 @@ def coverage(args: argparse.Namespace) -> None:
             for u in found.units
         )
         record.add(
-            depth=args.depth, scheme=args.scheme, seed=seed, covered=alone,
-            units=len(drops), all_joint=joint,
+            depth=args.depth, scheme=args.scheme, seed=seed, covered=int(alone),
+            units=len(drops), all_joint=bool(joint),
         )  # fmt: skip
     entries = record.entries(depth=args.depth, scheme=args.scheme)
     covered = sum(entry["covered"] for entry in entries)
@@ -585,6 +625,21 @@ def _seeds(record: Record, args: argparse.Namespace) -> Iterator[int]:
     return (seed for seed in range(100, 140) if seed not in done)
 
 
+# the tables
+
+
+def table(args: argparse.Namespace) -> None:
+    """Write the tables of `benchmarks/scan.md` anew, from the results."""
+    from scan_table import tables
+
+    path = HERE / "scan.md"
+    before, _, rest = path.read_text("utf-8").partition("<!-- tables -->")
+    _, _, after = rest.partition("<!-- end of tables -->")
+    body = tables(RESULTS)
+    path.write_text(f"{before}<!-- tables -->\n\n{body}\n<!-- end of tables -->{after}", "utf-8")
+    print(body)
+
+
 COMMANDS = {
     "ratio": ratio,
     "reference": reference,
@@ -594,6 +649,7 @@ COMMANDS = {
     "growth": growth,
     "profile": profile,
     "coverage": coverage,
+    "table": table,
 }
 
 if __name__ == "__main__":

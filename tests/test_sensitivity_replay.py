@@ -16,11 +16,12 @@ from srinit.modules import count_params, logits_of, swapped
 from srinit.reinit import reinitialized
 from srinit.rng import seed_for
 from srinit.sensitivity import measure_sensitivity
+from srinit.sensitivity.drawing import Perturbation
 from srinit.sensitivity.draws import groups_of
 from srinit.sensitivity.folding import fold, pairs_of
 from srinit.sensitivity.replay import Replayer
 from srinit.sensitivity.settings import targets_of
-from srinit.sensitivity.workbench import Perturbation, Workbench
+from srinit.sensitivity.workbench import Workbench
 from srinit.sensitivity.working import shared_copy
 from zoo import cifar_resnet, noise
 

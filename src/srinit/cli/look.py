@@ -65,6 +65,7 @@ def scan(config: ConfigFile, common: Common) -> Result:
         verb="scan",
         data={"run": str(session.path), "sensitivity": records.plain(sensitivity)},
         text=sensitivity_table(sensitivity),
+        quiet=session.rank > 0,
         next=f"srinit plan {session.path} --max-drop 0.02",
     )
 

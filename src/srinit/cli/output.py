@@ -24,11 +24,14 @@ class Result:
     text: Any = ""  # a string or anything that rich can draw
     next: str = ""  # the next useful command
     exit_code: int = 0
+    quiet: bool = False  # another process of the same run says it
     extra: list[Any] = field(default_factory=list)  # further things to draw
 
 
 def emit(result: Result, *, as_json: bool) -> None:
     """Print a result on stdout: as one JSON document, or as text."""
+    if result.quiet:
+        return
     if as_json:
         body = {"verb": result.verb, "ok": result.exit_code == 0, "exit_code": result.exit_code}
         print_json({**body, **result.data, "next": result.next})

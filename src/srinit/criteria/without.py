@@ -120,7 +120,9 @@ def _cheaper(
     if dtype is None:
         return None
     inputs, target = batch
-    cheap = cheaper_copy(model, dtype, modules.to_device(_first(inputs, 3), options.device), sites)
+    cheap, _ = cheaper_copy(
+        model, dtype, modules.to_device(_first(inputs, 3), options.device), sites
+    )
     with torch.inference_mode(), modules.eval_mode(model):
         try:
             low = modules.call(cheap, inputs_for(cheap, inputs, options.device))

@@ -11,10 +11,11 @@ from srinit import modules
 from srinit.config import Config
 from srinit.pipeline.observer import Silent
 from srinit.pipeline.session import Session
+from srinit.sensitivity import estimate_time
+from srinit.units import UnitMap, find_units
 
 TIMED_BATCHES = 3
 TRAINING_FACTOR = 4.0  # forward, backward and the teacher's forward, in forwards
-SCAN_EXAMPLES = 2000  # unit-image evaluations that a unit takes at a half-width of 0.02
 
 
 def seconds_per_example(session: Session) -> float:
@@ -35,16 +36,31 @@ def seconds_per_example(session: Session) -> float:
     return sorted(found)[len(found) // 2] if found else 0.0
 
 
-def stages(session: Session, num_units: int) -> dict[str, float]:
+def scan_seconds(session: Session, units: UnitMap) -> float:
+    """Return how long the scan will take, from the first batches of it."""
+    settings = session.config.scan
+    return estimate_time(
+        session.model,
+        units,
+        session.batches("calibration"),
+        scheme=settings.scheme,
+        scale=settings.scale,
+        draws=settings.draws,
+        half_width=settings.half_width,
+        confidence=settings.confidence,
+        max_drop=session.config.plan.max_drop,
+        seed=session.config.seed,
+        device=session.device,
+    ).seconds
+
+
+def stages(session: Session, units: UnitMap) -> dict[str, float]:
     """Return the seconds of each stage of a whole run."""
     each = seconds_per_example(session)
     sizes = {name: len(data) for name, data in session.data.items()}
-    precision = (0.02 / session.config.scan.half_width) ** 2
-    draws = session.config.scan.draws
-    per_unit = draws * sizes["calibration"] if draws else SCAN_EXAMPLES * precision
     return {
         "baseline": each * sizes.get("validation", 0),
-        "scan": each * (sizes["calibration"] + num_units * per_unit / 2),
+        "scan": scan_seconds(session, units),
         "prune": 3 * each * sizes.get("validation", 0),
         "fine-tune": each
         * (
@@ -57,12 +73,13 @@ def stages(session: Session, num_units: int) -> dict[str, float]:
 
 def whole_run(config: Config) -> dict[str, Any]:
     """Return what a run would do and how long it takes, without writing anything."""
-    from srinit.units import find_units
-
     session = Session(config, folder=None, observer=Silent())
     session.check_fit()
-    units = find_units(session.model, session.example_inputs)
-    seconds = stages(session, len(units))
+    settings = config.units
+    units = find_units(
+        session.model, session.example_inputs, keep=settings.keep, level=settings.level
+    )
+    seconds = stages(session, units)
     return {
         "model": config.model.source,
         "examples": {name: len(data) for name, data in session.data.items()},

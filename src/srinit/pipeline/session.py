@@ -40,12 +40,19 @@ class Session:
         config: The validated config.
         folder: The run folder, which stages write into and read from; None for estimates.
         observer: Told what happens.
+        rank: Number of this process among those that share the run; 0 keeps its folder.
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder | None, observer: Observer | None = None
+        self,
+        config: Config,
+        folder: RunFolder | None,
+        observer: Observer | None = None,
+        *,
+        rank: int = 0,
     ) -> None:
         self.config = config
+        self.rank = rank
         self._folder = folder
         self.observer: Observer = observer or Silent()
         self.stage = 1  # the pruning stage at work, or the one that was delivered

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import platform
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +21,7 @@ from srinit.config import Config, dump_yaml, load_config
 from srinit.errors import ConfigError
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
+from srinit.sensitivity import Ranks, process_group
 from srinit.store import RunFolder, sha256_file, write_text
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
@@ -40,7 +43,35 @@ def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> 
 
     The newest unfinished run of the same name goes on if its config and the hashes of its inputs
     are the same; else a new numbered folder is made.
+
+    Under `torchrun` or `accelerate launch` rank 0 does that; the other ranks work on a copy of
+    the folder, which is dropped at the end.
     """
+    with process_group() as ranks:
+        if ranks.rank:
+            with _copy_of_first(ranks) as folder:
+                yield Session(config, folder, rank=ranks.rank)
+            return
+        folder = _folder_for(config, observer, fresh=fresh)
+        with folder.lock():
+            ranks.gather(str(folder.path))
+            ranks.gather("copied")
+            yield Session(config, folder, observer)
+
+
+@contextmanager
+def _copy_of_first(ranks: Ranks) -> Iterator[RunFolder]:
+    """Yield a copy of rank 0's run folder, without what follows the scan."""
+    source = Path(ranks.gather(None)[0])
+    with tempfile.TemporaryDirectory(prefix="srinit-rank-") as scratch:
+        target = Path(scratch) / source.name
+        leave = shutil.ignore_patterns("stages", "export", "report", "superseded", ".lock")
+        shutil.copytree(source, target, ignore=leave)
+        ranks.gather("copied")
+        yield RunFolder.open(target)
+
+
+def _folder_for(config: Config, observer: Observer, *, fresh: bool) -> RunFolder:
     fingerprint = inputs_lock(config)
     folder = None if fresh else _unfinished(config, fingerprint)
     if folder is None:
@@ -51,8 +82,7 @@ def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> 
         )
     else:
         observer.say(f"resuming {folder.path}")
-    with folder.lock():
-        yield Session(config, folder, observer)
+    return folder
 
 
 @contextmanager

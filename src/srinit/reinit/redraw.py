@@ -152,6 +152,36 @@ class Redraw:
             self._checked = True
         return self.module
 
+    def draw_normals(self, seeds: Sequence[int]) -> dict[str, Tensor] | None:
+        """Return the weights of many draws at once, by name, the draws along the first dimension.
+
+        They are those of `draw`, in 32 bits; the private copy keeps what it holds. None where
+        something else than a normal around zero is drawn.
+        """
+        if self._matcher is not None or not self._rules:
+            return None
+        found: dict[str, Tensor] = {}
+        spreads: dict[str, float] = {}
+        for part, root, rules in zip(self._parts, self._roots(), self._rules, strict=True):
+            for rule in rules:
+                if rule.kind == "constant":
+                    continue
+                if rule.kind != "normal" or rule.mean or rule.zero_row is not None:
+                    return None
+                tensor = getattr(root.get_submodule(rule.module), rule.tensor)
+                if tensor.is_complex():
+                    return None
+                name = f"{part}.{rule.name}".strip(".")
+                found[name] = torch.empty(len(seeds), *tensor.shape)
+                spreads[name] = rule.spread * self._scale
+        for index, seed in enumerate(seeds):
+            noise = torch.Generator().manual_seed(seed)
+            for values in found.values():
+                torch.randn(values.shape[1:], generator=noise, out=values[index])
+        for name, values in found.items():
+            values.mul_(spreads[name])
+        return found
+
     def _fill_rules(self, noise: torch.Generator) -> None:
         if self._matcher is not None:
             self._matcher.reset()
@@ -161,6 +191,22 @@ class Redraw:
             fill(root, rules, noise, scale=self._scale)
         if self._matcher is not None:
             self._matcher.match()
+
+    @property
+    def drawn_layers(self) -> tuple[str, ...]:
+        """Names, in the unit, of the modules of which a draw changes more than constants.
+
+        Empty where the scheme is not one of rules for single tensors.
+        """
+        if not self._rules or self._matcher is not None:
+            return ()
+        names = [
+            f"{part}.{rule.module}".strip(".")
+            for part, rules in zip(self._parts, self._rules, strict=True)
+            for rule in rules
+            if rule.kind != "constant"
+        ]
+        return tuple(dict.fromkeys(names))
 
     def _check_changed(self) -> None:
         before, after = self._unit.state_dict(), self.module.state_dict()

@@ -16,9 +16,9 @@ from srinit.records import record
 from srinit.units.records import UnitMap
 
 FIRST_PER_DRAW = 2
-CHOICES = (2, 3, 4, 6, 8)
-FEWEST = 360  # observations that the bounds [-1, 1] ask for at a half-width of 0.02
-SLACK = 1.35  # of the interval, over a normal one that is looked at once
+CHOICES = (1, 2, 3, 4, 6, 8)
+BOUNDS = 120  # observations that the bounds [-1, 1] ask for besides, at a half-width of 0.02
+SLACK = 1.2  # of the interval, over a normal one that is looked at once
 
 
 @record
@@ -30,7 +30,7 @@ class Costs:
     per_param: float  # seconds to draw and to store one
 
 
-CPU = Costs(flops_per_second=3e11, per_draw=2.5e-4, per_param=8e-9)
+CPU = Costs(flops_per_second=1.9e11, per_draw=4e-4, per_param=5e-9)  # of one core
 GPU = Costs(flops_per_second=5e13, per_draw=5e-4, per_param=8e-9)
 
 
@@ -53,7 +53,7 @@ def suffix_flops(units: UnitMap) -> dict[str, float]:
 def num_observations(variance: float, half_width: float, confidence: float) -> float:
     """Return about how many observations of this variance an interval needs."""
     z = float(-ndtri((1 - confidence) / 2))
-    return max(SLACK * (z / half_width) ** 2 * variance, FEWEST * 0.02 / half_width)
+    return SLACK * (z / half_width) ** 2 * variance + BOUNDS * 0.02 / half_width
 
 
 def per_draw_for(

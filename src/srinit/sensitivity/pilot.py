@@ -8,13 +8,19 @@ https://en.wikipedia.org/wiki/Reliability_(statistics)
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from srinit.records import record
+from srinit.reinit import RuleScheme, find_scheme
+from srinit.sensitivity.drawing import Perturbation
+from srinit.sensitivity.examples import Batch
+from srinit.sensitivity.journal import Journal
+from srinit.sensitivity.outcomes import Rows
 from srinit.sensitivity.records import SchemeTrial
-from srinit.sensitivity.tally import Tally
-from srinit.sensitivity.workbench import Perturbation
+from srinit.sensitivity.setup import Setup
+from srinit.sensitivity.tally import Goal, Tally
 
 CANDIDATES = (
     Perturbation(scheme="keep_norm"),
@@ -42,6 +48,77 @@ class Trial:
     def merit(self) -> float:
         """What the choice goes by: reliability, times the share of units not saturated."""
         return (self.reliability or 0.0) * (1 - self.saturated)
+
+
+@record
+class Choice:
+    """What is drawn, and why."""
+
+    perturbation: Perturbation
+    trials: tuple[SchemeTrial, ...] = ()
+    reason: str
+
+
+def choose_scheme(setup: Setup, journal: Journal) -> Choice:
+    """Return the scheme that was asked for, or after trials the best one.
+
+    Trials are in the journal. Where data are many, the examples of the trials are taken out of
+    the setup's order, so that nothing is chosen on examples that are then measured.
+    """
+    settings = setup.settings
+    if settings.scheme != "auto":
+        scheme = find_scheme(settings.scheme)
+        reason = scheme.note if isinstance(scheme, RuleScheme) else "given by the caller"
+        chosen = Perturbation(scheme=settings.scheme, scale=settings.scale)
+        return Choice(perturbation=chosen, reason=reason)
+    lines = [line for line in journal.lines if "pilot" in line]
+    if len(lines) < len(CANDIDATES):
+        lines = _try_candidates(setup, lines, journal)
+    trials = [_trial(line, each) for line, each in zip(lines, CANDIDATES, strict=True)]
+    best, reason = choose(trials)
+    if len(setup.order) >= 20 * EXAMPLES:
+        setup.order = setup.order[:-EXAMPLES]
+    return Choice(perturbation=best.perturbation, trials=records_of(trials, best), reason=reason)
+
+
+def _try_candidates(
+    setup: Setup, lines: list[dict[str, Any]], journal: Journal
+) -> list[dict[str, Any]]:
+    batch = next(setup.examples.read([setup.order[-EXAMPLES:]]))
+    ranks = setup.ranks
+    for index in range(len(lines), len(CANDIDATES), ranks.count):
+        number = index + ranks.rank
+        mine = _pilot_line(setup, batch, number) if number < len(CANDIDATES) else None
+        fresh = [line for line in ranks.gather(mine) if line is not None]
+        if ranks.rank == 0:
+            journal.append(fresh)
+        lines = [*lines, *fresh]
+    return lines
+
+
+def _pilot_line(setup: Setup, batch: Batch, number: int) -> dict[str, Any]:
+    candidate = CANDIDATES[number]
+    problems = setup.bench.check(candidate)
+    active = {t.name: PER_DRAW for t in setup.targets if t.name not in problems}
+    found = setup.bench.measure(batch, number, active, candidate, purpose="pilot")
+    return {
+        "pilot": number,
+        "baseline": found.baseline.to_line(),
+        "units": {name: rows.to_line() for name, (rows,) in found.units.items()},
+    }
+
+
+def _trial(line: dict[str, Any], candidate: Perturbation) -> Trial:
+    baseline = Rows.from_line(line["baseline"])
+    goal = Goal(half_width=None, confidence=0.95, num_units=1)
+    tallies = {}
+    for name, rows in line["units"].items():
+        tallies[name] = Tally(name, removable=True, goal=goal, interval=False)
+        tallies[name].add(baseline, Rows.from_line(rows), None, PER_DRAW, EXAMPLES)
+    classes = len(set(baseline.predictions or ())) or 1
+    chance = 1 / classes if classes > 1 else 0.0
+    score = sum(baseline.scores) / len(baseline.scores)
+    return judge(candidate, tallies, score, chance)
 
 
 def judge(

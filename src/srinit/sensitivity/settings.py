@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from srinit import modules
 from srinit.evaluate import Scorer
 from srinit.records import record
 from srinit.reinit import Scheme
-from srinit.sensitivity.workbench import Target
+from srinit.sensitivity.drawing import Target
 from srinit.sensitivity.working import Precision
 from srinit.units.records import UnitMap
+
+CPU_BATCH = 64  # examples: what a small network computes then stays in the cache
+GPU_BATCH = 256
 
 
 @record
@@ -50,6 +54,21 @@ class Settings:
             problems.append(f"best must be at least 1, not {self.best}")
         if problems:
             raise ValueError("; ".join(problems) + ".")
+
+
+def settings_of(
+    model: nn.Module, device: torch.device | str | None, *, batch_size: int | None, **values: Any
+) -> Settings:
+    """Return checked settings; the batch size follows from the device where none is given.
+
+    Raises:
+        ValueError: A value makes no sense.
+    """
+    where = torch.device(modules.device_of(model) if device is None else device)
+    usual = CPU_BATCH if where.type == "cpu" else GPU_BATCH
+    settings = Settings(batch_size=batch_size or usual, **values)
+    settings.check()
+    return settings
 
 
 def targets_of(units: UnitMap) -> tuple[Target, ...]:

@@ -94,21 +94,22 @@ class Tally:
             examples_left: How many the data holds, from this batch on.
         """
         drop_B = np.asarray(baseline.scores) - np.asarray(rows.scores)
+        drops = drop_B.tolist()
         fresh = []
-        for group in groups_of(0, len(drop_B), per_draw):
-            drops = drop_B[group.start : group.stop]
-            mean = float(drops.mean())
+        for group in groups_of(0, len(drops), per_draw):
+            some = drops[group.start : group.stop]
+            mean = sum(some) / len(some)
             fresh.append(min(max(mean, -1.0), 1.0))
-            self._within.append((float(((drops - mean) ** 2).sum()), len(drops)))
+            self._within.append((sum((drop - mean) ** 2 for drop in some), len(some)))
         if self._with_interval:
             self._aim(len(self.drops) + examples_left / per_draw)
             self._sequence.update(fresh)
         self.drops += fresh
-        self.num_examples += len(drop_B)
+        self.num_examples += len(drops)
         self._nonfinite += rows.nonfinite
         self._predictions.update(rows.predictions or ())
         self._baseline.update(baseline.predictions or ())
-        for index, drop in zip(classes or (), drop_B.tolist(), strict=False):
+        for index, drop in zip(classes or (), drops, strict=False):
             entry = self._by_class[index]
             entry[0] += drop
             entry[1] += 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,55 +11,21 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from srinit import modules
-from srinit.errors import ModelError, ReinitError, ResourceError
+from srinit.errors import ResourceError
 from srinit.evaluate import Scorer
 from srinit.records import record
-from srinit.reinit import Call, Redraw, RuleScheme, Scheme, find_scheme
 from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity.draws import Layout, groups_of
+from srinit.sensitivity.drawing import Drawing, Perturbation, Target
+from srinit.sensitivity.draws import groups_of
 from srinit.sensitivity.outcomes import Rows, classes_of, rows_of
+from srinit.sensitivity.ready import make_ready, rows_between
 from srinit.sensitivity.replay import Replayer
-from srinit.sensitivity.working import (
-    Precision,
-    cheap_dtype,
-    cheaper_copy,
-    inputs_for,
-    is_close,
-    shared_copy,
-)
+from srinit.sensitivity.working import Precision, inputs_for
 
-REFERENCE_ROWS = 32  # examples on which `matched` matches, at most
-REFERENCE_VALUES = 2048  # values of one channel that suffice for its mean and spread
-KEPT_BYTES = 256 << 20  # copies of units kept between batches
 MOST_WORKERS = 4  # units measured at the same time on a CPU
-MAX_FLIPS = 0.02  # share of examples that cheaper arithmetic may score otherwise
-
-
-@record
-class Target:
-    """One unit to measure."""
-
-    name: str
-    parts: tuple[str, ...] = ()  # submodules to draw, by names in the model; empty: the unit
-    removable: bool = True
-
-
-@record
-class Perturbation:
-    """How units are drawn again."""
-
-    scheme: str | Scheme
-    scale: float = 1.0
-
-    @property
-    def name(self) -> str:
-        """Name of the scheme, for records."""
-        if isinstance(self.scheme, str):
-            return self.scheme
-        return str(getattr(self.scheme, "__name__", type(self.scheme).__name__))
 
 
 @record
@@ -131,33 +95,24 @@ class Workbench:
         self._seed = seed
         self._device = modules.device_of(model) if device is None else device
         self._chunk: int | None = None
-        self._redraws: dict[tuple[str, Any], Redraw] = {}
-        self._lock = threading.Lock()
-        with isolated_rng(seed_for(seed, "workbench")):
-            self._prepare(batch, precision)
-
-    def _prepare(self, batch: tuple[Any, Any], precision: Precision) -> None:
-        inputs, _ = batch
-        plain = shared_copy(self._source)
-        dtype = cheap_dtype(self._source, precision)
         names = self._existing()
-        size = modules.batch_size(inputs)
-        few = self._few(inputs, min(2, size)), self._few(inputs, min(3, size))
-        exact = Replayer(plain, names)
-        self._layouts = _layouts(exact, few[0], few[1])
-        self.dtype: torch.dtype | None = None
-        self._replayer = exact
-        if dtype is not None:
-            cheap = cheaper_copy(self._source, dtype, few[1], names)
-            if self._agrees(plain, cheap, batch):
-                self.dtype = dtype
-                self._replayer = Replayer(cheap, names)
-                with torch.no_grad():
-                    self._replayer.learn(inputs_for(cheap, few[1], self._device))
+        with isolated_rng(seed_for(seed, "workbench")):
+            self._ready = make_ready(
+                model, names, batch, scorer=scorer, device=self._device, precision=precision
+            )
+            self._drawing = Drawing(model, self.targets, self._ready, batch[0], self._device)
         for name in names:
             if name not in self._replayer.known:
                 self.problems[name] = "the unit is never called by the model"
-        self._reference = modules.tree_map(torch.clone, _rows(inputs, 0, min(size, REFERENCE_ROWS)))
+
+    @property
+    def _replayer(self) -> Replayer:
+        return self._ready.replayer
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Number format of the scan's copy, where it is not the caller's."""
+        return self._ready.dtype
 
     def _existing(self) -> list[str]:
         known = {name for name, _ in self._source.named_modules(remove_duplicate=False)}
@@ -166,95 +121,13 @@ class Workbench:
                 self.problems[name] = "the model has no submodule of this name"
         return [name for name in self.targets if name in known]
 
-    def _few(self, inputs: Any, count: int) -> Any:
-        return modules.to_device(_rows(inputs, 0, count), self._device)
-
-    def _agrees(self, plain: nn.Module, cheap: nn.Module, batch: tuple[Any, Any]) -> bool:
-        """Return whether cheaper arithmetic leaves nearly every example's score as it is."""
-        inputs, target = batch
-        with torch.inference_mode():
-            try:
-                low = modules.call(cheap, inputs_for(cheap, inputs, self._device))
-            except RuntimeError:
-                return False  # the model mixes number formats
-            full = modules.call(plain, modules.to_device(inputs, self._device))
-        one, other = rows_of(full, target, self._scorer), rows_of(low, target, self._scorer)
-        changed = sum(abs(a - b) for a, b in zip(one.scores, other.scores, strict=True))
-        return changed <= max(MAX_FLIPS * len(one.scores), 1) and one.nonfinite == other.nonfinite
-
     def check(self, perturbation: Perturbation) -> dict[str, str]:
         """Return why units cannot be drawn with this perturbation, by unit."""
-        problems = {}
-        for name in self.targets:
-            if name in self.problems:
-                problems[name] = self.problems[name]
-                continue
-            try:
-                self._redraw(name, perturbation).draw(0)
-            except ReinitError as error:
-                problems[name] = str(error)
-        return problems
-
-    def _redraw(self, name: str, perturbation: Perturbation) -> Redraw:
-        scheme = find_scheme(perturbation.scheme)
-        key = (name, (id(scheme), perturbation.scale))
-        found = self._redraws.get(key)
-        if found is None:
-            whole = isinstance(scheme, RuleScheme) and scheme.whole_block
-            parts = () if whole else _relative(self.targets[name])
-            matched = isinstance(scheme, RuleScheme) and scheme.matched
-            found = Redraw(
-                self._source.get_submodule(name),
-                scheme=scheme,
-                scale=perturbation.scale,
-                parts=parts,
-                reference=self._call_of(name) if matched else None,
-                prepare=self._convert,
-            )
-            with self._lock:
-                kept = sum(_bytes(each.module) for each in self._redraws.values())
-                if kept + _bytes(found.module) > KEPT_BYTES:
-                    self._redraws.clear()
-                self._redraws[key] = found
-        return found
-
-    def _convert(self, unit: nn.Module) -> nn.Module:
-        unit = unit.eval().requires_grad_(False)
-        if self.dtype is None:
-            return unit
-        unit = unit.to(self.dtype)
-        if any(isinstance(module, nn.Conv2d) for module in unit.modules()):
-            unit = unit.to(memory_format=torch.channels_last)
-        return unit
-
-    def _call_of(self, name: str) -> Call:
-        """Return the arguments with which the model calls a unit on the reference examples.
-
-        There are fewer examples where one has many positions (pixels, tokens).
-        """
-        found: list[Call] = []
-
-        def spy(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            found.append(Call(args, kwargs))
-            return forward(*args, **kwargs)
-
-        rows = modules.batch_size(self._reference)
-        shapes = self._replayer.shapes(name)
-        if shapes is not None and shapes.outputs and shapes.outputs[0] is not None:
-            values = [
-                math.prod(shapes.outputs[0]) / (shapes.size * c) for c in self._channels(name)
-            ]
-            rows = min(rows, max(math.ceil(REFERENCE_VALUES / min(values, default=1)), 2))
-        few = _rows(self._reference, 0, rows)
-        inputs = inputs_for(self._replayer.model, few, self._device)
-        with torch.inference_mode():
-            self._replayer.whole(name, inputs, spy)
-        return found[0]
-
-    def _channels(self, name: str) -> list[int]:
-        """Return the numbers of output channels of a unit's layers."""
-        parameters = self._source.get_submodule(name).parameters()
-        return [parameter.shape[0] for parameter in parameters if parameter.ndim > 1]
+        found = {
+            name: self.problems.get(name) or self._drawing.problem(name, perturbation)
+            for name in self.targets
+        }
+        return {name: problem for name, problem in found.items() if problem}
 
     def measure(
         self,
@@ -345,9 +218,9 @@ class Workbench:
         with isolated_rng(seed_for(self._seed, "batch", number)), self._crew() as crew:
             for start in range(0, size, chunk):
                 stop = min(start + chunk, size)
-                some = _rows(inputs, start, stop)
+                some = rows_between(inputs, start, stop)
                 ready = inputs_for(self._replayer.model, some, self._device)
-                goal = modules.to_device(_rows(target, start, stop, size), self._device)
+                goal = modules.to_device(rows_between(target, start, stop, size), self._device)
                 with torch.inference_mode():
                     output, same = self._replayer.record(ready)
                     baseline.append(rows_of(output, goal, self._scorer))
@@ -386,13 +259,20 @@ class Workbench:
         """Return the outcomes of one unit in one part of a batch, for each of its jobs."""
         name, jobs = item
         with torch.inference_mode():
-            redraw = self._redraw(name, perturbation)
-            return name, [list(self._unit(name, part, redraw, job)) for job in jobs]
+            return name, [list(self._unit(name, part, perturbation, job)) for job in jobs]
 
-    def _unit(self, name: str, part: _Part, redraw: Redraw, job: _Job) -> Iterator[Rows]:
+    def _unit(
+        self, name: str, part: _Part, perturbation: Perturbation, job: _Job
+    ) -> Iterator[Rows]:
         size = part.stop - part.start
         groups = groups_of(part.start, part.stop, job.per_draw)
-        layout = self._layouts.get(name) if part.same else None
+        layout = self._ready.layouts.get(name) if part.same else None
+        bank = self._drawing.bank(name, perturbation) if layout is not None else None
+        if layout is not None and bank is not None and bank.fits(groups):
+            output = self._replayer.replay(name, part.inputs, bank.stand(groups, size, job.seed))
+            yield rows_of(output, part.target, self._scorer)
+            return
+        redraw = self._drawing.redraw(name, perturbation)
         if layout is not None:
             stand = layout.grouped(groups, size, lambda draw: redraw.draw(job.seed(draw)))
             output = self._replayer.replay(name, part.inputs, stand)
@@ -400,68 +280,20 @@ class Workbench:
             return
         for group in groups:
             module = redraw.draw(job.seed(group.draw))
-            inputs = _rows(part.inputs, group.start, group.stop, size)
+            inputs = rows_between(part.inputs, group.start, group.stop, size)
             output = self._replayer.whole(name, inputs, _called(module))
-            yield rows_of(output, _rows(part.target, group.start, group.stop, size), self._scorer)
+            yield rows_of(
+                output, rows_between(part.target, group.start, group.stop, size), self._scorer
+            )
 
     @property
     def grouped(self) -> frozenset[str]:
         """Units whose draws share one batch, and that are replayed from the middle."""
-        return frozenset(self._layouts)
-
-
-def _layouts(replayer: Replayer, two: Any, three: Any) -> dict[str, Layout]:
-    """Return the layout of every unit that splits into groups and replays exactly."""
-    replayer.learn(two)
-    before = {name: replayer.shapes(name) for name in replayer.known}
-    with torch.no_grad():
-        wanted = modules.logits_of(replayer.learn(three))
-        output, same = replayer.record(three)
-    size = modules.batch_size(three)
-    layouts: dict[str, Layout] = {}
-    if not same or not is_close(modules.logits_of(output), wanted):
-        return layouts
-    groups = groups_of(0, size, 2)
-    for name in replayer.known:
-        one, other = before.get(name), replayer.shapes(name)
-        if one is None or other is None:
-            continue
-        try:
-            layout = Layout.between(one, other)
-            with torch.no_grad():
-                again = replayer.replay(name, three, layout.grouped(groups, size, None))
-            if is_close(modules.logits_of(again), wanted):
-                layouts[name] = layout
-        except (ValueError, RuntimeError, TypeError, IndexError, KeyError, ModelError):
-            continue  # measured the plain way
-    replayer.forget()
-    return layouts
+        return frozenset(self._ready.layouts)
 
 
 def _called(module: nn.Module) -> Callable[..., Any]:
     return lambda forward, *args, **kwargs: module(*args, **kwargs)
-
-
-def _relative(target: Target) -> tuple[str, ...]:
-    prefix = f"{target.name}."
-    return tuple(part.removeprefix(prefix) for part in target.parts if part.startswith(prefix))
-
-
-def _rows(tree: Any, start: int, stop: int, size: int | None = None) -> Any:
-    """Return examples `start` to `stop` of every tensor that has the batch first."""
-    whole = modules.batch_size(tree) if size is None else size
-    if start == 0 and stop == whole:
-        return tree
-
-    def some(tensor: Tensor) -> Tensor:
-        return tensor[start:stop] if tensor.ndim and tensor.shape[0] == whole else tensor
-
-    return modules.tree_map(some, tree)
-
-
-def _bytes(module: nn.Module) -> int:
-    tensors = (*module.parameters(), *module.buffers())
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.errors import ModelError
-from srinit.sensitivity.folding import fold, pairs_of
+from srinit.sensitivity.folding import Pair, fold, pairs_of
+from srinit.sensitivity.fusing import fuse
 
 Precision = Literal["auto", "keep", "bfloat16", "float16"]
 
@@ -33,25 +34,52 @@ def shared_copy(model: nn.Module) -> nn.Module:
 
 def cheaper_copy(
     model: nn.Module, dtype: torch.dtype, inputs: Any, units: Sequence[str]
-) -> nn.Module:
-    """Return a copy with its own tensors in `dtype`, cheaper to run.
+) -> tuple[nn.Module, tuple[Pair, ...]]:
+    """Return a copy with its own tensors in `dtype`, cheaper to run, and what was folded in it.
 
-    Batch normalization outside of re-drawn units is folded into the layer before it where a
-    forward on `inputs` shows the same output; images are laid out with channels last.
+    Batch normalization is folded into the layer before it, and on a CPU additions and ReLUs are
+    done by the convolution before them, where a forward on `inputs` shows the same output;
+    images are laid out with channels last.
     """
-    fresh = _copied(model, {}).eval().requires_grad_(False)
-    pairs = pairs_of(fresh, inputs, units)
-    if pairs:
+    fresh, pairs = _folded(model, inputs, units)
+    fresh = convert(fresh, dtype)
+    if dtype is not torch.bfloat16 or modules.device_of(fresh).type != "cpu":
+        return fresh, pairs
+    ready = inputs_for(fresh, inputs, modules.device_of(fresh))
+    try:
         with torch.no_grad():
-            before = modules.logits_of(modules.call(fresh, inputs))
-            fold(fresh, pairs)
-            after = modules.logits_of(modules.call(fresh, inputs))
-        if not is_close(after, before):
-            fresh = _copied(model, {}).eval().requires_grad_(False)
-    fresh = fresh.to(dtype=dtype)
-    if any(isinstance(module, nn.Conv2d) for module in fresh.modules()):
-        fresh = fresh.to(memory_format=torch.channels_last)
-    return fresh
+            before = modules.logits_of(modules.call(fresh, ready))
+            fuse(fresh, units)
+            if is_close(modules.logits_of(modules.call(fresh, ready)), before):
+                return fresh, pairs
+    except (RuntimeError, TypeError, ValueError):
+        pass  # the model mixes number formats, or `fuse` misread it
+    fresh, pairs = _folded(model, inputs, units)
+    return convert(fresh, dtype), pairs
+
+
+def _folded(
+    model: nn.Module, inputs: Any, units: Sequence[str]
+) -> tuple[nn.Module, tuple[Pair, ...]]:
+    fresh = _copied(model, {}).eval().requires_grad_(False)
+    pairs = tuple(pairs_of(fresh, inputs, units))
+    if not pairs:
+        return fresh, pairs
+    with torch.no_grad():
+        before = modules.logits_of(modules.call(fresh, inputs))
+        fold(fresh, pairs)
+        after = modules.logits_of(modules.call(fresh, inputs))
+    if is_close(after, before):
+        return fresh, pairs
+    return _copied(model, {}).eval().requires_grad_(False), ()
+
+
+def convert(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Bring a copy, in place, to `dtype`, and to channels last where it handles images."""
+    module = module.to(dtype=dtype)
+    if any(isinstance(each, nn.Conv2d) for each in module.modules()):
+        module = module.to(memory_format=torch.channels_last)
+    return module
 
 
 def is_close(found: Tensor, wanted: Tensor) -> bool:

@@ -1,0 +1,206 @@
+"""What draws the units: kept from batch to batch, and for whole batches at once where it can be."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from srinit import modules
+from srinit.errors import ReinitError
+from srinit.records import record
+from srinit.reinit import Call, Redraw, RuleScheme, Scheme, find_scheme
+from srinit.sensitivity.bank import Bank
+from srinit.sensitivity.folding import Pair
+from srinit.sensitivity.ready import Ready, rows_between
+from srinit.sensitivity.working import convert, inputs_for
+
+REFERENCE_ROWS = 32  # examples on which `matched` matches, at most
+REFERENCE_VALUES = 2048  # values of one channel that suffice for its mean and spread
+KEPT_BYTES = 256 << 20  # copies of units kept between batches
+
+_Key = tuple[str, tuple[int, float]]
+
+
+@record
+class Target:
+    """One unit to measure."""
+
+    name: str
+    parts: tuple[str, ...] = ()  # submodules to draw, by names in the model; empty: the unit
+    removable: bool = True
+
+
+@record
+class Perturbation:
+    """How units are drawn again."""
+
+    scheme: str | Scheme
+    scale: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Name of the scheme, for records."""
+        if isinstance(self.scheme, str):
+            return self.scheme
+        return str(getattr(self.scheme, "__name__", type(self.scheme).__name__))
+
+
+class Drawing:
+    """Draws the units of a model, each in a private copy; several threads may, a unit each.
+
+    Args:
+        model: The caller's; only read.
+        targets: The units, by name.
+        ready: The model made ready.
+        inputs: Some examples; the first ones are what `matched` matches on.
+        device: Where inputs go.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        targets: Mapping[str, Target],
+        ready: Ready,
+        inputs: Any,
+        device: torch.device | str,
+    ) -> None:
+        self._source, self._targets, self._ready, self._device = model, targets, ready, device
+        self._redraws: dict[_Key, Redraw] = {}
+        self._banks: dict[_Key, Bank] = {}
+        self._bankable: dict[_Key, bool] = {}
+        self._lock = threading.Lock()
+        rows = min(modules.batch_size(inputs), REFERENCE_ROWS)
+        self._reference = modules.tree_map(torch.clone, rows_between(inputs, 0, rows))
+
+    def problem(self, name: str, perturbation: Perturbation) -> str:
+        """Return why a unit cannot be drawn like this; empty where it can."""
+        try:
+            if self.bank(name, perturbation) is None:
+                self.redraw(name, perturbation).draw(0)
+        except ReinitError as error:
+            return str(error)
+        return ""
+
+    def redraw(self, name: str, perturbation: Perturbation) -> Redraw:
+        """Return what draws a unit once at a time."""
+        key = _key(name, perturbation)
+        found = self._redraws.get(key)
+        if found is None:
+            found = self._new_redraw(name, perturbation, self._convert)
+            with self._lock:
+                self._make_room(_bytes(found.module))
+                self._redraws[key] = found
+        return found
+
+    def bank(self, name: str, perturbation: Perturbation) -> Bank | None:
+        """Return what draws a unit for many groups at once; None where that cannot be."""
+        key = _key(name, perturbation)
+        found = self._banks.get(key)
+        layout, call = self._ready.layouts.get(name), self._ready.calls.get(name)
+        if found is not None or layout is None or call is None:
+            return found
+        if not self._bankable.get(key, True):
+            return None
+        known = key in self._bankable
+        try:
+            redraw = self._new_redraw(name, perturbation, _frozen)
+            found = Bank(redraw, _inside(self._ready.pairs, name), self._convert)
+            size = modules.batch_size(call.args or call.kwargs) if not known else 0
+            if not known and not (size > 2 and found.agrees(layout, call.args, call.kwargs, size)):
+                found = None
+        except (ValueError, RuntimeError, TypeError):
+            found = None
+        with self._lock:
+            self._bankable[key] = found is not None
+            if found is not None:
+                self._make_room(2 * found.bytes)
+                self._banks[key] = found
+        return found
+
+    def _make_room(self, needed: int) -> None:
+        kept = sum(_bytes(each.module) for each in self._redraws.values())
+        kept += sum(2 * each.bytes for each in self._banks.values())
+        if kept + needed > KEPT_BYTES:
+            self._redraws.clear()
+            self._banks.clear()
+
+    def _new_redraw(
+        self, name: str, perturbation: Perturbation, prepare: Callable[[nn.Module], nn.Module]
+    ) -> Redraw:
+        scheme = find_scheme(perturbation.scheme)
+        whole = isinstance(scheme, RuleScheme) and scheme.whole_block
+        matched = isinstance(scheme, RuleScheme) and scheme.matched
+        return Redraw(
+            self._source.get_submodule(name),
+            scheme=scheme,
+            scale=perturbation.scale,
+            parts=() if whole else _relative(self._targets[name]),
+            reference=self._call_of(name) if matched and prepare != _frozen else None,
+            prepare=prepare,
+        )
+
+    def _convert(self, unit: nn.Module) -> nn.Module:
+        unit = _frozen(unit)
+        return unit if self._ready.dtype is None else convert(unit, self._ready.dtype)
+
+    def _call_of(self, name: str) -> Call:
+        """Return the arguments with which the model calls a unit on the reference examples.
+
+        There are fewer examples where one has many positions (pixels, tokens).
+        """
+        found: list[Call] = []
+
+        def spy(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            found.append(Call(args, kwargs))
+            return forward(*args, **kwargs)
+
+        rows = modules.batch_size(self._reference)
+        shapes = self._ready.replayer.shapes(name)
+        if shapes is not None and shapes.outputs and shapes.outputs[0] is not None:
+            values = [
+                math.prod(shapes.outputs[0]) / (shapes.size * c) for c in self._channels(name)
+            ]
+            rows = min(rows, max(math.ceil(REFERENCE_VALUES / min(values, default=1)), 2))
+        few = rows_between(self._reference, 0, rows)
+        inputs = inputs_for(self._ready.replayer.model, few, self._device)
+        with torch.inference_mode():
+            self._ready.replayer.whole(name, inputs, spy)
+        return found[0]
+
+    def _channels(self, name: str) -> list[int]:
+        """Return the numbers of output channels of a unit's layers."""
+        parameters = self._source.get_submodule(name).parameters()
+        return [parameter.shape[0] for parameter in parameters if parameter.ndim > 1]
+
+
+def _key(name: str, perturbation: Perturbation) -> _Key:
+    return name, (id(find_scheme(perturbation.scheme)), perturbation.scale)
+
+
+def _frozen(unit: nn.Module) -> nn.Module:
+    return unit.eval().requires_grad_(False)
+
+
+def _inside(pairs: Sequence[Pair], unit: str) -> list[Pair]:
+    """Return the pairs below a unit, by their names in it."""
+    prefix = f"{unit}."
+    return [
+        (one.removeprefix(prefix), other.removeprefix(prefix))
+        for one, other in pairs
+        if one.startswith(prefix) and other.startswith(prefix)
+    ]
+
+
+def _relative(target: Target) -> tuple[str, ...]:
+    prefix = f"{target.name}."
+    return tuple(part.removeprefix(prefix) for part in target.parts if part.startswith(prefix))
+
+
+def _bytes(module: nn.Module) -> int:
+    tensors = (*module.parameters(), *module.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

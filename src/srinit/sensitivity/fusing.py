@@ -1,0 +1,216 @@
+"""Convolutions that add and clamp what they put out, and layers whose weights differ by group.
+
+On a CPU a third of a small network's time goes into walking through memory for additions and
+ReLUs; oneDNN does them on a convolution's result while that is in a register. And a unit that is
+drawn again for every few examples runs once for the whole batch when its layers know which
+examples meet which weights. Both change the scan's own copy alone, and only where `torch.fx` reads
+the module; elsewhere it runs as it was written.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from srinit.records import record
+from srinit.sensitivity.folding import is_folded
+
+RELUS = (F.relu, torch.relu, torch.relu_)
+RELU_METHODS = ("relu", "relu_")
+ADDS = (operator.add, operator.iadd, torch.add)
+ADD_METHODS = ("add", "add_")
+
+
+@record
+class Part:
+    """Weights of one group of examples."""
+
+    start: int
+    stop: int
+    weight: Tensor
+    bias: Tensor | None
+
+
+class Layer(nn.Module):
+    """A convolution or linear layer that may add and clamp, and have weights for each group.
+
+    Args:
+        inner: The layer; its weights are used while there are no `parts`.
+    """
+
+    def __init__(self, inner: nn.Conv2d | nn.Linear) -> None:
+        super().__init__()
+        self._inner = [inner]  # not a child: it stays where it is in the model
+        self.parts: Sequence[Part] = ()
+        self.size = 0  # examples that the parts cover
+
+    @property
+    def inner(self) -> nn.Conv2d | nn.Linear:
+        """The layer."""
+        return self._inner[0]
+
+    def forward(self, x: Tensor, other: Tensor | None = None, relu: bool = False) -> Tensor:
+        """Return the layer's output, plus `other`, clamped at zero where `relu`."""
+        inner = self._inner[0]
+        if not self.parts:
+            return _apply(inner, x, inner.weight, inner.bias, other, relu)
+        each = x.shape[0] // self.size
+        found = []
+        for part in self.parts:
+            start, count = part.start * each, (part.stop - part.start) * each
+            some = None if other is None else other.narrow(0, start, count)
+            rows = x.narrow(0, start, count)
+            found.append(_apply(inner, rows, part.weight, part.bias, some, relu))
+        return torch.cat(found)
+
+
+def _apply(
+    inner: nn.Conv2d | nn.Linear,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    other: Tensor | None,
+    relu: bool,
+) -> Tensor:
+    if isinstance(inner, nn.Linear):
+        return _finish(F.linear(x, weight, bias), other, relu)
+    geometry = inner.padding, inner.stride, inner.dilation, inner.groups
+    fits = x.ndim == 4 and x.dtype is torch.bfloat16 and x.device.type == "cpu"
+    if not fits or not (relu or other is not None):
+        padding, stride, dilation, groups = geometry
+        return _finish(F.conv2d(x, weight, bias, stride, padding, dilation, groups), other, relu)
+    after = "relu" if relu else "none"
+    if other is None:
+        found: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, weight, bias, *geometry, after, [], ""
+        )
+        return found
+    if other.shape[0] != x.shape[0] or other.dtype is not torch.bfloat16 or other.ndim != 4:
+        padding, stride, dilation, groups = geometry
+        return _finish(F.conv2d(x, weight, bias, stride, padding, dilation, groups), other, relu)
+    return torch.ops.mkldnn._convolution_pointwise.binary(
+        x, other, weight, bias, *geometry, "add", 1.0, after, [], ""
+    )
+
+
+def _finish(x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
+    if other is not None:
+        x = x + other
+    return torch.relu_(x) if relu else x
+
+
+def fuse(model: nn.Module, units: Collection[str]) -> None:
+    """Let convolutions add and clamp, in place, in a model of the scan's own.
+
+    Modules around units keep their code, because replays go through it; units and all else that
+    `torch.fx` can read are rewritten.
+    """
+    for module in _readable(model, "", units):
+        _rewrite(module, {})
+
+
+def _readable(module: nn.Module, name: str, units: Collection[str]) -> Iterator[nn.Module]:
+    """Yield the outermost modules with children that hold no unit below them."""
+    below = f"{name}." if name else ""
+    if name and not any(unit.startswith(below) for unit in units):
+        if next(module.children(), None) is not None:
+            yield module
+        return
+    for key, child in module.named_children():
+        yield from _readable(child, below + key, units)
+
+
+def grouped(unit: nn.Module, drawn: Collection[str]) -> dict[str, Layer]:
+    """Give the layers of these names weights by group, in place; return what sets them."""
+    found: dict[nn.Module, Layer] = {}
+    names: dict[str, Layer] = {}
+    for name in drawn:
+        inner: Any = unit.get_submodule(name)
+        layer = Layer(inner)
+        found[inner] = names[name] = layer
+        inner.forward = layer.forward
+    _rewrite(unit, found)
+    return names
+
+
+def _rewrite(module: nn.Module, layers: dict[nn.Module, Layer]) -> None:
+    """Replace the forward of `module` by one with fewer steps, where it can be read."""
+    if "forward" in module.__dict__:  # not what its class says
+        return
+    try:
+        graph = fx.Tracer().trace(module)
+        found = fx.GraphModule(module, graph)
+    except Exception:  # whatever a stranger's forward raises on a stand-in for a tensor
+        return
+    children = dict(found.named_modules())
+    for node in list(graph.nodes):
+        if node.op == "call_module" and is_folded(children[node.target]):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    count = 0
+    for node in list(graph.nodes):
+        conv = children.get(node.target) if node.op == "call_module" else None
+        if type(conv) is not nn.Conv2d or not _is_plain(conv) or len(node.args) != 1:
+            continue
+        chain, other, relu = _chain(node, children)
+        if len(chain) < 2:
+            continue
+        found.add_submodule(f"fused_{count}", layers.get(conv) or Layer(conv))
+        with graph.inserting_before(chain[-1] if other is not None else node):
+            new = graph.call_module(f"fused_{count}", (node.args[0], other, relu))
+        chain[-1].replace_all_uses_with(new)
+        for old in reversed(chain):
+            graph.erase_node(old)
+        count += 1
+    if count:
+        graph.lint()
+        found.recompile()
+        module.forward = found.forward
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    hooks = conv._forward_hooks or conv._forward_pre_hooks
+    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str) and not hooks
+
+
+def _chain(conv: fx.Node, children: dict[str, nn.Module]) -> tuple[list[fx.Node], Any, bool]:
+    """Return the nodes that one call can do, what is added, and whether it is clamped."""
+    chain, other = [conv], None
+    user = _only_user(conv)
+    if user is not None and _is_add(user):
+        pair = [arg for arg in user.args if arg is not conv]
+        if len(pair) == 1 and isinstance(pair[0], fx.Node) and not _is_size(pair[0]):
+            other = pair[0]
+            chain.append(user)
+            user = _only_user(user)
+    if user is not None and _is_relu(user, children):
+        return [*chain, user], other, True
+    return chain, other, False
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _is_size(node: fx.Node) -> bool:
+    return node.op == "call_method" and node.target in ("size", "dim")
+
+
+def _is_add(node: fx.Node) -> bool:
+    called = (node.op == "call_function" and node.target in ADDS) or (
+        node.op == "call_method" and node.target in ADD_METHODS
+    )
+    return called and len(node.args) == 2 and not node.kwargs
+
+
+def _is_relu(node: fx.Node, children: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return type(children[str(node.target)]) is nn.ReLU
+    if node.op == "call_method":
+        return node.target in RELU_METHODS
+    return node.op == "call_function" and node.target in RELUS

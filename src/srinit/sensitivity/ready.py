@@ -1,0 +1,163 @@
+"""A model made ready for the scan: an own copy, cheaper where that pays, that can be replayed.
+
+Whatever does not split into groups of examples, or cannot be replayed, is found out here by
+comparing with a plain forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from srinit import modules
+from srinit.errors import ModelError
+from srinit.evaluate import Scorer
+from srinit.reinit import Call
+from srinit.sensitivity.draws import Layout, groups_of
+from srinit.sensitivity.folding import Pair
+from srinit.sensitivity.outcomes import rows_of
+from srinit.sensitivity.replay import Replayer
+from srinit.sensitivity.working import (
+    Precision,
+    cheap_dtype,
+    cheaper_copy,
+    inputs_for,
+    is_close,
+    shared_copy,
+)
+
+MAX_FLIPS = 0.02  # share of examples that cheaper arithmetic may score otherwise
+
+
+@dataclass
+class Ready:
+    """What measuring needs of a model."""
+
+    replayer: Replayer
+    layouts: dict[str, Layout]  # of units that split into groups and replay exactly
+    dtype: torch.dtype | None = None  # of the copy, where it is not the caller's
+    pairs: tuple[Pair, ...] = ()  # layers, and the normalization folded into each
+    calls: dict[str, Call] = field(default_factory=dict)  # a small call of each unit of the copy
+
+
+def make_ready(
+    model: nn.Module,
+    names: Sequence[str],
+    batch: tuple[Any, Any],
+    *,
+    scorer: Scorer,
+    device: torch.device | str,
+    precision: Precision,
+) -> Ready:
+    """Return a model of the scan's own; `model` is only read.
+
+    Args:
+        model: Any module.
+        names: Of the units.
+        batch: Some examples, to compare on.
+        scorer: Cheaper arithmetic is used where it leaves nearly every score as it is.
+        device: Where inputs go.
+        precision: "auto": bfloat16 where the hardware gains from it and scores agree.
+    """
+    inputs, _ = batch
+    plain = shared_copy(model)
+    dtype = cheap_dtype(model, precision)
+    size = modules.batch_size(inputs)
+    two, three = (
+        modules.to_device(rows_between(inputs, 0, min(count, size)), device) for count in (2, 3)
+    )
+    exact = Replayer(plain, names)
+    layouts = _layouts(exact, two, three)
+    if dtype is None:
+        return Ready(exact, layouts)
+    cheap, pairs = cheaper_copy(model, dtype, three, names)
+    if not _agrees(plain, cheap, batch, scorer, device):
+        return Ready(exact, layouts)
+    ready = Ready(Replayer(cheap, names), layouts, dtype, pairs)
+    with torch.no_grad(), _noting_calls(cheap, names, ready.calls):
+        ready.replayer.learn(inputs_for(cheap, three, device))
+    return ready
+
+
+@contextmanager
+def _noting_calls(model: nn.Module, names: Sequence[str], calls: dict[str, Call]) -> Iterator[None]:
+    """Note with which arguments each unit is called first, for a while."""
+
+    def note(name: str, _: nn.Module, args: Any, kwargs: Any) -> None:
+        calls.setdefault(name, Call(args, kwargs))
+
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(partial(note, name), with_kwargs=True)
+        for name in names
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _agrees(
+    plain: nn.Module,
+    cheap: nn.Module,
+    batch: tuple[Any, Any],
+    scorer: Scorer,
+    device: torch.device | str,
+) -> bool:
+    """Return whether cheaper arithmetic leaves nearly every example's score as it is."""
+    inputs, target = batch
+    with torch.inference_mode():
+        try:
+            low = modules.call(cheap, inputs_for(cheap, inputs, device))
+        except RuntimeError:
+            return False  # the model mixes number formats
+        full = modules.call(plain, modules.to_device(inputs, device))
+    one, other = rows_of(full, target, scorer), rows_of(low, target, scorer)
+    changed = sum(abs(a - b) for a, b in zip(one.scores, other.scores, strict=True))
+    return changed <= max(MAX_FLIPS * len(one.scores), 1) and one.nonfinite == other.nonfinite
+
+
+def _layouts(replayer: Replayer, two: Any, three: Any) -> dict[str, Layout]:
+    """Return the layout of every unit that splits into groups and replays exactly."""
+    replayer.learn(two)
+    before = {name: replayer.shapes(name) for name in replayer.known}
+    with torch.no_grad():
+        wanted = modules.logits_of(replayer.learn(three))
+        output, same = replayer.record(three)
+    size = modules.batch_size(three)
+    layouts: dict[str, Layout] = {}
+    if not same or not is_close(modules.logits_of(output), wanted):
+        return layouts
+    groups = groups_of(0, size, 2)
+    for name in replayer.known:
+        one, other = before.get(name), replayer.shapes(name)
+        if one is None or other is None:
+            continue
+        try:
+            layout = Layout.between(one, other)
+            with torch.no_grad():
+                again = replayer.replay(name, three, layout.grouped(groups, size, None))
+            if is_close(modules.logits_of(again), wanted):
+                layouts[name] = layout
+        except (ValueError, RuntimeError, TypeError, IndexError, KeyError, ModelError):
+            continue  # measured the plain way
+    replayer.forget()
+    return layouts
+
+
+def rows_between(tree: Any, start: int, stop: int, size: int | None = None) -> Any:
+    """Return examples `start` to `stop` of every tensor that has the batch first."""
+    whole = modules.batch_size(tree) if size is None else size
+    if start == 0 and stop == whole:
+        return tree
+
+    def some(tensor: Tensor) -> Tensor:
+        return tensor[start:stop] if tensor.ndim and tensor.shape[0] == whole else tensor
+
+    return modules.tree_map(some, tree)

@@ -1,0 +1,129 @@
+"""Fewer steps for the same output: additions and ReLUs in convolutions, many draws at once."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from srinit.reinit import Redraw
+from srinit.sensitivity.bank import Bank
+from srinit.sensitivity.draws import Group
+from srinit.sensitivity.folding import bypass
+from srinit.sensitivity.fusing import Layer, Part, fuse
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Block(nn.Module):
+    """conv, norm, ReLU, conv, norm, added to the input, ReLU; as in torchvision."""
+
+    bias = False
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=self.bias)
+        self.bn2 = nn.BatchNorm2d(width)
+        with torch.no_grad():
+            for index, norm in enumerate((self.bn1, self.bn2)):
+                norm.running_mean.copy_(0.1 * noise(width, seed=index))
+                norm.weight.copy_(1 + 0.3 * noise(width, seed=9 + index))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += x
+        return self.relu(out)
+
+
+class Branching(Block):
+    """What no tracer reads: a forward that looks at numbers."""
+
+    bias = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        if float(x.sum()) > 1e9:
+            return x
+        return super().forward(x)
+
+
+class Twice(Block):
+    """A convolution whose output is needed before its ReLU as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.conv1(x)
+        return torch.relu(first) + first
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kind", "rewritten"), [(Block, 1), (Branching, 0), (Twice, 0)])
+def test_fused_convolutions_give_the_same_output(kind: Any, rewritten: int, dtype: Any) -> None:
+    model = nn.Sequential(kind(), nn.Sequential(nn.Conv2d(16, 16, 1), nn.ReLU())).eval()
+    for norm in (model[0].bn1, model[0].bn2):  # as after folding
+        bypass(norm)
+    model = model.to(dtype).to(memory_format=torch.channels_last)
+    x = noise(4, 16, 8, 8).to(dtype).contiguous(memory_format=torch.channels_last)
+    before = x.clone()
+    with torch.no_grad():
+        wanted = model(x)
+        fuse(model, units=["0"])
+        found = model(x)
+    assert torch.equal(x, before)
+    tolerance = 1e-4 if dtype is torch.float32 else 5e-2
+    assert torch.allclose(found.float(), wanted.float(), atol=tolerance, rtol=tolerance)
+    assert ("forward" in model[0].__dict__) == bool(rewritten)
+    assert "forward" in model[1].__dict__
+
+
+def test_layer_gives_each_group_its_own_weights() -> None:
+    layer = Layer(nn.Linear(3, 2))
+    x = noise(5, 3)
+    weights = [noise(2, 3, seed=1), noise(2, 3, seed=2)]
+    layer.parts = [
+        Part(start=0, stop=2, weight=weights[0], bias=None),
+        Part(start=2, stop=5, weight=weights[1], bias=None),
+    ]
+    layer.size = 5
+    found = layer(x)
+    assert torch.allclose(found, torch.cat([x[:2] @ weights[0].T, x[2:] @ weights[1].T]))
+
+
+@pytest.mark.parametrize("kind", [Block, Branching])
+@pytest.mark.parametrize("scheme", ["keep_norm", "default", "paper", "permuted"])
+def test_bank_runs_each_group_through_its_own_draw(kind: Any, scheme: str) -> None:
+    unit = kind().eval()
+    state = copy.deepcopy(unit.state_dict())
+    freeze = lambda module: module.eval().requires_grad_(False)  # noqa: E731
+    bank = Bank(
+        Redraw(unit, scheme=scheme, prepare=freeze),
+        [("conv1", "bn1"), ("conv2", "bn2")],
+        freeze,
+    )
+    alone = Redraw(unit, scheme=scheme, prepare=freeze)
+    x = noise(7, 16, 8, 8)
+    groups = [
+        Group(draw=0, start=0, stop=2),
+        Group(draw=1, start=2, stop=3),
+        Group(draw=5, start=3, stop=7),
+    ]
+    with torch.inference_mode():
+        found = bank.stand(groups, 7, lambda draw: 100 + draw)(None, x)
+        wanted = torch.cat([alone.draw(100 + g.draw)(x[g.start : g.stop]) for g in groups])
+    assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.abs().max()))
+    assert (alone.draw_normals([1]) is None) == (scheme in ("default", "permuted") or kind.bias)
+    assert len({float(part.sum()) for part in (found[0], found[2], found[3])}) == 3
+    assert all(torch.equal(value, state[name]) for name, value in unit.state_dict().items())
+
+
+def test_bank_refuses_what_is_not_plain_layers() -> None:
+    unit = nn.Sequential(nn.Linear(4, 4), nn.PReLU()).eval()
+    with pytest.raises(ValueError, match="plain convolutions"):
+        Bank(Redraw(unit, scheme="default"), [], lambda module: module)
