@@ -55,10 +55,8 @@ class Bank:
         self._affine = {
             name: _affine(redraw.module.get_submodule(norm)) for name, norm in norms.items()
         }
-        self.bytes = 4 * sum(
-            redraw.module.get_submodule(name).weight.numel()  # type: ignore[union-attr,operator]
-            for name in names
-        )
+        weights = [redraw.module.get_parameter(f"{name}.weight") for name in names]
+        self.bytes = 4 * sum(weight.numel() for weight in weights)
 
     def fits(self, groups: Sequence[Group]) -> bool:
         """Return whether the weights of all groups may be in memory at the same time."""
@@ -131,7 +129,7 @@ class Bank:
         """Return whether two draws side by side give what each gives alone."""
         groups = [Group(draw=0, start=0, stop=2), Group(draw=1, start=2, stop=size)]
         with torch.inference_mode():
-            alone = layout.grouped(groups, size, self._alone)
+            alone = layout.grouped(groups, size, self._alone)  # type: ignore[arg-type]
             wanted = alone(None, *args, **kwargs)
             found = self.stand(groups, size, int)(None, *args, **kwargs)
         if not isinstance(wanted, Tensor) or not isinstance(found, Tensor):
@@ -159,7 +157,8 @@ def _cast(tree: Any, dtype: torch.dtype | None) -> Any:
 
 def _like(weight: Tensor, count: int) -> Tensor:
     """Return room for `count` tensors like this one, each in its memory layout."""
-    shape, order = weight.shape, sorted(range(weight.ndim), key=lambda dim: -weight.stride(dim))
+    shape, strides = weight.shape, weight.stride()
+    order = sorted(range(weight.ndim), key=lambda dim: -strides[dim])
     room = torch.empty(
         count, *(shape[dim] for dim in order), dtype=weight.dtype, device=weight.device
     )

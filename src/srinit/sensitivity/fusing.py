@@ -93,9 +93,10 @@ def _apply(
     if other.shape[0] != x.shape[0] or other.dtype is not torch.bfloat16 or other.ndim != 4:
         padding, stride, dilation, groups = geometry
         return _finish(F.conv2d(x, weight, bias, stride, padding, dilation, groups), other, relu)
-    return torch.ops.mkldnn._convolution_pointwise.binary(
+    summed: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
         x, other, weight, bias, *geometry, "add", 1.0, after, [], ""
     )
+    return summed
 
 
 def _finish(x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
