@@ -49,9 +49,10 @@ def changed(data: DataSet, change: Callable[[Image.Image], Image.Image]) -> Data
 
 def mixed(targets: np.ndarray, factor: float, random: np.random.Generator) -> np.ndarray:
     """Return positions in random order in which class 0 comes `factor` times as often."""
-    weights = np.where(targets == 0, factor, 1.0)
-    size = min(len(targets), MOST_WINDOWS * WINDOW)
-    return random.choice(len(targets), size=size, replace=False, p=weights / weights.sum())
+    often, others = np.flatnonzero(targets == 0), np.flatnonzero(targets != 0)
+    share = factor * len(often) / len(targets)
+    kept = random.choice(others, size=int(len(often) * (1 - share) / share), replace=False)
+    return random.permutation(np.concatenate([often, kept]))
 
 
 def main() -> None:
