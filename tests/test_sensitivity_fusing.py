@@ -55,6 +55,18 @@ class Branching(Block):
         return super().forward(x)
 
 
+class Projected(Block):
+    """The shortcut is a convolution of its own, whose one user is the fused second one."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__(width)
+        self.shortcut = nn.Conv2d(width, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
 class Twice(Block):
     """A convolution whose output is needed before its ReLU as well."""
 
@@ -64,7 +76,9 @@ class Twice(Block):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("kind", "rewritten"), [(Block, 1), (Branching, 0), (Twice, 0)])
+@pytest.mark.parametrize(
+    ("kind", "rewritten"), [(Block, 1), (Branching, 0), (Twice, 0), (Projected, 1)]
+)
 def test_fused_convolutions_give_the_same_output(kind: Any, rewritten: int, dtype: Any) -> None:
     model = nn.Sequential(kind(), nn.Sequential(nn.Conv2d(16, 16, 1), nn.ReLU())).eval()
     for norm in (model[0].bn1, model[0].bn2):  # as after folding

@@ -211,7 +211,7 @@ def _is_add(node: fx.Node) -> bool:
 
 def _is_relu(node: fx.Node, children: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
-        return type(children[str(node.target)]) is nn.ReLU
+        return type(children.get(str(node.target))) is nn.ReLU  # another fused call is none
     if node.op == "call_method":
         return node.target in RELU_METHODS
     return node.op == "call_function" and node.target in RELUS
