@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from srinit.errors import CheckpointError, ConfigError, DataError, ModelError
 from srinit.finetune import Recipe, fine_tune, loop, recalibrate, run_command, run_function
+from srinit.finetune.features import feature_loss, watched
 from srinit.finetune.loss import task_loss
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -69,15 +70,53 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     assert not same(found[0], found[2])
 
 
+def test_features_come_nearer_to_the_teachers_and_no_hook_stays() -> None:
+    teacher, data = network(seed=5), task(1)
+    distances = []
+    for weight in (0.0, 5.0):
+        model = network()
+        recipe = Recipe(epochs=6, lr=0.1, distill_weight=0.0, feature_weight=weight)
+        fine_tune(model, data, None, teacher=teacher, features={"2": "2"}, recipe=recipe)
+        with watched(model, ["2"]) as ours, watched(teacher, ["2"]) as theirs, torch.no_grad():
+            model.eval()(data[0][0])
+            teacher.eval()(data[0][0])
+        distances.append(float(feature_loss(ours, theirs, {"2": "2"}) or 0))
+        assert not any(part._forward_hooks for part in [*model.modules(), *teacher.modules()])
+    assert distances[1] < 0.7 * distances[0]
+
+
+def test_hooks_are_removed_when_the_loss_raises_and_unknown_names_are_named() -> None:
+    def broken(_output: Any, _target: Any) -> Tensor:
+        raise RuntimeError("broken")
+
+    teacher, model = network(seed=5), network()
+    recipe = Recipe(feature_weight=1.0)
+    with pytest.raises(RuntimeError, match="broken"):
+        fine_tune(
+            model, task(1), None, teacher=teacher, features={"2": "2"}, recipe=recipe, loss=broken
+        )
+    with pytest.raises(ConfigError, match="no such module"):
+        fine_tune(model, task(1), None, teacher=teacher, features={"2": "x"}, recipe=recipe)
+    assert not any(part._forward_hooks for part in [*model.modules(), *teacher.modules()])
+
+
+def test_rewind_starts_from_a_higher_rate_and_a_given_rate_wins() -> None:
+    assert Recipe(schedule="rewind").peak_lr == 5 * Recipe().peak_lr
+    assert Recipe(schedule="rewind", lr=0.01).peak_lr == 0.01
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_an_interrupted_training_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Any, ema: float | None
 ) -> None:
-    recipe = Recipe(epochs=4, lr=0.02, optimizer=optimizer, ema=ema)
+    recipe = Recipe(epochs=4, lr=0.02, optimizer=optimizer, ema=ema, feature_weight=1.0)
+    same_place = {"2": "2"}
     teacher = network(seed=5)
     whole = network()
-    expected = fine_tune(whole, task(1), task(2), teacher=teacher, recipe=recipe)
+    expected = fine_tune(
+        whole, task(1), task(2), teacher=teacher, features=same_place, recipe=recipe
+    )
     monkeypatch.setattr(loop, "CHECKPOINT_STEPS", 3)
 
     def stop(done: int, _total: int, _note: str) -> None:
@@ -87,12 +126,14 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     state = tmp_path / "state.safetensors"
     with pytest.raises(KeyboardInterrupt):
         fine_tune(
-            network(), task(1), task(2), teacher=teacher, recipe=recipe, state=state,
-            on_progress=stop,
+            network(), task(1), task(2), teacher=teacher, features=same_place, recipe=recipe,
+            state=state, on_progress=stop,
         )  # fmt: skip
     assert state.is_file()
     resumed = network(seed=9)  # its own weights do not matter
-    log = fine_tune(resumed, task(1), task(2), teacher=teacher, recipe=recipe, state=state)
+    log = fine_tune(
+        resumed, task(1), task(2), teacher=teacher, features=same_place, recipe=recipe, state=state
+    )
     assert same(weights(whole), weights(resumed))
     assert log == expected
     assert not state.exists()

@@ -184,6 +184,9 @@ class FinetuneSection(Section):
     )
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="with cosine schedule")
     lr: float | None = Field(default=None, gt=0, description="peak rate; default 0.02 or 5e-4")
+    schedule: Literal["finetune", "rewind"] = Field(
+        default="finetune", description="rewind: default peak rate 0.1 or 2e-3, of a first training"
+    )
     weight_decay: float | None = Field(default=None, ge=0, description="not on norms and biases")
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the targets")
@@ -191,6 +194,9 @@ class FinetuneSection(Section):
         default=0.5, description="share of the loss that copies the unpruned network"
     )
     temperature: float = Field(default=2.0, gt=0, description="of distillation")
+    feature_weight: float = Field(
+        default=0.0, ge=0, description="weight of copying features after every cut; 0: none"
+    )
     batch_size: int = Field(default=128, ge=2, le=65536, description="examples a step")
     patience: int | None = Field(
         default=None, ge=1, description="validations without gain before stopping"

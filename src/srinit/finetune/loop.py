@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from srinit import modules
 from srinit.errors import CheckpointError, ConfigError
 from srinit.evaluate import Scorer, evaluate, top1
 from srinit.finetune import checkpoint
-from srinit.finetune.loss import Loss, combined, task_loss
+from srinit.finetune.features import watched
+from srinit.finetune.loss import Features, Loss, combined, task_loss
 from srinit.finetune.records import Recipe, TuneLog, TunePoint
 from srinit.records import plain
 from srinit.rng import isolated_rng, seed_for
@@ -30,6 +31,7 @@ def fine_tune(
     validation: Iterable[tuple[Any, Any]] | None,
     *,
     teacher: nn.Module | None = None,
+    features: Mapping[str, str] | None = None,
     recipe: Recipe | None = None,
     augment: Any = None,
     loss: Loss | None = None,
@@ -50,6 +52,8 @@ def fine_tune(
             `(inputs, target)` batches that is read once an epoch.
         validation: Batches that choose the best weights and stop early; None keeps the last.
         teacher: The unpruned network, to copy its soft predictions; not changed.
+        features: Modules whose outputs `recipe.feature_weight` pulls together: name in the model
+            to name in `teacher`. Where the shapes differ they are left out.
         recipe: How to train.
         augment: Random changes of training images, for a `DataSet`.
         loss: Own loss `(output, target) -> scalar`; default cross entropy.
@@ -73,10 +77,17 @@ def fine_tune(
         return run.log("nothing to do")
     run.begin(state)
     guide = nn.Module() if teacher is None else teacher  # a module may define a false `__len__`
-    with modules.eval_mode(model), modules.eval_mode(guide):  # train flags are restored
+    pairs = dict(features or {}) if recipe.feature_weight and teacher is not None else {}
+    with (
+        modules.eval_mode(model),
+        modules.eval_mode(guide),  # train flags are restored
+        watched(model, pairs) as ours,
+        watched(guide, pairs.values()) as theirs,
+    ):
         stopped = run.train(
             _stream(train, recipe, augment, seed, per_epoch, run.step),
             teacher=teacher,
+            features=(ours, theirs, pairs) if pairs else None,
             loss=loss or task_loss(recipe),
             per_epoch=per_epoch,
             state=state,
@@ -159,6 +170,7 @@ class _Run:
         batches: Iterator[tuple[Any, Any]],
         *,
         teacher: nn.Module | None,
+        features: Features | None,
         loss: Loss,
         per_epoch: int,
         state: Path | None,
@@ -167,7 +179,7 @@ class _Run:
         """Take steps until the end; return why it ended."""
         while self.step < self.total:
             inputs, target = next(batches)
-            value = self._one_step(inputs, target, teacher, loss)
+            value = self._one_step(inputs, target, teacher, features, loss)
             self.step += 1
             if not math.isfinite(value):
                 return "diverged"
@@ -182,7 +194,14 @@ class _Run:
                 on_progress(self.step, self.total, self._note())
         return "finished"
 
-    def _one_step(self, inputs: Any, target: Any, teacher: nn.Module | None, loss: Loss) -> float:
+    def _one_step(
+        self,
+        inputs: Any,
+        target: Any,
+        teacher: nn.Module | None,
+        features: Features | None,
+        loss: Loss,
+    ) -> float:
         if modules.batch_size(inputs) < 2:  # batch normalization needs two examples
             return self.losses[-1] if self.losses else 0.0
         for group in self.optimizer.param_groups:
@@ -192,7 +211,15 @@ class _Run:
         mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
         with isolated_rng(seed_for("step", self.seed, self.step)), mixed:
             output = modules.call(self.model, inputs)
-            value = combined(output, target, inputs, loss=loss, teacher=teacher, recipe=self.recipe)
+            value = combined(
+                output,
+                target,
+                inputs,
+                loss=loss,
+                teacher=teacher,
+                recipe=self.recipe,
+                features=features,
+            )
         found = float(value.detach())
         if not math.isfinite(found):
             return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srinit import modules
+from srinit.finetune.features import feature_loss
 from srinit.finetune.records import Recipe
 
 Loss = Callable[[Any, Any], Tensor]  # (output of the model, target) -> scalar
+# what the hooks of student and teacher find, and the names that belong together
+Features = tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, str]]
 
 
 def task_loss(recipe: Recipe) -> Loss:
@@ -60,13 +63,27 @@ def distillation(student: Any, teacher: Any, temperature: float) -> Tensor:
 
 
 def combined(
-    output: Any, target: Any, inputs: Any, *, loss: Loss, teacher: nn.Module | None, recipe: Recipe
+    output: Any,
+    target: Any,
+    inputs: Any,
+    *,
+    loss: Loss,
+    teacher: nn.Module | None,
+    recipe: Recipe,
+    features: Features | None = None,
 ) -> Tensor:
-    """Return the loss of one batch; without a teacher the task's alone."""
+    """Return the loss of one batch; without a teacher the task's alone.
+
+    The teacher runs once, for its predictions and its features.
+    """
     own = loss(output, target)
-    if teacher is None or recipe.distill_weight == 0:
+    copies = recipe.feature_weight > 0 and features is not None
+    if teacher is None or (recipe.distill_weight == 0 and not copies):
         return own
     with torch.no_grad():
         guide = modules.call(teacher, inputs)
-    weight = recipe.distill_weight
-    return (1 - weight) * own + weight * distillation(output, guide, recipe.temperature)
+    weight, total = recipe.distill_weight, own
+    if weight > 0:
+        total = (1 - weight) * own + weight * distillation(output, guide, recipe.temperature)
+    distance = feature_loss(*features) if copies and features is not None else None
+    return total if distance is None else total + recipe.feature_weight * distance

@@ -13,12 +13,16 @@ class Recipe:
 
     epochs: float = 5.0  # passes over the training data
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float | None = None  # peak; None: 0.02 for sgd, 5e-4 for adamw
+    lr: float | None = None  # peak; None: 0.02 sgd, 5e-4 adamw; rewind 0.1, 2e-3
     weight_decay: float | None = None  # None: 5e-4 for sgd, 0.02 for adamw; not on norms, biases
     warmup: float = 0.1  # share of the steps, linear; then cosine to 0
     label_smoothing: float = 0.0
     distill_weight: float = 0.5  # share of the loss that copies the teacher
     temperature: float = 2.0
+    feature_weight: float = 0.0  # of the distance to the teacher's features, added to the loss
+    schedule: Literal["finetune", "rewind"] = (
+        "finetune"  # rewind: the high rate of a first training
+    )
     batch_size: int = 128
     patience: int | None = None  # validations without gain before stopping
     ema: float | None = None  # decay of averaged weights
@@ -26,8 +30,15 @@ class Recipe:
 
     @property
     def peak_lr(self) -> float:
-        """The peak learning rate."""
-        return self.lr or {"sgd": 0.02, "adamw": 5e-4}[self.optimizer]
+        """The peak learning rate.
+
+        `rewind` goes back to the rate of a first training, as Renda et al. found better after
+        pruning: https://arxiv.org/abs/2003.02389
+        """
+        if self.lr is not None:
+            return self.lr
+        high = self.schedule == "rewind"
+        return {"sgd": 0.1 if high else 0.02, "adamw": 2e-3 if high else 5e-4}[self.optimizer]
 
     @property
     def decay(self) -> float:

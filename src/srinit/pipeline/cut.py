@@ -21,13 +21,13 @@ from srinit.records import record
 from srinit.sensitivity import Sensitivity
 from srinit.sources import Augment, load_function
 from srinit.store import sha256_bytes
-from srinit.surgery import apply_plan, carry_back
+from srinit.surgery import apply_plan, carry_back, kept_names
 
 STAGE_SCHEMA = "srinit.stage/1"
 TUNE_SCHEMA = "srinit.tune/1"
 RECIPE_FIELDS = (
     "epochs", "optimizer", "lr", "weight_decay", "warmup", "label_smoothing",
-    "distill_weight", "temperature", "batch_size", "patience", "ema",
+    "distill_weight", "temperature", "feature_weight", "schedule", "batch_size", "patience", "ema",
 )  # fmt: skip
 
 
@@ -265,6 +265,20 @@ def tune(session: Session) -> nn.Module:
     return model
 
 
+def _cut_points(session: Session) -> dict[str, str]:
+    """Return the unit that follows every cut: its name in the pruned and the unpruned network."""
+    removed = [removal.unit for removal in stage_plan(session).remove]
+    names = {unit.name for unit in removed}
+    order = [unit.name for unit in look.inspect(session)]
+    after = {
+        next((name for name in order[place:] if name not in names), "")
+        for place, unit in enumerate(order)
+        if unit in names
+    }
+    kept = kept_names(session.model, removed, example_inputs=session.example_inputs)
+    return {new: old for new, old in kept.items() if old in after}
+
+
 def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
     settings = session.config.finetune
     recipe = Recipe(**{name: getattr(settings, name) for name in RECIPE_FIELDS})
@@ -302,6 +316,7 @@ def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
         session.split("train") if recipe.epochs else [],
         session.batches("validation"),
         teacher=session.model,
+        features=_cut_points(session) if recipe.feature_weight else None,
         recipe=recipe,
         augment=Augment(crop_padding=augment.crop_padding, flip=augment.flip),
         seed=session.config.seed,

@@ -1,8 +1,16 @@
 """Surgery: removes units for good, on a copy."""
 
-from srinit.surgery.carry import carry_back
+from srinit.surgery.carry import carry_back, kept_names
 from srinit.surgery.rebuild import rebuild, stand_ins
 from srinit.surgery.remove import apply_plan, remove_units
 from srinit.units.bypass import bypassed
 
-__all__ = ["apply_plan", "bypassed", "carry_back", "rebuild", "remove_units", "stand_ins"]
+__all__ = [
+    "apply_plan",
+    "bypassed",
+    "carry_back",
+    "kept_names",
+    "rebuild",
+    "remove_units",
+    "stand_ins",
+]

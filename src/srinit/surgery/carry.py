@@ -69,6 +69,12 @@ def carry_back(
     return result, _module_names(origins)
 
 
+def kept_names(model: nn.Module, units: Iterable[Unit], *, example_inputs: Any) -> dict[str, str]:
+    """Return what the parts that hold tensors are called without `units`, and in `model`."""
+    _, origins = remove_with_origins(model, units, example_inputs=example_inputs)
+    return _module_names(origins)
+
+
 def _module_names(origins: dict[str, str]) -> dict[str, str]:
     """Return, for every module of the pruned network on the way to a tensor, its origin's name.
 
