@@ -155,11 +155,14 @@ def test_killed_scans_resume_to_the_same_bytes(data: Any, tmp_path: Path) -> Non
             ),
         )
     whole = tmp_path / "whole.jsonl"
+    kept = {
+        name: _kill_after(process, path, 3 + number, getattr(signal, name))
+        for number, (name, (path, process)) in enumerate(started.items())
+    }  # all of them before anything that takes time
     wanted = scan(data, whole)
     total = whole.read_bytes().count(b"\n")
-    for number, (name, (path, process)) in enumerate(started.items()):
-        lines = _kill_after(process, path, 3 + 2 * number, getattr(signal, name))
-        assert 3 <= lines < total
+    for name, (path, _) in started.items():
+        assert 3 <= kept[name] < total
         assert scan(data, path) == wanted
         assert path.read_bytes() == whole.read_bytes()
 
