@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from planted import Planted, batches_of, planted_data
+from srinit.comparison import Difference
 from srinit.errors import PlanError
-from srinit.pipeline import cut, start
+from srinit.pipeline import confirm, cut, start
 from srinit.pipeline.observer import Silent
 from srinit.plan import PrunePlan
-from srinit.trial import try_removals
+from srinit.trial import Trial, try_removals
 from srinit.units import find_units
 
 QUICK = (
@@ -88,5 +90,17 @@ def test_a_unit_that_costs_too_much_is_left_out_and_named(digits: Path, tmp_path
     assert worst.unit.name in bound.note
     assert any("left out after a trial" in line for line in said)
     assert bound.prefixes[len(bound.remove)].flops <= 0.75 * bound.prefixes[0].flops
+
+
+@pytest.mark.slow
+def test_a_target_that_trials_put_out_of_reach_says_so(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = Difference(baseline=0.9, pruned=0.4, drop=0.5, low=0.4, high=0.6, num_examples=100)
+
+    def dear(*args: Any, **kwargs: Any) -> tuple[Trial, ...]:
+        return tuple(Trial(removed=tuple(names), cost=cost) for names in args[2])
+
+    monkeypatch.setattr(confirm, "try_removals", dear)
     with pytest.raises(PlanError, match=r"trial removal costs more than plan\.trial_max_drop"):
-        plan(digits, tmp_path / "c", "plan.flops=0.25", "plan.trial_max_drop=0.0")
+        plan(digits, tmp_path, "plan.trial_max_drop=0.1")
