@@ -71,7 +71,7 @@ class MeanSequence:
 
     Example:
         >>> sequence = MeanSequence(low=0.0, high=1.0, confidences=(0.95,), target=0.05)
-        >>> sequence.update([0.0, 1.0] * 600)
+        >>> sequence.update([0.0, 1.0] * 800)
         >>> low, high = sequence.interval(0)
         >>> low < 0.5 < high, high - low < 0.1
         (True, True)
