@@ -16,8 +16,9 @@ idea of STaR-Bets (Voracek and Orabona, 2025, https://arxiv.org/abs/2505.22422).
 such stakes grow without bound, so they are held below a few times Kelly's for a mean that is
 `target` away: a bet that is narrowly lost then leaves enough to go on with. Any stake that
 depends on the past alone is valid. With these, `target` is reached after about 1.25 times the
-observations that a normal interval needs that is looked at once; stakes that do not aim need
-sqrt(2 log(2 / alpha)) / 1.96 squared, 1.9 times, at best.
+observations that a normal interval needs that is looked at once (of losses that are rare, at most
+one in fifteen, 1.4 to 2 times); stakes that do not aim need sqrt(2 log(2 / alpha)) / 1.96 squared,
+1.9 times, at best.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ SLACK = 1.15  # horizon, as a multiple of what a normal interval needs
 TAIL = 0.02  # of the horizon: always that much is thought to be left
 OVERSHOOT = 1.1  # wealth aimed at, as a multiple of what is needed
 KELLY = (2.5, 1.5)  # largest stake before and after the horizon, as a multiple of Kelly's
-MAX_STAKE = 0.9  # share of the wealth that one observation can lose
+MAX_STAKE = 0.7  # share of the wealth that one observation can lose
+VARIANCE_RANGE = (0.3, 4.0)  # of the variance at another mean, as multiples of the one seen
 PRIOR_COUNT = 4  # observations that the prior variance counts for
 STEPS = 40  # values of g within one `target`
 MOST_STEPS = 8000
-BLOCK = 4  # observations for which stakes stay as they are: gamblers need not think each time
+BLOCK = 8  # observations for which stakes stay as they are: gamblers need not think each time
 _STEP = 0.002
 _FLOOR = 80.0
 
@@ -109,7 +111,7 @@ class MeanSequence:
         self._last = [count] * len(confidences)  # values above this index are
         self._stakes = 0, np.zeros((len(confidences), 2, 0))
         self.count = 0
-        self._sum = self._squares = 0.0
+        self._sum = self._squares = self._cubes = 0.0
 
     def update(self, observations: Iterable[float]) -> None:
         """Take in observations, in their order.
@@ -177,51 +179,88 @@ class MeanSequence:
                 self._stakes = start, self._new_stakes(start, stop)
             offset, stakes = self._stakes
             stakes = stakes[:, :, start - offset : stop - offset]
-            wealth = self._wealth[:, :, start:stop]
-            for value in values:
-                gain = value - self._values_G[start:stop]
-                wealth += np.log1p(stakes * np.stack([gain, -gain]))
+            gains_VG = np.asarray(values)[:, None] - self._values_G[start:stop]
+            gains = np.stack([gains_VG, -gains_VG], axis=1)[:, None]
+            paths = np.log1p(stakes * gains)
+            paths[0] += self._wealth[:, :, start:stop]
+            np.cumsum(paths, axis=0, out=paths)
+            self._wealth[:, :, start:stop] = paths[-1]
+            for level in range(len(self._first)):
+                self._exclude(level, start, paths[:, level].max(0))
         self.count += len(values)
         for value in values:
             self._sum += value
             self._squares += value * value
-        for level in range(len(self._first)):
-            self._exclude(level)
+            self._cubes += value**3
 
     def _new_stakes(self, start: int, stop: int) -> npt.NDArray[np.float64]:
         """Return the share of the wealth that each gambler bets, at every level and value."""
         index = (self._wealth[:, :, start:stop] - (self._aim_A - _FLOOR)[:, None, None]) / _STEP
-        np.clip(index, 0, len(_STAKES) - 1, out=index)
-        spread_A, kelly_A = self._pace()
+        np.maximum(index, 0, out=index)
+        np.minimum(index, len(_STAKES) - 1, out=index)
+        spread_AG, kelly_AG = self._pace(self._variance_at(self._values_G[start:stop]))
         stakes = _STAKES[index.astype(np.intp)]
-        stakes /= spread_A[:, None, None]
-        np.minimum(stakes, kelly_A[:, None, None], out=stakes)
+        stakes /= spread_AG[:, None]
+        np.minimum(stakes, kelly_AG[:, None], out=stakes)
         np.minimum(stakes, self._cap[:, start:stop], out=stakes)
         return stakes
 
-    def _pace(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return, per level, the spread of the sum of what is left to come, and a stake's limit."""
+    def _pace(
+        self, variance_G: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return, per level, the spread of the sum of what is left to come, and a stake's limit.
+
+        Args:
+            variance_G: Of an observation, if the mean were that value.
+        """
         variance = self._expected_variance()
         horizon_A = SLACK * (self._quantile_A / self._pace_A) ** 2 * variance
         left_A = np.maximum(horizon_A * (1 + TAIL) - self.count, TAIL * horizon_A)
         multiple_A = np.where(self.count < horizon_A, *KELLY)
         return (
-            np.sqrt(variance * np.maximum(left_A, 1.0)),
-            multiple_A * self._pace_A / variance,
+            np.sqrt(variance_G * np.maximum(left_A, 1.0)[:, None]),
+            (multiple_A * self._pace_A)[:, None] / variance_G,
         )
+
+    def _variance_at(self, values_G: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return about what the variance would be if the mean were another.
+
+        Rare losses make it grow with the mean, as that of a coin does: by the third central
+        moment over the variance. A stake that leaves it out is ruined by one rare observation.
+        """
+        variance = self._expected_variance()
+        if not self.count:
+            return np.full_like(values_G, variance)
+        mean, squares, cubes = (
+            total / self.count for total in (self._sum, self._squares, self._cubes)
+        )
+        third = cubes - 3 * mean * squares + 2 * mean**3
+        third *= self.count / (self.count + PRIOR_COUNT)
+        width = self.high - self.low
+        slope = min(max(third / variance, -width), width)
+        low, high = VARIANCE_RANGE
+        found_G = variance + slope * (values_G - mean)
+        np.maximum(found_G, low * variance, out=found_G)
+        return np.minimum(found_G, high * variance, out=found_G)
 
     def _expected_variance(self) -> float:
         prior = ((self.high - self.low) / 4) ** 2
         seen = self.count * self.variance if self.count else 0.0
         return (seen + PRIOR_COUNT * prior) / (self.count + PRIOR_COUNT)
 
-    def _exclude(self, level: int) -> None:
-        """Exclude the values, from either end, whose gambler has won."""
+    def _exclude(self, level: int, start: int, wealth: npt.NDArray[np.float64]) -> None:
+        """Exclude the values, from either end, whose gambler has won.
+
+        Args:
+            level: Position in `confidences`.
+            start: Index of the first value.
+            wealth: Largest one of late, of both gamblers at every value.
+        """
         need = self._need_A[level]
-        above, below = self._wealth[level]
+        above, below = wealth
         first, last = self._first[level], self._last[level]
-        while first <= last and above[first] >= need:
+        while first <= last and above[first - start] >= need:
             first += 1
-        while last >= first and below[last] >= need:
+        while last >= first and below[last - start] >= need:
             last -= 1
         self._first[level], self._last[level] = first, last
