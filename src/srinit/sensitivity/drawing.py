@@ -73,12 +73,30 @@ class Drawing:
         self._redraws: dict[_Key, Redraw] = {}
         self._banks: dict[_Key, Bank] = {}
         self._bankable: dict[_Key, bool] = {}
+        self._prepared: Perturbation | None = None
         self._lock = threading.Lock()
         rows = min(modules.batch_size(inputs), REFERENCE_ROWS)
         self._reference = modules.tree_map(torch.clone, rows_between(inputs, 0, rows))
 
+    def prepare(self, perturbation: Perturbation) -> None:
+        """Build what draws units for many groups at once, as far as there is room for it.
+
+        To be called while no other thread runs a module: `torch.fx`, which reads the units for
+        it, changes how every module in the process is called.
+        """
+        if self._prepared == perturbation:
+            return
+        self._prepared = perturbation
+        self._redraws.clear()
+        self._banks.clear()
+        for name in self._targets:
+            bank = self._new_bank(name, perturbation)
+            if bank is not None and 2 * (self._bank_bytes() + bank.bytes) <= KEPT_BYTES:
+                self._banks[_key(name, perturbation)] = bank
+
     def problem(self, name: str, perturbation: Perturbation) -> str:
         """Return why a unit cannot be drawn like this; empty where it can."""
+        self.prepare(perturbation)
         try:
             if self.bank(name, perturbation) is None:
                 self.redraw(name, perturbation).draw(0)
@@ -98,36 +116,33 @@ class Drawing:
         return found
 
     def bank(self, name: str, perturbation: Perturbation) -> Bank | None:
-        """Return what draws a unit for many groups at once; None where that cannot be."""
+        """Return what draws a unit for many groups at once; None where there is nothing."""
+        return self._banks.get(_key(name, perturbation))
+
+    def _new_bank(self, name: str, perturbation: Perturbation) -> Bank | None:
         key = _key(name, perturbation)
-        found = self._banks.get(key)
         layout, call = self._ready.layouts.get(name), self._ready.calls.get(name)
-        if found is not None or layout is None or call is None:
-            return found
-        if not self._bankable.get(key, True):
+        if layout is None or call is None or not self._bankable.get(key, True):
             return None
-        known = key in self._bankable
+        self._bankable[key] = False
         try:
             redraw = self._new_redraw(name, perturbation, _frozen)
             found = Bank(redraw, _inside(self._ready.pairs, name), self._convert)
-            size = modules.batch_size(call.args or call.kwargs) if not known else 0
-            if not known and not (size > 2 and found.agrees(layout, call.args, call.kwargs, size)):
-                found = None
-        except (ValueError, RuntimeError, TypeError):
-            found = None
-        with self._lock:
-            self._bankable[key] = found is not None
-            if found is not None:
-                self._make_room(2 * found.bytes)
-                self._banks[key] = found
-        return found
+            size = modules.batch_size(call.args or call.kwargs)
+            if size > 2 and found.agrees(layout, call.args, call.kwargs, size):
+                self._bankable[key] = True
+                return found
+        except (ReinitError, ValueError, RuntimeError, TypeError):
+            pass
+        return None
+
+    def _bank_bytes(self) -> int:
+        return sum(bank.bytes for bank in self._banks.values())
 
     def _make_room(self, needed: int) -> None:
         kept = sum(_bytes(each.module) for each in self._redraws.values())
-        kept += sum(2 * each.bytes for each in self._banks.values())
-        if kept + needed > KEPT_BYTES:
+        if kept + needed + 2 * self._bank_bytes() > KEPT_BYTES:
             self._redraws.clear()
-            self._banks.clear()
 
     def _new_redraw(
         self, name: str, perturbation: Perturbation, prepare: Callable[[nn.Module], nn.Module]

@@ -56,8 +56,9 @@ class _Part:
     same: bool
 
 
+_Item = tuple[str, "Sequence[_Job]"]
 _Done = tuple[str, list[list[Rows]]]
-_Crew = Callable[[Callable[[tuple[str, Any]], Any], Mapping[str, Any]], list[Any]]
+_Crew = Callable[[Callable[[_Item], _Done], Mapping[str, "Sequence[_Job]"]], list[_Done]]
 
 
 class Workbench:
@@ -122,13 +123,11 @@ class Workbench:
 
     def check(self, perturbation: Perturbation) -> dict[str, str]:
         """Return why units cannot be drawn with this perturbation, by unit."""
-
-        def problem(item: tuple[str, Target]) -> tuple[str, str]:
-            name, _ = item
-            return name, self.problems.get(name) or self._drawing.problem(name, perturbation)
-
-        with self._crew() as crew:
-            return {name: found for name, found in crew(problem, self.targets) if found}
+        found = {
+            name: self.problems.get(name) or self._drawing.problem(name, perturbation)
+            for name in self.targets
+        }
+        return {name: problem for name, problem in found.items() if problem}
 
     def measure(
         self,
@@ -211,6 +210,7 @@ class Workbench:
         jobs: Mapping[str, Sequence[_Job]],
         perturbation: Perturbation,
     ) -> Measured:
+        self._drawing.prepare(perturbation)
         inputs, target = batch
         size = modules.batch_size(inputs)
         chunk = min(self._chunk or size, size)
@@ -256,9 +256,7 @@ class Workbench:
             finally:
                 torch.set_num_threads(threads)
 
-    def _jobs(
-        self, part: _Part, perturbation: Perturbation, item: tuple[str, Sequence[_Job]]
-    ) -> _Done:
+    def _jobs(self, part: _Part, perturbation: Perturbation, item: _Item) -> _Done:
         """Return the outcomes of one unit in one part of a batch, for each of its jobs."""
         name, jobs = item
         with torch.inference_mode():

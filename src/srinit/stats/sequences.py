@@ -15,7 +15,7 @@ that bet (delta hedging of a binary option). Recomputing stakes from what is lef
 idea of STaR-Bets (Voracek and Orabona, 2025, https://arxiv.org/abs/2505.22422). Near the horizon
 such stakes grow without bound, so they are held below a few times Kelly's for a mean that is
 `target` away: a bet that is narrowly lost then leaves enough to go on with. Any stake that
-depends on the past alone is valid. With these, `target` is reached after about 1.25 times the
+depends on the past alone is valid. With these, `target` is reached after about 1.2 times the
 observations that a normal interval needs that is looked at once (of losses that are rare, at most
 one in fifteen, 1.4 to 2 times); stakes that do not aim need sqrt(2 log(2 / alpha)) / 1.96 squared,
 1.9 times, at best.
@@ -32,11 +32,12 @@ from scipy.special import log_ndtr, ndtri
 
 # A levels of confidence, G values that the mean could have
 
-SLACK = 1.15  # horizon, as a multiple of what a normal interval needs
+SLACK = 1.1  # horizon, as a multiple of what a normal interval needs
+RARE_SLACK = 7.0  # rare losses by which the horizon is further away
 TAIL = 0.02  # of the horizon: always that much is thought to be left
 OVERSHOOT = 1.1  # wealth aimed at, as a multiple of what is needed
 KELLY = (2.5, 1.5)  # largest stake before and after the horizon, as a multiple of Kelly's
-MAX_STAKE = 0.7  # share of the wealth that one observation can lose
+MAX_STAKE = 0.6  # share of the wealth that one observation can lose
 VARIANCE_RANGE = (0.3, 4.0)  # of the variance at another mean, as multiples of the one seen
 PRIOR_COUNT = 4  # observations that the prior variance counts for
 STEPS = 40  # values of g within one `target`
@@ -198,23 +199,29 @@ class MeanSequence:
         index = (self._wealth[:, :, start:stop] - (self._aim_A - _FLOOR)[:, None, None]) / _STEP
         np.maximum(index, 0, out=index)
         np.minimum(index, len(_STAKES) - 1, out=index)
-        spread_AG, kelly_AG = self._pace(self._variance_at(self._values_G[start:stop]))
+        spread, limit = self._pace(self._values_G[start:stop])
         stakes = _STAKES[index.astype(np.intp)]
-        stakes /= spread_AG[:, None]
-        np.minimum(stakes, kelly_AG[:, None], out=stakes)
+        stakes /= spread[:, None]
+        np.minimum(stakes, limit[:, None], out=stakes)
         np.minimum(stakes, self._cap[:, start:stop], out=stakes)
         return stakes
 
     def _pace(
-        self, variance_G: npt.NDArray[np.float64]
+        self, means: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return, per level, the spread of the sum of what is left to come, and a stake's limit.
+        """Return, per level and mean, the spread of the sum of what is to come, a stake's limit.
 
-        Args:
-            variance_G: Of an observation, if the mean were that value.
+        The variance depends on the mean: rare losses make it grow with the mean, as that of a
+        coin does, by the third central moment over the variance. A stake that leaves it out is
+        ruined by one rare observation. The fewer there are, the more time is left.
         """
-        variance = self._expected_variance()
-        horizon_A = SLACK * (self._quantile_A / self._pace_A) ** 2 * variance
+        variance, slope = self._expected_variance(), self._slope()
+        low, high = VARIANCE_RANGE
+        variance_G = variance + slope * (means - (self.mean if self.count else 0.0))
+        np.maximum(variance_G, low * variance, out=variance_G)
+        np.minimum(variance_G, high * variance, out=variance_G)
+        once_A = (self._quantile_A / self._pace_A) ** 2 * variance
+        horizon_A = SLACK * once_A + RARE_SLACK * slope**2 / variance
         left_A = np.maximum(horizon_A * (1 + TAIL) - self.count, TAIL * horizon_A)
         multiple_A = np.where(self.count < horizon_A, *KELLY)
         return (
@@ -222,26 +229,17 @@ class MeanSequence:
             (multiple_A * self._pace_A)[:, None] / variance_G,
         )
 
-    def _variance_at(self, values_G: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return about what the variance would be if the mean were another.
-
-        Rare losses make it grow with the mean, as that of a coin does: by the third central
-        moment over the variance. A stake that leaves it out is ruined by one rare observation.
-        """
-        variance = self._expected_variance()
+    def _slope(self) -> float:
+        """Return how fast the variance grows with the mean: third central moment by variance."""
         if not self.count:
-            return np.full_like(values_G, variance)
+            return 0.0
         mean, squares, cubes = (
             total / self.count for total in (self._sum, self._squares, self._cubes)
         )
-        third = cubes - 3 * mean * squares + 2 * mean**3
-        third *= self.count / (self.count + PRIOR_COUNT)
+        third = (cubes - 3 * mean * squares + 2 * mean**3) * self.count
         width = self.high - self.low
-        slope = min(max(third / variance, -width), width)
-        low, high = VARIANCE_RANGE
-        found_G = variance + slope * (values_G - mean)
-        np.maximum(found_G, low * variance, out=found_G)
-        return np.minimum(found_G, high * variance, out=found_G)
+        slope = third / (self.count + PRIOR_COUNT) / self._expected_variance()
+        return min(max(slope, -width), width)
 
     def _expected_variance(self) -> float:
         prior = ((self.high - self.low) / 4) ** 2
