@@ -31,6 +31,7 @@ class Latency:
     device: str
     threads: int
     runtime: str = "torch"  # or "onnxruntime"
+    samples_ms: tuple[float, ...] = ()  # every timed call, in order; to 0.1 microseconds
 
 
 @record
@@ -103,6 +104,7 @@ def summarize(
         device=str(device),
         threads=torch.get_num_threads(),
         runtime=runtime,
+        samples_ms=tuple(round(1e3 * seconds, 4) for seconds in times),
     )
 
 

@@ -17,22 +17,34 @@ from srinit.report.formats import fixed
 from srinit.report.text import Text
 
 WIDTH, HEIGHT = 480, 270
-LEFT, RIGHT, TOP, BOTTOM = 40, 12, 26, 40
+LEFT, RIGHT, TOP, BOTTOM = 40, 28, 26, 46
 
 
 @record
 class Axis:
-    """One axis: its label, its range, and how many digits its ticks show."""
+    """One axis: its label, its range, and how many digits its ticks show at least."""
 
     label: Text
     low: float
     high: float
     digits: int = 0
     ticks: tuple[float, ...] = ()
+    names: tuple[Text, ...] = ()  # of the ticks, in place of their numbers
 
     def marks(self) -> tuple[float, ...]:
         """Return where the ticks are."""
         return self.ticks or nice_ticks(self.low, self.high)
+
+    def text(self, tick: float) -> Markup:
+        """Return a tick's name, or its number with as many digits as all of them need to differ."""
+        if self.names:
+            return self.names[self.ticks.index(tick)].svg()
+        needed = next((d for d in range(4) if all(_is_whole(t * 10**d) for t in self.marks())), 4)
+        return escape(fixed(tick, max(self.digits, needed)))
+
+
+def _is_whole(number: float) -> bool:
+    return abs(number - round(number)) < 1e-6
 
 
 @record
@@ -210,10 +222,10 @@ class _Frame:
         for tick in self.y_axis.marks():
             at = self.y(tick)
             parts.append(f'<path class=grid d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
-            label = escape(fixed(tick, self.y_axis.digits))
+            label = self.y_axis.text(tick)
             parts.append(f'<text class=ytick x="{LEFT - 6}" y="{at + 4:.1f}">{label}</text>')
         for tick in self.x_axis.marks():
-            label = escape(fixed(tick, self.x_axis.digits))
+            label = self.x_axis.text(tick)
             at = self.x(tick)
             parts.append(
                 f'<text class=xtick x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}">{label}</text>'

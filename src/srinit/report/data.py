@@ -6,7 +6,9 @@ Read from the run folder (all but the scan and the plan may be missing)::
     baseline/metrics.json            the unpruned network, validation data
     scan/sensitivity.json plan.json
     stages/NN/metrics.json           before, after the cut, recalibrated, tuned
-    stages/NN/tune.json comparison.json gate.json
+    stages/NN/tune.json comparison.json gate.json validation.json validation_gate.json
+    stages/outcome.json rejected/NN/ where it was pruned in stages
+    scan/criterion.json              the scores that rank, where it is not the scan that does
     export/export.json
     report/pictures.json             what `make_pictures` returned; written by `write_pictures`
 
@@ -28,6 +30,7 @@ from pydantic import TypeAdapter, ValidationError
 from srinit import records
 from srinit.comparison.records import Comparison
 from srinit.comparison.shift import Shift
+from srinit.criteria.records import UnitScores
 from srinit.errors import ConfigError, UnsafeError
 from srinit.export import Exported
 from srinit.finetune.records import TuneLog
@@ -77,6 +80,7 @@ class BaselineFacts:
 class StageFacts:
     """What the report reads of `stages/NN/metrics.json`."""
 
+    removed: tuple[str, ...] = ()
     num_examples: int = 0
     score_before: float | None = None
     score_cut: float | None = None
@@ -95,6 +99,19 @@ class StageInput:
     gates: GateResult | None = None
     shift: Shift | None = None
     ownership: Ownership | None = None  # what 1,000 answers cost
+    removed: tuple[str, ...] = ()  # all that is gone after it, first to last
+    validation: Comparison | None = None  # where it was pruned in stages
+    validation_gates: GateResult | None = None
+
+
+@record
+class StagesOutcome:
+    """How pruning in stages ended; what the report reads of `stages/outcome.json`."""
+
+    delivered: int = 1
+    accepted: bool = True
+    reason: str = ""  # why it went no further; empty: the target is reached
+    tried: int | None = None  # the stage that failed
 
 
 @record
@@ -134,6 +151,10 @@ class ReportInput:
     rollback_rehearsed_on: str = ""  # its date
     files: tuple[DataFile, ...] = ()
     pictures: Pictures | None = None
+    scores: UnitScores | None = None  # what ranks, where it is not the scan
+    trial_examples: int | None = None  # calibration examples of the trials; 0: none were made
+    rejected: tuple[StageInput, ...] = ()  # stages that failed
+    outcome: StagesOutcome | None = None  # where it was pruned in stages
 
     @property
     def last(self) -> StageInput | None:
@@ -193,7 +214,20 @@ def load_report_input(run: Path) -> ReportInput:
         rollback_rehearsed_on=_rehearsed(run / "audit.jsonl"),
         files=_files(run),
         pictures=_record(Pictures, run / "report" / "pictures.json", schema=PICTURES_SCHEMA),
+        scores=_record(UnitScores, run / "scan" / "criterion.json"),
+        trial_examples=_trial_examples(config.get("plan")),
+        rejected=_stages(run / "rejected"),
+        outcome=_outcome(run / "stages" / "outcome.json"),
     )
+
+
+def _trial_examples(plan: Any) -> int | None:
+    found = plan.get("trial_examples") if isinstance(plan, Mapping) else None
+    return found if isinstance(found, int) else None
+
+
+def _outcome(path: Path) -> StagesOutcome | None:
+    return _checked(StagesOutcome, path) if path.is_file() else None
 
 
 def roi_inputs(settings: Mapping[str, Any], *, where: str = "the config") -> RoiInputs:
@@ -221,6 +255,9 @@ def _stages(folder: Path) -> tuple[StageInput, ...]:
                 gates=_record(GateResult, stage / "gate.json"),
                 shift=_record(Shift, stage / "shift.json"),
                 ownership=_record(Ownership, stage / "ownership.json"),
+                removed=_checked(StageFacts, stage / "metrics.json").removed,
+                validation=_record(Comparison, stage / "validation.json"),
+                validation_gates=_record(GateResult, stage / "validation_gate.json"),
             )
         )
     return tuple(found)

@@ -1,19 +1,20 @@
-"""The comparison section: stages, classes, error kinds, training curves, latency, gates."""
+"""The comparison section: classes, error kinds, training curves, gates."""
 
 from __future__ import annotations
+
+import math
 
 from markupsafe import Markup
 
 from srinit.comparison.records import ClassChange, Comparison, DefectRisk, Rate
 from srinit.finetune.records import TuneLog
-from srinit.latency import LatencyPair
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, track
-from srinit.report.data import ReportInput, StageInput
+from srinit.report.data import ReportInput
 from srinit.report.decision import gate_text
 from srinit.report.shift import ShiftView, shift_view
-from srinit.report.text import Say, Text, same
+from srinit.report.text import Say, Text
 
 MOST_CLASSES = 30  # rows of the table of classes
 
@@ -54,29 +55,12 @@ class ErrorRow:
 
 
 @record
-class TimeRow:
-    """Latency at one batch size."""
-
-    batch: str
-    device: str
-    before: str
-    after: str
-    ratio: str
-    range: Text
-    before_strip: Markup
-    after_strip: Markup
-
-
-@record
 class Differences:
     """What the section shows; empty parts are left out of the page."""
 
     gates: tuple[GateRow, ...] = ()
     classes: tuple[ClassRow, ...] = ()
     errors: tuple[ErrorRow, ...] = ()
-    times: tuple[TimeRow, ...] = ()
-    recovery: Markup = Markup("")
-    recovery_rows: tuple[tuple[Text, str], ...] = ()
     training: Markup = Markup("")
     training_note: Text | None = None
     agreement: Text | None = None
@@ -94,9 +78,6 @@ def differences_view(report: ReportInput, say: Say) -> Differences:
         gates=tuple(GateRow(passed=gate.passed, text=gate_text(gate, say)) for gate in gates),
         classes=_classes(found) if found else (),
         errors=_errors(found.defects, say) if found and found.defects else (),
-        times=_times(found, report.onnx_latency),
-        recovery=_recovery(report.stages, say),
-        recovery_rows=_recovery_rows(report.stages, say),
         training=_training(tune, say) if tune else Markup(""),
         training_note=_training_note(tune, say) if tune else None,
         agreement=_agreement(found, say) if found else None,
@@ -128,7 +109,7 @@ def _classes(found: Comparison) -> tuple[ClassRow, ...]:
                 range=f"[{fmt.points(-recall.high, 1)}, {fmt.points(-recall.low, 1)}]",
                 precision_before=fmt.percent(row.precision_baseline),
                 precision_after=fmt.percent(row.precision_pruned),
-                adjusted=fmt.fixed(row.p_adjusted, 3),
+                adjusted=fmt.p_value(row.p_adjusted),
                 strip=strip,
             )
         )
@@ -174,74 +155,6 @@ def _errors(risk: DefectRisk, say: Say) -> tuple[ErrorRow, ...]:
     )
 
 
-def _times(found: Comparison | None, onnx: tuple[LatencyPair, ...]) -> tuple[TimeRow, ...]:
-    return tuple(_time(pair) for pair in (*(found.latency if found else ()), *onnx))
-
-
-def _time(pair: LatencyPair) -> TimeRow:
-    top = max(pair.baseline.high_ms, pair.pruned.high_ms)
-    strips = [
-        track(0, top, value=side.median_ms, low=side.low_ms, high=side.high_ms)
-        for side in (pair.baseline, pair.pruned)
-    ]
-    return TimeRow(
-        batch=str(pair.baseline.batch_size),
-        device=f"{pair.baseline.device}, {pair.baseline.runtime}",
-        before=fmt.milliseconds(pair.baseline.median_ms),
-        after=fmt.milliseconds(pair.pruned.median_ms),
-        ratio=fmt.percent(pair.ratio),
-        range=fmt.ends(fmt.percent(pair.ratio_low), fmt.percent(pair.ratio_high)),
-        before_strip=strips[0],
-        after_strip=strips[1],
-    )
-
-
-def _score(stage: StageInput, key: str) -> float | None:
-    """Return one score of a stage; that after fine-tuning may stand in its log alone."""
-    value: float | None = getattr(stage.scores, key)
-    if key == "tuned" and value is None and stage.tune is not None:
-        return stage.tune.score_after
-    return value
-
-
-def _recovery_rows(stages: tuple[StageInput, ...], say: Say) -> tuple[tuple[Text, str], ...]:
-    rows: list[tuple[Text, str]] = []
-    for stage in stages:
-        if stage.scores is None:
-            continue
-        for key in ("before", "cut", "recalibrated", "tuned"):
-            value = _score(stage, key)
-            if value is not None and (key != "before" or not rows):
-                label = say(f"recovery.{key}", stage=str(stage.number))
-                rows.append((label, fmt.percent(value, 2)))
-    return tuple(rows)
-
-
-def _recovery(stages: tuple[StageInput, ...], say: Say) -> Markup:
-    values: list[float] = []
-    for stage in stages:
-        if stage.scores is None:
-            continue
-        found = [_score(stage, key) for key in ("cut", "recalibrated", "tuned")]
-        if not values and stage.scores.before is not None:
-            values.append(stage.scores.before)
-        values += [value for value in found if value is not None]
-    if len(values) < 2:
-        return Markup("")
-    low, high = _limits(values)
-    return line_chart(
-        [
-            Line(
-                label=say("recovery.line"),
-                x=tuple(range(len(values))),
-                y=tuple(100 * value for value in values),
-            )
-        ],
-        Axis(label=say("axis.step"), low=0, high=len(values) - 1, ticks=tuple(range(len(values)))),
-        Axis(label=say("axis.accuracy"), low=low, high=high),
-    )
-
-
 def _limits(values: list[float]) -> tuple[float, float]:
     """Return limits in percent with some air, inside 0 to 100."""
     low, high = 100 * min(values), 100 * max(values)
@@ -267,9 +180,15 @@ def _training(tune: TuneLog, say: Say) -> Markup:
                 marks=len(known) <= 40,
             )
         ],
-        Axis(label=say("axis.epoch"), low=known[0][0], high=known[-1][0]),
-        Axis(label=say("axis.accuracy"), low=low, high=high, digits=0 if high - low > 5 else 1),
+        Axis(label=say("axis.epoch"), low=known[0][0], high=known[-1][0], ticks=_epochs(known)),
+        Axis(label=say("axis.accuracy"), low=low, high=high),
     )
+
+
+def _epochs(known: list[tuple[float, float]]) -> tuple[float, ...]:
+    """Return whole passes as ticks; the chart's own where there are too many, or too few."""
+    first, last = math.ceil(known[0][0]), math.floor(known[-1][0])
+    return tuple(range(first, last + 1)) if 1 <= last - first <= 10 else ()
 
 
 def _training_note(tune: TuneLog, say: Say) -> Text:
@@ -289,8 +208,12 @@ def _agreement(found: Comparison, say: Say) -> Text:
         lost=fmt.fixed(found.lost),
         gained=fmt.fixed(found.gained),
         num=fmt.fixed(found.num_examples),
-        p=same(fmt.fixed(found.p_value, 3)) if found.p_value is not None else same(fmt.NOTHING),
+        p=_equals(fmt.p_value(found.p_value)),
     )
+
+
+def _equals(text: str) -> str:
+    return text if text.startswith("<") else f"= {text}"
 
 
 def _sample_note(found: Comparison | None, say: Say) -> Text | None:

@@ -10,7 +10,7 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.roi import facts_of
-from srinit.report.text import Say, Text, same
+from srinit.report.text import Say, Text, join, same
 
 PIECES = 100_000
 
@@ -45,33 +45,65 @@ def headline(report: ReportInput, say: Say) -> tuple[Figure, ...]:
     found = report.comparison
     figures: list[Figure] = []
     if found is not None and found.latency:
-        pair = min(found.latency, key=lambda pair: pair.baseline.batch_size)
-        figures.append(_speed(pair, say))
+        first, *others = sorted(found.latency, key=lambda pair: pair.baseline.batch_size)
+        figures.append(_speed(first, others, say))
     figures += _size(report, say)
     if found is not None:
         figures.append(_accuracy(found, say))
         if found.defects is not None:
             figures += _defects(report, found, say)
-    return tuple(figures)
+    # A speed-up that was not shown must not lead; the sort keeps the order of all others.
+    return tuple(sorted(figures, key=lambda f: f.key == "speed" and f.tone == "unclear"))
 
 
-def _speed(pair: LatencyPair, say: Say) -> Figure:
-    tone: Literal["better", "worse", "unclear"] = "unclear"
+def speed_tone(pair: LatencyPair) -> Literal["better", "worse", "unclear"]:
+    """Return what the interval of the ratio of times shows; with 1 in it, nothing is shown."""
     if pair.ratio_high < 1:
-        tone = "better"
-    elif pair.ratio_low > 1:
-        tone = "worse"
+        return "better"
+    return "worse" if pair.ratio_low > 1 else "unclear"
+
+
+def speed_text(pair: LatencyPair, say: Say) -> Text:
+    """Return a change of speed in words; a ratio only where one was shown."""
+    tone = speed_tone(pair)
+    if tone == "unclear":
+        return say("speed.unclear")
+    return say(f"speed.{tone}", ratio=fmt.fixed(_speed_up(pair.ratio, tone), 2))
+
+
+def speed_range(pair: LatencyPair, say: Say) -> Text:
+    """Return the interval that belongs to `speed_text`."""
+    tone = speed_tone(pair)
+    low, high = sorted(_speed_up(end, tone) for end in (pair.ratio_low, pair.ratio_high))
+    return say("speed.range", range=fmt.ends(fmt.fixed(low, 2), fmt.fixed(high, 2)))
+
+
+def _speed_up(ratio: float, tone: str) -> float:
+    """Return pruned over baseline as how many times as long where it is slower, else as fast."""
+    return ratio if tone == "worse" else 1 / ratio
+
+
+def _speed(pair: LatencyPair, others: list[LatencyPair], say: Say) -> Figure:
     before, after = pair.baseline.median_ms, pair.pruned.median_ms
     top = max(before, after)
+    notes = [
+        say(
+            "speed.at",
+            batch=str(other.baseline.batch_size),
+            text=speed_text(other, say),
+            range=speed_range(other, say),
+        )
+        for other in others
+    ]
     return Figure(
         key="speed",
         title=say("figure.speed", batch=str(pair.baseline.batch_size)),
         before=same(fmt.milliseconds(before)),
         after=same(fmt.milliseconds(after)),
-        change=say("figure.ratio", ratio=fmt.fixed(1 / pair.ratio, 2)),
-        range=fmt.ends(fmt.fixed(1 / pair.ratio_high, 2), fmt.fixed(1 / pair.ratio_low, 2)),
-        note=None,
-        tone=tone,
+        change=speed_text(pair, say),
+        range=speed_range(pair, say),
+        note=join(notes, ja="、", en="; ") if notes else None,
+        tone=speed_tone(pair),
         before_bar=Bar(value=before / top),
         after_bar=Bar(value=after / top),
     )

@@ -37,6 +37,16 @@ def percent(fraction: float | None, digits: int = 1, *, signed: bool = False) ->
     return text if text == NOTHING else text + "%"
 
 
+def p_value(value: float | None) -> str:
+    """Return a p-value; one that would round to zero says what it is below.
+
+    Example:
+        >>> p_value(0.0421), p_value(0.00002), p_value(None)
+        ('0.042', '< 0.001', '–')
+    """
+    return "< 0.001" if value is not None and value < 0.0005 else fixed(value, 3)
+
+
 def points(fraction: float | None, digits: int = 2, *, signed: bool = True) -> str:
     """Return a difference of fractions in percentage points, without the unit."""
     return fixed(None if fraction is None else 100 * fraction, digits, signed=signed)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from markupsafe import Markup
 
-from srinit.plan import Prefix
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, track
 from srinit.report.data import ReportInput
+from srinit.report.scores import ScoreCell, score_cells, score_label
+from srinit.report.steps import Cell, Step, ranked_by, steps_of, threshold, value_label
 from srinit.report.text import Say, Text
 from srinit.sensitivity.records import SchemeTrial, UnitSensitivity
 from srinit.units.records import LockedUnit, Unit
@@ -38,27 +39,8 @@ class Row:
     flags: tuple[Text, ...]
     params: str
     strip: Markup
-
-
-@record
-class Cell:
-    """One cost of one prefix."""
-
-    text: str
-    share: float | None  # of the unpruned network's
-    state: str  # "measured", "between" (interpolated) or "none"
-
-
-@record
-class Step:
-    """The network after so many removals."""
-
-    num_removed: int
-    unit: str
-    value: str  # what the ranking is by, in points
-    params: Cell
-    flops: Cell
-    latency: tuple[Cell, ...]
+    score: ScoreCell | None  # of the criterion that ranks, where the scan does not
+    place: int  # in the order of removal, from 0; what cannot go comes last
 
 
 @record
@@ -85,16 +67,21 @@ class Layers:
     dots_note: Text
     undecided: tuple[str, ...]
     trials: tuple[Trial, ...]
+    plan_file: str  # relative to the run folder
     ranked_by: Text
+    value_label: Text  # of what ranks, in the table of steps
+    threshold: Text  # the same of the last unit that goes
+    score_label: Text | None  # of the criterion's column, where the scan does not rank
 
 
 def layers_view(report: ReportInput, say: Say) -> Layers:
     """Return the rows, the steps and the curve of the layers section."""
-    steps, batches = _steps(report)
+    steps, batches = steps_of(report)
+    scored = score_cells(report)
     chosen = len(report.plan.remove)
     units = report.sensitivity.units
     return Layers(
-        rows=_rows(report, say),
+        rows=_rows(report, scored, say),
         steps=steps,
         batches=batches,
         chosen=chosen,
@@ -110,7 +97,11 @@ def layers_view(report: ReportInput, say: Say) -> Layers:
             if unit.decision == "undecided" and report.sensitivity.max_drop is not None
         ),
         trials=tuple(_trial(trial) for trial in report.sensitivity.trials),
-        ranked_by=_ranked_by(report, say),
+        plan_file=_plan_file(report),
+        ranked_by=ranked_by(report, say),
+        value_label=value_label(report, say),
+        threshold=threshold(report, say),
+        score_label=score_label(report, say),
     )
 
 
@@ -124,17 +115,10 @@ def plan_command(run: str, names: Sequence[str]) -> str:
     return f"srinit plan {shlex.quote(run)} --remove {shlex.quote(','.join(names))}"
 
 
-def by_high(report: ReportInput) -> bool:
-    """Return whether the plan ranks by the upper end of the intervals, not by the estimates."""
-    target = report.plan.target
-    return "max_drop" in target and target.get("rule", "interval") == "interval"
-
-
-def _ranked_by(report: ReportInput, say: Say) -> Text:
-    criterion = report.plan.criterion
-    if criterion and not criterion.startswith("reinit_drop"):
-        return say("layers.by_other", criterion=criterion)
-    return say("layers.by_high" if by_high(report) else "layers.by_mean")
+def _plan_file(report: ReportInput) -> str:
+    if report.outcome is None or report.last is None:
+        return "plan.json"
+    return f"stages/{report.last.number:02d}/plan.json"
 
 
 def _trial(trial: SchemeTrial) -> Trial:
@@ -146,7 +130,7 @@ def _trial(trial: SchemeTrial) -> Trial:
     )
 
 
-def _rows(report: ReportInput, say: Say) -> tuple[Row, ...]:
+def _rows(report: ReportInput, scored: Mapping[str, ScoreCell], say: Say) -> tuple[Row, ...]:
     scan = report.sensitivity
     measured = {unit.unit: unit for unit in scan.units}
     known: list[Unit | LockedUnit] = [*scan.unit_map.removable, *scan.unit_map.locked]
@@ -178,6 +162,8 @@ def _rows(report: ReportInput, say: Say) -> tuple[Row, ...]:
                 flags=tuple(flags),
                 params=fmt.percent(unit.params / max(scan.unit_map.params, 1)),
                 strip=_strip(found, low_end, high_end, scan.max_drop, most_dots),
+                score=scored.get(unit.name),
+                place=ranks.get(unit.name, len(ranks) + depth + 1),
             )
         )
     return tuple(rows)
@@ -199,11 +185,15 @@ def _range(unit: UnitSensitivity | None) -> str:
 
 
 def _extent(units: Sequence[UnitSensitivity]) -> tuple[float, float]:
-    values = [0.0, 0.05]
+    """Return the ends of the scale: all intervals, and single measurements that are not far off."""
+    ends = [0.0, 0.05]
+    single: list[float] = []
     for unit in units:
-        values += [v for v in (unit.reinit_drop, unit.low, unit.high) if v is not None]
-        values += unit.observations
-    return min(values) - 0.01, max(values) + 0.01
+        ends += [v for v in (unit.reinit_drop, unit.low, unit.high) if v is not None]
+        single += unit.observations
+    air = 0.25 * (max(ends) - min(ends))
+    low, high = min([*ends, *single]), max([*ends, *single])
+    return max(low, min(ends) - air) - 0.01, min(high, max(ends) + air) + 0.01
 
 
 def _strip(
@@ -221,7 +211,7 @@ def _strip(
         value=unit.reinit_drop,
         low=unit.low,
         high=unit.high,
-        dots=unit.observations[:most_dots],
+        dots=[v for v in unit.observations[:most_dots] if low_end <= v <= high_end],
         limit=limit,
     )
 
@@ -237,68 +227,6 @@ def _flags(unit: UnitSensitivity | None, max_drop: float | None, say: Say) -> li
     if unit.nonfinite > 0:
         flags.append(say("flag.nonfinite", share=fmt.percent(unit.nonfinite, 1)))
     return flags
-
-
-def _steps(report: ReportInput) -> tuple[tuple[Step, ...], tuple[str, ...]]:
-    plan, scan = report.plan, report.sensitivity
-    batches = sorted({size for p in plan.prefixes for size in p.latency_ms or {}}, key=_as_number)
-    timed = {size: _interpolated(plan.prefixes, size) for size in batches}
-    first = plan.prefixes[0]
-    high = by_high(report)
-    values = {unit.unit: unit.high if high else unit.reinit_drop for unit in scan.units}
-    steps = []
-    for index, prefix in enumerate(plan.prefixes):
-        name = plan.ranking[index - 1] if index else ""
-        steps.append(
-            Step(
-                num_removed=prefix.num_removed,
-                unit=name,
-                value=fmt.points(values.get(name), 1, signed=False),
-                params=_cell(fmt.fixed(prefix.params), prefix.params, first.params),
-                flops=_cell(fmt.fixed(prefix.flops), prefix.flops, first.flops),
-                latency=tuple(_latency(timed[size], index) for size in batches),
-            )
-        )
-    return tuple(steps), tuple(batches)
-
-
-def _as_number(size: str) -> int:
-    return int(size) if size.isdigit() else 0
-
-
-def _cell(text: str, value: float, first: float) -> Cell:
-    return Cell(text=text, share=value / first if first else None, state="measured")
-
-
-def _latency(timed: Sequence[tuple[float | None, bool]], index: int) -> Cell:
-    value, measured = timed[index]
-    first = timed[0][0]
-    if value is None:
-        return Cell(text=fmt.NOTHING, share=None, state="none")
-    share = value / first if first else None
-    state = "measured" if measured else "between"
-    return Cell(text=fmt.milliseconds(value), share=share, state=state)
-
-
-def _interpolated(prefixes: Sequence[Prefix], size: str) -> list[tuple[float | None, bool]]:
-    """Return (latency, measured) per prefix: between two measured ones on a line, never beyond."""
-    known = {
-        index: prefix.latency_ms[size]
-        for index, prefix in enumerate(prefixes)
-        if prefix.latency_ms and size in prefix.latency_ms
-    }
-    found: list[tuple[float | None, bool]] = []
-    for index in range(len(prefixes)):
-        before = max((k for k in known if k <= index), default=None)
-        after = min((k for k in known if k >= index), default=None)
-        if before is None or after is None:
-            found.append((None, False))
-        elif before == after:
-            found.append((known[index], True))
-        else:
-            share = (index - before) / (after - before)
-            found.append((known[before] + share * (known[after] - known[before]), False))
-    return found
 
 
 def _curve(steps: Sequence[Step], batches: Sequence[str], chosen: int, say: Say) -> Markup:

@@ -15,12 +15,15 @@ from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import decide
 from srinit.report.differences import differences_view
+from srinit.report.evidence import evidence_view
 from srinit.report.figures import headline
 from srinit.report.inside import data_uri, inside_view, small
 from srinit.report.layers import cut_view, layers_view
 from srinit.report.money import money_view
 from srinit.report.origin import origin_view
+from srinit.report.stages import Stages, stages_view
 from srinit.report.text import LANGUAGES, Language, Say, Text
+from srinit.report.times import times_view
 
 
 def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> str:
@@ -34,7 +37,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         languages: The first is shown when the page opens; with one only there is no switch.
     """
     say = Say(languages)
-    layers = layers_view(report, say)
+    layers, stages = layers_view(report, say), stages_view(report, say)
     style = _asset("page.css") + _order_rules(layers.rows)
     script = _asset("page.js")
     environment = Environment(
@@ -59,11 +62,25 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         "layers": layers,
         "money": money_view(report, say),
         "differences": differences_view(report, say),
+        "evidence": evidence_view(report, say),
+        "stages": stages,
+        "times": times_view(report, say),
         "inside": inside_view(report, say),
         "origin": origin_view(report, say),
+        "sources": _sources(report, stages),
         "cut": cut_view(report, layers.rows, say),
     }
     return environment.get_template("page.html.j2").render(context)
+
+
+def _sources(report: ReportInput, stages: Stages) -> list[str]:
+    """Return the files behind the comparison, relative to the run folder."""
+    last = f"stages/{report.last.number:02d}" if report.last else "stages/01"
+    names = ("comparison", "gate", "tune", "metrics", "shift", "ownership")
+    found = [f"{last}/{name}.json" for name in names]
+    found += [f"{last}/predictions.npz", "baseline/metrics.json", "export/export.json"]
+    found += ["stages/outcome.json", *(path for row in stages.rows for path in row.sources)]
+    return list(dict.fromkeys(found))
 
 
 def _asset(name: str) -> str:
@@ -75,6 +92,7 @@ def _hash(text: str) -> str:
 
 
 def _order_rules(rows: Sequence[Any]) -> str:
-    """Return the style rules that put the units in the order of their drop."""
-    rules = (f"#u{row.depth}{{order:{row.order}}}" for row in rows)
-    return ":root:has(#by-drop:checked){" + "".join(rules) + "}\n"
+    """Return the style rules that put the units in the order of their drop, or of removal."""
+    by_drop = "".join(f"#u{row.depth}{{order:{row.order}}}" for row in rows)
+    by_place = "".join(f"#u{row.depth}{{order:{row.place}}}" for row in rows)
+    return f":root:has(#by-drop:checked){{{by_drop}}}\n:root:has(#by-place:checked){{{by_place}}}\n"

@@ -27,3 +27,22 @@ def pixels_of(data: DataSet, position: int) -> images.Bytes:
 def class_name(names: Sequence[str], index: int) -> str:
     """Return the name of a class, or its number where there are no names."""
     return names[index] if index < len(names) else str(index)
+
+
+def spread(labels: Sequence[int], count: int) -> list[int]:
+    """Return `count` positions, as evenly over the classes as there are examples, in their order.
+
+    Example:
+        >>> spread([0, 0, 0, 0, 0, 0, 1, 1, 2], 5)
+        [0, 3, 6, 7, 8]
+    """
+    groups: dict[int, list[int]] = {}
+    for position, label in enumerate(labels):
+        groups.setdefault(label, []).append(position)
+    chosen: list[int] = []
+    left = min(count, len(labels))
+    for done, group in enumerate(sorted(groups.values(), key=len)):
+        quota = min(len(group), left // (len(groups) - done))
+        chosen += [group[index * len(group) // quota] for index in range(quota)]
+        left -= quota
+    return sorted(chosen)

@@ -106,6 +106,6 @@ def _row(point: ShiftPoint, say: Say) -> ShiftRow:
         after=fmt.percent(score.pruned),
         change=fmt.points(None if score.drop is None else -score.drop, 1),
         range=f"[{fmt.points(-score.high, 1)}, {fmt.points(-score.low, 1)}]",
-        adjusted=fmt.fixed(point.p_adjusted, 3),
+        adjusted=fmt.p_value(point.p_adjusted),
         worse=point.p_adjusted <= 0.05 and (score.drop or 0.0) > 0,
     )

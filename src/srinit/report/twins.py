@@ -14,7 +14,7 @@ from srinit.errors import ModelError
 from srinit.plan import PrunePlan
 from srinit.report import features, images
 from srinit.report.picture_records import CutPoint, Projection, Similarity
-from srinit.report.samples import inputs_of
+from srinit.report.samples import inputs_of, spread
 from srinit.sensitivity.records import Sensitivity
 from srinit.sources import DataSet
 from srinit.units.records import LockedUnit, Unit
@@ -32,7 +32,7 @@ def compare_features(
     missing: list[str],
 ) -> tuple[Projection | None, tuple[Similarity, ...]]:
     """Return the map of the penultimate features and the similarity of every unit that stays."""
-    subset = data.subset(range(min(NUM_FEATURES, len(data))))
+    subset = data.subset(spread(data.targets.tolist(), NUM_FEATURES))
     batches = [inputs for inputs, _ in subset.batches(BATCH)]
     kept = _kept(sensitivity, plan)
     try:

@@ -1,0 +1,244 @@
+"""Evidence, stages and times on the page: what was measured, and nothing that was not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from report_run import RUN
+from srinit import records
+from srinit.criteria.records import UnitScore, UnitScores
+from srinit.gates import Gate, GateResult
+from srinit.latency import LatencyPair, pair
+from srinit.report import ReportInput, load_report_input
+from srinit.report import formats as fmt
+from srinit.report.charts import Axis
+from srinit.report.evidence import evidence_view
+from srinit.report.figures import headline
+from srinit.report.layers import layers_view
+from srinit.report.page import render
+from srinit.report.stages import stages_view
+from srinit.report.text import Say, same
+from srinit.report.times import times_view
+
+
+@pytest.fixture(scope="module")
+def found() -> ReportInput:
+    return dataclasses.replace(load_report_input(RUN), run="runs/inspection")
+
+
+def timed(report: ReportInput, *pairs: LatencyPair) -> ReportInput:
+    stage = report.stages[-1]
+    assert stage.comparison is not None
+    comparison = dataclasses.replace(stage.comparison, latency=pairs)
+    changed = dataclasses.replace(stage, comparison=comparison)
+    return dataclasses.replace(report, stages=(*report.stages[:-1], changed), onnx_latency=())
+
+
+def with_ratio(low: float, middle: float, high: float, batch_size: int = 1) -> LatencyPair:
+    made = pair([0.01] * 9, [0.01 * middle] * 9, batch_size=batch_size, device="cpu")
+    return dataclasses.replace(made, ratio=middle, ratio_low=low, ratio_high=high)
+
+
+def test_speed_that_was_not_shown_does_not_lead_and_names_no_factor(found: ReportInput) -> None:
+    first, *_, last = headline(timed(found, with_ratio(0.8, 0.9, 1.02)), Say())
+    assert first.key != "speed"
+    assert last.key == "speed"
+    assert last.change.en == "not faster, measurably"
+    assert last.range is not None
+    assert last.range.en == "0.98 to 1.25×"
+
+
+@pytest.mark.parametrize(
+    ("ends", "text", "spread"),
+    [((0.4, 0.5, 0.8), "2.00× as fast", "1.25 to 2.50×"),
+     ((1.1, 1.2, 1.3), "takes 1.20× as long", "1.10 to 1.30×")],
+)  # fmt: skip
+def test_speed_that_was_shown_leads_in_its_direction(
+    found: ReportInput, ends: tuple[float, float, float], text: str, spread: str
+) -> None:
+    figure = headline(timed(found, with_ratio(*ends)), Say())[0]
+    assert figure.key == "speed"
+    assert figure.change.en == text
+    assert figure.range is not None
+    assert figure.range.en == spread
+
+
+def test_other_batch_sizes_stand_beside_the_headline(found: ReportInput) -> None:
+    report = timed(found, with_ratio(0.4, 0.5, 0.8), with_ratio(0.9, 1.0, 1.1, batch_size=64))
+    note = headline(report, Say())[0].note
+    assert note is not None
+    assert note.en == "64 at a time: not faster, measurably (0.91 to 1.11×)"
+
+
+def test_every_timed_call_is_drawn_unless_it_is_far_off_and_then_it_is_counted(
+    found: ReportInput,
+) -> None:
+    calls = [0.010 + 0.0001 * i for i in range(19)]
+    made = pair([*calls, 0.5], [*calls, 0.012], batch_size=1, device="cpu")
+    assert made.baseline.samples_ms == (*(round(1e3 * c, 4) for c in calls), 500.0)
+    (row,) = times_view(timed(found, made), Say())
+    before, after = row.sides
+    assert before.strip.count("h0") == 19
+    assert before.beyond is not None
+    assert before.beyond.en == "1 beyond the scale"
+    assert after.strip.count("h0") == 20
+    assert after.beyond is None
+    assert row.has_samples
+
+
+def test_times_without_single_calls_say_so(found: ReportInput) -> None:
+    made = with_ratio(0.4, 0.5, 0.8)
+    sides = [dataclasses.replace(s, samples_ms=()) for s in (made.baseline, made.pruned)]
+    bare = dataclasses.replace(made, baseline=sides[0], pruned=sides[1])
+    report = timed(found, bare)
+    assert not times_view(report, Say())[0].has_samples
+    assert Say()("times.no_samples").en in render(report)
+
+
+def proven(report: ReportInput) -> ReportInput:
+    measured = {"trial_cost": 0.031, "trial_low": 0.012, "trial_high": 0.05, "joint_cost": 0.044}
+    measured |= {"joint_low": 0.02, "joint_high": 0.061, "block_influence": 0.0123}
+    plan = report.plan
+    removals = tuple(
+        dataclasses.replace(removal, evidence={**removal.evidence, **measured})
+        for removal in plan.remove
+    )
+    names = [unit.unit for unit in report.sensitivity.units]
+    scores = UnitScores(
+        criterion="block_influence",
+        units=tuple(UnitScore(unit=name, score=0.01 * (i + 1)) for i, name in enumerate(names)),
+        is_drop=False,
+        num_examples=48,
+        seed=0,
+    )
+    return dataclasses.replace(
+        report,
+        plan=dataclasses.replace(plan, remove=removals, criterion="block_influence"),
+        scores=scores,
+        trial_examples=48,
+    )
+
+
+def test_each_removal_shows_its_place_and_its_three_losses(found: ReportInput) -> None:
+    report = proven(found)
+    view = evidence_view(report, Say())
+    assert [row.name for row in view.rows] == list(report.plan.names)
+    losses = {loss.kind: loss for loss in view.rows[0].losses}
+    assert set(losses) == {"reinit", "alone", "joint"}
+    assert (losses["alone"].value, losses["alone"].range) == ("3.1", "[1.2, 5.0]")
+    assert (losses["joint"].value, losses["joint"].range) == ("4.4", "[2.0, 6.1]")
+    drop = report.plan.remove[0].evidence["reinit_drop"]
+    assert losses["reinit"].value == fmt.points(drop, 1, signed=False)
+    assert view.rows[0].basis[-1].en.endswith("0.0123")
+    assert "48 calibration images" in view.lead.en
+
+
+def test_plan_without_trials_says_that_nothing_was_tried(found: ReportInput) -> None:
+    removals = tuple(
+        dataclasses.replace(r, evidence={"reinit_drop": 0.1, "low": 0.0, "high": 0.2})
+        for r in found.plan.remove
+    )
+    plan = dataclasses.replace(found.plan, remove=removals)
+    view = evidence_view(dataclasses.replace(found, plan=plan), Say())
+    assert view.lead == Say()("proof.untried")
+    assert [loss.kind for loss in view.rows[0].losses] == ["reinit"]
+
+
+def test_criterion_that_ranks_is_what_slider_and_rows_show(found: ReportInput) -> None:
+    report = proven(found)
+    view = layers_view(report, Say())
+    assert view.score_label is not None
+    assert view.threshold.en == "Threshold: change of the features of the last block that goes"
+    by_name = {row.name: row for row in view.rows}
+    assert report.scores is not None
+    for step in view.steps[1:]:
+        cell = by_name[step.unit].score
+        assert cell is not None
+        assert cell.text == step.value == fmt.significant(report.scores[step.unit].score)
+    plain = layers_view(dataclasses.replace(report, scores=None), Say())
+    assert plain.score_label is None
+    assert all(row.score is None for row in plain.rows)
+
+
+def test_agreement_of_two_orders_is_their_rank_correlation(found: ReportInput) -> None:
+    report = proven(found)
+    drops = {unit.unit: unit.reinit_drop for unit in report.sensitivity.units}
+    assert report.scores is not None
+    scores = tuple(
+        dataclasses.replace(unit, score=-(drops[unit.unit] or 0.0)) for unit in report.scores.units
+    )
+    reversed_ = dataclasses.replace(report, scores=dataclasses.replace(report.scores, units=scores))
+    text = evidence_view(reversed_, Say()).agreement
+    assert text is not None
+    assert f"rank correlation −1.00 over {len(drops)} blocks" in text.en
+
+
+def staged(tmp_path: Path, *, accepted: bool = True, rejected: bool = True) -> ReportInput:
+    """Return the kept run as if it had been pruned in stages."""
+    run = tmp_path / "run"
+    shutil.copytree(RUN, run)
+    names = list(load_report_input(RUN).plan.names)
+    gate = Gate(name="max_drop", passed=False, measured=0.2, bound=0.25, limit=0.05, sentence="x")
+    facts = {"num_examples": 100, "score_before": 0.98}
+
+    def write(folder: str, removed: list[str], *scores: float, passed: bool) -> None:
+        body = dict(zip(("score_cut", "score_recalibrated"), scores, strict=False))
+        place = run / folder
+        place.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"schema": "srinit.stage/1", **facts, "removed": removed, **body})
+        (place / "metrics.json").write_text(text, "utf-8")
+        gates = GateResult(passed=passed, gates=() if passed else (gate,))
+        (place / "validation_gate.json").write_text(
+            records.to_json(gates, schema="srinit.gate/1"), "utf-8"
+        )
+
+    write("stages/01", names[:1], 0.7, 0.8, passed=accepted)
+    if rejected:
+        write("rejected/02", names, 0.3, 0.4, passed=False)
+    outcome = {"schema": "srinit.outcome/1", "delivered": 1, "accepted": accepted}
+    outcome |= {"reason": "stage failed" if rejected else "", "tried": 2 if rejected else None}
+    (run / "stages" / "outcome.json").write_text(json.dumps(outcome), "utf-8")
+    return load_report_input(run)
+
+
+def test_rejected_stage_stands_beside_the_delivered_one_with_its_reason(tmp_path: Path) -> None:
+    report = staged(tmp_path)
+    view = stages_view(report, Say())
+    assert [(row.number, row.fate) for row in view.rows] == [(1, "delivered"), (2, "rejected")]
+    names = report.rejected[0].removed
+    assert view.rows[0].removed == names[:1]
+    assert view.rows[1].removed == names[1:]
+    assert view.rows[0].scores[:3] == ("98.00%", "70.00%", "80.00%")
+    assert view.rows[0].dip == "−28.00"
+    tuned = report.stages[0].tune
+    assert tuned is not None
+    assert view.rows[1].scores[0] == fmt.percent(tuned.score_after, 2)  # begins where 1 ended
+    assert "at worst 25.00 points (allowed 5.00 points)" in view.rows[1].why[0].en
+    assert "Stage 2 did not meet the limits" in view.lead.en
+    assert "line dashed" in view.curve
+    page = render(report)
+    assert "was rejected:" in page
+    assert '<a href="../rejected/02/validation_gate.json">' in page
+
+
+def test_first_stage_that_failed_is_not_called_delivered(tmp_path: Path) -> None:
+    view = stages_view(staged(tmp_path, accepted=False, rejected=False), Say())
+    assert [row.fate for row in view.rows] == ["rejected"]
+    assert view.lead == Say()("stages.first_failed")
+
+
+def test_stages_that_reach_the_target_say_so(tmp_path: Path) -> None:
+    view = stages_view(staged(tmp_path, rejected=False), Say())
+    assert view.lead.en.endswith("The target is reached.")
+
+
+def test_ticks_show_as_many_digits_as_they_need() -> None:
+    axis = Axis(label=same("x"), low=0, high=2)
+    assert [str(axis.text(tick)) for tick in axis.marks()] == ["0.0", "0.5", "1.0", "1.5", "2.0"]
+    whole = Axis(label=same("x"), low=0, high=100)
+    assert [str(whole.text(tick)) for tick in whole.marks()] == ["0", "20", "40", "60", "80", "100"]
