@@ -107,8 +107,8 @@ VISION = [
 CONFIGS: dict[str, dict[str, Any]] = {
     # encoders of text
     **{name: {} for name in ENCODERS},
-    "funnel": {"block_sizes": [2, 2], "block_repeats": [1, 1],
-               "d_model": 32, "d_head": 8, "n_head": 4, "d_inner": 40},
+    "funnel": {"architectures": ["FunnelModel"], "block_sizes": [2, 2],
+               "block_repeats": [1, 1], "d_model": 32, "d_head": 8, "n_head": 4, "d_inner": 40},
     "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
     "xlnet": {"d_model": 32, "n_head": 4, "d_inner": 40, "d_head": 8},
     "longformer": {"attention_window": [4] * 4},

@@ -79,7 +79,9 @@ def torchvision_inputs(name: str) -> Any:
     if ".detection." in module:
         return ([*noise(2, 3, 160, 160).sigmoid()],)
     if ".video." in module:
-        return noise(2, 3, 16, 224, 224) if "mvit" in name else noise(2, 3, 8, 64, 64)
+        sizes = {"mvit": (16, 224, 224), "s3d": (16, 224, 224), "swin": (8, 64, 64)}
+        size = next((size for part, size in sizes.items() if part in name), (8, 64, 64))
+        return noise(2, 3, *size)
     if ".optical_flow." in module:
         return (noise(1, 3, 128, 128), noise(1, 3, 128, 128))
     fixed = name.startswith(("vit", "maxvit"))

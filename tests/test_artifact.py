@@ -187,3 +187,25 @@ def test_a_base_that_would_fetch_or_read_other_files_is_refused(
     (folder / RECIPE).write_text(json.dumps({**recipe, "base": base}), "utf-8")
     with pytest.raises(UnsafeError, match="would fetch or read other files"):
         load_pruned(folder)
+
+
+class Versioned(nn.Linear):
+    """Reads its entries by the version that a state dict states, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def _load_from_state_dict(
+        self, state: Any, prefix: str, metadata: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        if metadata.get("version") != 2:
+            raise ValueError(f"version should be 2 instead of {metadata.get('version')}")
+        super()._load_from_state_dict(state, prefix, metadata, *args, **kwargs)
+
+
+def test_modules_that_ask_for_a_version_are_told_theirs(tmp_path: Path) -> None:
+    model = cifar_resnet(20)
+    model.fc = Versioned(64, 10)
+    pruned = apply_plan(model, plan_for(model, X, GONE)).eval()
+    folder = save_pruned(tmp_path / "pruned", pruned, plan_for(model, X, GONE), base=BASE)
+    again = load_pruned(folder, base=model).eval()
+    assert_equal(pruned, again)

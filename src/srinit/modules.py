@@ -7,6 +7,7 @@ dict (keyword arguments); the batch is the first dimension of every tensor in th
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -156,6 +157,21 @@ def swapped(model: nn.Module, name: str, replacement: nn.Module) -> Iterator[nn.
     finally:
         for module, key in places:
             module._modules[key] = original
+
+
+def load_state(model: nn.Module, state: Mapping[str, Any], *, strict: bool = True) -> None:
+    """Load `state` into `model`, with the versions that the model's own state dict states.
+
+    A module may read an entry by the version in which it was written (torchvision's MNASNet
+    refuses one without). Files of plain tensors keep no versions; the entries are those of the
+    model as it is.
+
+    Raises:
+        RuntimeError: Entries do not fit.
+    """
+    versioned = OrderedDict(state)
+    versioned._metadata = getattr(model.state_dict(), "_metadata", {})  # type: ignore[attr-defined]
+    model.load_state_dict(versioned, strict=strict)
 
 
 def count_params(model: nn.Module) -> int:

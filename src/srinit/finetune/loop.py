@@ -268,7 +268,7 @@ class _Run:
 
     def keep_best(self) -> None:
         """Load the best weights into the model."""
-        self.model.load_state_dict(self.best)
+        modules.load_state(self.model, self.best)
 
     def log(self, stopped: Any) -> TuneLog:
         """Return the record."""
@@ -318,11 +318,11 @@ class _Run:
                 f"{path} is of a fine-tuning with another recipe, seed or number of steps; "
                 "delete it to begin again, or restore the settings to go on."
             )
-        self.model.load_state_dict(groups["model"])
+        modules.load_state(self.model, groups["model"])
         checkpoint.restore_optimizer(self.optimizer, groups.get("optimizer", {}))
         self.best = {name: value.to(self.device) for name, value in groups["best"].items()}
         if self.average is not None:
-            self.average.load_state_dict(groups["average"])
+            modules.load_state(self.average, groups["average"])
         self.step, self.stale = counters["step"], counters["stale"]
         self.best_score, self.best_step = counters["best_score"], counters["best_step"]
         self.losses = counters["losses"]

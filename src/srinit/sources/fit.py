@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from srinit import modules
 from srinit.errors import CheckpointError
 
 
@@ -50,7 +51,7 @@ def load_weights(
         )
     if on_note is not None:
         _note_types(wanted, state, where, on_note)
-    model.load_state_dict(dict(state), strict=False)  # extra state that is no tensor stays
+    modules.load_state(model, state, strict=False)  # extra state that is no tensor stays
 
 
 def _tied(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
