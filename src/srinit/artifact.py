@@ -15,7 +15,14 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from srinit import records, sources, store
-from srinit.errors import CheckpointError, ConfigError, IntegrityError, ModelError, UnsafeError
+from srinit.errors import (
+    CheckpointError,
+    ConfigError,
+    IntegrityError,
+    ModelError,
+    PruneError,
+    UnsafeError,
+)
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.surgery import rebuild, stand_ins
@@ -23,6 +30,8 @@ from srinit.surgery import rebuild, stand_ins
 SCHEMA = "srinit.recipe/1"
 WEIGHTS, RECIPE = "model.safetensors", "recipe.json"
 MAX_RECIPE_BYTES = 64 << 20
+MOST_TIMES, SPARE_BYTES = 64, 256 << 20  # size of a Hugging Face base over that of what was kept
+MOST_ARG = 1_000_000  # number of anything that a recipe's base may ask for
 READING_ARGS = frozenset(
     {
         "cache_dir",
@@ -82,6 +91,7 @@ def save_pruned(
     state, aliases = _stored(model)
     content = to_safetensors(state)
     body = {"source": base, "args": {}} if isinstance(base, str) else dict(base)
+    body = _without_folder(body)
     recipe = Recipe(
         base=body,
         plan=plan,
@@ -96,6 +106,19 @@ def save_pruned(
     store.write_bytes(folder / WEIGHTS, content)
     store.write_text(folder / RECIPE, records.to_json(recipe, schema=SCHEMA))
     return folder
+
+
+def _without_folder(base: dict[str, Any]) -> dict[str, Any]:
+    """Return the base with the config of a Hugging Face folder in it, where that can be read."""
+    kind, _, name = str(base.get("source", "")).partition(":")
+    if kind != "hf":
+        return base
+    try:
+        root = Path(base.get("root") or "")
+        args = sources.self_contained(base.get("args", {}), name, root)
+    except PruneError:
+        return base  # the caller rebuilds it with a base of his own
+    return {**base, "args": args}
 
 
 def _stored(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -219,6 +242,8 @@ def _base(
         )
     if base is None and not trust_code:
         _check_harmless(source, body.get("args", {}), folder)
+        size = (Path(folder) / WEIGHTS).stat().st_size
+        sources.check_sizes(body.get("args", {}), limit=MOST_TIMES * size + SPARE_BYTES)
     if root is None and body.get("root"):
         root = Path(body["root"])
     return sources.load_model(source, args=body.get("args", {}), root=root)
@@ -228,7 +253,14 @@ def _check_harmless(source: str, args: Mapping[str, Any], folder: Path | str) ->
     """Refuse what an artifact of somebody else could fetch or read through its recipe."""
     kind, _, name = source.partition(":")
     reads = sorted(READING_ARGS & set(args))
-    outside = kind == "hf" and (Path(name).is_absolute() or ".." in Path(name).parts)
+    outside = (
+        kind == "hf"
+        and "config" not in args
+        and (Path(name).is_absolute() or ".." in Path(name).parts)
+    )
+    absurd = [key for key, value in args.items() if isinstance(value, int) and value > MOST_ARG]
+    if absurd:
+        raise ConfigError(f"{folder}: the recipe's base has {absurd[0]} = {args[absurd[0]]}.")
     if reads or outside or (kind != "hf" and not re.fullmatch(r"[\w.\-]+", name)):
         what = f"the argument {reads[0]!r}" if reads else repr(source)
         raise UnsafeError(

@@ -4,6 +4,7 @@ from srinit.sources.augment import Augment
 from srinit.sources.dataset import Batches, DataSet
 from srinit.sources.fit import load_weights
 from srinit.sources.functions import load_function
+from srinit.sources.hugging_face import check_sizes, self_contained
 from srinit.sources.models import load_model
 from srinit.sources.overlap import check_overlap, describe
 from srinit.sources.preprocess import Preprocess, preprocess_from
@@ -17,6 +18,7 @@ __all__ = [
     "DataSet",
     "Preprocess",
     "check_overlap",
+    "check_sizes",
     "describe",
     "limited",
     "load_data",
@@ -26,5 +28,6 @@ __all__ = [
     "load_weights",
     "preprocess_from",
     "read_weights",
+    "self_contained",
     "split",
 ]

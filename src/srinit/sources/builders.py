@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ from torch import nn
 
 from srinit.errors import ConfigError, ModelError, require
 from srinit.sources.functions import load_function
+from srinit.sources.hugging_face import hugging_face_model
+from srinit.sources.unknown import unknown
 
 Builder = Callable[[str, dict[str, Any], Path, bool], nn.Module]
 """Takes the name after the prefix, the factory's arguments, the root, and whether to download."""
@@ -29,7 +30,7 @@ def timm_model(name: str, args: dict[str, Any], _root: Path, download: bool) -> 
         if ":" in name or "/" in name:
             raise ConfigError(f"timm:{name} would download; write model.allow_download: true.")
     if ":" not in name and not timm.is_model(name):
-        raise _unknown(f"timm:{name}", name, timm.list_models())
+        raise unknown(f"timm:{name}", name, timm.list_models())
     model: nn.Module = timm.create_model(name, **args)
     return model
 
@@ -41,7 +42,7 @@ def torchvision_model(name: str, args: dict[str, Any], _root: Path, download: bo
 
     known = torchvision.models.list_models()
     if name.lower() not in known:
-        raise _unknown(f"torchvision:{name}", name, known)
+        raise unknown(f"torchvision:{name}", name, known)
     if not download:
         builder = torchvision.models.get_model_builder(name)
         for key in ("weights", "weights_backbone"):
@@ -50,41 +51,6 @@ def torchvision_model(name: str, args: dict[str, Any], _root: Path, download: bo
                 args = {**args, key: None}  # the default of some backbones is to download
     model: nn.Module = torchvision.models.get_model(name, **args)
     return model
-
-
-def hugging_face_model(name: str, args: dict[str, Any], root: Path, download: bool) -> nn.Module:
-    """Return a model of transformers from a local folder, config file or cache.
-
-    Code that lies in the folder is never run. `args.auto` names the class, for example
-    AutoModelForImageClassification; the other arguments go to the config.
-    """
-    require("transformers", "hf", f"for hf:{name}")
-    import transformers
-
-    place = root / name
-    head = str(args.pop("auto", "AutoModel"))
-    auto = getattr(transformers, head, None) if head.startswith("AutoModel") else None
-    if auto is None:
-        heads = [key for key in dir(transformers) if key.startswith("AutoModel")]
-        raise _unknown(f"model.args.auto {head!r}", head, heads)
-    local = place.exists()
-    if not local and (name.startswith((".", "/")) or name.endswith(".json")):
-        raise ModelError(f"hf:{name}: {place} does not exist.")
-    where = place if local else name
-    offline = {"local_files_only": local or not download, "trust_remote_code": False}
-    try:
-        config = transformers.AutoConfig.from_pretrained(where, **offline, **args)
-    except OSError as error:
-        raise ModelError(
-            f"hf:{name} is neither a folder ({place}) nor in the local cache; nothing is fetched. "
-            f"Download it first, or write model.allow_download: true. "
-            f"({str(error).splitlines()[0]})"
-        ) from None
-    if local and (place.is_file() or not list(place.glob("*.safetensors"))):
-        model: nn.Module = auto.from_config(config)
-        return model
-    found: nn.Module = auto.from_pretrained(where, config=config, use_safetensors=True, **offline)
-    return found
 
 
 def python_model(name: str, args: dict[str, Any], root: Path, _download: bool) -> nn.Module:
@@ -121,8 +87,3 @@ def _refuse_download(key: str, value: object) -> None:
             f"model.args.{key} would download; give the file as model.weights, "
             "or write model.allow_download: true."
         )
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> ModelError:
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return ModelError(f"{what} is not known" + (f"; nearest: {', '.join(near)}." if near else "."))
