@@ -23,8 +23,10 @@ from srinit.rng import isolated_rng
 
 RUN = Path(__file__).parent / "golden" / "report" / "run"  # records of one such run
 KEPT = ("run.json", "config.yaml", "env.json", "baseline/metrics.json", "scan/sensitivity.json")
-KEPT += ("plan.json", "export/export.json", "report/pictures.json")
-KEPT += tuple(f"stages/*/{name}.json" for name in ("metrics", "tune", "comparison", "gate"))
+KEPT += ("scan/criterion.json", "plan.json", "export/export.json", "report/pictures.json")
+KEPT += tuple(
+    f"stages/*/{name}.json" for name in ("metrics", "tune", "comparison", "gate", "ownership")
+)
 HOSTILE = "<img src=x onerror=alert(1)>"
 CLASSES = {0: "良品", 3: HOSTILE, 8: "不良"}
 CONTAINER = "stage<b>1</b>"

@@ -31,9 +31,9 @@ def read(text: str) -> list[dict[str, str]]:
 def test_report_writes_every_file_it_promises(found: ReportInput, tmp_path: Path) -> None:
     page = write_report(found, tmp_path / "report")
     written = {p.relative_to(page.parent).as_posix() for p in page.parent.rglob("*") if p.is_file()}
-    names = {"layers.csv", "removals.csv", "classes.csv", "gates.csv"}
+    names = {"layers", "removals", "stages", "latency", "classes", "gates"}
     assert written == {
-        "report.html", "summary.md", "model_card.md", *(f"csv/{name}" for name in names)
+        "report.html", "summary.md", "model_card.md", *(f"csv/{name}.csv" for name in names)
     }  # fmt: skip
 
 
@@ -76,6 +76,35 @@ def test_numbers_stay_numbers(number: float) -> None:
     assert cell(number) == number
 
 
+def test_tables_hold_every_timed_call_and_the_evidence_of_every_removal(
+    found: ReportInput,
+) -> None:
+    comparison = found.comparison
+    assert comparison is not None
+    calls = read(tables(found)["latency.csv"])
+    for pair in comparison.latency:
+        for network, side in (("baseline", pair.baseline), ("pruned", pair.pruned)):
+            mine = [
+                float(row["ms"])
+                for row in calls
+                if row["network"] == network
+                and row["batch_size"] == str(side.batch_size)
+                and row["runtime"] == side.runtime
+            ]
+            assert mine == list(side.samples_ms)
+            assert len(mine) == side.repeats
+    rows = {row["last_removed"]: row for row in read(tables(found)["removals.csv"])}
+    for removal in found.plan.remove:
+        row = rows[removal.unit.name]
+        assert row["in_plan"] == "True"
+        for key in ("reinit_drop", "trial_cost", "trial_high", "joint_cost"):
+            assert float(row[key]) == removal.evidence[key]
+
+
+def test_header_is_no_formula_either() -> None:
+    assert table(["=1+1"], []).startswith("\ufeff'=1+1")
+
+
 def test_summary_has_both_languages_and_no_live_markup(found: ReportInput) -> None:
     text = summary_markdown(found)
     ja, en = text.split("\n---\n")
@@ -84,6 +113,14 @@ def test_summary_has_both_languages_and_no_live_markup(found: ReportInput) -> No
     assert HOSTILE not in text
     assert "<b>" not in text.replace("`stage<b>1</b>", "").replace("stage<b>1</b>.", "")
     assert summary_markdown(found, ("en",)).count("# Model slimming report") == 1
+
+
+def test_summary_says_what_each_removal_rests_on(found: ReportInput) -> None:
+    text = summary_markdown(found, ("en",))
+    assert "## What each removal rests on" in text
+    table_rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert len(table_rows) == len(found.plan.remove)
+    assert all(line.count("|") == 5 for line in table_rows)
 
 
 def test_summary_holds_the_decision_and_the_command(found: ReportInput) -> None:

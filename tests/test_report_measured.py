@@ -17,11 +17,13 @@ from srinit.latency import LatencyPair, pair
 from srinit.report import ReportInput, load_report_input
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis
+from srinit.report.csvs import tables
 from srinit.report.evidence import evidence_view
 from srinit.report.figures import headline
 from srinit.report.layers import layers_view
 from srinit.report.page import render
 from srinit.report.stages import stages_view
+from srinit.report.summary import summary_markdown
 from srinit.report.text import Say, same
 from srinit.report.times import times_view
 
@@ -223,6 +225,12 @@ def test_rejected_stage_stands_beside_the_delivered_one_with_its_reason(tmp_path
     assert "line dashed" in view.curve
     page = render(report)
     assert "was rejected:" in page
+    summary = summary_markdown(report, ("en",))
+    assert "| 2 rejected |" in summary
+    assert "Stage 2 was rejected:" in summary
+    rows = tables(report)["stages.csv"].splitlines()
+    assert rows[2].startswith("2,True,")
+    assert rows[2].endswith(",max_drop")
     assert '<a href="../rejected/02/validation_gate.json">' in page
 
 

@@ -161,21 +161,27 @@ def track(
     high: float | None = None,
     dots: Sequence[float] = (),
     limit: float | None = None,
+    plain: bool = False,
 ) -> Markup:
-    """Return a stretchable strip: a bar from zero to `value`, whisker, single observations."""
+    """Return a stretchable strip: a bar from zero to `value`, whisker, single observations.
+
+    `plain` leaves out the line at zero and the ends of the whisker, where there are many strips.
+    """
 
     def at(number: float) -> str:
         clipped = min(max(number, low_end), high_end)
         return f"{1000 * (clipped - low_end) / (high_end - low_end):.0f}"
 
     parts = []
-    if low_end < 0 < high_end:
+    if low_end < 0 < high_end and not plain:
         parts.append(f'<path class=zero d="M{at(0)} 0V20"/>')
     if value is not None:
         left, right = sorted((float(at(0)), float(at(value))))
         parts.append(f'<path class=bar d="M{left:g} 5H{right:g}V15H{left:g}"/>')
     if low is not None and high is not None:
-        path = f"M{at(low)} 10H{at(high)}M{at(low)} 6V14M{at(high)} 6V14"
+        path = f"M{at(low)} 10H{at(high)}"
+        if not plain:
+            path += f"M{at(low)} 6V14M{at(high)} 6V14"
         parts.append(f'<path class=ends d="{path}"/>')
     if dots:
         path = "".join(f"M{place} 10h0" for place in dict.fromkeys(map(at, dots)))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from srinit.report.data import ReportInput
+from srinit.report.stages import score
 from srinit.units.records import LockedUnit, Unit
 
 BOM = "\ufeff"  # without it Excel reads UTF-8 as the local code page
@@ -15,12 +16,19 @@ KNOWN = ["unit", "position", "stage", "kind", "params", "flops", "removed", "ran
 KNOWN += ["locked_reason", "locked_detail"]
 MEASURED = ["reinit_drop", "low", "high", "decision", "num_draws", "num_examples", "draw_spread"]
 MEASURED += ["balanced_drop", "top_share", "nonfinite", "reason"]
+SCORED = ["score", "low", "high"]  # by the criterion that ranks
+EVIDENCE = ["reinit_drop", "low", "high", "trial_cost", "trial_low", "trial_high"]
+EVIDENCE += ["joint_cost", "joint_low", "joint_high"]
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
 
 
 def tables(report: ReportInput) -> dict[str, str]:
     """Return the text of every CSV file by its name; fractions and counts, not rounded."""
     found = {"layers.csv": _layers(report), "removals.csv": _removals(report)}
+    if any(stage.scores for stage in report.stages):
+        found["stages.csv"] = _stages(report)
+    if report.onnx_latency or (report.comparison is not None and report.comparison.latency):
+        found["latency.csv"] = _latency(report)
     if report.comparison is not None and report.comparison.classes:
         found["classes.csv"] = _classes(report)
     if report.gates is not None:
@@ -37,7 +45,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(header)
+    writer.writerow([cell(name) for name in header])
     for row in rows:
         writer.writerow([cell(value) for value in row])
     return BOM + buffer.getvalue()
@@ -57,6 +65,8 @@ def _layers(report: ReportInput) -> str:
     units = report.sensitivity.unit_map
     measured = {row.unit: row for row in report.sensitivity.units}
     locked = {unit.name: unit for unit in units.locked}
+    scored = {unit.unit: unit for unit in report.scores.units} if report.scores else {}
+    criterion = report.scores.criterion if report.scores else None
     removed = set(report.plan.names)
     ranks = {name: rank for rank, name in enumerate(report.plan.ranking, start=1)}
     rows = []
@@ -77,26 +87,67 @@ def _layers(report: ReportInput) -> str:
                 lock.reason if lock else "",
                 lock.detail if lock else "",
                 *(getattr(found, name, None) for name in MEASURED),
+                criterion if unit.name in scored else None,
+                *(getattr(scored.get(unit.name), name, None) for name in SCORED),
             )
         )
-    return table([*KNOWN, *MEASURED], rows)
+    return table([*KNOWN, *MEASURED, "criterion", *(f"criterion_{n}" for n in SCORED)], rows)
 
 
 def _removals(report: ReportInput) -> str:
     prefixes = report.plan.prefixes
     sizes = sorted({size for p in prefixes for size in p.latency_ms or {}})
+    evidence = {removal.unit.name: removal.evidence for removal in report.plan.remove}
+    last = ["", *report.plan.ranking]
     rows = [
         (
             prefix.num_removed,
-            report.plan.ranking[index - 1] if index else "",
+            last[index],
             prefix.params,
             prefix.flops,
             *((prefix.latency_ms or {}).get(size) for size in sizes),
+            last[index] in evidence,
+            *(evidence.get(last[index], {}).get(key) for key in EVIDENCE),
         )
         for index, prefix in enumerate(prefixes)
     ]
     names = [f"latency_ms_batch_{size}" for size in sizes]
-    return table(["num_removed", "last_removed", "params", "flops", *names], rows)
+    header = ["num_removed", "last_removed", "params", "flops", *names, "in_plan", *EVIDENCE]
+    return table(header, rows)
+
+
+def _stages(report: ReportInput) -> str:
+    header = ["stage", "rejected", "removed", "num_examples", "score_before", "score_cut"]
+    header += ["score_recalibrated", "score_tuned", "validation_drop", "drop_low", "drop_high"]
+    header += ["failed_gates"]
+    rows = []
+    for stage in (*report.stages, *report.rejected):
+        loss = stage.validation.score if stage.validation else None
+        failed = stage.validation_gates.failed if stage.validation_gates else ()
+        rows.append(
+            (
+                stage.number,
+                stage in report.rejected,
+                " ".join(stage.removed),
+                stage.scores.num_examples if stage.scores else None,
+                *(score(stage, key) for key in ("before", "cut", "recalibrated", "tuned")),
+                *(getattr(loss, key, None) for key in ("drop", "low", "high")),
+                "; ".join(gate.name for gate in failed),
+            )
+        )
+    return table(header, rows)
+
+
+def _latency(report: ReportInput) -> str:
+    pairs = (*(report.comparison.latency if report.comparison else ()), *report.onnx_latency)
+    rows = [
+        (side.batch_size, side.runtime, side.device, side.threads, network, call, value)
+        for pair in pairs
+        for network, side in (("baseline", pair.baseline), ("pruned", pair.pruned))
+        for call, value in enumerate(side.samples_ms, start=1)
+    ]
+    header = ["batch_size", "runtime", "device", "threads", "network", "call", "ms"]
+    return table(header, rows)
 
 
 def _classes(report: ReportInput) -> str:

@@ -213,6 +213,7 @@ def _strip(
         high=unit.high,
         dots=[v for v in unit.observations[:most_dots] if low_end <= v <= high_end],
         limit=limit,
+        plain=most_dots == 0,
     )
 
 

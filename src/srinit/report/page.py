@@ -84,7 +84,9 @@ def _sources(report: ReportInput, stages: Stages) -> list[str]:
 
 
 def _asset(name: str) -> str:
-    return files("srinit.report").joinpath(name).read_text("utf-8")
+    """Return a file of the package, its lines without indentation: the page is to be small."""
+    text = files("srinit.report").joinpath(name).read_text("utf-8")
+    return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
 
 
 def _hash(text: str) -> str:
@@ -93,6 +95,7 @@ def _hash(text: str) -> str:
 
 def _order_rules(rows: Sequence[Any]) -> str:
     """Return the style rules that put the units in the order of their drop, or of removal."""
-    by_drop = "".join(f"#u{row.depth}{{order:{row.order}}}" for row in rows)
-    by_place = "".join(f"#u{row.depth}{{order:{row.place}}}" for row in rows)
-    return f":root:has(#by-drop:checked){{{by_drop}}}\n:root:has(#by-place:checked){{{by_place}}}\n"
+    places = "".join(f"#u{row.depth}{{--d:{row.order};--p:{row.place}}}" for row in rows)
+    chosen = (("by-drop", "d"), ("by-place", "p"))
+    orders = (f":root:has(#{key}:checked) .unit[id]{{order:var(--{var})}}" for key, var in chosen)
+    return "\n".join([places, *orders, ""])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import decide, gate_text
+from srinit.report.evidence import LOSSES, evidence_view
 from srinit.report.figures import headline
 from srinit.report.layers import layers_view
 from srinit.report.money import money_view
+from srinit.report.stages import stages_view
 from srinit.report.text import LANGUAGES, Language, Say, Text
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -61,6 +63,8 @@ def _part(report: ReportInput, say: Say, code: Language) -> str:
                 "",
             ]
     lines += [f"## {t(say('decision.cut'))}", "", *_cut(report, say, code), ""]
+    lines += _evidence(report, say, code)
+    lines += _stages(report, say, code)
     money = money_view(report, say)
     if money.headline is not None:
         lines += [f"## {t(say('section.money'))}", "", t(money.headline), ""]
@@ -86,6 +90,44 @@ def _cut(report: ReportInput, say: Say, code: Language) -> list[str]:
     if not names:
         return [plain(say("cut.none").of(code))]
     return [names, "", "```", _code(layers_view(report, say).command), "```"]
+
+
+def _evidence(report: ReportInput, say: Say, code: Language) -> list[str]:
+    view = evidence_view(report, say)
+    if not view.rows:
+        return []
+    t = _plain_in(code)
+    head = [t(say("layers.unit")), *(t(say(f"proof.{kind}")) for kind in LOSSES)]
+    lines = [f"## {t(say('proof.title'))}", "", t(view.lead), "", f"| {' | '.join(head)} |"]
+    lines.append("|" + "---|" * len(head))
+    for row in view.rows:
+        losses = {loss.kind: f"{loss.value} {loss.range}".strip() for loss in row.losses}
+        cells = [f"`{_code(row.name)}`".replace("|", "¦")]
+        cells += [plain(losses.get(kind, "–")) for kind in LOSSES]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", t(say("proof.note")), ""]
+
+
+def _stages(report: ReportInput, say: Say, code: Language) -> list[str]:
+    view = stages_view(report, say)
+    if report.outcome is None or not view.rows:
+        return []
+    t = _plain_in(code)
+    head = ("start", "cut", "recalibrated", "tuned", "change")
+    titles = [t(say("stages.stage")), *(t(say(f"stages.{key}")) for key in head)]
+    lines = [f"## {t(say('compare.recovery'))}", "", t(view.lead), "", f"| {' | '.join(titles)} |"]
+    lines.append("|" + "---|" * len(titles))
+    for row in view.rows:
+        cells = [f"{row.number} {t(row.state)}", *row.scores, t(row.loss) if row.loss else "–"]
+        lines.append(f"| {' | '.join(cells)} |")
+    for row in view.rows:
+        for why in row.why:
+            lines += ["", f"{t(say('stages.why', number=str(row.number)))} {t(why)}"]
+    return [*lines, ""]
+
+
+def _plain_in(code: Language) -> Callable[[Text], str]:
+    return lambda text: plain(text.of(code))
 
 
 def _code(text: str) -> str:
