@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srinit.errors import ConfigError, PlanError
-from srinit.plan import PrunePlan, make_plan
+from srinit.plan import PlanTimes, PrunePlan, make_plan
 from srinit.sensitivity.records import Sensitivity, UnitSensitivity
 from srinit.units.records import LockedUnit, Unit, UnitMap
 
@@ -132,3 +134,19 @@ def test_a_damaged_plan_file_names_every_problem() -> None:
     with pytest.raises(ConfigError, match="rankign") as caught:
         PrunePlan.from_json(text)
     assert "ranking: Field required" in str(caught.value)
+
+
+def test_what_a_clock_said_is_kept_apart_and_found_again() -> None:
+    plan = make_plan(scan([0.3, 0.1, 0.2]), max_drop=0.25)
+    times = [{"1": 2.0 - index / 10} for index in range(len(plan.prefixes))]
+    timed = dataclasses.replace(
+        plan,
+        prefixes=tuple(
+            dataclasses.replace(p, latency_ms=t) for p, t in zip(plan.prefixes, times, strict=True)
+        ),
+    )
+    bare, apart = timed.untimed()
+    assert bare.to_json() == plan.to_json()
+    assert bare.timed(PlanTimes.from_json(apart.to_json())) == timed
+    other = dataclasses.replace(bare, ranking=bare.ranking[::-1])
+    assert other.timed(apart) == other  # latencies of another ranking are not taken

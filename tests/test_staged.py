@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ class Bomb(Silent):
         self.left -= 1
         if self.left == 0:
             raise InterruptedTestError(title)
+
+
+def interrupt(_: object) -> None:
+    raise InterruptedTestError
 
 
 def carry_out(digits: Path, out: Path, *more: str, observer: Any = None) -> tuple[RunResult, Path]:
@@ -100,17 +105,27 @@ def test_the_second_stage_begins_with_what_the_first_learned(
 
 @pytest.mark.slow
 def test_interrupted_anywhere_it_ends_with_the_same_bytes(
-    in_three: tuple[RunResult, Path], digits: Path, tmp_path: Path
+    in_three: tuple[RunResult, Path], digits: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     _, whole = in_three
     for at in (6, 8, 9):  # in the middle of the stages
         with pytest.raises(InterruptedTestError):
             carry_out(digits, tmp_path, "prune.stages=3", observer=Bomb(at))
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "seal", interrupt)  # everything is there but the seal
+        with pytest.raises(InterruptedTestError):
+            carry_out(digits, tmp_path, "prune.stages=3")
     result, run = carry_out(digits, tmp_path, "prune.stages=3")
     assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 1
     assert result.removed == in_three[0].removed
+    same = ["plan.json", "scan/sensitivity.json", "scan/observations.jsonl", "scan/criterion.json"]
     for number in (1, 2, 3):
-        assert weights(run, number) == weights(whole, number)
+        stage = f"stages/{number:02d}"
+        same += [f"{stage}/{name}" for name in ("plan.json", "model.safetensors", "recipe.json")]
+    for name in same:
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    assert RunFolder.open(run).verify() > 20
+    assert json.loads((run / "plan_latency.json").read_text())["latency_ms"][0]["1"] > 0
 
 
 def failing(at: int) -> Any:

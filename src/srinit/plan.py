@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from srinit import records
@@ -15,6 +16,7 @@ from srinit.sensitivity.records import Sensitivity
 from srinit.units.records import Unit, UnitMap
 
 SCHEMA = "srinit.plan/1"
+TIMES_SCHEMA = "srinit.plan-latency/1"
 Rule = Literal["interval", "point"]
 
 
@@ -38,6 +40,27 @@ class Prefix:
 
 
 @record
+class PlanTimes:
+    """What a clock said about the prefixes of a plan; apart, so that a plan is the same twice."""
+
+    ranking: tuple[str, ...]  # of the plan that it belongs to
+    latency_ms: tuple[dict[str, float] | None, ...]  # of each prefix: median, by batch size
+
+    def to_json(self) -> str:
+        """Return the file form."""
+        return records.to_json(self, schema=TIMES_SCHEMA)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str = "the latencies") -> PlanTimes:
+        """Return what `to_json` wrote.
+
+        Raises:
+            ConfigError: Something else.
+        """
+        return records.from_json(cls, text, schema=TIMES_SCHEMA, where=where)
+
+
+@record
 class PrunePlan:
     """Units to remove, first to last; planning and executing are apart.
 
@@ -56,6 +79,22 @@ class PrunePlan:
     def names(self) -> tuple[str, ...]:
         """Names of the units that go, first to last."""
         return tuple(removal.unit.name for removal in self.remove)
+
+    def untimed(self) -> tuple[PrunePlan, PlanTimes]:
+        """Return the plan without measured latencies, and the latencies."""
+        prefixes = tuple(replace(prefix, latency_ms=None) for prefix in self.prefixes)
+        times = tuple(prefix.latency_ms for prefix in self.prefixes)
+        return (
+            replace(self, prefixes=prefixes),
+            PlanTimes(ranking=self.ranking, latency_ms=times),
+        )
+
+    def timed(self, times: PlanTimes) -> PrunePlan:
+        """Return the plan with latencies; unchanged where they belong to another ranking."""
+        if times.ranking != self.ranking or len(times.latency_ms) != len(self.prefixes):
+            return self
+        pairs = zip(self.prefixes, times.latency_ms, strict=True)
+        return replace(self, prefixes=tuple(replace(p, latency_ms=each) for p, each in pairs))
 
     def to_json(self) -> str:
         """Return the readable file form; `PrunePlan.from_json` reads it back, equal."""

@@ -14,7 +14,7 @@ from srinit.curve import measure_prefixes
 from srinit.errors import ConfigError, PlanError
 from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, fine_tune, recalibrate, run_command, run_function
-from srinit.pipeline import confirm, look, start
+from srinit.pipeline import confirm, look, plans, start
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
 from srinit.records import record
@@ -55,17 +55,15 @@ def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
     """
     path = session.path / "plan.json"
     if targets is None and path.is_file():
-        session.folder.check(path)
-        return PrunePlan.from_json(path.read_bytes(), where=str(path))
+        return plans.read(session.folder, path)
     made = make(session, look.scan(session), look.scores(session), targets)
-    text = made.to_json()
     inputs = {
         "target": made.target,
-        "plan.json": sha256_bytes(text.encode()),
+        "plan.json": plans.digest(made),
         **session.folder.digests(session.path / "scan" / "sensitivity.json"),
     }
     session.folder.audit("plan", f"remove {len(made.names)} units", inputs=inputs)
-    session.folder.write_text(path, text)
+    plans.write(session.folder, path, made)
     return made
 
 
@@ -156,7 +154,7 @@ def stage_plan(session: Session) -> PrunePlan:
     """Return the plan of the stage at work: its own, or the run's where there is one stage."""
     path = stage_folder(session) / "plan.json"
     if path.is_file():
-        return PrunePlan.from_json(session.folder.read_bytes(path), where=str(path))
+        return plans.read(session.folder, path)
     return plan(session)
 
 
@@ -165,8 +163,7 @@ def _uncut(session: Session) -> nn.Module:
     if session.stage == 1:
         return session.model
     last = stage_folder(session, session.stage - 1)
-    path = last / "plan.json"
-    before = PrunePlan.from_json(session.folder.read_bytes(path), where=str(path))
+    before = plans.read(session.folder, last / "plan.json")
     found, _ = carry_back(
         session.model,
         load(session, last),
@@ -178,15 +175,24 @@ def _uncut(session: Session) -> nn.Module:
 
 def save(session: Session, folder: Path, model: nn.Module) -> None:
     """Save a pruned network of this run: safetensors and recipe."""
-    settings = session.config.model
     artifact.save_pruned(
         folder,
         model,
-        stage_plan(session),
-        base={"source": settings.source, "args": settings.args},
+        stage_plan(session).untimed()[0],
+        base=base_of(session),
         preprocessing=session.config.data.preprocess.model_dump(mode="json"),
         metadata={"class_names": list(session.class_names), "seed": session.config.seed},
     )
+
+
+def base_of(session: Session) -> dict[str, Any]:
+    """Return where the unpruned network comes from, without need of a Hugging Face folder."""
+    settings = session.config.model
+    kind, _, name = settings.source.partition(":")
+    args = dict(settings.args)
+    if kind == "hf":
+        args = sources.self_contained(args, name, session.config.root)
+    return {"source": settings.source, "args": args}
 
 
 def load(session: Session, folder: Path) -> nn.Module:

@@ -20,7 +20,7 @@ from srinit.criteria import UnitScores
 from srinit.errors import PlanError
 from srinit.evaluate import Outcomes, evaluate
 from srinit.gates import GateResult, check_feasible, check_gates
-from srinit.pipeline import cut, look
+from srinit.pipeline import cut, look, plans
 from srinit.pipeline.judge import COMPARISON_SCHEMA, GATE_SCHEMA
 from srinit.pipeline.session import OUTCOME, Outcome, Session
 from srinit.plan import Prefix, PrunePlan
@@ -117,7 +117,7 @@ def plan(session: Session) -> PrunePlan | None:
     """
     path = cut.stage_folder(session) / "plan.json"
     if path.is_file():
-        return PrunePlan.from_json(session.folder.read_bytes(path), where=str(path))
+        return plans.read(session.folder, path)
     before = _before(session)
     gone = before.names if before is not None else ()
     if before is None:
@@ -137,7 +137,7 @@ def plan(session: Session) -> PrunePlan | None:
         note=f"stage {session.stage}; the whole target would take {len(full.remove)} units",
     )
     session.folder.audit("plan", f"stage {session.stage}: remove {len(made.names)} units")
-    session.folder.write_text(path, made.to_json())
+    plans.write(session.folder, path, made)
     return made
 
 
@@ -218,8 +218,7 @@ def _before(session: Session) -> PrunePlan | None:
     if session.stage == 1:
         return None
     folder = cut.stage_folder(session, session.stage - 1)
-    path = folder / "plan.json"
-    return PrunePlan.from_json(session.folder.read_bytes(path), where=str(path))
+    return plans.read(session.folder, folder / "plan.json")
 
 
 def _looked_again(session: Session, before: PrunePlan) -> tuple[Sensitivity, UnitScores]:

@@ -19,6 +19,7 @@ import torch
 from srinit import __version__
 from srinit.config import Config, dump_yaml, load_config
 from srinit.errors import ConfigError
+from srinit.pipeline import plans
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
 from srinit.sensitivity import Ranks, process_group
@@ -159,8 +160,11 @@ def _unfinished(config: Config, fingerprint: dict[str, str]) -> RunFolder | None
             recorded = json.loads((path / "inputs.lock.json").read_text("utf-8"))
         except (OSError, ValueError):
             continue
-        if recorded == fingerprint and not (path / FINISHED).is_file():
-            return RunFolder.open(path)
+        if recorded != fingerprint:
+            continue
+        folder = RunFolder.open(path)
+        if not ((path / FINISHED).is_file() and folder.was_sealed):
+            return folder
     return None
 
 
@@ -209,7 +213,7 @@ def _json(body: Any) -> str:
 
 def set_aside(session: Session) -> None:
     """Move what rests on the present plan to `superseded/NN`, so that another can be made."""
-    names = ("plan.json", "stages", "export", "report", FINISHED)
+    names = (plans.PLAN, plans.TIMES, "stages", "export", "report", FINISHED)
     present = [session.path / name for name in names if (session.path / name).exists()]
     if not present:
         return

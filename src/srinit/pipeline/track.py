@@ -14,8 +14,9 @@ from srinit.store.run_folder import SUMS
 
 FILES = (
     "config.yaml", "env.json", "inputs.lock.json", "audit.jsonl", SUMS, "units.json", "plan.json",
-    "baseline/metrics.json", "baseline/predictions.npz", "scan/sensitivity.json",
-    "scan/sensitivity.csv", "export/export.json", "report/report.html", "result.json",
+    "plan_latency.json", "baseline/metrics.json", "baseline/predictions.npz",
+    "scan/sensitivity.json", "scan/sensitivity.csv", "export/export.json", "report/report.html",
+    "result.json",
 )  # fmt: skip
 
 

@@ -44,7 +44,6 @@ def pruned_version(session: Session, folder: Path) -> str:
 
 def unpruned_version(session: Session, folder: Path) -> str:
     """Write the version of the unpruned network, the first way back; return its digest."""
-    settings = session.config.model
     plan = PrunePlan(
         remove=(), ranking=(), prefixes=(), target={}, criterion="none",
         note="the unpruned network",
@@ -53,7 +52,7 @@ def unpruned_version(session: Session, folder: Path) -> str:
         folder,
         session.model,
         plan,
-        base={"source": settings.source, "args": settings.args},
+        base=cut.base_of(session),
         preprocessing=session.config.data.preprocess.model_dump(mode="json"),
         metadata={"class_names": list(session.class_names)},
     )

@@ -37,7 +37,7 @@ from srinit.finetune.records import TuneLog
 from srinit.gates import GateResult
 from srinit.latency import LatencyPair
 from srinit.ownership import Ownership
-from srinit.plan import PrunePlan
+from srinit.plan import PlanTimes, PrunePlan
 from srinit.records import record
 from srinit.report.picture_records import PICTURES_SCHEMA, Pictures
 from srinit.report.roi import RoiInputs
@@ -172,6 +172,12 @@ class ReportInput:
         return self.last.gates if self.last else None
 
 
+def _plan(path: Path) -> PrunePlan:
+    found = PrunePlan.from_json(path.read_bytes(), where=str(path))
+    times = _record(PlanTimes, path.with_name("plan_latency.json"))
+    return found if times is None else found.timed(times)
+
+
 def load_report_input(run: Path) -> ReportInput:
     """Return what a run folder holds for a report.
 
@@ -196,7 +202,7 @@ def load_report_input(run: Path) -> ReportInput:
         run=str(run),
         created=_created(run),
         sensitivity=sensitivity,
-        plan=PrunePlan.from_json(plan.read_bytes(), where=str(plan)),
+        plan=_plan(plan),
         stages=_stages(run / "stages"),
         **_exports(run / "export" / "export.json"),
         baseline_score=baseline.score,

@@ -277,6 +277,11 @@ class RunFolder:
         found = [entry["inputs"].get(SUMS) for entry in entries if entry["verb"] == "seal"]
         return found[-1] if found else None
 
+    @property
+    def was_sealed(self) -> bool:
+        """Whether the run was finished: its log tells of a seal."""
+        return self._seal() is not None
+
     def _is_sealed(self) -> bool:
         sums = self.path / SUMS
         return sums.is_file() and sha256_file(sums) == self._seal()
