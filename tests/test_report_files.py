@@ -143,6 +143,24 @@ def test_model_card_has_metadata_that_parses_and_the_sections_of_the_layout(
     assert HOSTILE not in body
 
 
+def test_model_card_names_a_base_model_only_where_the_hub_has_it(found: ReportInput) -> None:
+    def metadata(source: str) -> dict[str, object]:
+        front = model_card(dataclasses.replace(found, model_source=source)).split("---\n", 2)[1]
+        return dict(yaml.safe_load(front))
+
+    assert metadata("timm:resnet18")["base_model"] == "timm/resnet18"
+    assert metadata("hf:org/net")["base_model"] == "org/net"
+    for local in ("py:model.py:make", "hf:../folder/of/mine", "run:runs/x"):
+        assert "base_model" not in metadata(local)
+
+
+def test_summary_links_to_the_records_behind_it(found: ReportInput) -> None:
+    text = summary_markdown(found, ("en",))
+    for path in ("plan.json", "scan/sensitivity.json", "stages/01/comparison.json"):
+        assert f"](<../{path}>)" in text
+        assert (RUN / path).is_file()
+
+
 def test_model_card_of_a_run_without_comparison_says_so(found: ReportInput) -> None:
     bare = ReportInput(name="x", run="r", sensitivity=found.sensitivity, plan=found.plan)
     assert "Not compared on test data yet." in model_card(bare)

@@ -300,6 +300,20 @@ def test_sections_link_to_the_files_behind_them(page: str) -> None:
         assert (RUN / path).is_file()
 
 
+def test_command_that_repeats_the_run_starts_where_its_paths_do(found: ReportInput) -> None:
+    there = dataclasses.replace(found, run="runs/a b", name="x", root="/data/my site")
+    text = visible(render(there))
+    assert "cp 'runs/a b/config.yaml' '/data/my site/x-again.yaml'" in text
+    assert "srinit run -c '/data/my site/x-again.yaml'" in text
+    unknown = visible(render(dataclasses.replace(found, root="")))
+    assert "-again.yaml" not in unknown
+
+
+def test_input_files_stand_with_their_hashes(found: ReportInput) -> None:
+    text = visible(render(dataclasses.replace(found, inputs={"train.npz": "ab12" * 16})))
+    assert f"train.npz {'ab12' * 16}" in text
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [

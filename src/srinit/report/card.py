@@ -5,6 +5,7 @@ Layout: https://huggingface.co/docs/hub/model-cards
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -17,6 +18,15 @@ from srinit.report.origin import origin_view
 from srinit.report.summary import plain
 from srinit.report.text import Say
 
+HUB = re.compile(r"[\w.-]+/[\w.-]+")
+START = """```python
+from srinit import load_pruned
+
+model = load_pruned("FOLDER")  # the folder with model.safetensors and recipe.json
+```
+
+A recipe that names Python code of its own needs `trust_code=True`, or the network as `base=`."""
+
 
 def model_card(report: ReportInput) -> str:
     """Return the model card, in English."""
@@ -26,6 +36,7 @@ def model_card(report: ReportInput) -> str:
         ("Model details", _details(report)),
         ("Uses", _uses(report, say)),
         ("Bias, risks and limitations", _risks(report, say)),
+        ("How to get started with the model", START),
         ("Training", _training(report)),
         ("Evaluation", _evaluation(report, say)),
         ("How it was made", _how(report, say)),
@@ -39,8 +50,9 @@ def _metadata(report: ReportInput) -> dict[str, Any]:
         "library_name": "pytorch",
         "tags": ["pruning", "layer-pruning", "srinit"],
     }
-    if report.model_source:
-        found["base_model"] = report.model_source
+    base = _hub_name(report.model_source)
+    if base:
+        found["base_model"] = base
     comparison = report.comparison
     if comparison is not None and comparison.score.pruned is not None:
         result = {
@@ -50,6 +62,19 @@ def _metadata(report: ReportInput) -> dict[str, Any]:
         }
         found["model-index"] = [{"name": report.name, "results": [result]}]
     return found
+
+
+def _hub_name(source: str) -> str:
+    """Return the name of a source on the Hub; empty where it has none there.
+
+    Example:
+        >>> _hub_name("timm:resnet18.a1_in1k"), _hub_name("hf:org/net"), _hub_name("py:net.py:make")
+        ('timm/resnet18.a1_in1k', 'org/net', '')
+    """
+    kind, _, name = source.partition(":")
+    if kind == "timm":
+        return f"timm/{name}"
+    return name if kind == "hf" and HUB.fullmatch(name) else ""
 
 
 def _details(report: ReportInput) -> str:

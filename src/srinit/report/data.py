@@ -155,6 +155,9 @@ class ReportInput:
     trial_examples: int | None = None  # calibration examples of the trials; 0: none were made
     rejected: tuple[StageInput, ...] = ()  # stages that failed
     outcome: StagesOutcome | None = None  # where it was pruned in stages
+    root: str = ""  # folder that paths of the config are relative to
+    weights: str = ""  # the file of the unpruned network's weights, as the config names it
+    inputs: dict[str, str] = field(default_factory=dict)  # input file to SHA-256
 
     @property
     def last(self) -> StageInput | None:
@@ -224,6 +227,9 @@ def load_report_input(run: Path) -> ReportInput:
         trial_examples=_trial_examples(config.get("plan")),
         rejected=_stages(run / "rejected"),
         outcome=_outcome(run / "stages" / "outcome.json"),
+        root=str(head.get("root") or ""),
+        weights=str((config.get("model") or {}).get("weights") or ""),
+        inputs={k: str(v) for k, v in _json(run / "inputs.lock.json").items() if k != "schema"},
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
@@ -25,6 +27,7 @@ class Origin:
 
     facts: tuple[tuple[Text, Text], ...]
     files: tuple[FileRow, ...]
+    inputs: tuple[tuple[str, str], ...]  # name and SHA-256
     config: str
     command: str
     limits: tuple[Text, ...]
@@ -45,10 +48,20 @@ def origin_view(report: ReportInput, say: Say) -> Origin:
             for file in report.files
         ),
         config=report.config_text,
-        command=f"srinit run -c config.yaml --seed {report.seed}" if report.config_text else "",
+        inputs=tuple(report.inputs.items()),
+        command=_command(report),
         limits=tuple(_limits(report, say)),
         date=fmt.date(report.created),
     )
+
+
+def _command(report: ReportInput) -> str:
+    """Return what carries the run out again; paths in its config start from the folder it had."""
+    if not report.config_text or not report.root:
+        return ""
+    source = shlex.quote(f"{report.run}/config.yaml")
+    copied = shlex.quote(f"{report.root}/{report.name}-again.yaml")
+    return f"cp {source} {copied}\nsrinit run -c {copied}"
 
 
 def _facts(report: ReportInput, say: Say) -> list[tuple[Text, Text]]:
@@ -56,6 +69,7 @@ def _facts(report: ReportInput, say: Say) -> list[tuple[Text, Text]]:
     rows = [
         ("created", fmt.date(report.created)),
         ("model", same(report.model_source or fmt.NOTHING)),
+        *([("weights", same(report.weights))] if report.weights else []),
         *((f"data_{key}", same(value)) for key, value in (report.data_sources or {}).items()),
         ("seed", same(str(report.seed))),
         ("scheme", same(f"{scan.scheme}, scale {scan.scale:g}")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
@@ -68,7 +69,7 @@ def _part(report: ReportInput, say: Say, code: Language) -> str:
     money = money_view(report, say)
     if money.headline is not None:
         lines += [f"## {t(say('section.money'))}", "", t(money.headline), ""]
-    lines += [t(fmt.date(report.created)), "", "[report.html](report.html)", ""]
+    lines += [t(fmt.date(report.created)), "", "[report.html](report.html)", "", *_data(report, t)]
     return "\n".join(lines)
 
 
@@ -124,6 +125,13 @@ def _stages(report: ReportInput, say: Say, code: Language) -> list[str]:
         for why in row.why:
             lines += ["", f"{t(say('stages.why', number=str(row.number)))} {t(why)}"]
     return [*lines, ""]
+
+
+def _data(report: ReportInput, t: Callable[[Text], str]) -> list[str]:
+    """Return links to the records behind the numbers."""
+    paths = [file.path for file in report.files if PurePosixPath(file.path).suffix == ".json"]
+    links = (f"[{plain(path)}](<../{path}>)" for path in paths if not set("<>\n") & set(path))
+    return [f"{t(Say()('page.source'))}: {', '.join(links)}", ""] if paths else []
 
 
 def _plain_in(code: Language) -> Callable[[Text], str]:
