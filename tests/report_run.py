@@ -23,7 +23,13 @@ from srinit.rng import isolated_rng
 
 RUN = Path(__file__).parent / "golden" / "report" / "run"  # records of one such run
 KEPT = ("run.json", "config.yaml", "env.json", "baseline/metrics.json", "scan/sensitivity.json")
-KEPT += ("scan/criterion.json", "plan.json", "export/export.json", "report/pictures.json")
+KEPT += (
+    "scan/criterion.json",
+    "plan.json",
+    "plan_latency.json",
+    "export/export.json",
+    "report/pictures.json",
+)
 KEPT += tuple(
     f"stages/*/{name}.json" for name in ("metrics", "tune", "comparison", "gate", "ownership")
 )
