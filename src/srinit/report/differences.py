@@ -62,6 +62,7 @@ class Differences:
     classes: tuple[ClassRow, ...] = ()
     errors: tuple[ErrorRow, ...] = ()
     training: Markup = Markup("")
+    losses: Markup = Markup("")
     training_note: Text | None = None
     agreement: Text | None = None
     sample_note: Text | None = None
@@ -79,6 +80,7 @@ def differences_view(report: ReportInput, say: Say) -> Differences:
         classes=_classes(found) if found else (),
         errors=_errors(found.defects, say) if found and found.defects else (),
         training=_training(tune, say) if tune else Markup(""),
+        losses=_losses(tune, say) if tune else Markup(""),
         training_note=_training_note(tune, say) if tune else None,
         agreement=_agreement(found, say) if found else None,
         sample_note=_sample_note(found, say),
@@ -182,6 +184,27 @@ def _training(tune: TuneLog, say: Say) -> Markup:
         ],
         Axis(label=say("axis.epoch"), low=known[0][0], high=known[-1][0], ticks=_epochs(known)),
         Axis(label=say("axis.accuracy"), low=low, high=high),
+    )
+
+
+def _losses(tune: TuneLog, say: Say) -> Markup:
+    known = [(point.epoch, point.loss) for point in tune.points if point.loss is not None]
+    if len(known) < 2:
+        return Markup("")
+    low, high = min(loss for _, loss in known), max(loss for _, loss in known)
+    air = max(0.1 * (high - low), 1e-3)
+    return line_chart(
+        [
+            Line(
+                label=say("training.loss"),
+                x=tuple(epoch for epoch, _ in known),
+                y=tuple(loss for _, loss in known),
+                color=1,
+                marks=len(known) <= 40,
+            )
+        ],
+        Axis(label=say("axis.epoch"), low=known[0][0], high=known[-1][0], ticks=_epochs(known)),
+        Axis(label=say("training.loss"), low=max(0.0, low - air), high=high + air),
     )
 
 

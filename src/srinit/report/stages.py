@@ -23,7 +23,7 @@ class StageRow:
 
     number: int
     fate: Fate
-    state: Text
+    state: Text | None  # none where it was cut once
     removed: tuple[str, ...]  # by this stage alone
     scores: tuple[str, ...]  # start, after the cut, recalibrated, tuned
     dip: str  # in points, from the start
@@ -40,6 +40,7 @@ class Stages:
     lead: Text
     rows: tuple[StageRow, ...] = ()
     curve: Markup = Markup("")
+    has_loss: bool = False
 
 
 def stages_view(report: ReportInput, say: Say) -> Stages:
@@ -53,7 +54,12 @@ def stages_view(report: ReportInput, say: Say) -> Stages:
         rows.append(row)
         if row.fate != "rejected":
             gone, start = stage.removed, score(stage, "tuned")
-    return Stages(lead=_lead(report, rows, say), rows=tuple(rows), curve=_curve(report, say))
+    return Stages(
+        lead=_lead(report, rows, say),
+        rows=tuple(rows),
+        curve=_curve(report, say),
+        has_loss=any(row.loss for row in rows),
+    )
 
 
 def score(stage: StageInput, key: str) -> float | None:
@@ -83,7 +89,7 @@ def _row(
     return StageRow(
         number=stage.number,
         fate=fate,
-        state=say(f"stages.{fate}"),
+        state=None if report.outcome is None else say(f"stages.{fate}"),
         removed=tuple(name for name in stage.removed if name not in gone),
         scores=tuple(fmt.percent(value, 2) for value in found),
         dip=_change(start, found[1]),

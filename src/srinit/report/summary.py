@@ -119,7 +119,11 @@ def _stages(report: ReportInput, say: Say, code: Language) -> list[str]:
     lines = [f"## {t(say('compare.recovery'))}", "", t(view.lead), "", f"| {' | '.join(titles)} |"]
     lines.append("|" + "---|" * len(titles))
     for row in view.rows:
-        cells = [f"{row.number} {t(row.state)}", *row.scores, t(row.loss) if row.loss else "–"]
+        cells = [
+            f"{row.number} {t(row.state) if row.state else ''}".strip(),
+            *row.scores,
+            t(row.loss) if row.loss else "–",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     for row in view.rows:
         for why in row.why:
