@@ -15,10 +15,10 @@ import argparse
 import fnmatch
 import hashlib
 import json
+import multiprocessing
 import platform
 import resource
 import signal
-import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -28,6 +28,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "coverage.jsonl"
 TABLE = HERE.parent / "docs" / "coverage.md"
+FORK = multiprocessing.get_context("fork")
 LIMIT = 300  # seconds of processor time a network
 # Networks without a residual stream of modules: none is a right answer for these.
 NO_STREAM = (
@@ -67,6 +68,7 @@ def main() -> None:
         TABLE.write_text(table(read()))
         return
     sys.path.insert(0, str(HERE))
+    import coverage_one  # noqa: F401 - with torch, before anything is forked
     from coverage_models import listing
 
     done = {} if arguments.again else read()
@@ -95,28 +97,37 @@ def read() -> dict[str, dict[str, Any]]:
 
 
 def one(case: str) -> dict[str, Any]:
-    """Measure one network in a process of its own."""
+    """Measure one network in a process of its own, forked from one that has imported all."""
+    here, there = FORK.Pipe(duplex=False)
     started = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = FORK.Process(target=_child, args=(case, there))
+    process.start()
+    there.close()
+    result: dict[str, Any] = {"case": case, "error": f"took longer than {20 * LIMIT} s"}
     try:
-        done = subprocess.run(
-            [sys.executable, str(HERE / "coverage_one.py"), case],
-            capture_output=True, text=True, timeout=20 * LIMIT, check=False,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 5)),
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"case": case, "error": f"took longer than {20 * LIMIT} s"}
-    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        return {"case": case, "error": f"took more than {LIMIT} s of processor time, or memory"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if not lines:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return {"case": case, "error": f"exit {done.returncode}: {last[:200]}"}
-    result: dict[str, Any] = json.loads(lines[-1].removeprefix("RESULT "))
+        if here.poll(20 * LIMIT):
+            result = here.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        result["error"] = f"ended with exit code {code}"
+        if -code in (signal.SIGXCPU, signal.SIGKILL):
+            result["error"] = f"took more than {LIMIT} s of processor time, or memory"
+    process.kill()
+    process.join()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     result["seconds"] = time.monotonic() - started
     result["cpu_seconds"] = sum(after[:2]) - sum(before[:2])
     return result
+
+
+def _child(case: str, there: Any) -> None:
+    from coverage_one import guarded
+
+    used = int(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used + LIMIT, used + LIMIT + 5))
+    there.send(guarded(case))
 
 
 def verdict(result: dict[str, Any]) -> str:

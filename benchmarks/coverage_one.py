@@ -232,17 +232,17 @@ def digest(model: nn.Module) -> Any:
     return state, shape, torch.get_rng_state().sum().item()
 
 
-def main() -> None:
+def guarded(case: str) -> dict[str, Any]:
+    """Measure a network in this process, of which the memory is limited from now on."""
     torch.set_num_threads(1)  # two networks are measured side by side
     warnings.simplefilter("ignore")
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY, in_use + MEMORY))
     try:
-        result = measure(sys.argv[1])
+        return measure(case)
     except Exception as error:
-        result = {"case": sys.argv[1], "error": f"{type(error).__name__}: {str(error)[:300]}"}
-    print("RESULT " + json.dumps(result))
+        return {"case": case, "error": f"{type(error).__name__}: {str(error)[:300]}"}
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(guarded(sys.argv[1])))
