@@ -99,6 +99,12 @@ def across_sections(body: dict[str, Any]) -> list[str]:
             for name in ("max_missed_defect_increase", "max_false_reject_increase")
             if getattr(gates, name) is not None
         ]
+    score = str(body.get("score", "top1"))
+    if score != "top1" and data is not None and gates is not None:
+        lines += [
+            f"  {key}: speaks of classes, and score: {score} knows none"
+            for key in _about_classes(data, gates)
+        ]
     units = _valid(UnitsSection, body.get("units"))
     plan = _valid(PlanSection, body.get("plan"))
     if units is not None and plan is not None:
@@ -108,6 +114,13 @@ def across_sections(body: dict[str, Any]) -> list[str]:
     if isinstance(model, dict) and model.get("weights_sha256") and not model.get("weights"):
         lines.append("  model.weights_sha256: is the hash of model.weights, which is not given")
     return lines
+
+
+def _about_classes(data: DataSection, gates: GatesSection) -> list[str]:
+    """Return the keys that are given and mean something for classes only."""
+    found = ["data.defect_class"] if data.defect_class is not None else []
+    names = ("max_class_drop", "max_missed_defect_increase", "max_false_reject_increase")
+    return found + [f"gates.{name}" for name in names if getattr(gates, name, None) is not None]
 
 
 def _valid(section: type[T], values: Any) -> T | None:

@@ -70,6 +70,12 @@ class Config(Section):
         pattern=r"^(auto|[a-z]+(:[0-9]+)?)$",
         description="auto (the first GPU, else the CPU), cpu, cuda, cuda:1",
     )
+    score: str = Field(
+        default="top1",
+        pattern=r"^(top1|token_accuracy|next_token_accuracy|image_iou|agreement|py:.+:.+)$",
+        description="of an example, in [0, 1]: top1, token_accuracy, next_token_accuracy, "
+        "image_iou, agreement (with the unpruned network; needs no labels) or py:FILE.py:FUNCTION",
+    )
     model: ModelSection = Field(description="the trained network")
     data: DataSection = Field(description="the examples")
     baseline: BaselineSection = Field(default=BaselineSection(), description="expectations")

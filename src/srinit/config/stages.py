@@ -31,6 +31,12 @@ class UnitsSection(Section):
 
     keep: list[str] = Field(default=[], description="protected units, names or globs")
     level: Literal["block", "sublayer", "stage"] = Field(default="block", description="grain")
+    include_plain: bool = Field(
+        default=False, description="offer layers without a shortcut around them (VGG, MobileNetV1)"
+    )
+    select: list[str] | None = Field(
+        default=None, description="offer only these modules, names or globs, found or not"
+    )
 
 
 class ScanSection(Section):
@@ -202,6 +208,11 @@ class FinetuneSection(Section):
         default=None, ge=1, description="validations without gain before stopping"
     )
     ema: float | None = Field(default=None, gt=0, lt=1, description="decay of averaged weights")
+    loss: str | None = Field(
+        default=None,
+        description="py:FILE.py:FUNCTION(output, target), a scalar; default: cross entropy of "
+        "classes, tokens or pixels",
+    )
     command: str | None = Field(
         default=None, description="your own training: a command with {weights} and {out}"
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srinit import modules
+from srinit.evaluate.scorers import IGNORED, VOID
 from srinit.finetune.features import feature_loss
 from srinit.finetune.records import Recipe
 
@@ -22,8 +23,9 @@ def task_loss(recipe: Recipe) -> Loss:
     """Return cross entropy with label smoothing, for every output that `predicted` reads.
 
     One logit an example (B,) or (B, 1) means yes above 0; (B, T, V) are tokens, each predicting
-    the target at its own place, with -100 not scored. Causal language models, detectors and the
-    like need a loss of their own.
+    the target at its own place, (B, C, H, W) are pixels; -100, and 255 in masks, are not scored.
+    Detectors and the like need a loss of their own; for causal language models there is
+    `next_token_loss`.
 
     Example:
         >>> loss = task_loss(Recipe())
@@ -33,7 +35,19 @@ def task_loss(recipe: Recipe) -> Loss:
 
     def loss(output: Any, target: Any) -> Tensor:
         logits = _classes_second(modules.logits_of(output))
+        if logits.ndim == 4:  # pixels
+            target = target.masked_fill(target == VOID, IGNORED)
         return F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
+
+    return loss
+
+
+def next_token_loss(recipe: Recipe) -> Loss:
+    """Return cross entropy of causal language models: each place predicts the token after it."""
+    at_own_place = task_loss(recipe)
+
+    def loss(output: Any, target: Any) -> Tensor:
+        return at_own_place(modules.logits_of(output)[:, :-1], target[:, 1:])
 
     return loss
 

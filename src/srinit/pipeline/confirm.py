@@ -48,6 +48,7 @@ def confirmed(
             data,
             example_inputs=session.example_inputs,
             gone=gone,
+            scorer=session.scorer,
             confidence=config.compare.confidence,
             on_progress=session.observer.progress,
         )

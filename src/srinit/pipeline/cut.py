@@ -13,7 +13,16 @@ from srinit.criteria import UnitScores
 from srinit.curve import measure_prefixes
 from srinit.errors import ConfigError, PlanError
 from srinit.evaluate import evaluate
-from srinit.finetune import Recipe, TuneLog, fine_tune, recalibrate, run_command, run_function
+from srinit.finetune import (
+    Loss,
+    Recipe,
+    TuneLog,
+    fine_tune,
+    next_token_loss,
+    recalibrate,
+    run_command,
+    run_function,
+)
 from srinit.pipeline import confirm, look, plans, start
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
@@ -115,6 +124,11 @@ def make(
         gone: Units that earlier stages removed; they come first.
     """
     settings = session.config.plan
+    if not sensitivity.unit_map.removable:
+        hint = sensitivity.unit_map.note or (
+            "networks without shortcuts (VGG) have units with units.include_plain: true."
+        )
+        raise PlanError(f"the network has no unit that can be removed: {hint}")
     options: dict[str, Any] = {
         **(settings.targets() if targets is None else targets),
         "scores": scores,
@@ -250,7 +264,7 @@ def tune_log(session: Session) -> TuneLog:
 
 
 def _validated(session: Session, model: nn.Module) -> float:
-    return evaluate(model, session.batches("validation")).score
+    return evaluate(model, session.batches("validation"), scorer=session.scorer).score
 
 
 def tune(session: Session) -> nn.Module:
@@ -283,6 +297,15 @@ def _cut_points(session: Session) -> dict[str, str]:
     }
     kept = kept_names(session.model, removed, example_inputs=session.example_inputs)
     return {new: old for new, old in kept.items() if old in after}
+
+
+def _loss(session: Session, recipe: Recipe) -> Loss | None:
+    """Return the loss of the config's task; None: cross entropy at an output's own places."""
+    name = session.config.finetune.loss
+    if name is not None:
+        loss: Loss = load_function(name.removeprefix("py:"), session.config.root)
+        return loss
+    return next_token_loss(recipe) if session.config.score == "next_token_accuracy" else None
 
 
 def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
@@ -324,6 +347,8 @@ def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
         teacher=session.model,
         features=_cut_points(session) if recipe.feature_weight else None,
         recipe=recipe,
+        loss=_loss(session, recipe),
+        scorer=session.scorer,
         augment=Augment(crop_padding=augment.crop_padding, flip=augment.flip),
         seed=session.config.seed,
         state=folder / "training.safetensors",

@@ -50,6 +50,7 @@ def scan_seconds(session: Session, units: UnitMap) -> float:
         confidence=settings.confidence,
         max_drop=session.config.plan.max_drop,
         seed=session.config.seed,
+        scorer=session.scorer,
         device=session.device,
     ).seconds
 

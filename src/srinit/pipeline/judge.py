@@ -45,9 +45,17 @@ def compare(session: Session) -> Comparison:
     def progress(offset: int) -> None:
         session.observer.progress(offset, steps)
 
-    before = evaluate(session.model, test.batches(size), on_progress=lambda done, _: progress(done))
+    before = evaluate(
+        session.model,
+        test.batches(size),
+        scorer=session.scorer,
+        on_progress=lambda done, _: progress(done),
+    )
     after = evaluate(
-        pruned, test.batches(size), on_progress=lambda done, _: progress(len(test) + done)
+        pruned,
+        test.batches(size),
+        scorer=session.scorer,
+        on_progress=lambda done, _: progress(len(test) + done),
     )
     comparison = compare_outcomes(
         before,
@@ -115,6 +123,7 @@ def shift(session: Session, examples: int | None = None) -> Shift | None:
         to_inputs=chosen.pool.preprocess.normalized,
         corruptions={name: own.get(name) for name in settings.corruptions},
         severities=settings.severities,
+        scorer=session.scorer,
         ids=chosen.ids,
         batch_size=session.config.data.batch_size,
         confidence=session.config.compare.confidence,
@@ -163,8 +172,8 @@ def compare_on(session: Session, other: Path | None, data: str | None) -> Compar
             ),
         )
     return compare_outcomes(
-        evaluate(first, test.batches(config.data.batch_size)),
-        evaluate(second, test.batches(config.data.batch_size)),
+        evaluate(first, test.batches(config.data.batch_size), scorer=session.scorer),
+        evaluate(second, test.batches(config.data.batch_size), scorer=session.scorer),
         class_names=session.class_names,
         defect_class=config.data.defect_class,
         confidence=config.compare.confidence,

@@ -63,6 +63,7 @@ def baseline(session: Session) -> BaselineMetrics:
     outcomes = evaluate(
         session.model,
         session.batches("validation"),
+        scorer=session.scorer,
         device=session.device,
         on_progress=session.observer.progress,
     )
@@ -135,6 +136,8 @@ def inspect(session: Session) -> UnitMap:
         session.example_inputs,
         keep=settings.keep,
         level=settings.level,
+        include_plain=settings.include_plain,
+        select=settings.select,
     )
     session.folder.write_record(path, units, schema=UNITS_SCHEMA)
     return units
@@ -157,6 +160,7 @@ def scan(session: Session) -> Sensitivity:
         confidence=settings.confidence,
         max_drop=session.config.plan.max_drop,
         seed=session.config.seed,
+        scorer=session.scorer,
         device=session.device,
         journal=path.with_name("observations.jsonl"),
         on_progress=session.observer.progress,
@@ -186,6 +190,7 @@ def scores(session: Session) -> UnitScores:
         criterion=criterion,
         confidence=session.config.scan.confidence,
         seed=session.config.seed,
+        scorer=session.scorer,
         device=session.device,
         max_examples=settings.criterion_examples,
         on_progress=session.observer.progress,

@@ -81,7 +81,7 @@ def check_ahead(session: Session) -> None:
         DataError: The data does not fit the model.
     """
     config = session.config
-    test = session.split("test")
+    session.split("test")
     session.split("validation")
     tuned_elsewhere = config.finetune.command is not None
     if config.finetune.epochs > 0 and not tuned_elsewhere:
@@ -92,7 +92,7 @@ def check_ahead(session: Session) -> None:
     limits = {k: v for k, v in config.gates.model_dump().items() if v is not None}
     check_feasible(
         limits,
-        test.class_counts,
+        session.counts("test"),
         defect_class=config.data.defect_class,
         confidence=config.compare.confidence,
     )

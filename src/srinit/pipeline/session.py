@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from srinit import modules, sources
 from srinit.config import Config
 from srinit.errors import ConfigError, DataError, ModelError
+from srinit.evaluate import Scorer, find_scorer, labeled_by
 from srinit.pipeline.observer import Observer, Silent
 from srinit.records import record
 from srinit.sources import DataSet
@@ -99,9 +101,29 @@ class Session:
         return model.to(self.device).eval()
 
     @cached_property
+    def scorer(self) -> Scorer:
+        """The score of an example that the config names."""
+        return find_scorer(
+            self.config.score,
+            load=lambda name, root: sources.load_function(name.removeprefix("py:"), root),
+            root=self.config.root,
+        )
+
+    @cached_property
     def data(self) -> dict[str, DataSet]:
         """The data sets by name: train, calibration, validation, test (those there are)."""
-        return sources.load_splits(self.config.data, root=self.config.root, seed=self.config.seed)
+        found = sources.load_splits(self.config.data, root=self.config.root, seed=self.config.seed)
+        if self.config.score == "agreement":
+            self._label(found)
+        return found
+
+    def _label(self, data: dict[str, DataSet]) -> None:
+        """Put the unpruned network's predictions in the place of all labels."""
+        for pool in {id(each.pool): each.pool for each in data.values()}.values():
+            used = sorted({i for each in data.values() if each.pool is pool for i in each.indices})
+            batches = DataSet(pool, tuple(used)).batches(self.config.data.batch_size)
+            labels = [target.numpy() for _, target in labeled_by(self.model, batches)]
+            pool.relabel(used, np.concatenate(labels))
 
     def split(self, name: str) -> DataSet:
         """Return one data set.
@@ -115,6 +137,11 @@ class Session:
                 f"write data.{name}, or give it a share in data.split."
             )
         return self.data[name]
+
+    def counts(self, name: str) -> dict[str, int]:
+        """Return how many examples of every class a data set holds; without classes, how many."""
+        data = self.split(name)
+        return data.class_counts or {"": len(data)}
 
     def batches(self, name: str) -> Iterable[tuple[Any, Any]]:
         """Return the batches of one data set, in its order."""
@@ -149,6 +176,8 @@ class Session:
             ) from error
         logits = modules.logits_of(output)
         names = self.class_names
+        if self.config.score != "top1":
+            return
         if logits.ndim == 2 and names and logits.shape[1] != len(names):
             raise DataError(
                 f"the data has {len(names)} classes ({', '.join(names[:12])}), but the model has "

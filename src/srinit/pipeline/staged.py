@@ -190,7 +190,7 @@ def check_ahead(session: Session) -> None:
     """Raise `ConfigError` where a gate can never pass on so few validation examples."""
     check_feasible(
         limits(session),
-        session.split("validation").class_counts,
+        session.counts("validation"),
         defect_class=session.config.data.defect_class,
         confidence=session.config.compare.confidence,
     )
@@ -201,7 +201,7 @@ def _compared(session: Session, tuned: nn.Module) -> Comparison:
     arrays = session.folder.read_npz(session.path / "baseline" / "predictions.npz")
     return compare_outcomes(
         Outcomes(**arrays),
-        evaluate(tuned, data.batches(config.data.batch_size)),
+        evaluate(tuned, data.batches(config.data.batch_size), scorer=session.scorer),
         class_names=session.class_names,
         defect_class=config.data.defect_class,
         confidence=config.compare.confidence,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import threading
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from srinit.errors import DataError
-from srinit.sources.examples import Examples, ImageExamples, TensorExamples
+from srinit.sources.examples import UNLABELED, Examples, ImageExamples, TensorExamples
 from srinit.sources.preprocess import Preprocess
 
 CACHE_BYTES = 2 << 30  # decoded images kept in memory, per source
@@ -61,6 +62,12 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._slots)
+
+    def relabel(self, indices: Sequence[int], targets: npt.NDArray[Any]) -> None:
+        """Put `targets` in the place of those of some examples; the others become unlabeled."""
+        fresh = np.full((len(self), *targets.shape[1:]), UNLABELED, dtype=np.int64)
+        fresh[list(indices)] = targets
+        self.examples = dataclasses.replace(self.examples, targets=fresh)  # type: ignore[type-var]
 
     @property
     def holds_images(self) -> bool:
