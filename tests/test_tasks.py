@@ -94,7 +94,7 @@ def test_unlabeled_images_and_agreement(project: Path) -> None:
 
 
 def test_a_network_without_shortcuts(project: Path) -> None:
-    with pytest.raises(ConfigError, match="no unit that can be removed.*include_plain"):
+    with pytest.raises(ConfigError, match=r"no unit that can be removed.*include_plain"):
         carry_out(project, "Plain", "py:tasks.py:pictures")
     result, run = carry_out(project, "Plain", "py:tasks.py:pictures", "units.include_plain=true",
                             "units.select=['features.*']")  # fmt: skip
