@@ -62,8 +62,10 @@ def build(case: str) -> tuple[nn.Module, Any, dict[str, Any]]:
         base = {"source": f"hf:{folder}", "args": {"auto": auto}}
         model = load_model(base["source"], args=base["args"])
         return model, inputs_for(name, model), base
-    if library == "torchvision" and "rcnn" in name:
-        base["args"] = {"box_detections_per_img": 5}
+    if library == "torchvision" and name.startswith(("fasterrcnn", "maskrcnn", "keypointrcnn")):
+        base["args"] = {"box_detections_per_img": 5, "min_size": 160, "max_size": 256}
+    if library == "torchvision" and name.startswith(("retinanet", "fcos")):
+        base["args"] = {"min_size": 160, "max_size": 256}
     model = load_model(case, args=base["args"])
     if library == "timm":
         shape = model.default_cfg.get("input_size", (3, 224, 224))
