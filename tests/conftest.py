@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, one thread each
+    os.environ["OMP_NUM_THREADS"] = "1"  # of commands that tests start, too
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

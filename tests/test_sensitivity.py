@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -83,16 +85,31 @@ def test_data_that_ends_first_leaves_units_undecided_and_says_so(data: Any) -> N
     assert "the data ended at a half-width of 0." in found["blocks.0"].reason
 
 
+@contextmanager
+def num_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_same_seed_gives_the_same_record_and_another_seed_another(data: Any) -> None:
     model = Planted()
 
-    def text(seed: int) -> str:
+    def text(seed: int, threads: int = 1) -> str:
+        with num_threads(threads):
+            return _text(seed)
+
+    def _text(seed: int) -> str:
         found = scan(model, ("blocks.0", "head"), data, seed=seed)
         body = {field: getattr(found, field) for field in found.__dataclass_fields__}
         return records.to_json(Sensitivity(**{**body, "seconds": None}), schema="test/1")
 
     assert text(0) == text(0)
     assert text(0) != text(1)
+    assert text(0) == text(0, threads=2)  # units side by side
 
 
 def test_record_survives_json(data: Any) -> None:
