@@ -14,13 +14,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import report_browser  # noqa: E402 - the folder of the tests is no package
 
-LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 PARTS = ("layers", "compare", "inside", "money")
+COLORS = 256  # of a picture, so that the repository stays small
 
 
 def take(report: Path, target: Path) -> list[Path]:
@@ -40,7 +43,16 @@ def take(report: Path, target: Path) -> list[Path]:
             taken.append(_view(page, target / f"phone-{code}.png", PHONE))
             page = _opened(browser, report, code, viewport=LAPTOP, color_scheme="dark")
             taken.append(_view(page, target / f"dark-{code}.png", LAPTOP))
+    for path in taken:
+        _reduced(path)
     return taken
+
+
+def _reduced(path: Path) -> None:
+    """Keep a picture's most frequent colors."""
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
 
 
 def _opened(browser: Any, report: Path, code: str, **options: Any) -> Any:

@@ -17,6 +17,7 @@ from srinit.report.text import Say, Text
 
 ROWS = (15, 9, 21, 6, 24, 12, 18)  # heights of dots, so that equal times do not hide each other
 FAR = 1.6  # times the 90th percentile from which a single call would squeeze the others
+FARTHEST = 4.0  # times the median, however wide the percentiles are
 
 
 @record
@@ -52,7 +53,9 @@ def times_view(report: ReportInput, say: Say) -> tuple[TimeRow, ...]:
 
 def _row(pair: LatencyPair, say: Say) -> TimeRow:
     sides = (pair.baseline, pair.pruned)
-    far = FAR * max(side.high_ms for side in sides)
+    far = min(
+        FAR * max(side.high_ms for side in sides), FARTHEST * max(side.median_ms for side in sides)
+    )
     top = 1.05 * min(far, max(max((*side.samples_ms, side.high_ms)) for side in sides))
     return TimeRow(
         batch=str(pair.baseline.batch_size),
