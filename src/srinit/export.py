@@ -42,7 +42,8 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
 
     Args:
         model: Exported in evaluation mode; not changed.
-        inputs: Real examples: a tensor or a tuple of tensors.
+        inputs: Real examples: a tensor, a tuple of tensors (arguments) or a dict of them
+            (keywords); of a dict the file takes inputs of these names, and gives the logits.
         path: The file.
         opset: ONNX operator set; None takes the exporter's default.
 
@@ -54,18 +55,26 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
         require(module, "onnx", "for ONNX export")
     arguments = _arguments(inputs)
     names = [f"input{i}" if i else "input" for i in range(len(arguments))]
+    if isinstance(inputs, dict):
+        names = list(inputs)
     options: dict[str, Any] = {} if opset is None else {"opset_version": opset}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with modules.eval_mode(model), _quiet(), torch.no_grad():
+            named = isinstance(inputs, dict)
+            batch: Any = torch.export.Dim.DYNAMIC if named else torch.export.Dim("batch")
+            network, few, shapes = _traced(model, inputs, {0: batch})
+            if named:  # a dict at the end of the arguments would be keywords
+                options |= {"kwargs": {"inputs": few[0]}}
+                few, shapes = (), {"inputs": shapes[0]}
             torch.onnx.export(
-                model,
-                tuple(resized(a, EXPORT_BATCH) for a in arguments),
+                network,
+                few,
                 str(temporary),
                 input_names=names,
                 output_names=["output"],
-                dynamic_shapes=tuple({0: torch.export.Dim("batch")} for _ in arguments),
+                dynamic_shapes=shapes,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
@@ -89,7 +98,8 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
 def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
     """Write `model` as a torch.export program with a dynamic batch, and check it.
 
-    The example inputs are left out of the archive: they would be its only pickled part.
+    The example inputs are left out of the archive: they would be its only pickled part. The
+    program of a network that takes keywords takes one dict of them, and gives the logits.
 
     Raises:
         ModelError: The network cannot be exported, or the file answers differently.
@@ -97,12 +107,8 @@ def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
     arguments = _arguments(inputs)
     try:
         with modules.eval_mode(model), _quiet(), torch.no_grad():
-            program = torch.export.export(
-                model,
-                tuple(resized(a, EXPORT_BATCH) for a in arguments),
-                dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in arguments),
-                strict=False,
-            )
+            network, few, shapes = _traced(model, inputs, {0: torch.export.Dim.DYNAMIC})
+            program = torch.export.export(network, few, dynamic_shapes=shapes, strict=False)
             program.example_inputs = None
     except Exception as error:
         raise ModelError(f"torch.export failed: {_first_line(error)}") from error
@@ -112,7 +118,8 @@ def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
         torch.export.save(program, temporary)
         content = temporary.read_bytes()
         with torch.no_grad(), _quiet():
-            output = torch.export.load(temporary).module()(*arguments)
+            given = (inputs,) if isinstance(inputs, dict) else arguments
+            output = torch.export.load(temporary).module()(*given)
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
     except Exception as error:
@@ -120,6 +127,33 @@ def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
     finally:
         temporary.unlink(missing_ok=True)
     return _published(model, inputs, modules.logits_of(output), path, content, "torch.export")
+
+
+class _Keywords(nn.Module):
+    """Takes one dict of tensors for a network that takes keywords, and gives its logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the logits."""
+        return modules.logits_of(self.network(**inputs))
+
+
+def _traced(
+    model: nn.Module, inputs: Any, dynamic: dict[int, Any]
+) -> tuple[nn.Module, tuple[Any, ...], Any]:
+    """Return the module to export, a small batch as its arguments, and their dynamic shapes."""
+    if isinstance(inputs, dict):
+        few = {key: resized(value, EXPORT_BATCH) for key, value in inputs.items()}
+        return _Keywords(model).eval(), (few,), (dict.fromkeys(few, dynamic),)
+    arguments = _arguments(inputs)
+    return (
+        model,
+        tuple(resized(a, EXPORT_BATCH) for a in arguments),
+        tuple(dynamic for _ in arguments),
+    )
 
 
 def run_onnx(path: Path, arguments: tuple[Tensor, ...]) -> Tensor:
@@ -166,7 +200,7 @@ def _feeds(session: Any, arguments: tuple[Tensor, ...]) -> dict[str, Any]:
 
 def _arguments(inputs: Any) -> tuple[Tensor, ...]:
     if isinstance(inputs, dict):
-        raise ModelError("export takes positional tensors; wrap the network so that it does too.")
+        return tuple(inputs.values())
     return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
 
 
