@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class Result:
 
 def emit(result: Result, *, as_json: bool) -> None:
     """Print a result on stdout: as one JSON document, or as text."""
-    if result.quiet:
+    if result.quiet or _is_other():
         return
     if as_json:
         body = {"verb": result.verb, "ok": result.exit_code == 0, "exit_code": result.exit_code}
@@ -47,13 +48,19 @@ def emit_error(error: BaseException, *, code: int, as_json: bool, verbose: bool)
     """Say what went wrong: on stderr for people, and as the one JSON document if asked for."""
     kind = type(error).__name__
     message = str(error) or kind
-    if as_json:
+    if as_json and not _is_other():
         print_json({"ok": False, "exit_code": code, "error": {"type": kind, "message": message}})
     if verbose:
         traceback.print_exception(error, file=sys.stderr)
     err.print(f"[bold red]error[/] [dim]({escape(kind)})[/]: {escape(message)}", soft_wrap=True)
     if code == 1:
         err.print("This is a mistake in srinit. -v shows where it happened.", markup=False)
+
+
+def _is_other() -> bool:
+    """Whether another process of the same launch speaks for this one."""
+    launched = "TORCHELASTIC_RUN_ID" in os.environ  # by torchrun or accelerate
+    return launched and os.environ.get("RANK", "0") != "0"
 
 
 def print_json(body: Any) -> None:

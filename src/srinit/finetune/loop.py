@@ -13,13 +13,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from srinit import modules
 from srinit.errors import CheckpointError, ConfigError
-from srinit.evaluate import Scorer, evaluate, top1
+from srinit.evaluate import Scorer, top1
 from srinit.finetune import checkpoint
 from srinit.finetune.features import watched
 from srinit.finetune.loss import Features, Loss, combined, task_loss
 from srinit.finetune.records import Recipe, TuneLog, TunePoint
+from srinit.finetune.together import Together
 from srinit.records import plain
 from srinit.rng import isolated_rng, seed_for
+from srinit.sensitivity import process_group
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, a note
 CHECKPOINT_STEPS = 50
@@ -45,6 +47,11 @@ def fine_tune(
     This is the one function that changes the model it is given: pass the pruned copy. Everything
     random derives from `seed` and the number of the step, so that an interrupted run that goes
     on from `state` ends with the same weights as an uninterrupted one (on the CPU, bit for bit).
+
+    Under `torchrun` or `accelerate launch` every process takes its share of each batch, so that
+    `recipe.batch_size` is that of all of them together; gradients and running statistics are
+    averaged, all decide alike and end with the same weights. Only rank 0 writes `state`. Batch
+    normalization sees the share of its process, as usual in data-parallel training.
 
     Args:
         model: The network after the cut, on its device. Its train flags are restored.
@@ -72,10 +79,34 @@ def fine_tune(
         raise ConfigError("finetune.patience stops on validation data; name data.validation.")
     per_epoch = _num_batches(train, recipe)
     total = math.ceil(recipe.epochs * per_epoch)
-    run = _Run(model, recipe, total, seed, validation, scorer)
-    if total == 0:
-        return run.log("nothing to do")
-    run.begin(state)
+    with process_group() as ranks:
+        run = _Run(model, recipe, total, seed, validation, scorer, Together(ranks))
+        if total == 0:
+            return run.log("nothing to do")
+        run.begin(state)
+        stopped = _trained(
+            run, train, teacher, features, augment, loss or task_loss(recipe), per_epoch, state,
+            on_progress,
+        )  # fmt: skip
+    run.keep_best()
+    if state is not None and run.together.rank == 0:
+        state.unlink(missing_ok=True)
+    return run.log(stopped)
+
+
+def _trained(
+    run: _Run,
+    train: Any,
+    teacher: nn.Module | None,
+    features: Mapping[str, str] | None,
+    augment: Any,
+    loss: Loss,
+    per_epoch: int,
+    state: Path | None,
+    on_progress: Progress | None,
+) -> Any:
+    """Take all steps, with the hooks on features that the recipe asks for."""
+    model, recipe = run.model, run.recipe
     guide = nn.Module() if teacher is None else teacher  # a module may define a false `__len__`
     pairs = dict(features or {}) if recipe.feature_weight and teacher is not None else {}
     with (
@@ -84,19 +115,15 @@ def fine_tune(
         watched(model, pairs) as ours,
         watched(guide, pairs.values()) as theirs,
     ):
-        stopped = run.train(
-            _stream(train, recipe, augment, seed, per_epoch, run.step),
+        return run.train(
+            _stream(train, recipe, augment, run.seed, per_epoch, run.step, run.together),
             teacher=teacher,
             features=(ours, theirs, pairs) if pairs else None,
-            loss=loss or task_loss(recipe),
+            loss=loss,
             per_epoch=per_epoch,
             state=state,
             on_progress=on_progress,
         )
-    run.keep_best()
-    if state is not None:
-        state.unlink(missing_ok=True)
-    return run.log(stopped)
 
 
 def _num_batches(train: Any, recipe: Recipe) -> int:
@@ -110,20 +137,36 @@ def _num_batches(train: Any, recipe: Recipe) -> int:
 
 
 def _stream(
-    train: Any, recipe: Recipe, augment: Any, seed: int, per_epoch: int, start: int
-) -> Iterator[tuple[Any, Any]]:
-    """Yield training batches without end, from step `start` on."""
+    train: Any,
+    recipe: Recipe,
+    augment: Any,
+    seed: int,
+    per_epoch: int,
+    start: int,
+    together: Together,
+) -> Iterator[tuple[Any, Any, int]]:
+    """Yield this process's share of the batches, without end, from step `start` on.
+
+    With it comes the number of examples of the whole batch.
+    """
     epoch, skip = divmod(start, per_epoch)
     while True:
         if hasattr(train, "batches"):
-            yield from train.batches(
+            options = {"share": (together.rank, together.count)} if together.count > 1 else {}
+            batches = train.batches(
                 recipe.batch_size,
                 shuffle_seed=seed_for("shuffle", seed, epoch),
                 augment=augment,
                 start=skip,
+                **options,
             )
+            sizes = range(len(train) - skip * recipe.batch_size, 0, -recipe.batch_size)
+            for (inputs, target), left in zip(batches, sizes, strict=True):
+                yield inputs, target, min(left, recipe.batch_size)
         else:
-            yield from (batch for number, batch in enumerate(train) if number >= skip)
+            yield from (
+                together.share(batch) for number, batch in enumerate(train) if number >= skip
+            )
         epoch, skip = epoch + 1, 0
 
 
@@ -138,11 +181,15 @@ class _Run:
         seed: int,
         validation: Iterable[tuple[Any, Any]] | None,
         scorer: Scorer,
+        together: Together,
     ) -> None:
+        self.together = together
         self.model, self.recipe, self.total, self.seed = model, recipe, total, seed
         self.validation, self.scorer = validation, scorer
         self.device = modules.device_of(model)
         self.optimizer = _optimizer(model, recipe)
+        half = recipe.precision == "float16"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.average = (
             AveragedModel(
                 model,
@@ -160,14 +207,18 @@ class _Run:
 
     def begin(self, state: Path | None) -> None:
         """Go on from a state, or measure the network before the first step."""
-        if state is not None and state.is_file():
-            self._restore(state)
-        else:
-            self.measure(epoch=0.0)
+        found = "" if state is None or not state.is_file() else str(state.absolute())
+        found = self.together.ranks.from_first(found)
+        if found:
+            self._restore(Path(found))
+        self.together.start_equal(self.model)
+        if found:
+            return
+        self.measure(epoch=0.0)
 
     def train(
         self,
-        batches: Iterator[tuple[Any, Any]],
+        batches: Iterator[tuple[Any, Any, int]],
         *,
         teacher: nn.Module | None,
         features: Features | None,
@@ -178,8 +229,8 @@ class _Run:
     ) -> Any:
         """Take steps until the end; return why it ended."""
         while self.step < self.total:
-            inputs, target = next(batches)
-            value = self._one_step(inputs, target, teacher, features, loss)
+            inputs, target, whole = next(batches)
+            value = self._one_step(inputs, target, whole, teacher, features, loss)
             self.step += 1
             if not math.isfinite(value):
                 return "diverged"
@@ -198,18 +249,19 @@ class _Run:
         self,
         inputs: Any,
         target: Any,
+        whole: int,
         teacher: nn.Module | None,
         features: Features | None,
         loss: Loss,
     ) -> float:
-        if modules.batch_size(inputs) < 2:  # batch normalization needs two examples
+        if whole < 2 * self.together.count:  # batch normalization needs two examples
             return self.losses[-1] if self.losses else 0.0
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(self.step)
         inputs, target = modules.to_device((inputs, target), self.device)
         self.model.train()
-        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
-        with isolated_rng(seed_for("step", self.seed, self.step)), mixed:
+        rank = [self.together.rank] if self.together.rank else []
+        with isolated_rng(seed_for("step", self.seed, self.step, *rank)), self.mixed():
             output = modules.call(self.model, inputs)
             value = combined(
                 output,
@@ -220,18 +272,30 @@ class _Run:
                 recipe=self.recipe,
                 features=features,
             )
-        found = float(value.detach())
+        value, found = self.together.mean_loss(value, modules.batch_size(inputs), whole)
         if not math.isfinite(found):
             return found
         self.optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        self.together.average_gradients(self.model)
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        if not math.isfinite(float(norm)):  # clipping by it would make every weight NaN
+        overflows = self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        if not math.isfinite(float(norm)) and not overflows:  # clipped by it every weight is NaN
             return math.inf
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)  # in float16 an overflow skips it and lowers the scale
+        self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.model)
         return found
+
+    def mixed(self) -> torch.autocast:
+        """Return the arithmetic of the forward pass; weights and updates stay as they are."""
+        chosen = self.recipe.precision
+        if chosen == "auto":
+            chosen = "bfloat16" if self.device.type == "cuda" else "float32"
+        kind = torch.float16 if chosen == "float16" else torch.bfloat16
+        return torch.autocast(self.device.type, kind, enabled=chosen != "float32")
 
     def _lr(self, step: int) -> float:
         warm = max(1, round(self.recipe.warmup * self.total))
@@ -242,11 +306,11 @@ class _Run:
 
     def measure(self, *, epoch: float) -> None:
         """Score the present weights on validation, and keep them if they are the best."""
+        self.together.average_buffers(self.model, self.average)
         candidate = self.average.module if self.average is not None and self.step else self.model
         score, count = None, 0
         if self.validation is not None:
-            outcomes = evaluate(candidate, self.validation, scorer=self.scorer)
-            score, count = outcomes.score, outcomes.num_examples
+            score, count = self.together.score(candidate, self.validation, self.scorer)
         self.points.append(
             TunePoint(
                 step=self.step,
@@ -291,6 +355,9 @@ class _Run:
         return {"recipe": plain(self.recipe), "seed": self.seed, "total": self.total}
 
     def _keep(self, path: Path) -> None:
+        self.together.average_buffers(self.model, self.average)
+        if self.together.rank:
+            return
         extra = {"best": self.best}
         if self.average is not None:
             extra["average"] = self.average.state_dict()
@@ -308,6 +375,7 @@ class _Run:
                 "best_step": self.best_step,
                 "losses": self.losses,
                 "points": points,
+                "scaler": self.scaler.state_dict(),
             },
         )
 
@@ -326,6 +394,7 @@ class _Run:
         self.step, self.stale = counters["step"], counters["stale"]
         self.best_score, self.best_step = counters["best_score"], counters["best_step"]
         self.losses = counters["losses"]
+        self.scaler.load_state_dict(counters["scaler"])
         self.points = [TunePoint(**point) for point in counters["points"]]
 
 

@@ -27,6 +27,9 @@ class Recipe:
     patience: int | None = None  # validations without gain before stopping
     ema: float | None = None  # decay of averaged weights
     clip: float = 5.0  # largest norm of a gradient
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = (
+        "auto"  # of the forward pass; auto: bfloat16 on a GPU, float32 elsewhere
+    )
 
     @property
     def peak_lr(self) -> float:

@@ -23,7 +23,7 @@ from srinit.finetune import (
     run_command,
     run_function,
 )
-from srinit.pipeline import confirm, look, plans, start
+from srinit.pipeline import confirm, look, plans, processes, start
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
 from srinit.records import record
@@ -268,12 +268,26 @@ def _validated(session: Session, model: nn.Module) -> float:
 
 
 def tune(session: Session) -> nn.Module:
-    """Return the fine-tuned network; its weights, recipe and log are kept in the stage."""
+    """Return the fine-tuned network; its weights, recipe and log are kept in the stage.
+
+    Several processes train together; a training of the user's own runs in rank 0.
+    """
+    if (stage_folder(session) / "tune.json").is_file():
+        return load(session, stage_folder(session))
+    settings = session.config.finetune
+    if not (session.path / "plan.json").is_file():
+        look.scan(session)  # together, before what rank 0 does alone
+    if settings.command is None and settings.fn is None:
+        return _tuned(session, processes.first(session, prune))
+    return processes.first(session, _tuned)
+
+
+def _tuned(session: Session, model: nn.Module | None = None) -> nn.Module:
     folder = stage_folder(session)
     log_file = folder / "tune.json"
     if log_file.is_file():
         return load(session, folder)
-    model = prune(session)
+    model = prune(session) if model is None else model
     log = _train(session, model, folder)
     save(session, folder, model.eval())
     session.folder.audit(

@@ -8,9 +8,9 @@ from typing import Any
 
 from srinit.config import Config, load_config
 from srinit.gates import check_feasible
-from srinit.pipeline import cut, finish, judge, look, operate, staged, start
+from srinit.pipeline import cut, finish, judge, look, operate, processes, staged, start
 from srinit.pipeline.observer import Observer, Silent
-from srinit.pipeline.result import RunResult
+from srinit.pipeline.result import SCHEMA, RunResult
 from srinit.pipeline.session import Session
 from srinit.sources import describe
 
@@ -32,6 +32,7 @@ STEPS: tuple[Step, ...] = (
 
 
 IN_STAGES: Step = ("stages", staged.carry_out)
+TOGETHER = ("scan", "fine-tune", "stages")  # steps that all processes of a run take
 
 
 def run(config: Config, *, observer: Observer | None = None, fresh: bool = False) -> RunResult:
@@ -101,11 +102,30 @@ def check_ahead(session: Session) -> None:
 
 
 def carry_out(session: Session) -> RunResult:
-    """Return the result of a session, after every stage that is not done yet."""
+    """Return the result of a session, after every stage that is not done yet.
+
+    Where several processes share the run they scan and fine-tune together; everything else is
+    done by rank 0 while the others wait.
+    """
     check_ahead(session)
-    for title, step in steps(session.config):
+    todo = steps(session.config)
+    last = max(place for place, (title, _) in enumerate(todo) if title in TOGETHER)
+    for title, step in todo[: last + 1]:
         session.observer.stage(title)
-        step(session)
-    found = finish.result(session)
-    operate.log_finished(session)
-    return found
+        if title in TOGETHER:
+            step(session)
+        else:
+            processes.first(session, step)
+
+    def rest(session: Session) -> RunResult:
+        if session.rank:
+            path = session.path / start.FINISHED
+            return session.folder.read_record(RunResult, path, schema=SCHEMA)
+        for title, step in todo[last + 1 :]:
+            session.observer.stage(title)
+            step(session)
+        found = finish.result(session)
+        operate.log_finished(session)
+        return found
+
+    return processes.first(session, rest)

@@ -43,6 +43,7 @@ class Session:
         folder: The run folder, which stages write into and read from; None for estimates.
         observer: Told what happens.
         rank: Number of this process among those that share the run; 0 keeps its folder.
+        origin: The folder of rank 0, where `folder` is a copy.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Session:
         observer: Observer | None = None,
         *,
         rank: int = 0,
+        origin: Path | None = None,
     ) -> None:
         self.config = config
         self.rank = rank
+        self.origin = origin or Path()
         self._folder = folder
         self.observer: Observer = observer or Silent()
         self.stage = 1  # the pruning stage at work, or the one that was delivered

@@ -20,7 +20,7 @@ from srinit.criteria import UnitScores
 from srinit.errors import PlanError
 from srinit.evaluate import Outcomes, evaluate
 from srinit.gates import GateResult, check_feasible, check_gates
-from srinit.pipeline import cut, look, plans
+from srinit.pipeline import cut, look, plans, processes
 from srinit.pipeline.judge import COMPARISON_SCHEMA, GATE_SCHEMA
 from srinit.pipeline.session import OUTCOME, Outcome, Session
 from srinit.plan import Prefix, PrunePlan
@@ -89,7 +89,7 @@ def _stages(session: Session) -> Outcome:
             return Outcome(delivered=number - 1, accepted=True, reason="")
         session.observer.stage(f"stage {number}{title}: cut and recover")
         cut.tune(session)
-        result = judge(session)
+        result = processes.first(session, judge)
         if not result.passed:
             failed = "; ".join(gate.sentence for gate in result.failed)
             reason = f"stage {number} failed on validation data: {failed}"
@@ -119,12 +119,16 @@ def plan(session: Session) -> PrunePlan | None:
     if path.is_file():
         return plans.read(session.folder, path)
     before = _before(session)
-    gone = before.names if before is not None else ()
     if before is None:
-        full = cut.plan(session)
+        look.scan(session)  # by all processes; so is the next
+        full = processes.first(session, cut.plan)
     else:
         sensitivity, scores = _looked_again(session, before)
-        full = cut.make(session, sensitivity, scores, gone=gone)
+        text = processes.text_of_first(
+            lambda: cut.make(session, sensitivity, scores, gone=before.names).to_json()
+        )
+        full = PrunePlan.from_json(text, where="the plan")
+    gone = before.names if before is not None else ()
     left = len(full.remove) - len(gone)
     if left <= 0 and before is not None:
         return None

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -19,10 +17,10 @@ import torch
 from srinit import __version__
 from srinit.config import Config, dump_yaml, load_config
 from srinit.errors import ConfigError
-from srinit.pipeline import plans
+from srinit.pipeline import plans, processes
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
-from srinit.sensitivity import Ranks, process_group
+from srinit.sensitivity import process_group
 from srinit.store import RunFolder, sha256_file, write_text
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
@@ -50,26 +48,12 @@ def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> 
     """
     with process_group() as ranks:
         if ranks.rank:
-            with _copy_of_first(ranks) as folder:
-                yield Session(config, folder, rank=ranks.rank)
+            with processes.copy_of_first(ranks) as (folder, origin):
+                yield Session(config, folder, rank=ranks.rank, origin=origin)
             return
         folder = _folder_for(config, observer, fresh=fresh)
-        with folder.lock():
-            ranks.gather(str(folder.path))
-            ranks.gather("copied")
+        with processes.kept_by_first(folder, ranks):
             yield Session(config, folder, observer)
-
-
-@contextmanager
-def _copy_of_first(ranks: Ranks) -> Iterator[RunFolder]:
-    """Yield a copy of rank 0's run folder, without what follows the scan."""
-    source = Path(ranks.gather(None)[0])
-    with tempfile.TemporaryDirectory(prefix="srinit-rank-") as scratch:
-        target = Path(scratch) / source.name
-        leave = shutil.ignore_patterns("stages", "export", "report", "superseded", ".lock")
-        shutil.copytree(source, target, ignore=leave)
-        ranks.gather("copied")
-        yield RunFolder.open(target)
 
 
 def _folder_for(config: Config, observer: Observer, *, fresh: bool) -> RunFolder:
@@ -88,7 +72,7 @@ def _folder_for(config: Config, observer: Observer, *, fresh: bool) -> RunFolder
 
 @contextmanager
 def reopen(path: Path, observer: Observer, overrides: Sequence[str] = ()) -> Iterator[Session]:
-    """Yield the session of an existing run folder, locked.
+    """Yield the session of an existing run folder, locked; several processes as in `begin_config`.
 
     Raises:
         UnsafeError: The folder is not ours, or another process uses it.
@@ -106,8 +90,13 @@ def reopen(path: Path, observer: Observer, overrides: Sequence[str] = ()) -> Ite
         raise ConfigError(
             f"{path}: {', '.join(changed)} changed since the run began; start a new run."
         )
-    with folder.lock():
-        yield Session(config, folder, observer)
+    with process_group() as ranks:
+        if ranks.rank:
+            with processes.copy_of_first(ranks) as (copied, origin):
+                yield Session(config, copied, rank=ranks.rank, origin=origin)
+            return
+        with processes.kept_by_first(folder, ranks):
+            yield Session(config, folder, observer)
 
 
 def config_of(folder: RunFolder, overrides: Sequence[str] = ()) -> Config:

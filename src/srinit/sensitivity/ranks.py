@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import distributed as dist
+
+PATIENCE = timedelta(days=1)  # others wait while rank 0 does what only one can do
 
 
 class Ranks:
@@ -58,14 +61,15 @@ def process_group() -> Iterator[Ranks]:
     """Join the processes that `torchrun` or `accelerate launch` started, for a while.
 
     Where a group exists already it is used and left alone; where nothing was launched, this
-    process is alone. The backend is NCCL with a GPU for every process, and Gloo otherwise.
+    process is alone. Tensors on a GPU go through NCCL, those on the CPU through Gloo.
     """
     launched = dist.is_available() and dist.is_torchelastic_launched()
     if not launched or dist.is_initialized():
         yield Ranks()
         return
     local = torch.cuda.is_available() and torch.cuda.device_count() > 0
-    dist.init_process_group("nccl" if local else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if local else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)  # a rank that dies ends the others sooner
     try:
         if local:
             torch.cuda.set_device(dist.get_node_local_rank() % torch.cuda.device_count())

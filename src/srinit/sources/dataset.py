@@ -113,6 +113,7 @@ class DataSet:
         shuffle_seed: int | None = None,
         augment: Augment | None = None,
         start: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Batches:
         """Return the batches `(inputs, targets)`; they can be read again.
 
@@ -123,8 +124,10 @@ class DataSet:
             shuffle_seed: Shuffles, the same way for the same seed.
             augment: Random changes of images, drawn from `shuffle_seed` and the batch's number.
             start: First batch to serve, for resuming.
+            share: (k, n) serves every n-th example of each batch, from the k-th on, so that n
+                processes share a batch without duplicates.
         """
-        return Batches(self, batch_size, shuffle_seed, augment, start)
+        return Batches(self, batch_size, shuffle_seed, augment, start, share)
 
     def _batch(
         self,
@@ -151,6 +154,7 @@ class Batches:
     shuffle_seed: int | None = None
     augment: Augment | None = None
     start: int = 0
+    share: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         return max(0, -(-len(self.dataset) // self.batch_size) - self.start)
@@ -173,8 +177,11 @@ class Batches:
                 yield made
 
     def _make(self, order: npt.NDArray[np.int64], number: int) -> tuple[Any, Tensor]:
-        chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-        random = generator("augment", self.shuffle_seed or 0, number) if self.augment else None
+        first, step = self.share
+        chosen = order[number * self.batch_size : (number + 1) * self.batch_size][first::step]
+        rank = [first] if first else []
+        names = ["augment", self.shuffle_seed or 0, number, *rank]
+        random = generator(*names) if self.augment else None
         return self.dataset._batch(chosen, self.augment, random)
 
 

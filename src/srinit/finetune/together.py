@@ -1,0 +1,103 @@
+"""Training in several processes: what they must share so that each takes the same steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from srinit import modules
+from srinit.evaluate import Scorer, evaluate
+from srinit.sensitivity import Ranks
+
+
+class Together:
+    """The processes of one training; alone, everything here leaves its arguments as they are.
+
+    Every process holds the whole network and takes its share of every batch. Gradients are
+    averaged after the backward pass, so that all take the same step from the same weights.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks, self.rank, self.count = ranks, ranks.rank, ranks.count
+
+    def start_equal(self, model: nn.Module) -> None:
+        """Give every process the weights and buffers of rank 0."""
+        if self.count > 1:
+            for value in (*model.parameters(), *model.buffers()):
+                distributed.broadcast(value.data, 0)
+
+    def mean_loss(self, value: Tensor, size: int, whole: int) -> tuple[Tensor, float]:
+        """Return the loss to differentiate, and the loss over the shares of all processes.
+
+        Shares may differ in size; weighted by it, averaged gradients are those of the whole batch.
+
+        Args:
+            value: Mean loss of this process's share.
+            size: Examples of the share.
+            whole: Examples of all shares.
+        """
+        if self.count == 1:
+            return value, float(value.detach())
+        weighted = value * (size * self.count / whole)
+        total = weighted.detach().float().reshape(1)
+        distributed.all_reduce(total)
+        return weighted, float(total) / self.count
+
+    def average_gradients(self, model: nn.Module) -> None:
+        """Average the gradients of all processes, in one exchange."""
+        if self.count == 1:
+            return
+        trained = [p for p in model.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:  # not used by this share
+                parameter.grad = torch.zeros_like(parameter)
+        self._average([p.grad for p in trained if p.grad is not None])
+
+    def average_buffers(self, *models: nn.Module | None) -> None:
+        """Average running statistics, which each process estimated on its own shares."""
+        if self.count == 1:
+            return
+        present = [model for model in models if model is not None]
+        self._average([b for m in present for b in m.buffers() if b.is_floating_point()])
+
+    def _average(self, values: list[Tensor]) -> None:
+        by_type: dict[torch.dtype, list[Tensor]] = {}
+        for value in values:
+            by_type.setdefault(value.dtype, []).append(value)
+        for some in by_type.values():
+            flat = torch.cat([value.reshape(-1) for value in some])
+            distributed.all_reduce(flat)
+            flat /= self.count
+            parts = torch.split(flat, [value.numel() for value in some])
+            for value, part in zip(some, parts, strict=True):
+                value.copy_(part.view_as(value))
+
+    def score(
+        self, model: nn.Module, data: Iterable[tuple[Any, Any]], scorer: Scorer
+    ) -> tuple[float, int]:
+        """Return mean score and number of examples; every process reads every n-th batch."""
+        if self.count == 1:
+            outcomes = evaluate(model, data, scorer=scorer)
+            return outcomes.score, outcomes.num_examples
+        mine = [0.0, 0]
+        own = list(self._own(data))
+        if own:
+            outcomes = evaluate(model, own, scorer=scorer)
+            mine = [outcomes.score * outcomes.num_examples, outcomes.num_examples]
+        parts = self.ranks.gather(mine)
+        count = sum(part[1] for part in parts)
+        return sum(part[0] for part in parts) / count, count
+
+    def _own(self, data: Iterable[Any]) -> Iterator[Any]:
+        return (batch for number, batch in enumerate(data) if number % self.count == self.rank)
+
+    def share(self, batch: tuple[Any, Any]) -> tuple[Any, Any, int]:
+        """Return this process's examples of a batch, and how many the whole batch has."""
+        whole = modules.batch_size(batch[0])
+        if self.count == 1:
+            return (*batch, whole)
+        inputs, target = modules.tree_map(lambda t: t[self.rank :: self.count], batch)
+        return inputs, target, whole

@@ -1,0 +1,80 @@
+"""Several processes, one run: rank 0 keeps its folder, the others work on copies of it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from srinit import errors
+from srinit.errors import PruneError
+from srinit.pipeline.session import Session
+from srinit.sensitivity import Ranks
+from srinit.store import RunFolder
+
+T = TypeVar("T")
+LEFT_OUT = shutil.ignore_patterns("export", "report", "superseded", ".lock")
+
+
+def first(session: Session, step: Callable[[Session], T]) -> T:
+    """Return what a step returns that rank 0 takes alone, while the others wait.
+
+    They copy what it wrote and read the result from there, so `step` must return what it finds
+    written, and must not need the other processes itself. What rank 0 raises for a reason is
+    raised by all.
+    """
+    ranks, found = Ranks(), []
+
+    def take() -> str:
+        found.append(step(session))
+        return ""
+
+    text_of_first(take)
+    if ranks.rank:
+        _copy(session.origin, session.folder.path)
+    ranks.gather("copied")
+    return step(session) if ranks.rank else found[0]
+
+
+def text_of_first(make: Callable[[], str]) -> str:
+    """Return what `make` returns in rank 0; the others wait for it, or for what it raises."""
+    ranks = Ranks()
+    if ranks.rank:
+        said = ranks.gather(None)[0]
+        if "error" in said:
+            raise getattr(errors, said["error"], PruneError)(said["message"])
+        return str(said["text"])
+    try:
+        text = make()
+    except PruneError as error:
+        ranks.gather({"error": type(error).__name__, "message": str(error)})
+        raise
+    ranks.gather({"text": text})
+    return text
+
+
+@contextmanager
+def copy_of_first(ranks: Ranks) -> Iterator[tuple[RunFolder, Path]]:
+    """Yield a copy of rank 0's run folder, dropped at the end, and where that folder is."""
+    source = Path(ranks.gather(None)[0])
+    with tempfile.TemporaryDirectory(prefix="srinit-rank-") as scratch:
+        target = Path(scratch) / source.name
+        _copy(source, target)
+        ranks.gather("copied")
+        yield RunFolder.open(target), source
+
+
+@contextmanager
+def kept_by_first(folder: RunFolder, ranks: Ranks) -> Iterator[None]:
+    """Lock rank 0's run folder and let the others copy it."""
+    with folder.lock():
+        ranks.gather(str(folder.path.absolute()))
+        ranks.gather("copied")
+        yield
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, ignore=LEFT_OUT, dirs_exist_ok=True)
