@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {"criterion": ("README.md", "docs/criteria.md"), "field": ("docs/criteria.md",)}
+PAGES = {
+    "criterion": ("README.md", "docs/criteria.md"),
+    "field": ("docs/criteria.md",),
+    "recovery": ("docs/finetune.md",),
+}
 
 
 @pytest.fixture
@@ -21,7 +25,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     before = set(sys.modules)
     yield importlib.import_module
     for name in set(sys.modules) - before:
-        if name in ("criterion", "field", "cifar"):
+        if name in ("criterion", "field", "recovery", "cifar"):
             del sys.modules[name]
 
 

@@ -185,6 +185,11 @@ class PruneSection(Section):
 class FinetuneSection(Section):
     """Recovery after the cut; a command or function of your own may take its place."""
 
+    recipe: Literal["default", "auto"] = Field(
+        default="default",
+        description="auto, also written `finetune: auto`: keys below that are left at their "
+        "defaults are chosen from the size of the data",
+    )
     epochs: float = Field(
         default=5, ge=0, le=100_000, description="passes over the training data; 0: none"
     )
@@ -213,12 +218,20 @@ class FinetuneSection(Section):
         description="py:FILE.py:FUNCTION(output, target), a scalar; default: cross entropy of "
         "classes, tokens or pixels",
     )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="of the forward pass; auto: bfloat16 on a GPU, else float32"
+    )
     command: str | None = Field(
         default=None, description="your own training: a command with {weights} and {out}"
     )
     fn: str | None = Field(
         default=None, description="your own training: py:FILE.py:FUNCTION(model, train, validation)"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto_is_short(cls, value: Any) -> Any:
+        return {"recipe": "auto"} if value == "auto" else value
 
     @model_validator(mode="after")
     def _one_way_of_training(self) -> FinetuneSection:

@@ -1,5 +1,6 @@
 """Recovery after a cut: recalibration, fine-tuning, or the user's own training."""
 
+from srinit.finetune.auto import auto_recipe
 from srinit.finetune.external import run_command, run_function
 from srinit.finetune.loop import fine_tune
 from srinit.finetune.loss import Loss, next_token_loss
@@ -11,6 +12,7 @@ __all__ = [
     "Recipe",
     "TuneLog",
     "TunePoint",
+    "auto_recipe",
     "fine_tune",
     "next_token_loss",
     "recalibrate",

@@ -23,7 +23,7 @@ from srinit.finetune import (
     run_command,
     run_function,
 )
-from srinit.pipeline import confirm, look, plans, processes, start
+from srinit.pipeline import confirm, look, plans, processes, recovery, start
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
 from srinit.records import record
@@ -34,10 +34,6 @@ from srinit.surgery import apply_plan, carry_back, kept_names
 
 STAGE_SCHEMA = "srinit.stage/1"
 TUNE_SCHEMA = "srinit.tune/1"
-RECIPE_FIELDS = (
-    "epochs", "optimizer", "lr", "weight_decay", "warmup", "label_smoothing",
-    "distill_weight", "temperature", "feature_weight", "schedule", "batch_size", "patience", "ema",
-)  # fmt: skip
 
 
 @record
@@ -226,6 +222,7 @@ def prune(session: Session) -> nn.Module:
     if metrics_file.is_file():
         return load(session, folder / "cut")
     the_plan = stage_plan(session)
+    session.observer.say(recovery.forecast(session, the_plan, _log_before(session)))
     score_before = look.baseline(session).score
     pruned = apply_plan(_uncut(session), the_plan, example_inputs=session.example_inputs)
     score_cut = _validated(session, pruned)
@@ -249,6 +246,13 @@ def prune(session: Session) -> nn.Module:
     )
     session.folder.write_record(metrics_file, metrics, schema=STAGE_SCHEMA)
     return pruned
+
+
+def _log_before(session: Session) -> TuneLog | None:
+    path = stage_folder(session, session.stage - 1) / "tune.json"
+    if session.stage == 1 or not path.is_file():
+        return None
+    return session.folder.read_record(TuneLog, path, schema=TUNE_SCHEMA)
 
 
 def stage_metrics(session: Session) -> StageMetrics:
@@ -324,7 +328,7 @@ def _loss(session: Session, recipe: Recipe) -> Loss | None:
 
 def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
     settings = session.config.finetune
-    recipe = Recipe(**{name: getattr(settings, name) for name in RECIPE_FIELDS})
+    recipe = recovery.recipe(session)
     if settings.command is not None and settings.fn is not None:
         raise ConfigError("finetune.command and finetune.fn are both given; keep one.")
     if settings.command is not None or settings.fn is not None:

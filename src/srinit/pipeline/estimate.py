@@ -9,6 +9,7 @@ import torch
 
 from srinit import modules
 from srinit.config import Config
+from srinit.pipeline import recovery
 from srinit.pipeline.observer import Silent
 from srinit.pipeline.session import Session
 from srinit.sensitivity import estimate_time
@@ -65,7 +66,7 @@ def stages(session: Session, units: UnitMap) -> dict[str, float]:
         "prune": 3 * each * sizes.get("validation", 0),
         "fine-tune": each
         * (
-            session.config.finetune.epochs
+            recovery.recipe(session).epochs
             * (TRAINING_FACTOR * sizes.get("train", 0) + sizes.get("validation", 0))
         ),
         "compare": 2 * each * sizes.get("test", 0),

@@ -180,7 +180,7 @@ class Batches:
         first, step = self.share
         chosen = order[number * self.batch_size : (number + 1) * self.batch_size][first::step]
         rank = [first] if first else []
-        names = ["augment", self.shuffle_seed or 0, number, *rank]
+        names: list[str | int] = ["augment", self.shuffle_seed or 0, number, *rank]
         random = generator(*names) if self.augment else None
         return self.dataset._batch(chosen, self.augment, random)
 

@@ -1,0 +1,99 @@
+"""Recipes that choose themselves, what is said beforehand, and trainings of the user's own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from srinit.config import load_config
+from srinit.errors import CheckpointError, ConfigError, ModelError, PruneError
+from srinit.finetune import Recipe, auto_recipe
+from srinit.pipeline.observer import Silent
+from srinit.pipeline.run import run_file
+from srinit.store import sha256_file
+
+QUICK = (
+    "plan.remove=[stage1.1]", "plan.trial_examples=60", "scan.half_width=0.4",
+    "compare.latency_batches=[1]", "gates.max_drop=1.0", "export.onnx=false",
+    "export.torch_export=false", "report.pictures=0", "device=cpu",
+)  # fmt: skip
+
+
+def test_a_recipe_follows_the_size_of_the_data_and_keeps_what_is_given() -> None:
+    sizes = (40, 800, 40_000, 10_000_000)
+    found = [auto_recipe(size) for size in sizes]
+    assert [recipe.batch_size for recipe in found] == [16, 32, 128, 128]
+    assert [recipe.epochs for recipe in found] == [100, 80, 7, 5]
+    assert {recipe.feature_weight for recipe in found} == {1.0}
+    assert auto_recipe(800, validated=False).patience is None
+    given = auto_recipe(800, given=Recipe(epochs=2, batch_size=64, ema=0.9))
+    assert (given.epochs, given.batch_size, given.ema) == (2, 64, 0.9)
+
+
+def test_auto_is_short_for_a_section_and_other_words_are_named(tmp_path: Path) -> None:
+    body = {"model": {"source": "py:m.py:f"}, "data": {"source": "npz:d.npz"}}
+    file = tmp_path / "srinit.yaml"
+    file.write_text(yaml.safe_dump({**body, "finetune": "auto"}))
+    assert load_config(file).finetune.recipe == "auto"
+    assert load_config(file, ["finetune.epochs=3"]).finetune.epochs == 3
+    file.write_text(yaml.safe_dump({**body, "finetune": "automatic"}))
+    with pytest.raises(ConfigError, match="finetune"):
+        load_config(file)
+
+
+TRAINS = """
+import pathlib, sys
+from safetensors.numpy import load_file, save_file
+mode = pathlib.Path("mode").read_text()
+state = load_file(sys.argv[1])
+if mode == "fails":
+    sys.exit("no licence for the trainer")
+if mode == "misfits":
+    state.pop(next(iter(state)))
+if mode != "writes nothing":
+    save_file(state, sys.argv[2])
+"""
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_training_of_the_users_own_that_fails_leaves_the_run_as_it_was(
+    digits: Path, tmp_path: Path
+) -> None:
+    (digits / "own.py").write_text(TRAINS)
+    command = f"{sys.executable} own.py {{weights}} {{out}}"
+    overrides = [*QUICK, f"out={tmp_path}", f"finetune.command={command}"]
+    heard, kept = Heard(), {}
+    for mode, kind, words in (
+        ("fails", ModelError, "exit code 1:\n  no licence"),
+        ("writes nothing", CheckpointError, "wrote no"),
+        ("misfits", CheckpointError, "what finetune.command wrote"),
+    ):
+        (digits / "mode").write_text(mode)
+        with pytest.raises(PruneError, match=words) as caught:
+            run_file(digits / "srinit.yaml", overrides, observer=heard)
+        assert isinstance(caught.value, kind)
+        assert caught.value.exit_code == 4
+        (folder,) = [path.parent for path in tmp_path.glob("*/run.json")]
+        files = [folder / "plan.json", *(folder / "stages" / "01" / "cut").iterdir()]
+        hashes = {path.name: sha256_file(path) for path in files}
+        assert kept in ({}, hashes)
+        kept = hashes
+        assert not (folder / "stages" / "01" / "tune.json").exists()
+    (digits / "mode").write_text("trains")
+    assert run_file(digits / "srinit.yaml", overrides, observer=heard).run == str(folder)
+    log = json.loads((folder / "stages" / "01" / "tune.json").read_text())
+    assert log["stopped"] == "user"
+    (dip,) = [line for line in heard.said if line.startswith("Expected dip:")]
+    assert "60 calibration examples" in dip
+    assert "Recovery: unknown; a training of your own" in dip
