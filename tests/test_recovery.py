@@ -17,7 +17,7 @@ from srinit.pipeline.run import run_file
 from srinit.store import sha256_file
 
 QUICK = (
-    "plan.remove=[stage1.1]", "plan.trial_examples=60", "scan.half_width=0.4",
+    "plan.remove=[stage1.1]", "plan.flops=null", "plan.trial_examples=60", "scan.half_width=0.4",
     "compare.latency_batches=[1]", "gates.max_drop=1.0", "export.onnx=false",
     "export.torch_export=false", "report.pictures=0", "device=cpu",
 )  # fmt: skip

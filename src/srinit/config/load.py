@@ -30,6 +30,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: Every problem of the file and the overrides, in one message.
     """
     body = parse_yaml(_content(path), where=str(path))
+    if body.get("finetune") == "auto":  # short for the section, which overrides may add to
+        body["finetune"] = {"recipe": "auto"}
     problems: list[str] = []
     pairs = _parsed(overrides, problems)
     _apply(body, pairs, problems)
