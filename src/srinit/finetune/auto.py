@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from srinit.finetune.records import Recipe
 
@@ -41,7 +42,7 @@ def auto_recipe(
         batch *= 2
     batch = kept.batch_size if kept.batch_size != plain.batch_size else batch
     per_epoch = max(1, -(-num_examples // batch))
-    found = {
+    found: dict[str, Any] = {
         "batch_size": batch,
         "epochs": float(min(max(-(-STEPS // per_epoch), EPOCHS[0]), EPOCHS[1])),
         "feature_weight": 1.0,
