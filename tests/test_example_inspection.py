@@ -23,12 +23,14 @@ def make() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    path = list(sys.path)
+    path, other = list(sys.path), sys.modules.pop("model", None)
     try:
         spec.loader.exec_module(module)
     finally:
         sys.path[:] = path
         sys.modules.pop("model", None)
+        if other is not None:
+            sys.modules["model"] = other
     return module
 
 
