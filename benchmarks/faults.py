@@ -47,7 +47,12 @@ HERE = Path(__file__).resolve().parent
 DEMO = HERE.parent / "src" / "srinit" / "demo"
 RESULTS = HERE / "results" / "faults.json"
 SCHEMA = "srinit.faults/1"
-SAME = ("scan/sensitivity.json", "scan/observations.jsonl", "stages/01/model.safetensors")
+SAME = (
+    "plan.json",
+    "scan/sensitivity.json",
+    "scan/observations.jsonl",
+    "stages/01/model.safetensors",
+)
 VERBS = {
     "begin", "baseline", "scan", "plan", "prune", "finetune", "compare", "gate", "export", "report",
     "finish", "seal",
@@ -180,6 +185,11 @@ def lost(run: Path, wanted: dict[str, str]) -> str:
     return ", ".join(f"{key} differs" for key in wanted if found[key] != wanted[key])
 
 
+def ended(run: Path) -> bool:
+    """Return whether a flow had ended when it was killed: a finished run is not gone on with."""
+    return (run / "audit.jsonl").is_file() and RunFolder.open(run).was_sealed
+
+
 def undisturbed(folder: Path) -> dict[str, str]:
     code = child(lambda: flow(folder, "whole"))
     if code not in (0, 3):
@@ -212,7 +222,9 @@ def kills(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
             if code == -signal.SIGKILL:
                 count, here = count + 1, here + 1
                 places[kind] += 1
-                continue
+                if not ended(folder / out / "digits"):
+                    continue
+                code = 0  # killed after the seal, in front of the last word
             break
         run = folder / out / "digits"
         trouble = lost(run, wanted) if code in (0, 3) else f"exit {code}: {_last(folder)}"
