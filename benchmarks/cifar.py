@@ -80,6 +80,7 @@ class Lab:
         self.inputs = torch.zeros(2, 3, 32, 32, device=self.device)
         self.units: UnitMap = find_units(self.model, self.inputs)
         self._kept: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self._few: dict[int, DataSet] = {}
 
     def untrained(self, depth: int, seed: int = 0) -> nn.Module:
         """Return a ResNet of the example with its own initial weights."""
@@ -98,6 +99,12 @@ class Lab:
                 (self._put(x), y.to(self.device)) for x, y in data.batches(batch_size)
             ]
         return self._kept[id(data)]
+
+    def few(self, images: int) -> DataSet:
+        """Return the first images of the calibration data, the same object each time."""
+        if images not in self._few:
+            self._few[images] = self.calibration.subset(range(images))
+        return self._few[images]
 
     def _put(self, x: Tensor) -> Tensor:
         return x.to(self.device).contiguous(memory_format=torch.channels_last)

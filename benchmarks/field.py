@@ -7,9 +7,12 @@
 
 Blocks are chosen on calibration images, the weights that are kept on validation images; test
 images are read once, for the number in the table. The order of removal is the same for all seeds
-but for `random`; seeds differ in the batches of the recovery. All methods keep at least one block
-of every stage. Repeat a command until it says that it is complete: what is measured is kept.
-With full budgets, on a GPU: `--device cuda --depth 56 --steps 39000 --seeds 5 --validation 5000`.
+but for `random` and `staged`; seeds differ in the batches of the recovery. All methods keep at
+least one block of every stage. `ours` cuts at once, `staged` in three stages that share the same
+number of training steps, ranking again after each. `ours_params` removes the share of parameters
+that the published set removes, at the least loss. Repeat a command until it says that it is
+complete: what is measured is kept. With full budgets, on a GPU:
+`--device cuda --depth 56 --steps 39000 --seeds 5 --validation 5000`.
 """
 
 from __future__ import annotations
@@ -20,26 +23,39 @@ import importlib.util
 import json
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import nn
 
-from cifar import HERE, RESULTS, Lab, Record, packed, parser, rewrite
+from cifar import RESULTS, Lab, Record, packed, parser
+from field_table import table
 from srinit.cost import count_cost
 from srinit.criteria import score_units
 from srinit.export import export_onnx, measure_onnx_pair
 from srinit.latency import LatencyPair, measure_latency_pair
-from srinit.surgery import remove_units
+from srinit.surgery import carry_back, remove_units
 
 POINTS = {20: (2, 3, 4), 56: (10, 15, 20)}  # blocks removed
 PUBLISHED = (1, 8, 17, 19, 21, 22, 23, 24, 25, 26)  # of 27, ResNet-56, 10 classes
 CANDIDATES = 3  # that a trial compares at each cut
-ORDERED = ("ours", "block_influence", "removal_drop", "reinit_drop", "output_cka", "last")
-METHODS = (*ORDERED, "random", "published", "scratch", "torch-pruning")
+STAGES = 3  # of `staged`
+STEPS_BEFORE = 0.2  # share of the steps in each stage but the last
+STAGED_IMAGES = 1500  # of calibration, for a trial in a later stage
+PARAMS = 545_792 / 853_018  # share of the parameters that PUBLISHED removes
+ORDERED = (
+    "ours",
+    "ours_params",
+    "block_influence",
+    "removal_drop",
+    "reinit_drop",
+    "output_cka",
+    "last",
+)
+METHODS = ("staged", *ORDERED, "random", "published", "scratch", "torch-pruning")
 LATENCY_BATCHES = (1, 64)
 
 
@@ -49,6 +65,7 @@ def main() -> None:
     found.add_argument("--steps", type=int, default=60, help="of recovery, at batch 128")
     found.add_argument("--seeds", type=int, default=3)
     found.add_argument("--validation", type=int, default=2000, help="images that choose weights")
+    found.add_argument("--points", nargs="+", type=int, help="blocks removed; several if left out")
     found.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     args = found.parse_args()
     COMMANDS[args.command](args)
@@ -93,6 +110,10 @@ def order(args: argparse.Namespace) -> None:
         began = time.process_time()
         if method == "ours":
             found, log = tried(lab, most)
+        elif method == "ours_params":
+            if args.depth != 56:
+                continue
+            found, log = tried(lab, most, params=PARAMS)
         elif method == "last":
             found, log = thinned(names[::-1], names), []
         else:
@@ -107,29 +128,53 @@ def order(args: argparse.Namespace) -> None:
     print("complete")
 
 
-def tried(lab: Lab, count: int) -> tuple[list[str], list[Any]]:
+def tried(
+    lab: Lab,
+    count: int,
+    *,
+    params: float = 1.0,
+    gone: Sequence[str] = (),
+    base: nn.Module | None = None,
+    images: int | None = None,
+) -> tuple[list[str], list[Any]]:
     """Return an order found cut by cut: block influence proposes three, a trial decides.
 
     The trial removes a candidate on a copy, recalibrates, and measures on calibration images.
-    The scores are those of the network as it is after the cuts before, recalibrated.
+    The scores are those of the network as it is after the cuts before, recalibrated. With `params`
+    below 1 candidates are compared by what they cost a parameter, until that share is removed.
+    `base` takes the place of the unpruned network, the blocks of `gone` have gone before.
     """
-    gone: list[str] = []
+    order: list[str] = list(gone)
     log: list[Any] = []
-    names = lab.blocks()
-    for _ in range(count):
-        model = cut(lab, gone)
-        # Names move up when entries are deleted, so scores are read off the bypassed original.
-        ranking = [n for n in _influence(lab, model, gone) if may_go(gone, names, n)]
-        accuracy = {}
-        for name in ranking[:CANDIDATES]:
-            accuracy[name] = float(lab.correct(cut(lab, [*gone, name]), lab.calibration).mean())
-        gone.append(max(accuracy, key=lambda name: accuracy[name]))
+    while len(order) < count and params_gone(lab, order) < params:
+        now = cut(lab, order, base)
+        influence = _influence(lab, now, order)
+        before = _calibrated(lab, now, images)
+        size = {name: lab.units[name].params if params < 1 else 1 for name in influence}
+        left = [name for name in influence if may_go(order, lab.blocks(), name)]
+        left.sort(key=lambda name: influence[name] / size[name])
+        accuracy = {
+            name: _calibrated(lab, cut(lab, [*order, name], base), images)
+            for name in left[:CANDIDATES]
+        }
+        order.append(min(accuracy, key=lambda name: (before - accuracy[name]) / size[name]))
         log.append(accuracy)
-    return gone, log
+    return order, log
 
 
-def _influence(lab: Lab, model: nn.Module, gone: list[str]) -> list[str]:
-    """Return the blocks that are left, by their names in the unpruned network, lowest first."""
+def params_gone(lab: Lab, blocks: Iterable[str]) -> float:
+    """Return the share of the parameters that these blocks hold."""
+    whole = sum(parameter.numel() for parameter in lab.model.parameters())
+    return sum(lab.units[name].params for name in blocks) / whole
+
+
+def _calibrated(lab: Lab, model: nn.Module, images: int | None) -> float:
+    data = lab.calibration if images is None else lab.few(images)
+    return float(lab.correct(model, data).mean())
+
+
+def _influence(lab: Lab, model: nn.Module, gone: list[str]) -> dict[str, float]:
+    """Return the influence of the blocks that are left, by their names in the unpruned network."""
     from srinit.units import find_units
 
     units = find_units(model, lab.inputs)
@@ -141,12 +186,12 @@ def _influence(lab: Lab, model: nn.Module, gone: list[str]) -> list[str]:
     if len(left) != len(units):
         raise SystemExit(f"{len(units)} units are left where {len(left)} were expected")
     original = dict(zip(units.names, left, strict=True))
-    return [original[name] for name in scores.order]
+    return {original[u.unit]: float(u.score) for u in scores.units if u.score is not None}
 
 
-def cut(lab: Lab, gone: list[str]) -> nn.Module:
+def cut(lab: Lab, gone: Sequence[str], base: nn.Module | None = None) -> nn.Module:
     """Return the network without some blocks, normalization recalibrated."""
-    model = copy.deepcopy(lab.model)
+    model = copy.deepcopy(lab.model if base is None else base)
     if gone:
         model = remove_units(model, [lab.units[n] for n in gone], example_inputs=lab.inputs)
     lab.recalibrated_(model)
@@ -163,6 +208,11 @@ def chosen(lab: Lab, orders: Record, method: str, point: int, seed: int) -> tupl
         if lab.args.depth != 56 or point != len(PUBLISHED):
             return None
         found = [names[index] for index in PUBLISHED]
+    elif method == "ours_params":
+        entry = orders.find(method=method)
+        if entry is None or point != len(PUBLISHED):
+            return None
+        found = entry["order"]
     else:
         entry = orders.find(method="ours" if method == "scratch" else method)
         if entry is None:
@@ -178,10 +228,13 @@ def run(args: argparse.Namespace) -> None:
     lab, orders, record = Lab(args), orders_record(args), runs_record(args)
     lab.validation = lab.validation.subset(range(args.validation))
     for seed in range(args.seeds):
-        for point in POINTS[args.depth]:
+        for point in args.points or POINTS[args.depth]:
             for method in args.methods:
                 if method == "torch-pruning":
                     one_narrowed(lab, record, point, seed)
+                    continue
+                if method == "staged":
+                    one_staged(lab, record, orders, point, seed)
                     continue
                 blocks = chosen(lab, orders, method, point, seed)
                 if blocks is not None:
@@ -213,12 +266,38 @@ def one(
     )  # fmt: skip
 
 
+def one_staged(lab: Lab, record: Record, orders: Record, point: int, seed: int) -> None:
+    """Cut in stages that share the steps of the recovery; the order is found anew in each."""
+    first = orders.find(method="ours")
+    if first is None or record.find(method="staged", point=point, seed=seed):
+        return
+    record.check_budget()
+    began = time.process_time()
+    sizes = [round(point * (stage + 1) / STAGES) for stage in range(STAGES)]
+    blocks = list(first["order"][: sizes[0]])
+    model, log = cut(lab, blocks), []
+    for stage, size in enumerate(sizes[1:]):
+        lab.recover_(
+            model, steps=round(STEPS_BEFORE * lab.args.steps), seed=seed + 1000 * (stage + 1),
+            teacher=lab.model,
+        )  # fmt: skip
+        gone = [lab.units[name] for name in blocks]
+        base, _ = carry_back(lab.model, model, gone, example_inputs=lab.inputs)
+        blocks, found = tried(lab, size, gone=blocks, base=base, images=STAGED_IMAGES)
+        log += found
+        model = cut(lab, blocks, base)
+    blocks.sort(key=lab.blocks().index)
+    left = 1 - STEPS_BEFORE * (STAGES - 1)
+    about = {"method": "staged", "point": point, "seed": seed, "blocks": blocks, "log": log}
+    finish(lab, record, model, seed, began, about=about, share=left)
+
+
 def finish(
     lab: Lab, record: Record, model: nn.Module, seed: int, began: float, *, about: dict[str, Any],
-    scratch: bool = False,
+    scratch: bool = False, share: float = 1.0,
 ) -> None:  # fmt: skip
     """Recover, measure on test images once, and keep the result."""
-    steps = lab.args.steps
+    steps = round(share * lab.args.steps)
     tuned = lab.recover_(
         model, steps=steps, seed=seed, lr=0.1 if scratch else 0.02,
         teacher=None if scratch else lab.model, validate_every=max(1, steps // 2),
@@ -375,91 +454,6 @@ def add_width(lab: Lab, record: Record, point: int, base: nn.Module, small: nn.M
         flops_removed=1 - cost.flops / whole.flops,
     )
     print(point, "channels removed", ratio, "latency against ours", pair.ratio)
-
-
-# the table
-
-
-def tables() -> tuple[str, dict[str, Any]]:
-    """Return the tables of every network measured, as markdown and as records."""
-    text, found = "", {}
-    for path in sorted(RESULTS.glob("field_resnet*_*.json")):
-        body = json.loads(path.read_text())
-        rows = summary(body["entries"])
-        found[path.stem] = {"about": body["about"], "rows": rows}
-        text += rendered(body["about"], rows)
-    for path in sorted(RESULTS.glob("field_latency_resnet*.json")):
-        text += rendered_latency(json.loads(path.read_text()))
-    return text, found
-
-
-def table(args: argparse.Namespace) -> None:
-    """Write accuracies and latencies of every network measured, as JSON and markdown."""
-    text, found = tables()
-    (RESULTS / "field_summary.json").write_text(json.dumps(found, indent=1) + "\n")
-    rewrite(HERE.parent / "docs" / "criteria.md", "field", text)
-    print(text)
-
-
-def summary(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return mean accuracy with Student's 95 % interval over seeds, by point and method."""
-    rows = []
-    for point in sorted({e["point"] for e in entries}):
-        for method in METHODS:
-            some = [e for e in entries if e["point"] == point and e["method"] == method]
-            if not some:
-                continue
-            values = np.array([e["accuracy"] for e in some])
-            reach = None
-            if len(values) > 1:
-                error = values.std(ddof=1) / np.sqrt(len(values))
-                reach = float(stats.t.ppf(0.975, len(values) - 1) * error)
-            rows.append(
-                {
-                    "point": point,
-                    "method": method,
-                    "seeds": len(values),
-                    "accuracy": float(values.mean()),
-                    "reach": reach,
-                    "params_removed": float(np.mean([e["params_removed"] for e in some])),
-                    "flops_removed": float(np.mean([e["flops_removed"] for e in some])),
-                }
-            )
-    return rows
-
-
-def rendered(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    lines = [
-        f"ResNet-{about['depth']}, {about['steps']} steps of recovery at batch {about['batch']}:\n",
-        "| blocks removed | method | top-1, 95 % interval over seeds | seeds | params | FLOPs |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        reach = "" if row["reach"] is None else f" ± {100 * row['reach']:.2f}"
-        lines.append(
-            f"| {row['point']} | {row['method']} | {100 * row['accuracy']:.2f} %{reach} | "
-            f"{row['seeds']} | -{100 * row['params_removed']:.1f} % | "
-            f"-{100 * row['flops_removed']:.1f} % |"
-        )
-    return "\n".join(lines) + "\n\n"
-
-
-def rendered_latency(body: dict[str, Any]) -> str:
-    lines = [
-        f"ResNet-{body['about']['depth']} on {body['about']['threads']} thread(s), latency kept = "
-        "measured speed-up / FLOP reduction [95 % interval over calls]:\n",
-        "| blocks removed | runtime | batch | FLOPs | speed-up | latency kept |",
-        "|---|---|---|---|---|---|",
-    ]
-    for e in body["entries"]:
-        if e["kind"] == "speed":
-            low, high = e["kept_interval"]
-            fewer = f"{e['flop_reduction']:.2f}x fewer"
-            lines.append(
-                f"| {e['point']} | {e['runtime']} | {e['batch']} | {fewer} "
-                f"| {e['speed_up']:.2f}x | {e['kept']:.2f} [{low:.2f}, {high:.2f}] |"
-            )
-    return "\n".join(lines) + "\n\n"
 
 
 COMMANDS = {"order": order, "run": run, "latency": latency, "table": table}
