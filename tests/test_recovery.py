@@ -97,3 +97,29 @@ def test_a_training_of_the_users_own_that_fails_leaves_the_run_as_it_was(
     (dip,) = [line for line in heard.said if line.startswith("Expected dip:")]
     assert "60 calibration examples" in dip
     assert "Recovery: unknown; a training of your own" in dip
+
+
+@pytest.mark.slow
+def test_what_a_short_recovery_brings_is_said_before_the_cut_and_kept(
+    digits: Path, tmp_path: Path
+) -> None:
+    heard = Heard()
+    overrides = [*QUICK, f"out={tmp_path}", "finetune.epochs=0.2", "finetune.rehearsal=5"]
+    run = Path(run_file(digits / "srinit.yaml", overrides, observer=heard).run)
+    metrics = json.loads((run / "stages" / "01" / "metrics.json").read_text())
+    rehearsal = metrics["rehearsal"]
+    cost = rehearsal["cost"]
+    assert rehearsal["steps"] == 5
+    assert cost["low"] <= cost["drop"] <= cost["high"]
+    (line,) = [line for line in heard.said if line.startswith("Expected dip:")]
+    assert f"5 steps on a copy leave a loss of {100 * cost['drop']:.1f} points" in line
+    again = run_file(
+        digits / "srinit.yaml", [*overrides, "finetune.rehearsal=0", f"out={tmp_path / 'b'}"]
+    )
+    plain = json.loads((Path(again.run) / "stages" / "01" / "metrics.json").read_text())
+    assert plain.pop("rehearsal") is None
+    weights = [
+        sha256_file(folder / "stages" / "01" / "model.safetensors")
+        for folder in (run, Path(again.run))
+    ]
+    assert weights[0] == weights[1]  # a rehearsal leaves no trace in the network

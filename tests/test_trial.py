@@ -51,6 +51,32 @@ def test_what_is_worthless_costs_nothing_and_what_is_needed_costs_all() -> None:
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
 
 
+def test_a_short_recovery_is_measured_and_the_reference_is_not_trained() -> None:
+    model = Planted()
+    x, target = planted_data(400)
+    with torch.no_grad():
+        target = model(x).argmax(1)
+    units = find_units(model, x[:2])
+    trained: list[torch.nn.Module] = []
+
+    def spoil(network: torch.nn.Module) -> None:
+        trained.append(network)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.zero_()
+
+    left, spoiled = (
+        try_removals(
+            model, units, [("blocks.1",)], batches_of(x, target), example_inputs=x[:2],
+            recover=recover,
+        )[0].cost
+        for recover in (None, spoil)
+    )  # fmt: skip
+    assert len(trained) == 1  # only the network without the candidate
+    assert spoiled.baseline == left.baseline == 1
+    assert spoiled.drop > 0.3
+
+
 def plan(digits: Path, out: Path, *more: str) -> tuple[PrunePlan, list[str]]:
     said: list[str] = []
 
@@ -74,6 +100,17 @@ def test_a_plan_says_what_every_removal_rests_on(digits: Path, tmp_path: Path) -
     first, last = found.remove[0].evidence, found.remove[-1].evidence
     assert first["joint_cost"] == first["trial_cost"]
     assert last["joint_cost"] >= first["joint_cost"] - 0.02
+
+
+@pytest.mark.slow
+def test_trials_take_the_steps_that_the_config_asks_for(digits: Path, tmp_path: Path) -> None:
+    costs = {}
+    for steps in (0, 30):
+        found, _ = plan(digits, tmp_path / str(steps), f"plan.trial_steps={steps}")
+        evidence = found.remove[-1].evidence
+        assert evidence["trial_steps"] == steps
+        costs[steps] = evidence["joint_cost"]
+    assert costs[30] < costs[0]  # a few steps bring something back
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -12,14 +12,15 @@ from srinit.evaluate import Outcomes, Scorer, evaluate, top1
 from srinit.finetune import recalibrate
 from srinit.records import record
 from srinit.surgery import remove_units
-from srinit.units.records import UnitMap
+from srinit.units.records import Unit, UnitMap
 
 Progress = Callable[[int, int], None]
+Recover = Callable[[nn.Module], object]  # trains in place
 
 
 @record
 class Trial:
-    """What some units cost together: recalibrated, not trained, against the network with them."""
+    """What some units cost together, against the network with them, which is not trained."""
 
     removed: tuple[str, ...]
     cost: Difference  # score with them - score without, paired; positive is worse
@@ -27,7 +28,7 @@ class Trial:
 
 def try_removals(
     model: nn.Module,
-    units: UnitMap,
+    units: UnitMap | Mapping[str, Unit],
     candidates: Sequence[Sequence[str]],
     data: Iterable[tuple[Any, Any]],
     *,
@@ -35,6 +36,7 @@ def try_removals(
     gone: Sequence[str] = (),
     scorer: Scorer = top1,
     confidence: float = 0.95,
+    recover: Recover | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[Trial, ...]:
     """Return what each candidate costs if it is removed, with its interval.
@@ -51,6 +53,8 @@ def try_removals(
         gone: Units that are gone already.
         scorer: Score per example in [0, 1].
         confidence: Of every interval, each for itself.
+        recover: A short training of a network without a candidate, before it is measured; its
+            teacher and data are the caller's. None: recalibrated only.
         on_progress: Called with (candidates done, candidates in all).
 
     Example:
@@ -67,16 +71,19 @@ def try_removals(
         (('0.layers.0',), True)
     """
 
-    def outcomes(names: Sequence[str]) -> Outcomes:
+    def outcomes(names: Sequence[str], recover: Recover | None) -> Outcomes:
         chosen = [units[name] for name in names]
         network = remove_units(model, chosen, example_inputs=example_inputs)
         recalibrate(network, data)
+        if recover is not None:
+            recover(network)
         return evaluate(network, data, scorer=scorer)
 
-    reference = outcomes(gone)
+    reference = outcomes(gone, None)
     found = []
     for number, names in enumerate(candidates, start=1):
-        compared = compare_outcomes(reference, outcomes((*gone, *names)), confidence=confidence)
+        without = outcomes((*gone, *names), recover)
+        compared = compare_outcomes(reference, without, confidence=confidence)
         found.append(Trial(removed=tuple(names), cost=compared.score))
         if on_progress is not None:
             on_progress(number, len(candidates))

@@ -91,7 +91,13 @@ class PlanSection(Section):
         default=None,
         ge=0,
         le=1,
-        description="units whose trial surely costs more, untrained, stay; default: none is barred",
+        description="units whose trial surely costs more stay; default: none is barred",
+    )
+    trial_steps: int = Field(
+        default=0,
+        ge=0,
+        description="steps of recovery on the training data in each trial, before it is measured; "
+        "0: recalibrated only",
     )
     rule: Literal["interval", "point"] = Field(
         default="interval",
@@ -220,6 +226,12 @@ class FinetuneSection(Section):
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="of the forward pass; auto: bfloat16 on a GPU, else float32"
+    )
+    rehearsal: int = Field(
+        default=20,
+        ge=0,
+        description="steps of recovery tried on a copy before the cut, to say what to expect; "
+        "0: none",
     )
     command: str | None = Field(
         default=None, description="your own training: a command with {weights} and {out}"

@@ -10,6 +10,7 @@ from torch import nn
 
 from srinit.comparison import Difference
 from srinit.errors import PlanError
+from srinit.pipeline import recovery
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.trial import try_removals
@@ -32,11 +33,8 @@ def confirmed(
     """
     settings, config = session.config.plan, session.config
     limit = settings.trial_max_drop
-    calibration = session.split("calibration")
-    order = sorted(range(len(calibration)), key=lambda position: calibration.ids[position])
-    data = list(
-        calibration.subset(order[: settings.trial_examples]).batches(config.data.batch_size)
-    )
+    data = recovery.trial_data(session)
+    recover = recovery.few_steps(session, settings.trial_steps)
     costs: dict[str, Difference] = {}
     dropped: tuple[str, ...] = ()
 
@@ -50,6 +48,7 @@ def confirmed(
             gone=gone,
             scorer=session.scorer,
             confidence=config.compare.confidence,
+            recover=recover,
             on_progress=session.observer.progress,
         )
         return [trial.cost for trial in trials]
@@ -71,11 +70,14 @@ def confirmed(
     joint = [costs[new[0]]] if new else []
     joint += tried([tuple(new[: count + 1]) for count in range(1, len(new))])
     together = dict(zip(new, joint, strict=True))
+    steps = 0 if recover is None else settings.trial_steps
     note = f"left out after a trial: {', '.join(_words(dropped, costs))}" if dropped else plan.note
     return replace(
         plan,
         remove=tuple(
-            replace(removal, evidence={**removal.evidence, **_evidence(name, costs, together)})
+            replace(
+                removal, evidence={**removal.evidence, **_evidence(name, costs, together, steps)}
+            )
             for removal in plan.remove
             for name in (removal.unit.name,)
         ),
@@ -106,7 +108,7 @@ def _words(names: tuple[str, ...], costs: Mapping[str, Difference]) -> list[str]
 
 
 def _evidence(
-    name: str, costs: Mapping[str, Difference], together: Mapping[str, Difference]
+    name: str, costs: Mapping[str, Difference], together: Mapping[str, Difference], steps: int
 ) -> dict[str, Any]:
     if name not in together:  # it went in an earlier stage
         return {}
@@ -118,4 +120,5 @@ def _evidence(
         "joint_cost": joint.drop,
         "joint_low": joint.low,
         "joint_high": joint.high,
+        "trial_steps": steps,
     }

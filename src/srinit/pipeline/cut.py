@@ -14,21 +14,20 @@ from srinit.curve import measure_prefixes
 from srinit.errors import ConfigError, PlanError
 from srinit.evaluate import evaluate
 from srinit.finetune import (
-    Loss,
     Recipe,
     TuneLog,
     fine_tune,
-    next_token_loss,
     recalibrate,
     run_command,
     run_function,
 )
 from srinit.pipeline import confirm, look, plans, processes, recovery, start
+from srinit.pipeline.recovery import Rehearsal
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
 from srinit.records import record
 from srinit.sensitivity import Sensitivity
-from srinit.sources import Augment, load_function
+from srinit.sources import load_function
 from srinit.store import sha256_bytes
 from srinit.surgery import apply_plan, carry_back, kept_names
 
@@ -47,6 +46,7 @@ class StageMetrics:
     score_recalibrated: float | None  # after normalization statistics were estimated anew
     cost_before: Cost
     cost_after: Cost
+    rehearsal: Rehearsal | None = None  # the recovery tried on a copy beforehand
 
 
 def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
@@ -222,9 +222,11 @@ def prune(session: Session) -> nn.Module:
     if metrics_file.is_file():
         return load(session, folder / "cut")
     the_plan = stage_plan(session)
-    session.observer.say(recovery.forecast(session, the_plan, _log_before(session)))
+    uncut = _uncut(session)
+    rehearsal = recovery.rehearse(session, uncut, the_plan, gone=_gone_before(session))
+    session.observer.say(recovery.forecast(session, the_plan, _log_before(session), rehearsal))
     score_before = look.baseline(session).score
-    pruned = apply_plan(_uncut(session), the_plan, example_inputs=session.example_inputs)
+    pruned = apply_plan(uncut, the_plan, example_inputs=session.example_inputs)
     score_cut = _validated(session, pruned)
     score_recalibrated = None
     if session.config.prune.recalibrate and recalibrate(pruned, session.batches("calibration")):
@@ -238,6 +240,7 @@ def prune(session: Session) -> nn.Module:
         score_recalibrated=score_recalibrated,
         cost_before=count_cost(session.model, session.example_inputs),
         cost_after=count_cost(pruned, session.example_inputs),
+        rehearsal=rehearsal,
     )
     session.folder.audit(
         "prune",
@@ -246,6 +249,13 @@ def prune(session: Session) -> nn.Module:
     )
     session.folder.write_record(metrics_file, metrics, schema=STAGE_SCHEMA)
     return pruned
+
+
+def _gone_before(session: Session) -> tuple[str, ...]:
+    """Return what the stages before the one at work removed."""
+    if session.stage == 1:
+        return ()
+    return plans.read(session.folder, stage_folder(session, session.stage - 1) / "plan.json").names
 
 
 def _log_before(session: Session) -> TuneLog | None:
@@ -317,15 +327,6 @@ def _cut_points(session: Session) -> dict[str, str]:
     return {new: old for new, old in kept.items() if old in after}
 
 
-def _loss(session: Session, recipe: Recipe) -> Loss | None:
-    """Return the loss of the config's task; None: cross entropy at an output's own places."""
-    name = session.config.finetune.loss
-    if name is not None:
-        loss: Loss = load_function(name.removeprefix("py:"), session.config.root)
-        return loss
-    return next_token_loss(recipe) if session.config.score == "next_token_accuracy" else None
-
-
 def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
     settings = session.config.finetune
     recipe = recovery.recipe(session)
@@ -357,7 +358,6 @@ def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
         )
     if not stage_metrics(session).removed or recipe.epochs == 0:
         recipe = Recipe(epochs=0)
-    augment = session.config.data.augment
     return fine_tune(
         model,
         session.split("train") if recipe.epochs else [],
@@ -365,9 +365,9 @@ def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
         teacher=session.model,
         features=_cut_points(session) if recipe.feature_weight else None,
         recipe=recipe,
-        loss=_loss(session, recipe),
+        loss=recovery.loss(session, recipe),
         scorer=session.scorer,
-        augment=Augment(crop_padding=augment.crop_padding, flip=augment.flip),
+        augment=recovery.augment(session),
         seed=session.config.seed,
         state=folder / "training.safetensors",
         on_progress=session.observer.progress,

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from srinit.finetune import Recipe, TuneLog, auto_recipe
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from srinit.comparison import Difference
+from srinit.finetune import Loss, Recipe, TuneLog, auto_recipe, fine_tune, next_token_loss
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
+from srinit.records import record
+from srinit.sensitivity import Ranks
+from srinit.sources import Augment, load_function
+from srinit.trial import try_removals
 
 FIELDS = (
     "epochs", "optimizer", "lr", "weight_decay", "warmup", "label_smoothing",
     "distill_weight", "temperature", "feature_weight", "schedule", "batch_size", "patience", "ema",
     "precision",
 )  # fmt: skip
+
+
+@record
+class Rehearsal:
+    """A short recovery, tried on a copy before the cut."""
+
+    steps: int
+    cost: Difference  # score of the unpruned network - score after the steps, on calibration data
 
 
 def recipe(session: Session) -> Recipe:
@@ -24,32 +43,130 @@ def recipe(session: Session) -> Recipe:
     )
 
 
-def forecast(session: Session, plan: PrunePlan, before: TuneLog | None = None) -> str:
+def loss(session: Session, recipe: Recipe) -> Loss | None:
+    """Return the loss of the config's task; None: cross entropy at an output's own places."""
+    name = session.config.finetune.loss
+    if name is not None:
+        found: Loss = load_function(name.removeprefix("py:"), session.config.root)
+        return found
+    return next_token_loss(recipe) if session.config.score == "next_token_accuracy" else None
+
+
+def augment(session: Session) -> Augment:
+    """Return the random changes of training images that the config asks for."""
+    settings = session.config.data.augment
+    return Augment(crop_padding=settings.crop_padding, flip=settings.flip)
+
+
+def trial_data(session: Session) -> list[tuple[Any, Any]]:
+    """Return the calibration batches on which removals are tried, chosen by content."""
+    calibration = session.split("calibration")
+    order = sorted(range(len(calibration)), key=lambda position: calibration.ids[position])
+    few = calibration.subset(order[: session.config.plan.trial_examples])
+    return list(few.batches(session.config.data.batch_size))
+
+
+def few_steps(session: Session, steps: int) -> Callable[[nn.Module], TuneLog] | None:
+    """Return a function that recovers a network in place for so many steps of the run's recipe.
+
+    None where nothing can be tried: no steps, no fine-tuning or one of the user's own, no
+    training data, or several processes, of which only one would be here.
+    """
+    settings = session.config.finetune
+    own = settings.command is not None or settings.fn is not None
+    if not steps or own or settings.epochs == 0 or "train" not in session.data:
+        return None
+    train, full = session.split("train"), recipe(session)
+    if Ranks().count > 1 or not len(train):
+        return None
+    per_epoch = len(train.batches(full.batch_size))
+    short = replace(
+        full, epochs=(steps - 0.5) / per_epoch, patience=None, ema=None, feature_weight=0.0
+    )
+
+    def recover(model: nn.Module) -> TuneLog:
+        return fine_tune(
+            model,
+            train,
+            None,
+            teacher=session.model,
+            recipe=short,
+            loss=loss(session, short),
+            augment=augment(session),
+            seed=session.config.seed,
+        )
+
+    return recover
+
+
+def rehearse(
+    session: Session, uncut: nn.Module, plan: PrunePlan, *, gone: tuple[str, ...] = ()
+) -> Rehearsal | None:
+    """Return what a short recovery of the whole cut brought on a copy; None if none is tried.
+
+    Args:
+        session: The run.
+        uncut: The network that the stage at work is cut from, whole.
+        plan: What is removed.
+        gone: What the stages before removed of it.
+    """
+    steps = session.config.finetune.rehearsal
+    recover = few_steps(session, steps)
+    new = [name for name in plan.names if name not in gone]
+    if recover is None or not new or session.config.plan.trial_examples == 0:
+        return None
+    (trial,) = try_removals(
+        uncut,
+        {removal.unit.name: removal.unit for removal in plan.remove},
+        [new],
+        trial_data(session),
+        example_inputs=session.example_inputs,
+        gone=gone,
+        scorer=session.scorer,
+        confidence=session.config.compare.confidence,
+        recover=recover,
+    )
+    return Rehearsal(steps=steps, cost=trial.cost)
+
+
+def forecast(
+    session: Session,
+    plan: PrunePlan,
+    before: TuneLog | None = None,
+    rehearsal: Rehearsal | None = None,
+) -> str:
     """Return what is known of dip and recovery before anything is cut, and what is not.
 
     Args:
         session: The run.
         plan: What is removed, with the evidence of its trials.
         before: The recovery of the stage before, where there is one.
+        rehearsal: The recovery tried on a copy, where there was one.
     """
     if not plan.remove:
         return "Nothing is removed."
     evidence = plan.remove[-1].evidence
     if "joint_cost" in evidence:
-        cost, low, high = (100 * (evidence[f"joint_{n}"] or 0.0) for n in ("cost", "low", "high"))
         examples = min(session.config.plan.trial_examples, len(session.split("calibration")))
+        trained = evidence.get("trial_steps") or 0
+        how = f"trained for {trained} steps" if trained else "not trained"
+        cost = (evidence[f"joint_{name}"] or 0.0 for name in ("cost", "low", "high"))
         dip = (
-            f"Expected dip: {cost:.1f} points, "
-            f"{100 * session.config.compare.confidence:.0f} % interval {low:.1f} to {high:.1f}, "
+            f"Expected dip: {_points(session, *cost)}, "
             f"measured by removing the units on a copy ({examples} calibration examples, "
-            "recalibrated, not trained)."
+            f"recalibrated, {how})."
         )
     else:
         dip = "Expected dip: unknown; the removals were not tried (plan.trial_examples: 0)."
-    return f"{dip} {_recovery(session, before)}"
+    return f"{dip} {_recovery(session, before, rehearsal)}"
 
 
-def _recovery(session: Session, before: TuneLog | None) -> str:
+def _points(session: Session, cost: float, low: float, high: float) -> str:
+    level = f"{100 * session.config.compare.confidence:.0f} %"
+    return f"{100 * cost:.1f} points, {level} interval {100 * low:.1f} to {100 * high:.1f}"
+
+
+def _recovery(session: Session, before: TuneLog | None, rehearsal: Rehearsal | None) -> str:
     settings = session.config.finetune
     if settings.command is not None or settings.fn is not None:
         return "Recovery: unknown; a training of your own follows."
@@ -57,6 +174,13 @@ def _recovery(session: Session, before: TuneLog | None) -> str:
     if chosen.epochs == 0:
         return "Recovery: none is asked for (finetune.epochs: 0)."
     what = f"{chosen.epochs:g} epochs of fine-tuning at batch {chosen.batch_size}"
+    if rehearsal is not None:
+        cost = rehearsal.cost
+        left = _points(session, cost.drop or 0.0, cost.low, cost.high)
+        return (
+            f"Expected recovery: {rehearsal.steps} steps on a copy leave a loss of {left}; "
+            f"{what} follow, and what they bring beyond that is unknown until it is measured."
+        )
     if before is None or before.score_before is None or before.score_after is None:
         return f"Recovery by {what}: unknown until it is measured."
     return (
