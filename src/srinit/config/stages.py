@@ -17,6 +17,14 @@ CRITERIA = (
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+def _criterion(value: str, others: str = "") -> str:
+    if value in CRITERIA:
+        return value
+    near = difflib.get_close_matches(value, CRITERIA, n=1, cutoff=0.0)[0]
+    known = ", ".join(CRITERIA) + others
+    raise ValueError(f"there is no criterion {value!r} (nearest: {near}); known are {known}")
+
+
 class BaselineSection(Section):
     """What the unpruned network should reach; a check against silent errors."""
 
@@ -82,6 +90,13 @@ class PlanSection(Section):
     criterion_examples: int | None = Field(
         default=2048, ge=2, description="calibration examples another criterion than the scan reads"
     )
+    beside: list[str] = Field(
+        default=["removal_drop"],
+        description="criteria that are measured too and stand beside what ranks in the report",
+    )
+    beside_examples: int = Field(
+        default=500, ge=2, description="calibration examples each of them reads"
+    )
     trial_examples: int = Field(
         default=500,
         ge=0,
@@ -107,13 +122,12 @@ class PlanSection(Section):
     @field_validator("criterion")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value in CRITERIA or value.startswith("py:"):
-            return value
-        near = difflib.get_close_matches(value, CRITERIA, n=1, cutoff=0.0)[0]
-        raise ValueError(
-            f"there is no criterion {value!r} (nearest: {near}); known are {', '.join(CRITERIA)}, "
-            "py:FILE.py:FUNCTION"
-        )
+        return value if value.startswith("py:") else _criterion(value, ", py:FILE.py:FUNCTION")
+
+    @field_validator("beside")
+    @classmethod
+    def _all_known(cls, values: list[str]) -> list[str]:
+        return [_criterion(value) for value in dict.fromkeys(values)]
 
     @field_validator("latency", mode="before")
     @classmethod

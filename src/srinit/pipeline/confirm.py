@@ -121,4 +121,5 @@ def _evidence(
         "joint_low": joint.low,
         "joint_high": joint.high,
         "trial_steps": steps,
+        "trial_examples": alone.num_examples,
     }

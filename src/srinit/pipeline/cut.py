@@ -62,6 +62,7 @@ def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
     if targets is None and path.is_file():
         return plans.read(session.folder, path)
     made = make(session, look.scan(session), look.scores(session), targets)
+    look.beside(session)
     inputs = {
         "target": made.target,
         "plan.json": plans.digest(made),

@@ -133,6 +133,10 @@ def result(session: Session) -> RunResult:
             str(pair.baseline.batch_size): (pair.baseline.median_ms, pair.pruned.median_ms)
             for pair in comparison.latency
         },
+        latency_ratio={
+            str(pair.baseline.batch_size): (pair.ratio, pair.ratio_low, pair.ratio_high)
+            for pair in comparison.latency
+        },
         failed_gates=tuple(gate.sentence for gate in gates.failed),
         report=str(session.path / "report" / "report.html"),
         onnx=str(onnx) if onnx.is_file() else "",

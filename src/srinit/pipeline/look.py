@@ -183,7 +183,29 @@ def scores(session: Session) -> UnitScores:
     criterion: str | Criterion = settings.criterion
     if settings.criterion.startswith("py:"):
         criterion = load_function(settings.criterion, session.config.root)
-    found = score_units(
+    found = _scored(session, criterion, settings.criterion_examples)
+    session.folder.write_record(path, found, schema=SCORES_SCHEMA)
+    return found
+
+
+def beside(session: Session) -> tuple[UnitScores, ...]:
+    """Return the scores of `plan.beside`, which the report shows; kept in `scan/beside/`."""
+    settings = session.config.plan
+    found = []
+    for name in settings.beside:
+        if name in ("reinit_drop", settings.criterion):
+            continue
+        path = session.path / "scan" / "beside" / f"{name}.json"
+        if path.is_file():
+            found.append(session.folder.read_record(UnitScores, path, schema=SCORES_SCHEMA))
+            continue
+        found.append(_scored(session, name, settings.beside_examples))
+        session.folder.write_record(path, found[-1], schema=SCORES_SCHEMA)
+    return tuple(found)
+
+
+def _scored(session: Session, criterion: str | Criterion, examples: int | None) -> UnitScores:
+    return score_units(
         session.model,
         inspect(session),
         session.batches("calibration"),
@@ -192,11 +214,9 @@ def scores(session: Session) -> UnitScores:
         seed=session.config.seed,
         scorer=session.scorer,
         device=session.device,
-        max_examples=settings.criterion_examples,
+        max_examples=examples,
         on_progress=session.observer.progress,
     )
-    session.folder.write_record(path, found, schema=SCORES_SCHEMA)
-    return found
 
 
 def sensitivity_csv(sensitivity: Sensitivity) -> str:

@@ -25,6 +25,7 @@ class RunResult:
     params: tuple[int, int]  # before, after
     flops: tuple[int, int]  # per example; one multiply-add counts 2
     latency_ms: dict[str, tuple[float, float]]  # batch size: before, after (medians)
+    latency_ratio: dict[str, tuple[float, float, float]]  # after / before of pairs, 95 % interval
     failed_gates: tuple[str, ...] = ()
     stage: int = 1  # the pruning stage that is delivered
     stopped_because: str = ""  # why the stages ended before the target
@@ -63,7 +64,7 @@ class RunResult:
 
     def _saving(self) -> str:
         timed = [
-            f"batch {batch}: {before:.2f} -> {after:.2f} ms ({before / after:.2f}x)"
+            f"batch {batch}: {before:.2f} -> {after:.2f} ms ({_speed(*self.latency_ratio[batch])})"
             for batch, (before, after) in self.latency_ms.items()
         ]
         return (
@@ -71,6 +72,13 @@ class RunResult:
             f"({_change(*self.params)}), FLOPs {self.flops[0]:,} -> {self.flops[1]:,} "
             f"({_change(*self.flops)}); measured latency {', '.join(timed)}."
         )
+
+
+def _speed(ratio: float, low: float, high: float) -> str:
+    """Return a ratio of times in words, as the report puts it; with 1 in it nothing is shown."""
+    if low < 1 < high:
+        return f"no change shown, {1 / high:.2f} to {1 / low:.2f}x as fast"
+    return f"{1 / ratio:.2f}x as fast, 95 % interval {1 / high:.2f} to {1 / low:.2f}"
 
 
 def _change(before: int, after: int) -> str:

@@ -54,7 +54,8 @@ def _metadata(report: ReportInput) -> dict[str, Any]:
     if base:
         found["base_model"] = base
     comparison = report.comparison
-    if comparison is not None and comparison.score.pruned is not None:
+    # Only right or wrong by class is the Hub's "accuracy"; other scores stand in the text.
+    if comparison is not None and comparison.classes and comparison.score.pruned is not None:
         result = {
             "task": {"type": "image-classification"},
             "dataset": {"name": comparison.data or "test data", "type": comparison.data or "local"},
@@ -141,5 +142,9 @@ def _evaluation(report: ReportInput, say: Say) -> str:
 def _how(report: ReportInput, say: Say) -> str:
     facts = origin_view(report, say).facts
     lines = [f"- {plain(label.en)}: {plain(value.en)}" for label, value in facts]
-    lines.append("- Criterion: re-initialization drop, SR-init, https://arxiv.org/abs/2303.07677")
+    did = "ranked" if report.plan.criterion.startswith("reinit_drop") else "did not rank"
+    lines.append(
+        "- The scan measured the re-initialization drop (SR-init, "
+        f"https://arxiv.org/abs/2303.07677); it {did} the blocks here"
+    )
     return "\n".join(lines)

@@ -7,6 +7,7 @@ differ by dashes and marks as well as by color. Every text is escaped.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -17,7 +18,8 @@ from srinit.report.formats import fixed
 from srinit.report.text import Text
 
 WIDTH, HEIGHT = 480, 270
-LEFT, RIGHT, TOP, BOTTOM = 40, 28, 26, 46
+FEWEST_TICKS = 3  # of a strip, where its range allows them
+LEFT, RIGHT, TOP, BOTTOM = 48, 24, 34, 50
 
 
 @record
@@ -78,7 +80,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> tuple[float, ...]:
     span = high - low
     if span <= 0 or not math.isfinite(span):
         return (low,)
-    raw = span / count
+    raw = 0.9 * span / count
     size = 10 ** math.floor(math.log10(raw))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= raw)
     first = math.ceil(low / step - 1e-9)
@@ -137,19 +139,39 @@ def scatter(groups: Sequence[Dots], frame: tuple[float, float, float]) -> Markup
         return pad + (point[0] - left) * scale, size - pad - (point[1] - lower) * scale
 
     dots, names = [], []
+    taken: list[tuple[float, float, float]] = []
     for group in groups:
         if not group.points:
             continue
         at = [place(point) for point in group.points]
         path = "".join(f"M{px:.0f} {py:.0f}h0" for px, py in at)
         dots.append(f'<path class="dot c{group.color % 10}" d="{path}"/>')
+        half = 4.2 * max(len(group.label.ja), 1)
         mx = sorted(px for px, _ in at)[len(at) // 2]
-        my = sorted(py for _, py in at)[len(at) // 2]
+        mx = min(max(mx, half + 2), size - half - 2)
+        my = _free(mx, sorted(py for _, py in at)[len(at) // 2], half, taken, size)
+        taken.append((mx, my, half))
         names.append(f'<text class=name x="{mx:.0f}" y="{my:.0f}">{group.label.svg()}</text>')
     box = f'<rect class=frame x=".5" y=".5" width="{size - 1}" height="{size - 1}"/>'
-    return Markup(
-        f'<svg viewBox="0 0 {size} {size}" aria-hidden=true>{box}{"".join(dots + names)}</svg>'
+    legend = _legend([(group.label, group.color) for group in groups if group.label.ja], "round")
+    drawing = "".join([box, *dots, *names])
+    return Markup(f'<svg viewBox="0 0 {size} {size}" aria-hidden=true>{drawing}</svg>{legend}')
+
+
+def _free(
+    x: float, y: float, half: float, taken: Sequence[tuple[float, float, float]], size: float
+) -> float:
+    """Return the height nearest to `y` at which a name of half this width hides no other."""
+    line = 14.0
+    others = [py for px, py, other in taken if abs(px - x) < half + other]
+    steps = sorted(range(-20, 21), key=abs)
+    free = (
+        y + step * line / 2
+        for step in steps
+        if line <= y + step * line / 2 <= size - 4
+        and all(abs(y + step * line / 2 - py) >= line for py in others)
     )
+    return next(free, y)
 
 
 def track(
@@ -183,9 +205,7 @@ def track(
         if not plain:
             path += f"M{at(low)} 6V14M{at(high)} 6V14"
         parts.append(f'<path class=ends d="{path}"/>')
-    if dots:
-        path = "".join(f"M{place} 10h0" for place in dict.fromkeys(map(at, dots)))
-        parts.append(f'<path class=obs d="{path}"/>')
+    parts += _observations([at(dot) for dot in dots])
     if value is not None:
         parts.append(f'<path class=mid d="M{at(value)} 3V17"/>')
     if limit is not None:
@@ -194,6 +214,33 @@ def track(
         '<svg class=track viewBox="0 0 1000 20" preserveAspectRatio=none aria-hidden=true>'
         f"{''.join(parts)}</svg>"
     )
+
+
+def _observations(places: Sequence[str]) -> list[str]:
+    """Return dots in three sizes: one observation, a few at the same place, a large part of all."""
+    found: dict[str, list[str]] = {}
+    for place, count in Counter(places).items():
+        size = "obs" if count == 1 else "few" if count < len(places) / 5 else "many"
+        found.setdefault(size, []).append(f"M{place} 10h0")
+    return [f'<path class="obs {size}" d="{"".join(path)}"/>' for size, path in found.items()]
+
+
+def scale(low: float, high: float, *, factor: float = 1.0, count: int = 5) -> Markup:
+    """Return the numbers along a strip from `low` to `high`, times `factor`.
+
+    Places are percentages, so that the text is not stretched with the strip.
+    """
+    ticks = nice_ticks(factor * low, factor * high, count)
+    while len(ticks) < FEWEST_TICKS and count < 20:
+        count += 1
+        ticks = nice_ticks(factor * low, factor * high, count)
+    digits = next((d for d in range(3) if all(_is_whole(t * 10**d) for t in ticks)), 3)
+    marks = "".join(
+        f'<text x="{100 * (tick / factor - low) / ((high - low) or 1):.1f}%" y=12>'
+        f"{fixed(tick, digits)}</text>"
+        for tick in ticks
+    )
+    return Markup(f"<svg class=scale aria-hidden=true>{marks}</svg>")
 
 
 class _Frame:
@@ -230,15 +277,18 @@ class _Frame:
             parts.append(f'<path class=grid d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
             label = self.y_axis.text(tick)
             parts.append(f'<text class=ytick x="{LEFT - 6}" y="{at + 4:.1f}">{label}</text>')
-        for tick in self.x_axis.marks():
-            label = self.x_axis.text(tick)
-            at = self.x(tick)
+        marks = self.x_axis.marks()
+        for tick in marks:
+            label, at = self.x_axis.text(tick), self.x(tick)
+            last = bool(self.x_axis.names) and tick == marks[-1]
+            kind = '"xtick last"' if last else "xtick"
             parts.append(
-                f'<text class=xtick x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}">{label}</text>'
+                f'<text class={kind} x="{WIDTH - 2 if last else at:.1f}" '
+                f'y="{HEIGHT - BOTTOM + 19}">{label}</text>'
             )
         parts.append(f'<path class=axis d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
         middle = (LEFT + WIDTH - RIGHT) / 2
-        parts.append(f"<text class=ylabel x=0 y=12>{self.y_axis.label.svg()}</text>")
+        parts.append(f"<text class=ylabel x=0 y=15>{self.y_axis.label.svg()}</text>")
         label = self.x_axis.label.svg()
         parts.append(f'<text class=xlabel x="{middle:.0f}" y="{HEIGHT - 6}">{label}</text>')
         return "".join(parts)
@@ -268,9 +318,9 @@ def _line(frame: _Frame, line: Line) -> str:
     return "".join(parts)
 
 
-def _legend(entries: Sequence[tuple[Text, int]]) -> Markup:
+def _legend(entries: Sequence[tuple[Text, int]], kind: str = "line") -> Markup:
     items = "".join(
-        f'<li><i class="key line c{color % 10}"></i>{label.__html__()}</li>'
+        f'<li><i class="key {kind} c{color % 10}"></i>{label.__html__()}</li>'
         for label, color in entries
     )
     return Markup(f"<ul class=legend>{items}</ul>")

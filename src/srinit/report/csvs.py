@@ -18,7 +18,7 @@ MEASURED = ["reinit_drop", "low", "high", "decision", "num_draws", "num_examples
 MEASURED += ["balanced_drop", "top_share", "nonfinite", "reason"]
 SCORED = ["score", "low", "high"]  # by the criterion that ranks
 EVIDENCE = ["reinit_drop", "low", "high", "trial_cost", "trial_low", "trial_high"]
-EVIDENCE += ["joint_cost", "joint_low", "joint_high"]
+EVIDENCE += ["joint_cost", "joint_low", "joint_high", "trial_examples"]
 RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
 
 
@@ -67,6 +67,7 @@ def _layers(report: ReportInput) -> str:
     locked = {unit.name: unit for unit in units.locked}
     scored = {unit.unit: unit for unit in report.scores.units} if report.scores else {}
     criterion = report.scores.criterion if report.scores else None
+    beside = {scores.criterion: {u.unit: u for u in scores.units} for scores in report.beside}
     removed = set(report.plan.names)
     ranks = {name: rank for rank, name in enumerate(report.plan.ranking, start=1)}
     rows = []
@@ -89,9 +90,12 @@ def _layers(report: ReportInput) -> str:
                 *(getattr(found, name, None) for name in MEASURED),
                 criterion if unit.name in scored else None,
                 *(getattr(scored.get(unit.name), name, None) for name in SCORED),
+                *(getattr(by.get(unit.name), n, None) for by in beside.values() for n in SCORED),
             )
         )
-    return table([*KNOWN, *MEASURED, "criterion", *(f"criterion_{n}" for n in SCORED)], rows)
+    names = ["criterion", *(f"criterion_{name}" for name in SCORED)]
+    names += [f"{criterion}_{name}" for criterion in beside for name in SCORED]
+    return table([*KNOWN, *MEASURED, *names], rows)
 
 
 def _removals(report: ReportInput) -> str:

@@ -9,6 +9,7 @@ Read from the run folder (all but the scan and the plan may be missing)::
     stages/NN/tune.json comparison.json gate.json validation.json validation_gate.json
     stages/outcome.json rejected/NN/ where it was pruned in stages
     scan/criterion.json              the scores that rank, where it is not the scan that does
+    scan/beside/*.json               scores that only stand beside them
     export/export.json
     report/pictures.json             what `make_pictures` returned; written by `write_pictures`
 
@@ -152,7 +153,7 @@ class ReportInput:
     files: tuple[DataFile, ...] = ()
     pictures: Pictures | None = None
     scores: UnitScores | None = None  # what ranks, where it is not the scan
-    trial_examples: int | None = None  # calibration examples of the trials; 0: none were made
+    beside: tuple[UnitScores, ...] = ()  # other criteria, which do not rank
     rejected: tuple[StageInput, ...] = ()  # stages that failed
     outcome: StagesOutcome | None = None  # where it was pruned in stages
     root: str = ""  # folder that paths of the config are relative to
@@ -224,7 +225,7 @@ def load_report_input(run: Path) -> ReportInput:
         files=_files(run),
         pictures=_record(Pictures, run / "report" / "pictures.json", schema=PICTURES_SCHEMA),
         scores=_record(UnitScores, run / "scan" / "criterion.json"),
-        trial_examples=_trial_examples(config.get("plan")),
+        beside=_beside(run / "scan" / "beside"),
         rejected=_stages(run / "rejected"),
         outcome=_outcome(run / "stages" / "outcome.json"),
         root=str(head.get("root") or ""),
@@ -233,9 +234,9 @@ def load_report_input(run: Path) -> ReportInput:
     )
 
 
-def _trial_examples(plan: Any) -> int | None:
-    found = plan.get("trial_examples") if isinstance(plan, Mapping) else None
-    return found if isinstance(found, int) else None
+def _beside(folder: Path) -> tuple[UnitScores, ...]:
+    found = (_record(UnitScores, path) for path in sorted(folder.glob("*.json")))
+    return tuple(scores for scores in found if scores is not None)
 
 
 def _outcome(path: Path) -> StagesOutcome | None:

@@ -13,6 +13,7 @@ from srinit.gates import Gate
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
+from srinit.report.figures import unsteady
 from srinit.report.text import Say, Text, join, same
 
 Verdict = Literal["go", "conditions", "no", "open"]
@@ -37,6 +38,8 @@ def decide(report: ReportInput, say: Say) -> Decision:
     """Return the decision about the last stage of a run."""
     tested, untested, conditions = _evidence(report, say)
     verdict = _verdict(report, bool(conditions))
+    if verdict == "no" and report.plan.remove:
+        conditions = (say("condition.again"), *conditions)
     rehearsed = "yes" if report.rollback_rehearsed else "no"
     return Decision(
         verdict=verdict,
@@ -167,15 +170,17 @@ def _saving(report: ReportInput, say: Say) -> Text:
         if pair.ratio_low < 1 < pair.ratio_high:
             parts.append(say("spoken.latency_unclear"))
         else:
-            parts.append(_changed("latency", pair.ratio, say))
+            low, high = sorted(abs(end - 1) for end in (pair.ratio_low, pair.ratio_high))
+            ends = fmt.ends(fmt.percent(low, 0), fmt.percent(high, 0))
+            parts.append(_changed("latency", pair.ratio, say, range=ends))
     else:
         parts.append(say("spoken.unmeasured"))
     return join(parts, ja="、", en=" and ")
 
 
-def _changed(key: str, ratio: float, say: Say) -> Text:
+def _changed(key: str, ratio: float, say: Say, **values: Text) -> Text:
     direction = "less" if ratio < 1 else "more"
-    return say(f"spoken.{key}_{direction}", change=fmt.percent(abs(ratio - 1), 0))
+    return say(f"spoken.{key}_{direction}", change=fmt.percent(abs(ratio - 1), 0), **values)
 
 
 def _missed(report: ReportInput, say: Say) -> Text:
@@ -219,7 +224,8 @@ def _evidence(
         sizes = ", ".join(str(pair.baseline.batch_size) for pair in found.latency)
         device = device_text(report)
         tested.append(say("tested.latency", sizes=sizes, device=device))
-        conditions.append(say("condition.device", device=device))
+        busy = "_busy" if any(unsteady(pair) for pair in found.latency) else ""
+        conditions.append(say(f"condition.device{busy}", device=device))
     else:
         missing("latency")
     for export in report.exports:

@@ -10,7 +10,7 @@ from srinit.comparison.records import ClassChange, Comparison, DefectRisk, Rate
 from srinit.finetune.records import TuneLog
 from srinit.records import record
 from srinit.report import formats as fmt
-from srinit.report.charts import Axis, Line, line_chart, track
+from srinit.report.charts import Axis, Line, line_chart, scale, track
 from srinit.report.data import ReportInput
 from srinit.report.decision import gate_text
 from srinit.report.shift import ShiftView, shift_view
@@ -59,6 +59,7 @@ class Differences:
     """What the section shows; empty parts are left out of the page."""
 
     gates: tuple[GateRow, ...] = ()
+    gates_note: Text | None = None  # where a loss is below zero
     classes: tuple[ClassRow, ...] = ()
     errors: tuple[ErrorRow, ...] = ()
     training: Markup = Markup("")
@@ -68,6 +69,7 @@ class Differences:
     sample_note: Text | None = None
     most: Text | None = None  # where not every class is shown
     shift: ShiftView | None = None
+    scale: Markup = Markup("")  # of the strips of classes
 
 
 def differences_view(report: ReportInput, say: Say) -> Differences:
@@ -77,6 +79,7 @@ def differences_view(report: ReportInput, say: Say) -> Differences:
     gates = report.gates.gates if report.gates else ()
     return Differences(
         gates=tuple(GateRow(passed=gate.passed, text=gate_text(gate, say)) for gate in gates),
+        gates_note=say("gate.below_zero") if any(gate.measured < 0 for gate in gates) else None,
         classes=_classes(found) if found else (),
         errors=_errors(found.defects, say) if found and found.defects else (),
         training=_training(tune, say) if tune else Markup(""),
@@ -85,15 +88,21 @@ def differences_view(report: ReportInput, say: Say) -> Differences:
         agreement=_agreement(found, say) if found else None,
         sample_note=_sample_note(found, say),
         most=_most(found, say),
+        scale=scale(-(reach := _reach(found)), reach, factor=100, count=4) if found else Markup(""),
         shift=shift_view(report.last.shift, say) if report.last and report.last.shift else None,
     )
 
 
-def _classes(found: Comparison) -> tuple[ClassRow, ...]:
+def _reach(found: Comparison) -> float:
+    """Return where the strips of classes end, to both sides."""
     bounds = [0.02]
     for row in found.classes:
         bounds += [abs(row.recall.low), abs(row.recall.high)]
-    reach = min(max(bounds), 1.0)
+    return min(max(bounds), 1.0)
+
+
+def _classes(found: Comparison) -> tuple[ClassRow, ...]:
+    reach = _reach(found)
     rows = []
     for row in _shown(found):
         recall = row.recall

@@ -12,6 +12,7 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import track
 from srinit.report.data import ReportInput
+from srinit.report.removals import treated
 from srinit.report.scores import agreement, criterion_name, other_scores, shown
 from srinit.report.text import Say, Text
 
@@ -51,6 +52,7 @@ class Evidence:
     lead: Text
     rows: tuple[EvidenceRow, ...] = ()
     agreement: Text | None = None
+    note: Text | None = None
 
 
 def evidence_view(report: ReportInput, say: Say) -> Evidence:
@@ -77,16 +79,16 @@ def evidence_view(report: ReportInput, say: Say) -> Evidence:
             for number, removal in enumerate(report.plan.remove, start=1)
         ),
         agreement=agreement(report, say),
+        note=say("proof.note", treated=treated(report, say)),
     )
 
 
 def _lead(report: ReportInput, say: Say) -> Text:
-    tried = any("trial_cost" in removal.evidence for removal in report.plan.remove)
+    tried = [r.evidence for r in report.plan.remove if "trial_cost" in r.evidence]
     if not tried:
         return say("proof.untried")
-    if report.trial_examples:
-        return say("proof.tried_on", num=fmt.fixed(report.trial_examples))
-    return say("proof.tried")
+    num = tried[0].get("trial_examples")
+    return say("proof.tried") if num is None else say("proof.tried_on", num=fmt.fixed(num))
 
 
 def _basis(

@@ -13,6 +13,7 @@ from srinit.report.roi import facts_of
 from srinit.report.text import Say, Text, join, same
 
 PIECES = 100_000
+UNSTEADY = 2.0  # 90th over 10th percentile of single calls
 
 
 @record
@@ -63,6 +64,11 @@ def speed_tone(pair: LatencyPair) -> Literal["better", "worse", "unclear"]:
     return "worse" if pair.ratio_low > 1 else "unclear"
 
 
+def unsteady(pair: LatencyPair) -> bool:
+    """Return whether calls of a network took so unlike times that the machine was not quiet."""
+    return any(side.high_ms > UNSTEADY * side.low_ms for side in (pair.baseline, pair.pruned))
+
+
 def speed_text(pair: LatencyPair, say: Say) -> Text:
     """Return a change of speed in words; a ratio only where one was shown."""
     tone = speed_tone(pair)
@@ -95,6 +101,8 @@ def _speed(pair: LatencyPair, others: list[LatencyPair], say: Say) -> Figure:
         )
         for other in others
     ]
+    if unsteady(pair):
+        notes.insert(0, say("speed.unsteady"))
     return Figure(
         key="speed",
         title=say("figure.speed", batch=str(pair.baseline.batch_size)),

@@ -78,9 +78,14 @@ def scaled(value: float, unit: str) -> str:
     Example:
         >>> scaled(250_971_392, "FLOPs"), scaled(3_412_072, "B"), scaled(0, "B")
         ('251 MFLOPs', '3.41 MB', '0 B')
+        >>> scaled(0.0061, "Wh")
+        '6.10 mWh'
     """
     for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
+            return f"{significant(value / size)} {prefix}{unit}"
+    for size, prefix in ((1e-3, "m"), (1e-6, "µ")):
+        if size <= abs(value) < 1:
             return f"{significant(value / size)} {prefix}{unit}"
     return f"{fixed(value)} {unit}"
 

@@ -11,8 +11,10 @@ from markupsafe import Markup
 
 from srinit.records import record
 from srinit.report import formats as fmt
-from srinit.report.charts import Axis, Line, line_chart, track
+from srinit.report.bumps import SideBySide, side_by_side
+from srinit.report.charts import Axis, Line, line_chart, scale, track
 from srinit.report.data import ReportInput
+from srinit.report.removals import CRITERION, Removals, Taken, removals_of
 from srinit.report.scores import ScoreCell, score_cells, score_label
 from srinit.report.steps import Cell, Step, ranked_by, steps_of, threshold, value_label
 from srinit.report.text import Say, Text
@@ -22,6 +24,15 @@ from srinit.units.records import LockedUnit, Unit
 DOTS = 1500  # single observations in the whole drawing
 MANY = 100  # units from which the page has no room for them
 COLLAPSED = 0.9  # share of one prediction from which a re-initialized network has collapsed
+
+
+@record
+class Taking:
+    """What taking a unit out costs, as it is drawn below what random weights cost."""
+
+    drop: str
+    range: str
+    strip: Markup
 
 
 @record
@@ -39,6 +50,7 @@ class Row:
     flags: tuple[Text, ...]
     params: str
     strip: Markup
+    removal: Taking | None  # what taking it out costs
     score: ScoreCell | None  # of the criterion that ranks, where the scan does not
     place: int  # in the order of removal, from 0; what cannot go comes last
 
@@ -67,21 +79,27 @@ class Layers:
     dots_note: Text
     undecided: tuple[str, ...]
     trials: tuple[Trial, ...]
-    plan_file: str  # relative to the run folder
+    sources: tuple[str, ...]  # files behind it, relative to the run folder
     ranked_by: Text
     value_label: Text  # of what ranks, in the table of steps
     threshold: Text  # the same of the last unit that goes
     score_label: Text | None  # of the criterion's column, where the scan does not rank
+    scale: Markup  # of the strips
+    removals: Removals
+    criteria: SideBySide | None
 
 
 def layers_view(report: ReportInput, say: Say) -> Layers:
     """Return the rows, the steps and the curve of the layers section."""
     steps, batches = steps_of(report)
-    scored = score_cells(report)
+    removals = removals_of(report, say)
+    # A removal drop that ranks stands in the chart already.
+    shown = report.plan.criterion != CRITERION
+    scored = score_cells(report) if shown else {}
+    extent = _extent(units := report.sensitivity.units, removals)
     chosen = len(report.plan.remove)
-    units = report.sensitivity.units
     return Layers(
-        rows=_rows(report, scored, say),
+        rows=_rows(report, scored, removals, extent, say),
         steps=steps,
         batches=batches,
         chosen=chosen,
@@ -97,11 +115,14 @@ def layers_view(report: ReportInput, say: Say) -> Layers:
             if unit.decision == "undecided" and report.sensitivity.max_drop is not None
         ),
         trials=tuple(_trial(trial) for trial in report.sensitivity.trials),
-        plan_file=_plan_file(report),
+        sources=_sources(report),
         ranked_by=ranked_by(report, say),
         value_label=value_label(report, say),
         threshold=threshold(report, say),
-        score_label=score_label(report, say),
+        score_label=score_label(report, say) if shown else None,
+        scale=scale(*extent, factor=100, count=6),
+        removals=removals,
+        criteria=side_by_side(report, say),
     )
 
 
@@ -115,10 +136,18 @@ def plan_command(run: str, names: Sequence[str]) -> str:
     return f"srinit plan {shlex.quote(run)} --remove {shlex.quote(','.join(names))}"
 
 
-def _plan_file(report: ReportInput) -> str:
-    if report.outcome is None or report.last is None:
-        return "plan.json"
-    return f"stages/{report.last.number:02d}/plan.json"
+def _sources(report: ReportInput) -> tuple[str, ...]:
+    folder = ""
+    if report.outcome is not None and report.last is not None:
+        folder = f"stages/{report.last.number:02d}/"
+    scan = ("sensitivity.json", "sensitivity.csv", "criterion.json")
+    beside = (f"beside/{scores.criterion}.json" for scores in report.beside)
+    return (
+        *(f"scan/{name}" for name in (*scan, *beside)),
+        f"{folder}plan.json",
+        f"{folder}plan_latency.json",
+        "units.json",
+    )
 
 
 def _trial(trial: SchemeTrial) -> Trial:
@@ -130,14 +159,19 @@ def _trial(trial: SchemeTrial) -> Trial:
     )
 
 
-def _rows(report: ReportInput, scored: Mapping[str, ScoreCell], say: Say) -> tuple[Row, ...]:
+def _rows(
+    report: ReportInput,
+    scored: Mapping[str, ScoreCell],
+    removals: Removals,
+    extent: tuple[float, float],
+    say: Say,
+) -> tuple[Row, ...]:
     scan = report.sensitivity
     measured = {unit.unit: unit for unit in scan.units}
     known: list[Unit | LockedUnit] = [*scan.unit_map.removable, *scan.unit_map.locked]
     known.sort(key=lambda unit: unit.position)
     drops = {name: unit.reinit_drop for name, unit in measured.items()}
     by_drop = sorted((unit.name for unit in known), key=lambda name: _sort_key(drops.get(name)))
-    low_end, high_end = _extent(scan.units)
     most_dots = DOTS // max(len(known), 1) if len(known) <= MANY else 0
     locked = {unit.name: unit for unit in scan.unit_map.locked}
     removed = set(report.plan.names)
@@ -161,7 +195,8 @@ def _rows(report: ReportInput, scored: Mapping[str, ScoreCell], say: Say) -> tup
                 range=_range(found),
                 flags=tuple(flags),
                 params=fmt.percent(unit.params / max(scan.unit_map.params, 1)),
-                strip=_strip(found, low_end, high_end, scan.max_drop, most_dots),
+                strip=_strip(found, extent, scan.max_drop, most_dots),
+                removal=_taking(removals.units.get(unit.name), extent, plain=most_dots == 0),
                 score=scored.get(unit.name),
                 place=ranks.get(unit.name, len(ranks) + depth + 1),
             )
@@ -177,20 +212,22 @@ def _sort_key(drop: float | None) -> tuple[bool, float]:
     return drop is None, drop or 0.0
 
 
-def _range(unit: UnitSensitivity | None) -> str:
+def _range(unit: UnitSensitivity | Taken | None) -> str:
     if unit is None or unit.low is None or unit.high is None:
         return ""
     low, high = (fmt.points(end, 1, signed=False) for end in (unit.low, unit.high))
     return f"[{low}, {high}]"
 
 
-def _extent(units: Sequence[UnitSensitivity]) -> tuple[float, float]:
+def _extent(units: Sequence[UnitSensitivity], removals: Removals) -> tuple[float, float]:
     """Return the ends of the scale: all intervals, and single measurements that are not far off."""
     ends = [0.0, 0.05]
     single: list[float] = []
     for unit in units:
         ends += [v for v in (unit.reinit_drop, unit.low, unit.high) if v is not None]
         single += unit.observations
+    for taken in removals.units.values():
+        ends += [v for v in (taken.value, taken.low, taken.high) if v is not None]
     air = 0.25 * (max(ends) - min(ends))
     low, high = min([*ends, *single]), max([*ends, *single])
     return max(low, min(ends) - air) - 0.01, min(high, max(ends) + air) + 0.01
@@ -198,13 +235,13 @@ def _extent(units: Sequence[UnitSensitivity]) -> tuple[float, float]:
 
 def _strip(
     unit: UnitSensitivity | None,
-    low_end: float,
-    high_end: float,
+    extent: tuple[float, float],
     limit: float | None,
     most_dots: int,
 ) -> Markup:
     if unit is None:
         return Markup("")
+    low_end, high_end = extent
     return track(
         low_end,
         high_end,
@@ -214,6 +251,16 @@ def _strip(
         dots=[v for v in unit.observations[:most_dots] if low_end <= v <= high_end],
         limit=limit,
         plain=most_dots == 0,
+    )
+
+
+def _taking(taken: Taken | None, extent: tuple[float, float], *, plain: bool) -> Taking | None:
+    if taken is None:
+        return None
+    return Taking(
+        drop=fmt.points(taken.value, 1, signed=False),
+        range=_range(taken),
+        strip=track(*extent, value=taken.value, low=taken.low, high=taken.high, plain=plain),
     )
 
 
@@ -277,7 +324,7 @@ def cut_view(report: ReportInput, rows: Sequence[Row], say: Say) -> Cut:
     confidence = found.confidence if found else report.sensitivity.confidence
     return Cut(
         summary=say(
-            "cut.summary",
+            "cut.summary" if kinds["locked"] else "cut.summary_all",
             removed=str(kinds["gone"]),
             total=str(len(rows)),
             locked=str(kinds["locked"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from srinit import records
@@ -11,6 +12,12 @@ from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.roi import Range, Roi, RoiFacts, facts_of, return_on_investment
 from srinit.report.text import Say, Text, same
+
+METHODS = {  # of srinit.ownership
+    "core": r"processor time x (?P<watts>\S+) W a core, stated",
+    "device": r"time x (?P<watts>\S+) W, stated",
+    "rapl": r"RAPL, whole processor package",
+}
 
 
 @record
@@ -92,9 +99,9 @@ def _ownership(report: ReportInput, say: Say) -> tuple[tuple[Text, Text, Text], 
     for pair in found.pairs if found else ():
         both, batch = (pair.baseline, pair.pruned), str(pair.baseline.batch_size)
         for key, values in (
-            ("time", [f"{side.seconds_per_1000:.3g} s" for side in both]),
-            ("memory", [f"{side.peak_bytes / 1e6:.3g} MB" for side in both]),
-            ("energy", [f"{1000 * side.energy_wh_per_1000:.3g} mWh" for side in both]),
+            ("time", [f"{fmt.significant(side.seconds_per_1000)} s" for side in both]),
+            ("memory", [fmt.scaled(side.peak_bytes, "B") for side in both]),
+            ("energy", [fmt.scaled(side.energy_wh_per_1000, "Wh") for side in both]),
         ):
             rows.append((say(f"own.{key}", batch=batch), same(values[0]), same(values[1])))
     return tuple(rows)
@@ -105,7 +112,15 @@ def _ownership_note(report: ReportInput, say: Say) -> Text | None:
     if not found or not found.pairs:
         return None
     side = found.pairs[0].pruned
-    return say("own.note", device=side.device, method=side.energy_method)
+    return say("own.note", device=side.device, method=_energy_method(side.energy_method, say))
+
+
+def _energy_method(method: str, say: Say) -> Text:
+    """Return how the energy was come by in words; what is not known stays as it is."""
+    for key, pattern in METHODS.items():
+        if found := re.fullmatch(pattern, method):
+            return say(f"own.method.{key}", **found.groupdict())
+    return same(method)
 
 
 def _headline(roi: Roi, currency: str, say: Say) -> Text | None:

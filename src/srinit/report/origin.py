@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import device_text
-from srinit.report.text import Say, Text, same
+from srinit.report.scores import criterion_name
+from srinit.report.text import Say, Text, join, same
 
 
 @record
@@ -64,6 +67,31 @@ def _command(report: ReportInput) -> str:
     return f"cp {source} {copied}\nsrinit run -c {copied}"
 
 
+def _criterion(criterion: str, say: Say) -> Text:
+    name = criterion_name(criterion, say)
+    return (
+        name
+        if name.en == criterion
+        else Text(ja=f"{name.ja}（{criterion}）", en=f"{name.en} ({criterion})")
+    )
+
+
+def _target(target: Mapping[str, Any], say: Say) -> Text:
+    """Return what was asked for; fractions as shares, and the keys as they stand in the config."""
+    words = []
+    for key in ("params", "flops", "latency"):
+        value = target.get(key)
+        if isinstance(value, int | float):
+            shown = fmt.percent(value) if value <= 1 else fmt.fixed(value)
+            unit = " ms" if key == "latency" and value > 1 else ""
+            words.append(say(f"target.{key}", value=shown + unit))
+    if isinstance(target.get("max_drop"), int | float):
+        words.append(say("target.max_drop", value=fmt.points(target["max_drop"], signed=False)))
+    if target.get("remove"):
+        words.append(say("target.remove", names=", ".join(map(str, target["remove"]))))
+    return join(words) if words else same(fmt.NOTHING)
+
+
 def _facts(report: ReportInput, say: Say) -> list[tuple[Text, Text]]:
     scan, environment = report.sensitivity, report.environment or {}
     rows = [
@@ -74,8 +102,8 @@ def _facts(report: ReportInput, say: Say) -> list[tuple[Text, Text]]:
         ("seed", same(str(report.seed))),
         ("scheme", same(f"{scan.scheme}, scale {scan.scale:g}")),
         ("scan", _scan(report, say)),
-        ("criterion", same(report.plan.criterion)),
-        ("target", same(", ".join(f"{k}={v}" for k, v in report.plan.target.items()) or "–")),
+        ("criterion", _criterion(report.plan.criterion, say)),
+        ("target", _target(report.plan.target, say)),
         ("device", same(report.device or fmt.NOTHING)),
     ]
     for key in ("srinit", "python", "system", "processor", "cpu_cores", "torch_threads"):

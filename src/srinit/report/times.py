@@ -10,7 +10,7 @@ from markupsafe import Markup
 from srinit.latency import Latency, LatencyPair
 from srinit.records import record
 from srinit.report import formats as fmt
-from srinit.report.charts import nice_ticks
+from srinit.report.charts import scale
 from srinit.report.data import ReportInput
 from srinit.report.figures import speed_range, speed_text, speed_tone
 from srinit.report.text import Say, Text
@@ -64,7 +64,7 @@ def _row(pair: LatencyPair, say: Say) -> TimeRow:
         change=speed_text(pair, say),
         range=speed_range(pair, say),
         sides=(_side(pair.baseline, top, say), _side(pair.pruned, top, say)),
-        scale=_scale(top),
+        scale=scale(0.0, top, count=4),
         has_samples=all(side.samples_ms for side in sides),
     )
 
@@ -102,13 +102,3 @@ def _strip(side: Latency, top: float) -> Markup:
 def _dots(places: Sequence[str]) -> str:
     path = "".join(f"M{x} {ROWS[i % len(ROWS)]}h0" for i, x in enumerate(places))
     return f'<path class=obs d="{path}"/>'
-
-
-def _scale(top: float) -> Markup:
-    """Return the milliseconds below the strips; percentages, so that text is not stretched."""
-    ticks = nice_ticks(0, top, 4)
-    digits = 0 if all(float(tick).is_integer() for tick in ticks) else 2 if top < 1 else 1
-    marks = "".join(
-        f'<text x="{100 * tick / top:.1f}%" y=12>{fmt.fixed(tick, digits)}</text>' for tick in ticks
-    )
-    return Markup(f"<svg class=scale aria-hidden=true>{marks}</svg>")

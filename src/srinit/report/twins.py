@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -104,15 +105,19 @@ def cut_points(
     inputs = inputs_of(data, chosen[:1])
     found = []
     for index, (cut, names) in enumerate(groups):
-        if not cut or index + 1 >= len(groups):
+        if not cut:
             continue
-        behind = groups[index + 1][1][0]
+        before = groups[index - 1][1][-1] if index else ""
+        behind = groups[index + 1][1][0] if index + 1 < len(groups) else ""
         try:
-            twin = features.renamed(baseline, pruned, plan.names, behind)
-            one, other = _map(baseline, behind, inputs), _map(pruned, twin, inputs)
+            if behind:
+                twin = features.renamed(baseline, pruned, plan.names, behind)
+                one, other = _map(baseline, behind, inputs), _map(pruned, twin, inputs)
+            else:
+                one, other = _ends(baseline, pruned, plan, names, before, inputs)
         except (ModelError, RuntimeError):
             one = other = None
-        if one is None or other is None:
+        if one is None or other is None or one.shape != other.shape:
             missing.append("no_cuts")
             continue
         low, high = min(one.min(), other.min()), max(one.max(), other.max())
@@ -123,10 +128,33 @@ def cut_points(
     return tuple(found)
 
 
-def _map(model: nn.Module, name: str, inputs: Any) -> features.Floats | None:
-    """Return the mean over channels of what flows into a module; None where it is no map."""
+def _ends(
+    baseline: nn.Module,
+    pruned: nn.Module,
+    plan: PrunePlan,
+    names: Sequence[str],
+    before: str,
+    inputs: Any,
+) -> tuple[features.Floats | None, features.Floats | None]:
+    """Return the stream behind the last units: what they put out, and what reaches that place now.
+
+    That is the output of the unit before them, where it flows right into them.
+    """
+    if not before:
+        return None, None
+    left, entered = _map(baseline, before, inputs, output=True), _map(baseline, names[0], inputs)
+    if left is None or entered is None or not np.array_equal(left, entered):
+        return None, None
+    twin = features.renamed(baseline, pruned, plan.names, before)
+    return _map(baseline, names[-1], inputs, output=True), _map(pruned, twin, inputs, output=True)
+
+
+def _map(
+    model: nn.Module, name: str, inputs: Any, *, output: bool = False
+) -> features.Floats | None:
+    """Return the mean over channels of what flows into a module, or out of it; None if no map."""
     take: dict[str, Callable[[Any, Any], Any]] = {
-        name: lambda given, _: next(modules.tensors(given)).detach().float().cpu()
+        name: lambda given, out: next(modules.tensors(out if output else given)).detach().float()
     }
     device = modules.device_of(model)
     with modules.eval_mode(model), torch.no_grad(), features.recorded(model, take) as found:
@@ -134,5 +162,5 @@ def _map(model: nn.Module, name: str, inputs: Any) -> features.Floats | None:
     tensor = found.get(name)
     if tensor is None or tensor.ndim != 4 or min(tensor.shape[2:]) < 2:
         return None
-    result: features.Floats = tensor[0].mean(0).double().numpy()
+    result: features.Floats = tensor[0].mean(0).double().cpu().numpy()
     return result
