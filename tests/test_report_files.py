@@ -50,6 +50,10 @@ def test_layers_table_holds_the_records_unrounded(found: ReportInput) -> None:
         assert row["unit"] == unit.unit
         assert float(row["reinit_drop"]) == unit.reinit_drop
         assert row["removed"] == str(unit.unit in found.plan.names)
+        for scores in found.beside:
+            taken = scores[unit.unit]
+            assert float(row[f"{scores.criterion}_score"]) == taken.score
+            assert float(row[f"{scores.criterion}_high"]) == taken.high
 
 
 def test_removals_table_has_every_prefix(found: ReportInput) -> None:
@@ -141,6 +145,21 @@ def test_model_card_has_metadata_that_parses_and_the_sections_of_the_layout(
     for title in ("Model details", "Uses", "Bias, risks and limitations", "Training", "Evaluation"):
         assert f"## {title}\n" in body
     assert HOSTILE not in body
+
+
+def test_model_card_says_whether_the_scan_ranked(found: ReportInput) -> None:
+    assert found.plan.criterion == "block_influence"
+    assert "it did not rank the blocks here" in model_card(found)
+    plan = dataclasses.replace(found.plan, criterion="reinit_drop (permuted)")
+    assert "it ranked the blocks here" in model_card(dataclasses.replace(found, plan=plan))
+
+
+def test_model_card_calls_only_classes_right_or_wrong_an_accuracy(found: ReportInput) -> None:
+    stage = found.stages[-1]
+    assert stage.comparison is not None
+    comparison = dataclasses.replace(stage.comparison, classes=())
+    stages = (dataclasses.replace(stage, comparison=comparison),)
+    assert "model-index" not in model_card(dataclasses.replace(found, stages=stages))
 
 
 def test_model_card_names_a_base_model_only_where_the_hub_has_it(found: ReportInput) -> None:

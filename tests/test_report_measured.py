@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from srinit.gates import Gate, GateResult
 from srinit.latency import LatencyPair, pair
 from srinit.report import ReportInput, load_report_input
 from srinit.report import formats as fmt
-from srinit.report.charts import Axis
+from srinit.report.bumps import side_by_side
+from srinit.report.charts import Axis, Dots, scale, scatter, track
 from srinit.report.csvs import tables
+from srinit.report.decision import decide
 from srinit.report.evidence import evidence_view
 from srinit.report.figures import headline
 from srinit.report.layers import layers_view
@@ -104,7 +108,12 @@ def test_times_without_single_calls_say_so(found: ReportInput) -> None:
 
 def proven(report: ReportInput) -> ReportInput:
     measured = {"trial_cost": 0.031, "trial_low": 0.012, "trial_high": 0.05, "joint_cost": 0.044}
-    measured |= {"trial_examples": 48.0, "joint_low": 0.02, "joint_high": 0.061, "block_influence": 0.0123}
+    measured |= {
+        "trial_examples": 48.0,
+        "joint_low": 0.02,
+        "joint_high": 0.061,
+        "block_influence": 0.0123,
+    }
     plan = report.plan
     removals = tuple(
         dataclasses.replace(removal, evidence={**removal.evidence, **measured})
@@ -137,6 +146,22 @@ def test_each_removal_shows_its_place_and_its_three_losses(found: ReportInput) -
     assert losses["reinit"].value == fmt.points(drop, 1, signed=False)
     assert view.rows[0].basis[-1].en.endswith("0.0123")
     assert "48 calibration images" in view.lead.en
+
+
+def test_trials_that_trained_say_for_how_many_steps(found: ReportInput) -> None:
+    report = proven(found)
+    note = evidence_view(report, Say()).note
+    assert note is not None
+    assert "nothing is trained" in note.en
+    removals = tuple(
+        dataclasses.replace(r, evidence={**r.evidence, "trial_steps": 10})
+        for r in report.plan.remove
+    )
+    trained = dataclasses.replace(report, plan=dataclasses.replace(report.plan, remove=removals))
+    note = evidence_view(trained, Say()).note
+    assert note is not None
+    assert "trained for 10 steps" in note.en
+    assert "nothing is trained" not in note.en
 
 
 def test_plan_without_trials_says_that_nothing_was_tried(found: ReportInput) -> None:
@@ -177,6 +202,78 @@ def test_agreement_of_two_orders_is_their_rank_correlation(found: ReportInput) -
     text = evidence_view(reversed_, Say()).agreement
     assert text is not None
     assert f"rank correlation −1.00 over {len(drops)} blocks" in text.en
+
+
+def test_taking_out_stands_below_random_weights_on_one_scale(found: ReportInput) -> None:
+    view = layers_view(found, Say())
+    (scores,) = found.beside
+    assert scores.criterion == "removal_drop"
+    for row in view.rows:
+        taken = scores[row.name]
+        assert row.removal is not None
+        assert row.removal.drop == fmt.points(taken.score, 1, signed=False)
+        low, high = (fmt.points(end, 1, signed=False) for end in (taken.low, taken.high))
+        assert row.removal.range == f"[{low}, {high}]"
+    assert view.removals.note is not None
+    assert f"{scores.num_examples} calibration examples" in view.removals.note.en
+    page = render(found)
+    assert '<a href="../scan/beside/removal_drop.json">' in page
+    assert page.count('class="bar thin"') == len(view.rows)
+
+
+def test_trials_stand_in_where_no_removal_drop_was_measured(found: ReportInput) -> None:
+    view = layers_view(dataclasses.replace(proven(found), beside=()), Say())
+    known = {row.name: row.removal for row in view.rows if row.removal is not None}
+    assert set(known) == set(found.plan.names)
+    assert {taken.drop for taken in known.values()} == {"3.1"}
+    bare = dataclasses.replace(found.plan, remove=())
+    nothing = layers_view(dataclasses.replace(found, beside=(), plan=bare), Say())
+    assert nothing.removals.label is None
+    assert all(row.removal is None for row in nothing.rows)
+
+
+def test_criteria_stand_side_by_side_by_the_places_they_give(found: ReportInput) -> None:
+    report = proven(found)
+    view = side_by_side(report, Say())
+    assert view is not None
+    assert [column.name.en for column in view.columns] == [
+        "change of the features", "loss by re-initialization", "loss when taken out",
+    ]  # fmt: skip
+    drops = {unit.unit: unit.reinit_drop or 0.0 for unit in report.sensitivity.units}
+    by_drop = sorted(drops, key=lambda name: drops[name])
+    assert view.columns[1].places == {name: place for place, name in enumerate(by_drop, start=1)}
+    assert [name for name, _, _ in view.rows] == list(report.scores.order)  # type: ignore[union-attr]
+    assert {name for name, gone, _ in view.rows if gone} == set(report.plan.names)
+    assert view.drawing.count('class="bump gone"') == len(report.plan.names)
+    alone = dataclasses.replace(report, scores=None, beside=())
+    assert side_by_side(alone, Say()) is None
+
+
+def test_removal_drop_that_ranks_is_not_shown_twice(found: ReportInput) -> None:
+    (scores,) = found.beside
+    plan = dataclasses.replace(found.plan, criterion="removal_drop")
+    view = layers_view(dataclasses.replace(found, plan=plan, scores=scores, beside=()), Say())
+    assert view.score_label is None
+    assert all(row.removal is not None and row.score is None for row in view.rows)
+
+
+def test_times_that_vary_widely_are_a_condition(found: ReportInput) -> None:
+    quiet = decide(timed(found, with_ratio(0.4, 0.5, 0.8)), Say())
+    assert not any("vary widely" in line.en for line in quiet.conditions)
+    busy = pair([0.01, 0.03] * 9, [0.005, 0.006] * 9, batch_size=1, device="cpu")
+    report = timed(found, busy)
+    assert any("vary widely" in line.en for line in decide(report, Say()).conditions)
+    note = headline(report, Say())[0].note
+    assert note is not None
+    assert note.en.startswith("single times vary widely")
+
+
+def test_time_that_is_read_out_comes_with_its_range(found: ReportInput) -> None:
+    first = decide(timed(found, with_ratio(0.4, 0.5, 0.8)), Say()).spoken[0]
+    assert first.en.endswith("processing takes 50% (20% to 60%) less time.")
+    assert first.ja.endswith("処理時間が50%（20%〜60%）短くなりました。")
+    slower = decide(timed(found, with_ratio(1.1, 1.2, 1.4)), Say()).spoken[0]
+    assert slower.en.endswith("processing takes 20% (10% to 40%) more time.")
 
 
 def staged(tmp_path: Path, *, accepted: bool = True, rejected: bool = True) -> ReportInput:
@@ -249,3 +346,28 @@ def test_ticks_show_as_many_digits_as_they_need() -> None:
     assert [str(axis.text(tick)) for tick in axis.marks()] == ["0.0", "0.5", "1.0", "1.5", "2.0"]
     whole = Axis(label=same("x"), low=0, high=100)
     assert [str(whole.text(tick)) for tick in whole.marks()] == ["0", "20", "40", "60", "80", "100"]
+
+
+def test_strip_has_three_numbers_at_least_where_they_belong() -> None:
+    places = re.findall(r'x="([\d.]+)%" y=12>([^<]+)<', scale(-0.049, 0.049, factor=100, count=4))
+    assert len(places) >= 3
+    for at, number in places:
+        value = float(number.replace("−", "-"))
+        assert float(at) == pytest.approx(100 * (value / 100 + 0.049) / 0.098, abs=0.06)
+
+
+def test_observations_at_one_place_are_one_larger_dot() -> None:
+    strip = track(0, 1, value=0.2, dots=[0.0] * 20 + [0.5] * 3 + [0.9])
+    sizes = {kind: path.count("h0") for kind, path in re.findall(r'obs (\w+)" d="([^"]+)', strip)}
+    assert sizes == {"many": 1, "few": 1, "obs": 1}
+
+
+def test_names_in_a_map_do_not_hide_each_other() -> None:
+    groups = [
+        Dots(label=same(name), points=((0.5, 0.5 + 0.001 * i),), color=i)
+        for i, name in enumerate(("deer", "dog", "cat", "horse", "bird"))
+    ]
+    drawing = scatter(groups, (0.0, 0.0, 1.0))
+    heights = sorted(int(y) for y in re.findall(r"<text class=name x=\"\d+\" y=\"(\d+)\"", drawing))
+    assert all(b - a >= 13 for a, b in itertools.pairwise(heights))
+    assert drawing.count("<li>") == len(groups)

@@ -309,6 +309,12 @@ def test_fresh_run_makes_its_report_with_every_picture(tmp_path: Path) -> None:
     assert all(tuple(e.variant for e in x.explanations) == names for x in pictures.examples)
     kept = [unit.name for unit in found.sensitivity.unit_map if unit.name not in found.plan.names]
     assert [row.unit for row in pictures.similarity] == kept
+    cut = {name for point in pictures.cut_points for name in point.removed}
+    assert cut == set(found.plan.names)
+    (end,) = (point for point in pictures.cut_points if point.unit == "")
+    assert end.removed == ("stage2.1", "stage2.2")  # the network's last blocks are shown too
+    (beside,) = found.beside
+    assert (beside.criterion, beside.num_examples) == ("removal_drop", 123)
     assert pictures.projection is not None
     assert len(pictures.projection.labels) == pictures.num_features_examples
     assert found.class_names[0] == "良品"

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from srinit import report
 from srinit.errors import ConfigError
 from srinit.report import formats as fmt
+from srinit.report.money import _energy_method
+from srinit.report.origin import _target
 from srinit.report.text import LANGUAGES, Language, Say, Text, catalog, join, same
 
 ROOT = Path(report.__file__).parent
@@ -137,3 +139,30 @@ def test_payback_is_months_below_two_years_and_never_when_infinite() -> None:
     assert fmt.years(1.0).ja == "12.0か月"
     assert fmt.years(2.0).en == "2.0 years"
     assert fmt.years(math.inf).ja == "回収できません"
+
+
+def test_small_quantities_get_small_units() -> None:
+    assert fmt.scaled(0.0061, "Wh") == "6.10 mWh"
+    assert fmt.scaled(3.2e-7, "Wh") == "0 Wh"
+    assert fmt.scaled(4.5e-5, "Wh") == "45.0 µWh"
+
+
+def test_way_of_measuring_energy_is_said_in_both_languages() -> None:
+    texts = {
+        "processor time x 15 W a core, stated": ("1コアあたり15 W", "15 W a core"),
+        "time x 300 W, stated": ("300 W", "300 W"),
+        "RAPL, whole processor package": ("実測値", "measured by the processor"),
+    }
+    for method, (ja, en) in texts.items():
+        found = _energy_method(method, Say())
+        assert ja in found.ja
+        assert en in found.en
+    assert _energy_method("a meter", Say()) == same("a meter")
+
+
+def test_target_is_said_in_words() -> None:
+    found = _target({"flops": 0.6, "latency": 3.2, "max_drop": 0.02}, Say())
+    assert found.en == (
+        "at most 60.0% of the compute, at most 3.20 ms, a loss of at most 2.00 points a block"
+    )
+    assert _target({}, Say()) == same("–")

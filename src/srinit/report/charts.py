@@ -204,10 +204,10 @@ def track(
         path = f"M{at(low)} 10H{at(high)}"
         if not plain:
             path += f"M{at(low)} 6V14M{at(high)} 6V14"
+        if value is not None:
+            path += f"M{at(value)} 3V17"
         parts.append(f'<path class=ends d="{path}"/>')
     parts += _observations([at(dot) for dot in dots])
-    if value is not None:
-        parts.append(f'<path class=mid d="M{at(value)} 3V17"/>')
     if limit is not None:
         parts.append(f'<path class=limit d="M{at(limit)} 0V20"/>')
     return Markup(
@@ -302,10 +302,7 @@ def _line(frame: _Frame, line: Line) -> str:
         for x, y, sure in zip(line.x, line.y, solid, strict=True)
         if y is not None
     ]
-    full, dashed = "", ""
-    for (x0, y0, sure0), (x1, y1, sure1) in pairwise(known):
-        piece = f"M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}"
-        full, dashed = (full + piece, dashed) if sure0 and sure1 else (full, dashed + piece)
+    full, dashed = _pieces(known, sure=True), _pieces(known, sure=False)
     color = f"c{line.color % 10}"
     parts = [f'<path class="line {color}" d="{full}"/>'] if full else []
     if dashed:
@@ -316,6 +313,16 @@ def _line(frame: _Frame, line: Line) -> str:
             if path:
                 parts.append(f'<path class="{kind} {color}" d="{path}"/>')
     return "".join(parts)
+
+
+def _pieces(known: Sequence[tuple[float, float, bool]], *, sure: bool) -> str:
+    """Return the path of all segments whose two ends were measured, or of all others."""
+    path, end = "", None
+    for (x0, y0, sure0), (x1, y1, sure1) in pairwise(known):
+        if (sure0 and sure1) == sure:
+            path += ("" if end == (x0, y0) else f"M{x0:.1f} {y0:.1f}") + f"L{x1:.1f} {y1:.1f}"
+            end = (x1, y1)
+    return path
 
 
 def _legend(entries: Sequence[tuple[Text, int]], kind: str = "line") -> Markup:

@@ -21,7 +21,7 @@ from srinit.report.text import Say, Text
 from srinit.sensitivity.records import SchemeTrial, UnitSensitivity
 from srinit.units.records import LockedUnit, Unit
 
-DOTS = 1500  # single observations in the whole drawing
+DOTS = 800  # single observations in the whole drawing
 MANY = 100  # units from which the page has no room for them
 COLLAPSED = 0.9  # share of one prediction from which a re-initialized network has collapsed
 
@@ -196,7 +196,7 @@ def _rows(
                 flags=tuple(flags),
                 params=fmt.percent(unit.params / max(scan.unit_map.params, 1)),
                 strip=_strip(found, extent, scan.max_drop, most_dots),
-                removal=_taking(removals.units.get(unit.name), extent, plain=most_dots == 0),
+                removal=_taking(removals.units.get(unit.name), extent),
                 score=scored.get(unit.name),
                 place=ranks.get(unit.name, len(ranks) + depth + 1),
             )
@@ -248,19 +248,25 @@ def _strip(
         value=unit.reinit_drop,
         low=unit.low,
         high=unit.high,
-        dots=[v for v in unit.observations[:most_dots] if low_end <= v <= high_end],
+        dots=[v for v in _some(unit.observations, most_dots) if low_end <= v <= high_end],
         limit=limit,
         plain=most_dots == 0,
     )
 
 
-def _taking(taken: Taken | None, extent: tuple[float, float], *, plain: bool) -> Taking | None:
+def _some(observations: Sequence[float], most: int) -> Sequence[float]:
+    """Return at most so many, from all along the measurement."""
+    step = max(-(-len(observations) // most), 1) if most else 1
+    return observations[::step] if most else ()
+
+
+def _taking(taken: Taken | None, extent: tuple[float, float]) -> Taking | None:
     if taken is None:
         return None
     return Taking(
         drop=fmt.points(taken.value, 1, signed=False),
         range=_range(taken),
-        strip=track(*extent, value=taken.value, low=taken.low, high=taken.high, plain=plain),
+        strip=track(*extent, value=taken.value, low=taken.low, high=taken.high, plain=True),
     )
 
 

@@ -82,9 +82,11 @@ def _target(target: Mapping[str, Any], say: Say) -> Text:
     for key in ("params", "flops", "latency"):
         value = target.get(key)
         if isinstance(value, int | float):
-            shown = fmt.percent(value) if value <= 1 else fmt.fixed(value)
-            unit = " ms" if key == "latency" and value > 1 else ""
-            words.append(say(f"target.{key}", value=shown + unit))
+            if value <= 1:
+                words.append(say(f"target.{key}", value=fmt.percent(value)))
+            else:
+                shown = fmt.milliseconds(value) if key == "latency" else fmt.fixed(value)
+                words.append(say(f"target.count.{key}", value=shown))
     if isinstance(target.get("max_drop"), int | float):
         words.append(say("target.max_drop", value=fmt.points(target["max_drop"], signed=False)))
     if target.get("remove"):

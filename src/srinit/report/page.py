@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -38,7 +39,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
     """
     say = Say(languages)
     layers, stages = layers_view(report, say), stages_view(report, say)
-    style = _asset("page.css") + _order_rules(layers.rows)
+    style = _tight(_asset("page.css") + _order_rules(layers.rows))
     script = _asset("page.js")
     environment = Environment(
         loader=PackageLoader("srinit.report"),
@@ -86,7 +87,13 @@ def _sources(report: ReportInput, stages: Stages) -> list[str]:
 def _asset(name: str) -> str:
     """Return a file of the package, its lines without indentation: the page is to be small."""
     text = files("srinit.report").joinpath(name).read_text("utf-8")
-    return "".join(f"{line.strip()}\n" for line in text.splitlines() if line.strip())
+    lines = (line.strip() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
+
+
+def _tight(style: str) -> str:
+    """Return style rules without what no browser reads: line ends and last semicolons."""
+    return re.sub(r"\s*([{};])\s*", r"\1", style).replace(";}", "}")
 
 
 def _hash(text: str) -> str:

@@ -106,7 +106,7 @@ def _evidence(report: ReportInput, say: Say, code: Language) -> list[str]:
         cells = [f"`{_code(row.name)}`".replace("|", "¦")]
         cells += [plain(losses.get(kind, "–")) for kind in LOSSES]
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, "", t(say("proof.note")), ""]
+    return [*lines, "", *([t(view.note)] if view.note else []), ""]
 
 
 def _stages(report: ReportInput, say: Say, code: Language) -> list[str]:
