@@ -159,7 +159,7 @@ def test_page_without_scripts_shows_everything_and_still_switches_language(
             for i in range(rows.count())
         }
         drops = {
-            rows.nth(i).get_attribute("id"): float(rows.nth(i).locator(".bar b").inner_text())
+            rows.nth(i).get_attribute("id"): float(rows.nth(i).locator(".bar b").first.inner_text())
             for i in range(rows.count())
         }
         by_place = [drops[key] for key in sorted(tops, key=lambda key: tops[key])]

@@ -109,7 +109,7 @@ def test_times_without_single_calls_say_so(found: ReportInput) -> None:
 def proven(report: ReportInput) -> ReportInput:
     measured = {"trial_cost": 0.031, "trial_low": 0.012, "trial_high": 0.05, "joint_cost": 0.044}
     measured |= {
-        "trial_examples": 48.0,
+        "trial_examples": 48,
         "joint_low": 0.02,
         "joint_high": 0.061,
         "block_influence": 0.0123,
