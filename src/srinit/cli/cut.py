@@ -40,7 +40,7 @@ def plan(
 ) -> Result:
     """Choose the units that go, for a target; the scan must be done."""
     from srinit import records
-    from srinit.cli.draw import plan_table
+    from srinit.cli.fitted import plan_table
     from srinit.pipeline import cut, start
 
     given = {"max_drop": max_drop, "params": params, "flops": flops, "latency": latency}

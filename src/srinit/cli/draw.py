@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 from rich.tree import Tree
 
 if TYPE_CHECKING:
@@ -16,12 +14,9 @@ if TYPE_CHECKING:
     from srinit.gates import GateResult
     from srinit.pipeline.cut import StageMetrics
     from srinit.pipeline.look import BaselineMetrics
-    from srinit.plan import PrunePlan
-    from srinit.sensitivity import Sensitivity
     from srinit.units import LockedUnit, Unit, UnitMap
 
 BAR_WIDTH = 24
-DECISION_STYLE = {"redundant": "green", "needed": "red", "undecided": "yellow"}
 
 
 def count(value: float) -> str:
@@ -107,101 +102,12 @@ def baseline_table(metrics: BaselineMetrics) -> Table:
     return table
 
 
-def sensitivity_table(sensitivity: Sensitivity) -> Table:
-    """Return the scan: a bar for each unit's drop, with its interval and the decision."""
-    table = Table(
-        title=(
-            f"accuracy lost when a unit is re-initialized ({sensitivity.scheme}), "
-            f"{percent(sensitivity.confidence, 0)} intervals; "
-            f"baseline {percent(sensitivity.baseline_score, 2)}"
-        ),
-        title_justify="left",
-    )
-    for name, justify in (
-        ("unit", "left"), ("drop, points", "right"), ("interval", "right"), ("", "left"),
-        ("draws", "right"), ("decision", "left"),
-    ):  # fmt: skip
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    top = max((u.high or 0.0 for u in sensitivity.units), default=0.0) or 1.0
-    for unit in sensitivity.units:
-        lock = "" if unit.removable else " 🔒"
-        interval = f"{points(unit.low)} … {points(unit.high)}" if unit.low is not None else "-"
-        style = DECISION_STYLE.get(unit.decision, "dim")
-        table.add_row(
-            f"{escape(unit.unit)}{lock}",
-            points(unit.reinit_drop),
-            interval,
-            _bar(unit.reinit_drop, unit.low, unit.high, top),
-            str(unit.num_draws),
-            f"[{style}]{unit.decision}[/] {escape(unit.reason)}",
-        )
-    return table
-
-
-def _bar(value: float | None, low: float | None, high: float | None, top: float) -> Text:
-    if value is None or low is None or high is None:
-        return Text("")
-    place = [round(BAR_WIDTH * max(0.0, min(1.0, x / top))) for x in (low, value, high)]
-    cells = ["─" if place[0] <= i <= place[2] else " " for i in range(BAR_WIDTH + 1)]
-    cells[place[1]] = "●"
-    return Text("".join(cells), style="cyan")
-
-
 def facts_table(facts: dict[str, Any]) -> Table:
     """Return plain facts, one a row."""
     table = Table(show_header=False, box=None)
     for key, value in facts.items():
         table.add_row(key.replace("_", " "), escape(str(value)))
     return table
-
-
-def plan_table(plan: PrunePlan) -> Table:
-    """Return the plan: what goes, on what evidence, and what is left after each removal."""
-    table = Table(
-        title=f"plan: {len(plan.names)} of {len(plan.ranking)} units go; target {plan.target}; "
-        f"ranked by {plan.criterion}",
-        title_justify="left",
-    )
-    for name in (
-        "",
-        "unit",
-        "reinit drop, points",
-        "upper end",
-        "trial: costs, points",
-        "trial: all so far",
-        "params left",
-        "FLOPs left",
-        "latency",
-    ):
-        table.add_column(name, justify="left" if name in ("", "unit") else "right")
-    evidence = {removal.unit.name: removal.evidence for removal in plan.remove}
-    base = plan.prefixes[0]
-    for number, name in enumerate(plan.ranking, start=1):
-        prefix = plan.prefixes[number]
-        goes = name in evidence
-        found = evidence.get(name, {})
-        latency = ", ".join(f"{ms:.2f} ms" for ms in (prefix.latency_ms or {}).values())
-        table.add_row(
-            "[green]✂[/]" if goes else "",
-            escape(name),
-            points(found.get("reinit_drop")),
-            points(found.get("high")),
-            _tried(found, "trial"),
-            _tried(found, "joint"),
-            percent(prefix.params / base.params),
-            percent(prefix.flops / base.flops if base.flops else None),
-            latency,
-            style="" if goes else "dim",
-        )
-    return table
-
-
-def _tried(evidence: Mapping[str, float | None], which: str) -> str:
-    """Return what a trial removal cost, with its interval."""
-    if evidence.get(f"{which}_cost") is None:
-        return "-"
-    ends = (points(evidence.get(f"{which}_{end}")) for end in ("low", "high"))
-    return f"{points(evidence[f'{which}_cost'])} ({' … '.join(ends)})"
 
 
 def stage_table(metrics: StageMetrics) -> Table:

@@ -53,7 +53,7 @@ def baseline(config: ConfigFile, common: Common) -> Result:
 def scan(config: ConfigFile, common: Common) -> Result:
     """Re-initialize every unit and measure what is lost; resumable."""
     from srinit import records
-    from srinit.cli.draw import sensitivity_table
+    from srinit.cli.fitted import sensitivity_table
     from srinit.pipeline import look, start
 
     if common.dry_run:

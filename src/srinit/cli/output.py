@@ -14,6 +14,7 @@ from rich.markup import escape
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
+PLAIN_WIDTH = 160  # of tables where there is no terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Result:
     exit_code: int = 0
     quiet: bool = False  # another process of the same run says it
     extra: list[Any] = field(default_factory=list)  # further things to draw
+    first: list[Any] = field(default_factory=list)  # drawn before it, on a terminal only
 
 
 def emit(result: Result, *, as_json: bool) -> None:
@@ -37,11 +39,19 @@ def emit(result: Result, *, as_json: bool) -> None:
         body = {"verb": result.verb, "ok": result.exit_code == 0, "exit_code": result.exit_code}
         print_json({**body, **result.data, "next": result.next})
         return
-    for part in (result.text, *result.extra):
-        if part:
-            out.print(part, markup=False) if isinstance(part, str) else out.print(part)
+    for part in (*(result.first if out.is_terminal else ()), result.text, *result.extra):
+        if isinstance(part, str):
+            for line in part.splitlines():
+                out.print(line, markup=False, soft_wrap=_is_whole(line))
+        elif part is not None:  # wrapped, not cut off, at the width of the terminal
+            out.print(part, soft_wrap=False, width=None if out.is_terminal else PLAIN_WIDTH)
     if result.next:
         out.print(f"next: {result.next}", markup=False)
+
+
+def _is_whole(line: str) -> bool:
+    """Whether a line is left to the terminal to break: a path or command is not cut in two."""
+    return not out.is_terminal or max(map(len, line.split()), default=0) > out.width
 
 
 def emit_error(error: BaseException, *, code: int, as_json: bool, verbose: bool) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -15,22 +17,34 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from srinit.cli.output import err
+
+
+class _Bars(Progress):
+    """Bars, and below them what the stage at work says of itself."""
+
+    note = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if self.note:
+            yield Text(f"  {self.note}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class RichObserver:
     """Draws the stages of a run as bars; an `Observer` of the pipeline."""
 
     def __init__(self) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description:<24}"),
-            BarColumn(bar_width=28),
+        self._bars = _Bars(
+            TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("[dim]·"),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("[dim]left"),
             console=err,
             disable=not err.is_terminal,
         )
@@ -58,20 +72,22 @@ class RichObserver:
         self._title, self._began = title, time.monotonic()
         if not err.is_terminal:
             err.print(f"{title} ...", markup=False)
-        self._task = self._bars.add_task(escape(title), total=None, note="")
+        self._task = self._bars.add_task(escape(title), total=None)
 
     def progress(self, done: float, total: float | None, note: str = "") -> None:
         """Move the bar."""
         if self._task is not None:
-            self._bars.update(self._task, completed=done, total=total, note=escape(note))
+            self._bars.note = note
+            self._bars.update(self._task, completed=done, total=total)
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
-        err.print(f"  {text}", markup=False)
+        err.print(f"  {text}", markup=False, soft_wrap=not err.is_terminal)
 
     def _finish(self) -> None:
         if self._task is None:
             return
+        self._bars.note = ""
         task = self._bars.tasks[self._task]
         total = task.total if task.total is not None else max(task.completed, 1)
         self._bars.update(self._task, completed=total, total=total)

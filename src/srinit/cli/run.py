@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from srinit.pipeline.result import RunResult
 
 GATE_FAILED = 3
+T = TypeVar("T")
 
 
 @verb
@@ -52,6 +53,38 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
         verb=name,
         data=records.plain(result),
         text=result.words(),
+        first=_drawn(Path(result.run), result.stage),
         next=following,
         exit_code=0 if result.passed else GATE_FAILED,
     )
+
+
+def _drawn(run: Path, stage: int) -> list[Any]:
+    """Return what a finished run found, as the single verbs draw it."""
+    from srinit import records
+    from srinit.cli.draw import comparison_table
+    from srinit.cli.fitted import plan_table, sensitivity_table
+    from srinit.comparison import Comparison
+    from srinit.gates import GateResult
+    from srinit.pipeline.judge import COMPARISON_SCHEMA, GATE_SCHEMA
+    from srinit.pipeline.look import SENSITIVITY_SCHEMA
+    from srinit.plan import PlanTimes, PrunePlan
+    from srinit.sensitivity import Sensitivity
+
+    def read(kind: type[T], path: str, schema: str) -> T:
+        return records.from_json(kind, (run / path).read_bytes(), schema=schema, where=path)
+
+    folder = f"stages/{stage:02d}"
+    own = run / folder / "plan.json"
+    path = own if own.is_file() else run / "plan.json"
+    plan, times = PrunePlan.from_json(path.read_bytes()), path.with_name("plan_latency.json")
+    if times.is_file():
+        plan = plan.timed(PlanTimes.from_json(times.read_bytes()))
+    return [
+        sensitivity_table(read(Sensitivity, "scan/sensitivity.json", SENSITIVITY_SCHEMA)),
+        plan_table(plan),
+        comparison_table(
+            read(Comparison, f"{folder}/comparison.json", COMPARISON_SCHEMA),
+            read(GateResult, f"{folder}/gate.json", GATE_SCHEMA),
+        ),
+    ]

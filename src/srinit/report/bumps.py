@@ -16,7 +16,7 @@ from srinit.report.text import Say, Text, same
 MOST_UNITS = 60  # above it the lines cannot be told apart
 FEWEST = 3  # units whose orders can be compared
 WIDTH, LEFT, RIGHT, TOP, STEP = 480, 130, 60, 30, 15
-LONGEST = 18  # characters of a name beside the drawing
+LONGEST = 15  # characters of a name beside the drawing
 
 
 @record

@@ -112,7 +112,9 @@ def layers_view(report: ReportInput, say: Say) -> Layers:
         undecided=tuple(
             unit.unit
             for unit in units
-            if unit.decision == "undecided" and report.sensitivity.max_drop is not None
+            if unit.decision == "undecided"
+            and report.sensitivity.max_drop is not None
+            and unit.unit in report.sensitivity.unit_map.names
         ),
         trials=tuple(_trial(trial) for trial in report.sensitivity.trials),
         sources=_sources(report),
@@ -179,10 +181,11 @@ def _rows(
     rows = []
     for depth, unit in enumerate(known):
         found = measured.get(unit.name)
-        flags = list(_flags(found, scan.max_drop, say))
-        if unit.name in locked:
+        is_locked = unit.name in locked  # nothing is to be decided about it
+        flags = list(_flags(found, None if is_locked else scan.max_drop, say))
+        if is_locked:
             flags.insert(0, say(f"lock.{_key(locked[unit.name].reason)}"))
-        kind = "locked" if unit.name in locked else "gone" if unit.name in removed else "kept"
+        kind = "locked" if is_locked else "gone" if unit.name in removed else "kept"
         rows.append(
             Row(
                 name=unit.name,
