@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from srinit.comparison import Difference, ErrorCost
+from srinit.report import ReportInput
 from srinit.rng import isolated_rng
 
 RUN = Path(__file__).parent / "golden" / "report" / "run"  # records of one such run
@@ -93,6 +96,28 @@ roi:
   missed_defect_cost: 5000
   false_reject_cost: 30
 """
+
+
+def with_costs(report: ReportInput) -> ReportInput:
+    """Return the report's input as if a cost matrix had been given, and no prices in `roi`."""
+    comparison = report.comparison
+    assert comparison is not None
+    risk = comparison.defects
+    assert risk is not None
+    share = risk.missed_pruned.total / comparison.num_examples
+    rise = Difference(
+        baseline=3.2, pruned=3.7, drop=0.5, low=-0.75, high=2.25,
+        num_examples=comparison.num_examples,
+    )  # fmt: skip
+    cost = ErrorCost(
+        costs={"良品": {HOSTILE: 30.0, "不良": 30.0}, "不良": {"良品": 500.0}},
+        defect_share=share, share_given=False, increase=rise, missed=0.75, rejected=-0.25,
+        mixed=0.0, cost_of_miss=500.0, cost_of_reject=30.0, break_even_miss_rate=0.0123,
+        break_even_ratio=5.5,
+    )  # fmt: skip
+    stage = replace(report.stages[-1], comparison=replace(comparison, error_cost=cost))
+    roi = replace(report.roi, missed_defect_cost=None, false_reject_cost=None)
+    return replace(report, stages=(*report.stages[:-1], stage), roi=roi)
 
 
 def keep_run(run: Path, target: Path) -> None:

@@ -167,6 +167,14 @@ def test_model_and_data_may_be_their_source_alone(tmp_path: Path) -> None:
         ("data.split={tset: 0.7}", "did you mean test"),
         ("data.classes=[a, a]", "classes should be different names"),
         ("gates.max_missed_defect_increase=0.1", r"needs data\.defect_class"),
+        ("gates.max_missed_defect_rate=0.1", r"needs data\.defect_class"),
+        ("gates.max_cost_increase=1", r"needs data\.costs"),
+        ("gates.max_shift_drop=0.1", r"needs shift\.examples"),
+        ("gates.max_class_recall_drop={a: 2}", r"gates\.max_class_recall_drop\.a: .*less than"),
+        ("data.costs={a: {b: 0}}", "costs are all zero"),
+        ("data.costs={a: {b: -1}}", r"data\.costs\.a\.b: .*greater than"),
+        ("data={source: 'folder:d', classes: [a, b], defect_class: [a, b]}", "every class"),
+        ("data={source: 'folder:d', classes: [a, b], costs: {a: {c: 1}}}", "'c' is not in classes"),
         ("finetune={command: a, fn: 'py:a.py:b'}", "command and fn are both given"),
         ("finetune.command=train.sh {weights}", r"command should name \{out\}"),
         ("plan.latency=0.5ms", "cannot be told from a fraction"),
@@ -185,6 +193,19 @@ def test_model_and_data_may_be_their_source_alone(tmp_path: Path) -> None:
 def test_values_that_make_no_sense_are_named(tmp_path: Path, pair: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(write(tmp_path, SHORTEST), [pair])
+
+
+def test_costs_are_given_in_one_place_and_one_limit_a_class_is_a_mapping(tmp_path: Path) -> None:
+    path = write(tmp_path, SHORTEST)
+    twice = ["data.costs={ng: {ok: 9}, ok: {ng: 1}}", "roi.missed_defect_cost=9"]
+    with pytest.raises(ConfigError, match=r"roi\.missed_defect_cost: data\.costs says"):
+        load_config(path, twice)
+    prices = ["data.defect_class=ng", "roi={missed_defect_cost: 9, false_reject_cost: 1}"]
+    found = load_config(path, [*prices, "gates={max_cost_increase: 1}"])
+    assert found.gates.limits() == {"max_drop": 0.02, "max_cost_increase": 1.0}
+    classes = load_config(path, ["gates.max_class_recall_drop.ng=0.01", "data.defect_class=[ng]"])
+    assert classes.gates.limits()["max_class_recall_drop"] == {"ng": 0.01}
+    assert classes.data.defect_classes == ("ng",)
 
 
 def test_a_latency_may_carry_its_unit(tmp_path: Path) -> None:

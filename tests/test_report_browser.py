@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import report_browser
-from report_run import CLASSES, HOSTILE, RUN
+from report_run import CLASSES, HOSTILE, RUN, with_costs
 from srinit.report import (
     ReportInput,
     RoiInputs,
@@ -186,10 +186,34 @@ def money_inputs(count: int) -> list[dict[str, float | None]]:
 
 
 @pytest.mark.parametrize("code", CODES)
+def test_return_on_investment_by_a_cost_matrix_equals_python(
+    browser: Any, report_input: ReportInput, code: Language, tmp_path: Path
+) -> None:
+    report = with_costs(report_input)
+    facts = facts_of(report.comparison, report.roi)
+    url = write_report(report, tmp_path).as_uri()
+    with opened(browser, url) as page:
+        speak(page, code)
+        assert page.locator("#roi-missed_defect_cost").count() == 0
+        for full in money_inputs(12):
+            hidden = ("missed_defect_cost", "false_reject_cost", "defect_share")
+            given = {name: value for name, value in full.items() if name not in hidden}
+            for name, value in given.items():
+                page.locator(f"#roi-{name}").fill("" if value is None else f"{value:.10g}")
+            roi = return_on_investment(RoiInputs(**given), facts)  # type: ignore[arg-type]
+            for key in ("compute_saving", "error_cost", "saving"):
+                value = getattr(roi, key)
+                want = fmt.money(None if value is None else value.value, "JPY").of(code)
+                assert page.locator(f'[data-roi="{key}"]').inner_text() == want, (key, given)
+            want = fmt.percent(roi.break_even_miss_rate, 2)
+            assert page.locator('[data-roi="break_even_miss_rate"]').inner_text() == want, given
+
+
+@pytest.mark.parametrize("code", CODES)
 def test_return_on_investment_in_the_page_equals_python(
     browser: Any, url: str, report_input: ReportInput, code: Language
 ) -> None:
-    facts = facts_of(report_input.comparison)
+    facts = facts_of(report_input.comparison, report_input.roi)
     with opened(browser, url) as page:
         speak(page, code)
         for given in money_inputs(25):

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from report_run import CLASSES, HOSTILE, RUN
+from report_run import CLASSES, HOSTILE, RUN, with_costs
+from srinit.comparison import Difference, FlippedExample, Shift, Site
 from srinit.errors import ConfigError, UnsafeError
-from srinit.gates import GateResult
+from srinit.gates import Gate, GateResult
 from srinit.report import ReportInput, load_report_input, write_report
 from srinit.report import formats as fmt
-from srinit.report.decision import decide
+from srinit.report.decision import decide, gate_text
 from srinit.report.layers import layers_view
 from srinit.report.page import render
 from srinit.report.text import Say
@@ -334,3 +335,56 @@ def test_file_that_is_not_what_it_should_be_is_named(tmp_path: Path, file: str, 
 
 def test_same_records_give_the_same_bytes(found: ReportInput, page: str) -> None:
     assert render(found) == page
+
+
+def test_costs_of_errors_stand_on_the_first_page_and_with_their_break_even(
+    found: ReportInput,
+) -> None:
+    page = visible(render(with_costs(found)))
+    assert "Cost of errors (per 1,000 pieces)" in page
+    assert "¥3,200" in page  # 3.2 of a piece
+    assert "+¥500" in page
+    assert "−¥750 to +¥2,250" in page
+    assert "Above a miss rate of 1.23%" in page
+    assert "as much as 5.50 good parts rejected" in page
+    assert "Cost of additional errors" in page
+    assert "Cost of additional missed defects" not in page.split("Formulas")[0]
+    assert "Cost of errors" not in visible(render(found))
+
+
+@pytest.mark.parametrize(
+    ("name", "english", "japanese"),
+    [
+        ("max_cost_increase", "Rise of the cost of errors per piece: measured ¥0.250", "0.250円"),
+        ("max_missed_defect_rate", "Rate of missed defects: measured 25.0%", "見逃し率：実測25.0%"),
+        ("max_shift_drop", "under shift and noise, worst case: measured 25.00 points", "環境変化"),
+        ("max_missed_defect_increase.dent", "missed-defect rate of dent", "「dent」の見逃し率"),
+        ("site.min_agreement", "Equal answers before and after, site data", "（現場データ）"),
+    ],
+)
+def test_every_gate_has_its_words(name: str, english: str, japanese: str) -> None:
+    gate = Gate(name=name, limit=0.5, measured=0.25, bound=0.4, passed=True, sentence="")
+    text = gate_text(gate, Say())
+    assert english in text.en
+    assert japanese in text.ja
+
+
+def test_what_was_measured_under_shift_and_on_site_counts_as_tested(found: ReportInput) -> None:
+    score = Difference(baseline=0.9, pruned=0.8, drop=0.1, low=0.0, high=0.2, num_examples=50)
+    shift = Shift(num_examples=50, confidence=0.95, clean=score, points=(), seed=0)
+    flips = tuple(
+        FlippedExample(name=f"{HOSTILE}{index}", baseline="a", pruned="b") for index in range(30)
+    )
+    site = Site(
+        data="images:site", data_hash="", num_examples=40, num_labeled=0, comparison=None,
+        unlabeled=None, flipped=flips,
+    )  # fmt: skip
+    stage = dataclasses.replace(found.stages[-1], shift=shift, site=site)
+    report = dataclasses.replace(found, stages=(stage,))
+    decision = decide(report, Say())
+    untested = " ".join(text.en for text in (*decision.untested, *decision.conditions))
+    assert "site" not in untested
+    assert "lighting" not in untested
+    page = render(report)
+    assert HOSTILE not in page
+    assert "Of 30 examples with another answer, 20 are shown" in visible(page)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from report_run import RUN
+from report_run import RUN, with_costs
 from srinit.report import RoiFacts, RoiInputs, load_report_input, return_on_investment
-from srinit.report.data import roi_inputs
+from srinit.report.reading import roi_inputs
 from srinit.report.roi import Range, facts_of
 
 FACTS = RoiFacts(
@@ -78,6 +79,32 @@ def test_device_price_becomes_an_hourly_cost_over_its_hours_of_use() -> None:
     )
     assert return_on_investment(given_price, FACTS).hour_cost == 60
     assert return_on_investment(RoiInputs(device_price=600_000), FACTS).hour_cost is None
+
+
+MATRIX = dataclasses.replace(
+    FACTS, cost_increase=Range(value=0.002, low=-0.001, high=0.005), cost_of_miss=80.0
+)
+
+
+def test_a_cost_matrix_takes_the_place_of_the_two_prices() -> None:
+    roi = return_on_investment(INPUTS, MATRIX)
+    assert (roi.missed_cost, roi.reject_cost) == (None, None)
+    assert roi.error_cost is not None
+    assert roi.error_cost.value == pytest.approx(1_800_000 * 0.002)
+    assert roi.saving is not None
+    assert roi.saving.value == pytest.approx(5000 - 3600)
+    assert roi.saving.low == pytest.approx(2500 - 9000)
+    assert roi.saving.high == pytest.approx(6000 + 1800)
+    assert roi.break_even_miss_rate == pytest.approx(0.03 + 1400 / (1_800_000 * 0.1 * 80))
+
+
+def test_prices_in_the_roi_section_are_no_matrix() -> None:
+    report = with_costs(load_report_input(RUN))
+    assert facts_of(report.comparison, report.roi).cost_increase == Range(
+        value=0.5, low=-0.75, high=2.25
+    )
+    priced = dataclasses.replace(report.roi, missed_defect_cost=1.0)
+    assert facts_of(report.comparison, priced).cost_increase is None
 
 
 def test_nothing_given_gives_nothing() -> None:

@@ -148,31 +148,37 @@ def compare(
 
         return logs.compare(run, other, common, margin=margin, plan_margin=plan_margin)
     from srinit import records
-    from srinit.cli.draw import comparison_table, shift_table
-    from srinit.pipeline import judge, start
+    from srinit.cli.draw import comparison_table, shift_table, site_tables
+    from srinit.pipeline import judge, site, start
 
     with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
         if common.dry_run:
             return _dry("compare", run, "reads the test data once with each network")
         observer.stage("compare")
-        if other is None and data is None:
-            comparison, gates = judge.compare(session), judge.gate(session)
-            code = 0 if gates.passed else GATE_FAILED
-        else:
-            comparison, gates, code = judge.compare_on(session, other, data), None, 0
+        own, gates = other is None and data is None, None
+        on_site = site.site(session) if own else judge.compare_on(session, other, data)
+        comparison = judge.compare(session) if own or on_site is None else on_site.comparison
         under_shift = judge.shift(session, shift or None) if other is None else None
+        if own:
+            gates = judge.gate(session)
+    parts: list[Any] = []
+    if comparison is not None:
+        parts.append(comparison_table(comparison, gates))
+    parts += site_tables(on_site, apart=own)
+    parts += [shift_table(under_shift)] if under_shift is not None else []
     return Result(
         verb="compare",
         data={
             "run": str(run),
             "comparison": records.plain(comparison),
-            "gates": records.plain(gates) if gates is not None else None,
-            "shift": records.plain(under_shift) if under_shift is not None else None,
+            "gates": records.plain(gates),
+            "shift": records.plain(under_shift),
+            "site": records.plain(on_site),
         },
-        text=comparison_table(comparison, gates),
-        extra=[shift_table(under_shift)] if under_shift is not None else [],
+        text=parts[0],
+        extra=parts[1:],
         next=f"srinit export {run}",
-        exit_code=code,
+        exit_code=GATE_FAILED if gates is not None and not gates.passed else 0,
     )
 
 

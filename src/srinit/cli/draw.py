@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 if TYPE_CHECKING:
-    from srinit.comparison import Comparison, Difference, Shift
+    from srinit.comparison import Comparison, Difference, ErrorCost, Shift, Site
     from srinit.finetune import TuneLog
     from srinit.gates import GateResult
     from srinit.pipeline.cut import StageMetrics
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from srinit.units import LockedUnit, Unit, UnitMap
 
 BAR_WIDTH = 24
+MOST_FLIPPED = 20
 
 
 def count(value: float) -> str:
@@ -186,6 +187,11 @@ def comparison_table(comparison: Comparison, gates: GateResult | None) -> Table:
     if comparison.defects is not None:
         row("missed defects", comparison.defects.missed_increase)
         row("good parts rejected", comparison.defects.rejected_increase)
+        for missed in comparison.defects.classes if len(comparison.defects.classes) > 1 else ():
+            row(f"missed defects {missed.name}", missed.increase)
+    if comparison.error_cost is not None:
+        for cells in _cost_rows(comparison.error_cost):
+            table.add_row(*cells)
     agreement = comparison.agreement
     table.add_row(
         "equal predictions",
@@ -194,6 +200,61 @@ def comparison_table(comparison: Comparison, gates: GateResult | None) -> Table:
         "",
         f"{percent(agreement.low, 2)} … {percent(agreement.high, 2)}",
     )
+    if comparison.defects is not None and comparison.defects.note:
+        table.caption, table.caption_justify = escape(comparison.defects.note), "left"
     for gate in gates.gates if gates is not None else ():
         table.add_row("[green]pass[/]" if gate.passed else "[red]FAIL[/]", escape(gate.sentence))
     return table
+
+
+def site_tables(site: Site | None, *, apart: bool) -> list[Table]:
+    """Return what was found on the site's data: labeled examples, different answers."""
+    if site is None:
+        return []
+    found = [comparison_table(site.comparison, None)] if apart and site.comparison else []
+    for table in found:
+        table.title = f"the site's data, {site.num_labeled} labeled examples"
+    facts: dict[str, Any] = {}
+    if site.unlabeled is not None:
+        same = site.unlabeled.agreement
+        facts["without labels: equal answers"] = (
+            f"{percent(same.rate, 2)} of {same.total} ({percent(same.low, 2)} … "
+            f"{percent(same.high, 2)}): whatever the labels are, accuracy differs by at most "
+            f"{percent(1 - same.low, 2)}"
+        )
+        facts["mean confidence"] = (
+            f"{points(site.unlabeled.confidence_shift, 2)} points "
+            f"({points(site.unlabeled.shift_low, 2)} … {points(site.unlabeled.shift_high, 2)})"
+        )
+    for row in site.flipped[:MOST_FLIPPED]:
+        truth = f" (label {row.label})" if row.label else ""
+        facts[row.name] = f"{row.baseline} → {row.pruned}{truth}"
+    if len(site.flipped) > MOST_FLIPPED:
+        facts["more"] = f"{len(site.flipped) - MOST_FLIPPED} in site.csv"
+    return [*found, facts_table(facts)] if facts else found
+
+
+def _cost_rows(found: ErrorCost) -> list[tuple[str, ...]]:
+    """Return what errors cost, and where both networks cost the same."""
+    rise = found.increase
+
+    def amount(value: float | None, sign: str = "") -> str:
+        return "-" if value is None else f"{value:{sign}.4g}"
+
+    share = percent(found.defect_share, 2)
+    rows: list[tuple[str, ...]] = [
+        (
+            f"cost of errors of a piece ({share} defective)",
+            amount(rise.baseline),
+            amount(rise.pruned),
+            amount(rise.drop, "+"),
+            f"{amount(rise.low, '+')} … {amount(rise.high, '+')}",
+        )
+    ]
+    if found.break_even_miss_rate is not None:
+        even = percent(found.break_even_miss_rate, 2)
+        rows.append(("  costs the same at a miss rate of", "", even, "", ""))
+    if found.break_even_ratio is not None:
+        ratio = f"{found.break_even_ratio:.3g} rejects"
+        rows.append(("  costs the same if a miss costs", "", ratio, "", ""))
+    return rows

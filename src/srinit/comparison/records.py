@@ -43,17 +43,45 @@ class ClassChange:
 
 
 @record
+class ClassMisses:
+    """Missed defects of one defect class."""
+
+    name: str
+    baseline: Rate
+    pruned: Rate
+    increase: Difference  # pruned - baseline, positive is worse
+
+
+@record
 class DefectRisk:
     """The two errors of an inspection line."""
 
-    defect_class: str
-    missed_baseline: Rate  # defective parts called good
+    defect_class: str  # all of them, separated by commas
+    missed_baseline: Rate  # defective parts called good; one defect for another is no miss
     missed_pruned: Rate
     missed_increase: Difference  # of the miss rate: pruned - baseline, positive is worse
     rejected_baseline: Rate  # good parts called defective
     rejected_pruned: Rate
     rejected_increase: Difference
     note: str = ""  # what a sample of this size can and cannot show
+    classes: tuple[ClassMisses, ...] = ()  # one for each defect class
+
+
+@record
+class ErrorCost:
+    """What errors cost per piece, in the unit of `costs`."""
+
+    costs: dict[str, dict[str, float]]  # true class, predicted class, cost of one
+    defect_share: float | None  # of the pieces, that the classes are weighted to
+    share_given: bool  # False: it is the share in the data
+    increase: Difference  # expected cost of a piece: pruned - baseline, positive is worse
+    missed: float  # part of the increase that comes from defects called good
+    rejected: float  # from good parts called defective
+    mixed: float  # from the other errors: one defect for another
+    cost_of_miss: float | None  # of one, the mean over defects
+    cost_of_reject: float | None
+    break_even_miss_rate: float | None  # of the pruned network; above it, its errors cost more
+    break_even_ratio: float | None  # cost of a miss / of a reject: both cost the same
 
 
 @record
@@ -84,6 +112,7 @@ class Comparison:
     nonfinite_pruned: float
     classes: tuple[ClassChange, ...] = ()
     defects: DefectRisk | None = None
+    error_cost: ErrorCost | None = None
     newly_wrong: tuple[int, ...] = ()  # positions in the data; at most 200
     newly_right: tuple[int, ...] = ()
     cost: CostSide | None = None

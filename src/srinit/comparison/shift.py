@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class ShiftPoint:
     excess: Difference  # what is lost there beyond what is lost on clean images, paired
     p_value: float  # exact McNemar, that the networks differ there
     p_adjusted: float  # Holm over all points
+    family_low: float | None = None  # interval of `score` that holds for all points together
+    family_high: float | None = None
 
 
 @record
@@ -52,6 +55,12 @@ class Shift:
     def worst(self) -> ShiftPoint | None:
         """The point at which the pruned network loses most."""
         return max(self.points, key=lambda point: point.score.drop or 0.0, default=None)
+
+    @property
+    def worst_bound(self) -> ShiftPoint | None:
+        """The point whose loss may be largest, by the intervals that hold together."""
+        known = [point for point in self.points if point.family_high is not None]
+        return max(known, key=lambda point: point.family_high or 0.0, default=None)
 
     @property
     def significant(self) -> tuple[ShiftPoint, ...]:
@@ -132,36 +141,49 @@ def measure_shift(
 
     clean = both(images)
     total = len(chosen) * len(severities)
-    found: list[tuple[str, int, Difference, Difference, float]] = []
+    together = 1 - (1 - confidence) / max(total, 1)  # Bonferroni
+    found: list[ShiftPoint] = []
     for name, function in chosen.items():
         for severity in severities:
             changed = corrupted(images, function, severity, name=name, ids=names, seed=seed)
             one, other = both(changed)
-            compared = compare_outcomes(one, other, confidence=confidence)
-            excess = _excess(clean, (one, other), confidence)
-            p_value = 1.0 if compared.p_value is None else compared.p_value
-            found.append((name, severity, compared.score, excess, p_value))
+            found.append(_point(name, severity, clean, (one, other), confidence, together))
             if on_progress is not None:
                 on_progress(len(found), total)
-    adjusted = paired.holm([entry[-1] for entry in found])
+    adjusted = paired.holm([point.p_value for point in found])
     return Shift(
         num_examples=len(images),
         confidence=confidence,
         clean=compare_outcomes(*clean, confidence=confidence).score,
         points=tuple(
-            ShiftPoint(
-                corruption=name,
-                severity=severity,
-                score=score,
-                excess=excess,
-                p_value=p_value,
-                p_adjusted=p_adjusted,
-            )
-            for (name, severity, score, excess, p_value), p_adjusted in zip(
-                found, adjusted, strict=True
-            )
+            replace(point, p_adjusted=p_adjusted)
+            for point, p_adjusted in zip(found, adjusted, strict=True)
         ),
         seed=seed,
+    )
+
+
+def _point(
+    name: str,
+    severity: int,
+    clean: tuple[Outcomes, Outcomes],
+    changed: tuple[Outcomes, Outcomes],
+    confidence: float,
+    together: float,
+) -> ShiftPoint:
+    """Return one point, its p-value not corrected yet; `together` is of the family's interval."""
+    compared = compare_outcomes(*changed, confidence=confidence)
+    family = compare_outcomes(*changed, confidence=together).score
+    p_value = 1.0 if compared.p_value is None else compared.p_value
+    return ShiftPoint(
+        corruption=name,
+        severity=severity,
+        score=compared.score,
+        excess=_excess(clean, changed, confidence),
+        p_value=p_value,
+        p_adjusted=p_value,
+        family_low=family.low,
+        family_high=family.high,
     )
 
 
@@ -208,12 +230,14 @@ def shift_csv(shift: Shift) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     head = ("corruption", "severity", "baseline", "pruned", "drop", "low", "high")
-    writer.writerow((*head, "excess", "excess_low", "excess_high", "p_value", "p_adjusted"))
+    family = ("family_low", "family_high", "excess", "excess_low", "excess_high")
+    writer.writerow((*head, *family, "p_value", "p_adjusted"))
     for p in shift.points:
         own = "'" + p.corruption if p.corruption[:1] in "=+-@\t\r" else p.corruption
         writer.writerow((
             own, p.severity, p.score.baseline, p.score.pruned, p.score.drop, p.score.low,
-            p.score.high, p.excess.drop, p.excess.low, p.excess.high, p.p_value, p.p_adjusted,
+            p.score.high, p.family_low, p.family_high, p.excess.drop, p.excess.low, p.excess.high,
+            p.p_value, p.p_adjusted,
         ))  # fmt: skip
     return buffer.getvalue()
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.comparison.paired import MAX_LISTED, rate
+from srinit.comparison.differences import rate
+from srinit.comparison.paired import MAX_LISTED
 from srinit.comparison.records import Rate
 from srinit.errors import DataError
-from srinit.evaluate import evaluate
+from srinit.evaluate import Outcomes, evaluate
 from srinit.records import record
 from srinit.stats import paired
 
@@ -70,8 +71,23 @@ def compare_unlabeled(
         >>> compare_unlabeled(model, model, data).agreement.rate
         1.0
     """
-    batches = _Unlabeled(data)
-    one, other = evaluate(baseline, batches), evaluate(pruned, batches)
+    batches = Unread(data)
+    return unlabeled_outcomes(
+        evaluate(baseline, batches),
+        evaluate(pruned, batches),
+        class_names=class_names,
+        confidence=confidence,
+    )
+
+
+def unlabeled_outcomes(
+    one: Outcomes, other: Outcomes, *, class_names: Sequence[str] = (), confidence: float = 0.95
+) -> Unlabeled:
+    """Return the same for outcomes that are there already; their scores are not looked at.
+
+    Raises:
+        DataError: The outcomes are of different examples.
+    """
     if one.num_examples != other.num_examples:
         raise DataError("the data gave other examples when they were read again.")
     # What is not finite is no answer: it agrees with nothing.
@@ -101,7 +117,7 @@ def compare_unlabeled(
     )
 
 
-class _Unlabeled:
+class Unread:
     """Batches whose targets are all class 0, so that nothing of the labels is ever read."""
 
     def __init__(self, data: Iterable[tuple[Any, Any]]) -> None:

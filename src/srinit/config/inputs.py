@@ -9,9 +9,11 @@ from pydantic import Field, model_validator
 from srinit.config.base import SPLITS, Section, SourceSection
 
 Split = Literal["train", "calibration", "validation", "test"]
+Limited = Literal["train", "calibration", "validation", "test", "site"]
 Side = Annotated[int, Field(ge=1, le=16384)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
 
 DEFAULT_SPLIT = {"train": 0.4, "calibration": 0.2, "validation": 0.1, "test": 0.3}
 
@@ -101,12 +103,17 @@ class DataSection(SourceSection):
     )
     validation: str | None = Field(default=None, description="source that stops fine-tuning")
     test: str | None = Field(default=None, description="source that is read once, to compare")
+    site: str | None = Field(
+        default=None,
+        description="source of the site's own examples, labeled or not (images:DIR), that are "
+        "compared on their own",
+    )
     split: dict[Split, Share] = Field(
         default={},
         description="shares of `source`, by content hash; they add up to at most 1. Without it: "
         "train 0.4, calibration 0.2, validation 0.1, test 0.3, less those named above",
     )
-    limit: dict[Split, Count] = Field(
+    limit: dict[Limited, Count] = Field(
         default={}, description="at most so many examples, drawn by content hash"
     )
     classes: list[str] | Literal["alphabetical", "natural"] | None = Field(
@@ -114,8 +121,15 @@ class DataSection(SourceSection):
         description="class names in the order of the model's outputs; or their order: "
         "alphabetical (torchvision's ImageFolder), natural (timm: 2 before 10)",
     )
-    defect_class: str | None = Field(
-        default=None, description="the class that means defective; names missed defects"
+    defect_class: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None,
+        description="the class that means defective, or a list of them; names missed defects",
+    )
+    costs: dict[str, dict[str, Amount]] | None = Field(
+        default=None,
+        description="what errors cost, in roi.currency: {true class: {predicted class: cost of "
+        "one}}; what is left out costs nothing. Default: roi.missed_defect_cost and "
+        "roi.false_reject_cost",
     )
     preprocess: PreprocessSection = Field(default=PreprocessSection(), description="of images")
     augment: AugmentSection = Field(default=AugmentSection(), description="of training images")
@@ -147,8 +161,29 @@ class DataSection(SourceSection):
         if isinstance(self.classes, list):
             if len(set(self.classes)) != len(self.classes) or not self.classes:
                 yield "classes should be different names, one at least"
-            elif self.defect_class is not None and self.defect_class not in self.classes:
-                yield f"defect_class {self.defect_class!r} is not in classes {self.classes[:12]}"
+            else:
+                yield from self._not_in(self.classes)
+        if self.costs is not None and not any(
+            v > 0 for r in self.costs.values() for v in r.values()
+        ):
+            yield "costs are all zero; write what errors cost, or leave costs out"
+
+    def _not_in(self, classes: list[str]) -> Any:
+        for name in self.defect_classes:
+            if name not in classes:
+                yield f"defect_class {name!r} is not in classes {classes[:12]}"
+        if len(set(self.defect_classes)) == len(classes):
+            yield "defect_class names every class; leave the good one out"
+        for actual, row in (self.costs or {}).items():
+            for name in (actual, *row):
+                if name not in classes:
+                    yield f"costs: {name!r} is not in classes {classes[:12]}"
+
+    @property
+    def defect_classes(self) -> tuple[str, ...]:
+        """The classes that mean defective, by name; empty where none is named."""
+        found = self.defect_class
+        return (found,) if isinstance(found, str) else tuple(found or ())
 
     def _default_split(self) -> dict[str, float]:
         left = {k: v for k, v in DEFAULT_SPLIT.items() if not getattr(self, k)}

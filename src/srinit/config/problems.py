@@ -8,10 +8,21 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from srinit.config.sections import Config, DataSection, GatesSection, PlanSection, UnitsSection
+from srinit.config.sections import (
+    Config,
+    DataSection,
+    GatesSection,
+    PlanSection,
+    RoiSection,
+    ShiftSection,
+    UnitsSection,
+)
 
 TOP = ("profile", "profiles")  # keys of the file that are no fields of the config
 SIMILAR = 0.6
+GATES_OF_DEFECTS = (
+    "max_missed_defect_increase", "max_missed_defect_rate", "max_false_reject_increase",
+)  # fmt: skip
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -90,15 +101,13 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 def across_sections(body: dict[str, Any]) -> list[str]:
     """Return what is wrong between sections, looking only at those that are valid alone."""
-    lines = []
     data = _valid(DataSection, body.get("data"))
     gates = _valid(GatesSection, body.get("gates"))
-    if data is not None and gates is not None and data.defect_class is None:
-        lines += [
-            f"  gates.{name}: needs data.defect_class, the class that means defective"
-            for name in ("max_missed_defect_increase", "max_false_reject_increase")
-            if getattr(gates, name) is not None
-        ]
+    roi = _valid(RoiSection, body.get("roi"))
+    shift = _valid(ShiftSection, body.get("shift"))
+    lines = []
+    if data is not None and gates is not None and roi is not None and shift is not None:
+        lines += _gates_without(data, gates, roi, shift)
     score = str(body.get("score", "top1"))
     if score != "top1" and data is not None and gates is not None:
         lines += [
@@ -116,11 +125,40 @@ def across_sections(body: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _gates_without(
+    data: DataSection, gates: GatesSection, roi: RoiSection, shift: ShiftSection
+) -> list[str]:
+    """Return the gates that judge what will not be measured, and costs that are given twice."""
+    prices = ("missed_defect_cost", "false_reject_cost")
+    given = [name for name in prices if getattr(roi, name) is not None]
+    priced = data.costs is not None or (len(given) == len(prices) and data.defect_classes)
+    lines = []
+    if data.costs is not None:
+        lines += [f"  roi.{name}: data.costs says what errors cost; keep one" for name in given]
+    if not data.defect_classes and data.costs is None:
+        lines += [
+            f"  gates.{name}: needs data.defect_class, the class that means defective"
+            for name in GATES_OF_DEFECTS
+            if getattr(gates, name) is not None
+        ]
+    if gates.max_cost_increase is not None and not priced:
+        lines.append(
+            "  gates.max_cost_increase: needs data.costs, or data.defect_class with "
+            "roi.missed_defect_cost and roi.false_reject_cost"
+        )
+    if gates.site and data.site is None:
+        lines.append("  gates.site: needs data.site, the site's own examples")
+    if gates.max_shift_drop is not None and not shift.examples:
+        lines.append("  gates.max_shift_drop: needs shift.examples, test images to corrupt")
+    return lines
+
+
 def _about_classes(data: DataSection, gates: GatesSection) -> list[str]:
     """Return the keys that are given and mean something for classes only."""
-    found = ["data.defect_class"] if data.defect_class is not None else []
-    names = ("max_class_drop", "max_missed_defect_increase", "max_false_reject_increase")
-    return found + [f"gates.{name}" for name in names if getattr(gates, name, None) is not None]
+    of_data = ("defect_class", "costs")
+    names = ("max_class_recall_drop", *GATES_OF_DEFECTS, "max_cost_increase")
+    found = [f"data.{name}" for name in of_data if getattr(data, name) is not None]
+    return found + [f"gates.{name}" for name in names if getattr(gates, name) is not None]
 
 
 def _valid(section: type[T], values: Any) -> T | None:

@@ -298,14 +298,26 @@ class GatesSection(Section):
     max_drop: Fraction | None = Field(
         default=0.02, description="largest loss of accuracy (non-inferiority margin)"
     )
-    max_class_recall_drop: Fraction | None = Field(
-        default=None, description="the same for the recall of every class"
+    max_class_recall_drop: Fraction | dict[str, Fraction] | None = Field(
+        default=None,
+        description="the same for the recall of every class; or of those named, {scratch: 0.01}",
     )
-    max_missed_defect_increase: Fraction | None = Field(
-        default=None, description="largest rise of the missed-defect rate"
+    max_missed_defect_increase: Fraction | dict[str, Fraction] | None = Field(
+        default=None,
+        description="largest rise of the missed-defect rate; or of the defect classes named",
+    )
+    max_missed_defect_rate: Fraction | None = Field(
+        default=None, description="largest missed-defect rate, whatever it was before"
     )
     max_false_reject_increase: Fraction | None = Field(
         default=None, description="largest rise of the rate of good parts rejected"
+    )
+    max_cost_increase: float | None = Field(
+        default=None, ge=0, description="largest rise of the expected cost of errors of one piece"
+    )
+    max_shift_drop: Fraction | None = Field(
+        default=None,
+        description="largest loss of accuracy on corrupted images, at every point of shift",
     )
     min_agreement: Fraction | None = Field(
         default=None, description="smallest share of equal predictions"
@@ -316,3 +328,13 @@ class GatesSection(Section):
     max_params_ratio: float | None = Field(
         default=None, gt=0, le=1, description="pruned over baseline parameters"
     )
+
+    site: bool = Field(
+        default=False,
+        description="data.site must hold the limits on errors, too (without labels: min_agreement)",
+    )
+
+    def limits(self) -> dict[str, float | dict[str, float]]:
+        """Return the gates that are set, as `check_gates` takes them."""
+        given = self.model_dump(exclude={"site"})
+        return {name: value for name, value in given.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from srinit.comparison import (
     Comparison,
     CostSide,
     Shift,
+    Site,
     compare_outcomes,
     measure_shift,
     shift_csv,
@@ -21,7 +23,7 @@ from srinit.evaluate import evaluate
 from srinit.gates import GateResult, check_gates
 from srinit.latency import measure_latency_pair
 from srinit.ownership import Ownership, measure_pair
-from srinit.pipeline import cut
+from srinit.pipeline import cut, site
 from srinit.pipeline.session import Session
 from srinit.sources import load_data, load_function
 from srinit.store import RunFolder, write_npz
@@ -61,7 +63,7 @@ def compare(session: Session) -> Comparison:
         before,
         after,
         class_names=session.class_names,
-        defect_class=config.data.defect_class,
+        **session.error_terms,
         confidence=config.compare.confidence,
         cost=_cost(session),
         latency=tuple(
@@ -142,13 +144,13 @@ def shift(session: Session, examples: int | None = None) -> Shift | None:
     return found
 
 
-def compare_on(session: Session, other: Path | None, data: str | None) -> Comparison:
+def compare_on(session: Session, other: Path | None, data: str | None) -> Site:
     """Return a comparison that is not part of the run: of two runs, or on other data.
 
     Args:
         session: The run whose pruned network is the second of the pair.
         other: A second run, whose pruned network takes that place; this run's is the first.
-        data: A data source in place of the test data.
+        data: A data source in place of the test data; its examples need no labels.
     """
     config = session.config
     test = session.split("test")
@@ -158,6 +160,7 @@ def compare_on(session: Session, other: Path | None, data: str | None) -> Compar
             preprocess=test.pool.preprocess,
             classes=session.class_names,
             root=Path(),
+            may_lack_classes=True,
         )
     first, second = session.model, cut.tune(session)
     if other is not None:
@@ -171,15 +174,8 @@ def compare_on(session: Session, other: Path | None, data: str | None) -> Compar
                 session.device
             ),
         )
-    return compare_outcomes(
-        evaluate(first, test.batches(config.data.batch_size), scorer=session.scorer),
-        evaluate(second, test.batches(config.data.batch_size), scorer=session.scorer),
-        class_names=session.class_names,
-        defect_class=config.data.defect_class,
-        confidence=config.compare.confidence,
-        data=data or config.data.test or config.data.source or "",
-        data_hash=test.data_hash,
-    )
+    source = data or config.data.test or config.data.source or ""
+    return site.compare_on(session, first, second, test, source)
 
 
 def _cost(session: Session) -> CostSide:
@@ -199,8 +195,11 @@ def gate(session: Session) -> GateResult:
     path = cut.stage_folder(session) / "gate.json"
     if path.is_file():
         return session.folder.read_record(GateResult, path, schema=GATE_SCHEMA)
-    limits = {k: v for k, v in session.config.gates.model_dump().items() if v is not None}
-    result = check_gates(compare(session), limits)
+    limits = session.config.gates.limits()
+    under_shift = shift(session) if "max_shift_drop" in limits else None
+    result = check_gates(compare(session), limits, shift=under_shift)
+    if session.config.gates.site:
+        result = _with_site(result, site.gates(session))
     failed = "; ".join(g.sentence for g in result.failed)
     session.folder.audit(
         "gate",
@@ -210,6 +209,17 @@ def gate(session: Session) -> GateResult:
     )
     session.folder.write_record(path, result, schema=GATE_SCHEMA)
     return result
+
+
+def _with_site(result: GateResult, on_site: GateResult | None) -> GateResult:
+    """Return both judgements as one; limits on the site's data are named `site.NAME`."""
+    if on_site is None:
+        return result
+    more = (
+        replace(gate, name=f"site.{gate.name}", sentence=f"on the site's data, {gate.sentence}")
+        for gate in on_site.gates
+    )
+    return GateResult(passed=result.passed and on_site.passed, gates=(*result.gates, *more))
 
 
 def ownership(session: Session) -> Ownership:

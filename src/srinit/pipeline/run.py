@@ -8,7 +8,7 @@ from typing import Any
 
 from srinit.config import Config, load_config
 from srinit.gates import check_feasible
-from srinit.pipeline import cut, finish, judge, look, operate, processes, staged, start
+from srinit.pipeline import cut, finish, judge, look, operate, processes, site, staged, start
 from srinit.pipeline.observer import Observer, Silent
 from srinit.pipeline.result import SCHEMA, RunResult
 from srinit.pipeline.session import Session
@@ -24,6 +24,7 @@ STEPS: tuple[Step, ...] = (
     ("fine-tune", cut.tune),
     ("compare", judge.compare),
     ("shift", judge.shift),
+    ("site", site.site),
     ("gate", judge.gate),
     ("cost of ownership", judge.ownership),
     ("export", finish.export),
@@ -90,13 +91,15 @@ def check_ahead(session: Session) -> None:
     for line in describe(session.data):
         session.observer.say(line)
     session.check_fit()
-    limits = {k: v for k, v in config.gates.model_dump().items() if v is not None}
     check_feasible(
-        limits,
+        config.gates.limits(),
         session.counts("test"),
-        defect_class=config.data.defect_class,
+        **session.error_terms,
         confidence=config.compare.confidence,
+        shift_examples=config.shift.examples,
+        shift_points=len(config.shift.corruptions) * len(config.shift.severities),
     )
+    site.check_ahead(session)
     if config.prune.staged:
         staged.check_ahead(session)
 

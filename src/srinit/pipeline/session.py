@@ -161,6 +161,22 @@ class Session:
         """Names of the classes, in the order of the model's outputs."""
         return self.split("calibration").class_names
 
+    @property
+    def error_terms(self) -> dict[str, Any]:
+        """What errors mean here: keyword arguments of `compare_outcomes` and `check_feasible`."""
+        data, roi = self.config.data, self.config.roi
+        defects, costs = data.defect_classes, data.costs
+        prices = (roi.missed_defect_cost, roi.false_reject_cost)
+        if costs is None and defects and None not in prices and any(prices):
+            good = [name for name in self.class_names if name not in defects]
+            costs = {name: dict.fromkeys(good, prices[0] or 0.0) for name in defects}
+            costs |= {name: dict.fromkeys(defects, prices[1] or 0.0) for name in good}
+        return {
+            "defect_class": defects or None,
+            "costs": costs,
+            "defect_share": roi.defect_share if defects or costs else None,
+        }
+
     def check_fit(self) -> None:
         """Check that the model runs on the data and has one output per class.
 

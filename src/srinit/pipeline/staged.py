@@ -186,8 +186,8 @@ def judge(session: Session) -> GateResult:
 
 def limits(session: Session) -> dict[str, Any]:
     """Return the gates that every stage must hold."""
-    given = session.config.gates.model_dump()
-    return {k: v for k, v in given.items() if v is not None and k not in FINAL_ONLY}
+    given = session.config.gates.limits()
+    return {name: limit for name, limit in given.items() if name not in FINAL_ONLY}
 
 
 def check_ahead(session: Session) -> None:
@@ -195,7 +195,7 @@ def check_ahead(session: Session) -> None:
     check_feasible(
         limits(session),
         session.counts("validation"),
-        defect_class=session.config.data.defect_class,
+        **session.error_terms,
         confidence=session.config.compare.confidence,
     )
 
@@ -207,7 +207,7 @@ def _compared(session: Session, tuned: nn.Module) -> Comparison:
         Outcomes(**arrays),
         evaluate(tuned, data.batches(config.data.batch_size), scorer=session.scorer),
         class_names=session.class_names,
-        defect_class=config.data.defect_class,
+        **session.error_terms,
         confidence=config.compare.confidence,
         data=config.data.validation or config.data.source or "",
         data_hash=data.data_hash,

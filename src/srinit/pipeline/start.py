@@ -119,7 +119,7 @@ def inputs_lock(config: Config) -> dict[str, str]:
     body = config.model_dump(mode="json", exclude={"out", "root"})
     found = {"config": _hash_text(json.dumps(body, sort_keys=True))}
     sources = [config.data.source, config.data.train, config.data.calibration]
-    sources += [config.data.validation, config.data.test, config.model.source]
+    sources += [config.data.validation, config.data.test, config.data.site, config.model.source]
     names = [source.partition(":")[2] for source in sources if source]
     if config.model.weights:
         names.append(config.model.weights)

@@ -6,6 +6,8 @@ passed is a go only as far as what was tested reaches; everything else becomes a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from srinit.comparison.records import Difference
@@ -14,6 +16,7 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.figures import unsteady
+from srinit.report.site import tested_text
 from srinit.report.text import Say, Text, join, same
 
 Verdict = Literal["go", "conditions", "no", "open"]
@@ -57,11 +60,19 @@ def decide(report: ReportInput, say: Say) -> Decision:
     )
 
 
-def gate_text(gate: Gate, say: Say) -> Text:
+def gate_text(gate: Gate, say: Say, currency: str = "JPY") -> Text:
     """Return one gate in words: what was measured, its unfavorable end, the limit."""
-    name = say(f"gate.{gate.name}") if say.has(f"gate.{gate.name}") else same(gate.name)
-    if gate.name in ("max_latency_ratio", "max_params_ratio") or gate.name == "min_agreement":
+    kind, _, of_class = gate.name.removeprefix("site.").partition(".")
+    name = say(f"gate.{kind}") if say.has(f"gate.{kind}") else same(gate.name)
+    if of_class and say.has(f"gate.of.{kind}"):
+        name = say(f"gate.of.{kind}", name=of_class)
+    if gate.name.startswith("site."):
+        name = say("gate.on_site", name=name)
+    show: Callable[[float | None], str | Text]
+    if kind in ("max_latency_ratio", "max_params_ratio", "min_agreement", "max_missed_defect_rate"):
         show = fmt.percent
+    elif kind == "max_cost_increase":
+        show = partial(fmt.unit_cost, currency=currency)
     else:
         return say(
             "gate.loss",
@@ -70,7 +81,7 @@ def gate_text(gate: Gate, say: Say) -> Text:
             bound=fmt.points(gate.bound, signed=False),
             limit=fmt.points(gate.limit, signed=False),
         )
-    key = "gate.at_least" if gate.name.startswith("min_") else "gate.at_most"
+    key = "gate.at_least" if kind.startswith("min_") else "gate.at_most"
     return say(
         key,
         name=name,
@@ -107,7 +118,9 @@ def _reason(report: ReportInput, verdict: Verdict, num_conditions: int, say: Say
     if gates.passed and not report.plan.remove:
         return say("reason.nothing")
     if verdict == "no":
-        failed = join([gate_text(gate, say) for gate in gates.failed], ja="。", en="; ")
+        failed = join(
+            [gate_text(gate, say, report.roi.currency) for gate in gates.failed], ja="。", en="; "
+        )
         return say(
             "reason.no", num=str(len(gates.failed)), all=str(len(gates.gates)), failed=failed
         )
@@ -243,8 +256,16 @@ def _evidence(
         untested.append(say("untested.failed_export", format=name, why=why))
     if found is not None and found.defects is None:
         untested.append(say("untested.defects"))
-    missing("site")
-    untested.append(say("untested.shift"))
+    last = report.last
+    if last is not None and last.site is not None:
+        tested.append(tested_text(last.site, say))
+    else:
+        missing("site")
+    if last is not None and last.shift is not None:
+        num = fmt.fixed(last.shift.num_examples)
+        tested.append(say("tested.shift", num=num, all=fmt.fixed(len(last.shift.points))))
+    else:
+        untested.append(say("untested.shift"))
     if report.rollback_rehearsed:
         tested.append(say("tested.rollback"))
     else:

@@ -6,7 +6,7 @@ import math
 
 from markupsafe import Markup
 
-from srinit.comparison.records import ClassChange, Comparison, DefectRisk, Rate
+from srinit.comparison.records import ClassChange, Comparison, DefectRisk, ErrorCost, Rate
 from srinit.finetune.records import TuneLog
 from srinit.records import record
 from srinit.report import formats as fmt
@@ -14,6 +14,7 @@ from srinit.report.charts import Axis, Line, line_chart, scale, track
 from srinit.report.data import ReportInput
 from srinit.report.decision import gate_text
 from srinit.report.shift import ShiftView, shift_view
+from srinit.report.site import SiteView, site_view
 from srinit.report.text import Say, Text
 
 MOST_CLASSES = 30  # rows of the table of classes
@@ -67,9 +68,11 @@ class Differences:
     training_note: Text | None = None
     agreement: Text | None = None
     sample_note: Text | None = None
+    cost_notes: tuple[Text, ...] = ()
     most: Text | None = None  # where not every class is shown
     shift: ShiftView | None = None
     scale: Markup = Markup("")  # of the strips of classes
+    site: SiteView | None = None
 
 
 def differences_view(report: ReportInput, say: Say) -> Differences:
@@ -78,19 +81,32 @@ def differences_view(report: ReportInput, say: Say) -> Differences:
     tune = report.last.tune if report.last else None
     gates = report.gates.gates if report.gates else ()
     return Differences(
-        gates=tuple(GateRow(passed=gate.passed, text=gate_text(gate, say)) for gate in gates),
-        gates_note=say("gate.below_zero") if any(gate.measured < 0 for gate in gates) else None,
+        gates=tuple(
+            GateRow(passed=gate.passed, text=gate_text(gate, say, report.roi.currency))
+            for gate in gates
+        ),
+        gates_note=say("gate.below_zero")
+        if any((gate.measured or 0) < 0 for gate in gates)
+        else None,
         classes=_classes(found) if found else (),
-        errors=_errors(found.defects, say) if found and found.defects else (),
+        errors=_errors(found, report.roi.currency, say) if found and found.defects else (),
         training=_training(tune, say) if tune else Markup(""),
         losses=_losses(tune, say) if tune else Markup(""),
         training_note=_training_note(tune, say) if tune else None,
         agreement=_agreement(found, say) if found else None,
         sample_note=_sample_note(found, say),
+        cost_notes=_cost_notes(found.error_cost, say) if found and found.error_cost else (),
         most=_most(found, say),
         scale=scale(-(reach := _reach(found)), reach, factor=100, count=4) if found else Markup(""),
         shift=shift_view(report.last.shift, say) if report.last and report.last.shift else None,
+        site=_site(report, say),
     )
+
+
+def _site(report: ReportInput, say: Say) -> SiteView | None:
+    if report.last is None or report.last.site is None:
+        return None
+    return site_view(report.last.site, report.last.site_gates, say)
 
 
 def _reach(found: Comparison) -> float:
@@ -141,7 +157,37 @@ def _most(found: Comparison | None, say: Say) -> Text | None:
     )
 
 
-def _errors(risk: DefectRisk, say: Say) -> tuple[ErrorRow, ...]:
+def _errors(found: Comparison, currency: str, say: Say) -> tuple[ErrorRow, ...]:
+    assert found.defects is not None
+    rows = _of_parts(found.defects, say)
+    if found.error_cost is None:
+        return rows
+    rise = found.error_cost.increase
+    low, high = (fmt.unit_cost(end, currency, signed=True) for end in (rise.low, rise.high))
+    cost = ErrorRow(
+        name=say("error.cost"),
+        before=fmt.unit_cost(rise.baseline, currency),
+        after=fmt.unit_cost(rise.pruned, currency),
+        change=fmt.unit_cost(rise.drop, currency, signed=True),
+        range=Text(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}"),
+    )
+    return (*rows, cost)
+
+
+def _cost_notes(found: ErrorCost, say: Say) -> tuple[Text, ...]:
+    """Return where the errors of both networks cost the same."""
+    notes = []
+    if found.break_even_miss_rate is not None:
+        rate, share = (
+            fmt.percent(part, 2) for part in (found.break_even_miss_rate, found.defect_share)
+        )
+        notes.append(say("error.even_rate", rate=rate, share=share))
+    if found.break_even_ratio is not None:
+        notes.append(say("error.even_ratio", ratio=fmt.significant(found.break_even_ratio)))
+    return tuple(notes)
+
+
+def _of_parts(risk: DefectRisk, say: Say) -> tuple[ErrorRow, ...]:
     def rate(found: Rate) -> Text:
         return say(
             "error.rate",

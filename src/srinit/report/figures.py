@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from srinit.comparison.records import Comparison, Difference, Rate
+from srinit.comparison.records import Comparison, Difference, ErrorCost, Rate
 from srinit.latency import LatencyPair
 from srinit.records import record
 from srinit.report import formats as fmt
@@ -53,6 +53,8 @@ def headline(report: ReportInput, say: Say) -> tuple[Figure, ...]:
         figures.append(_accuracy(found, say))
         if found.defects is not None:
             figures += _defects(report, found, say)
+        if found.error_cost is not None:
+            figures.append(_error_cost(found.error_cost, report.roi.currency, say))
     # A speed-up that was not shown must not lead; the sort keeps the order of all others.
     return tuple(sorted(figures, key=lambda f: f.key == "speed" and f.tone == "unclear"))
 
@@ -197,6 +199,29 @@ def _defects(report: ReportInput, found: Comparison, say: Say) -> list[Figure]:
         say,
     )
     return [missed, rejected]
+
+
+def _error_cost(found: ErrorCost, currency: str, say: Say) -> Figure:
+    rise, per = found.increase, 1000.0
+
+    def amount(value: float | None, *, signed: bool = False) -> Text:
+        return fmt.unit_cost(None if value is None else per * value, currency, signed=signed)
+
+    key = "figure.share_given" if found.share_given else "figure.share_measured"
+    top = max(rise.baseline or 0.0, rise.pruned or 0.0, 1e-12)
+    low, high = amount(rise.low, signed=True), amount(rise.high, signed=True)
+    return Figure(
+        key="error_cost",
+        title=say("figure.error_cost"),
+        before=amount(rise.baseline),
+        after=amount(rise.pruned),
+        change=amount(rise.drop, signed=True),
+        range=Text(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}"),
+        note=say(key, share=fmt.percent(found.defect_share, 2)),
+        tone=_tone(rise),
+        before_bar=Bar(value=(rise.baseline or 0.0) / top),
+        after_bar=Bar(value=(rise.pruned or 0.0) / top),
+    )
 
 
 def _per_pieces(

@@ -117,6 +117,21 @@ def money(value: float | None, currency: str) -> Text:
     )
 
 
+def unit_cost(value: float | None, currency: str, *, signed: bool = False) -> Text:
+    """Return an amount of one piece, small ones to three digits.
+
+    Example:
+        >>> unit_cost(0.01234, "JPY").ja, unit_cost(-12345.6, "USD").en
+        ('0.0123円', '−$12,346')
+    """
+    if value is None or not math.isfinite(value):
+        return same(NOTHING)
+    ja_unit, en_unit = CURRENCIES[currency]
+    sign = MINUS if value < 0 else "+" if signed and value > 0 else ""
+    size = significant(abs(value))
+    return Text(ja=f"{sign}{size}{ja_unit}", en=f"{sign}{en_unit}{size}")
+
+
 def _rounded(size: float, names: tuple[tuple[float, str], ...]) -> str:
     for unit, name in names:
         if size >= unit:

@@ -49,11 +49,13 @@ class Money:
 
 def money_view(report: ReportInput, say: Say) -> Money:
     """Return inputs and results; what was not given stays open."""
-    inputs, facts = report.roi, facts_of(report.comparison)
+    inputs, facts = report.roi, facts_of(report.comparison, report.roi)
     roi = return_on_investment(inputs, facts)
     currency = inputs.currency
     amounts: list[tuple[str, Range | None]] = [("compute_saving", roi.compute_saving)]
-    if facts.miss_increase is not None:
+    if facts.cost_increase is not None:
+        amounts.append(("error_cost", roi.error_cost))
+    elif facts.miss_increase is not None:
         amounts += [("missed_cost", roi.missed_cost), ("reject_cost", roi.reject_cost)]
     amounts.append(("saving", roi.saving))
     results = [(key, say(f"roi.{key}"), *_amount(value, currency)) for key, value in amounts]
@@ -149,6 +151,8 @@ def _measured(facts: RoiFacts, say: Say) -> Text | None:
 def _formulas(facts: RoiFacts) -> tuple[str, ...]:
     if facts.miss_increase is None:
         return ("compute", "hour", "saving", "payback")
+    if facts.cost_increase is not None:
+        return ("compute", "hour", "errors", "saving_matrix", "payback", "even_matrix")
     return ("compute", "hour", "missed", "reject", "saving", "payback", "even")
 
 
@@ -173,7 +177,7 @@ def _fields(report: ReportInput, facts: RoiFacts, say: Say) -> tuple[Field, ...]
         ("engineering_hours", "any"),
         ("hourly_rate", "any"),
     ]
-    if facts.miss_increase is not None:
+    if facts.miss_increase is not None and facts.cost_increase is None:
         names += [("missed_defect_cost", "any"), ("false_reject_cost", "any")]
         names.append(("defect_share", "any"))
     fields = []

@@ -112,11 +112,14 @@
       const year = ((pieces * facts.ms_per_piece) / 3.6e6) * hour;
       compute = { value: year * (1 - ratio.value), low: year * (1 - ratio.high), high: year * (1 - ratio.low) };
     }
-    const share = given.defect_share ?? facts.defect_share;
+    const matrix = facts.cost_increase;
+    const share = matrix ? facts.defect_share : (given.defect_share ?? facts.defect_share);
     const errors = (part, cost, rise) => (known(pieces, part, cost, rise) ? scale(rise, pieces * part * cost) : null);
-    const missed = errors(share, given.missed_defect_cost, facts.miss_increase);
-    const reject = errors(share === null ? null : 1 - share, given.false_reject_cost, facts.reject_increase);
-    const costs = [missed, reject].filter((cost) => cost !== null);
+    const priced = (cost) => (matrix ? null : cost);
+    const missed = errors(share, priced(given.missed_defect_cost), facts.miss_increase);
+    const reject = errors(share === null ? null : 1 - share, priced(given.false_reject_cost), facts.reject_increase);
+    const all_errors = errors(1, 1, matrix);
+    const costs = [missed, reject, all_errors].filter((cost) => cost !== null);
     let saving = null;
     if (compute !== null || costs.length) {
       const base = compute ?? { value: 0, low: 0, high: 0 };
@@ -131,10 +134,10 @@
       payback = { value: span(saving.value), low: span(saving.high), high: span(saving.low) };
     }
     let even = null;
-    const perRate = (pieces ?? 0) * (share ?? 0) * (given.missed_defect_cost ?? 0);
+    const perRate = (pieces ?? 0) * (share ?? 0) * ((matrix ? facts.cost_of_miss : given.missed_defect_cost) ?? 0);
     if (saving !== null && known(facts.miss_rate, facts.miss_increase) && perRate >= SMALLEST)
       even = Math.max(facts.miss_rate + saving.value / perRate, 0);
-    return { compute_saving: compute, missed_cost: missed, reject_cost: reject, saving, one_off: once, payback_years: payback, break_even_miss_rate: even };
+    return { compute_saving: compute, missed_cost: missed, reject_cost: reject, error_cost: all_errors, saving, one_off: once, payback_years: payback, break_even_miss_rate: even };
   }
 
   function roi() {

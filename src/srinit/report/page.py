@@ -77,7 +77,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
 def _sources(report: ReportInput, stages: Stages) -> list[str]:
     """Return the files behind the comparison, relative to the run folder."""
     last = f"stages/{report.last.number:02d}" if report.last else "stages/01"
-    names = ("comparison", "gate", "tune", "metrics", "shift", "ownership")
+    names = ("comparison", "gate", "tune", "metrics", "shift", "site", "ownership")
     found = [f"{last}/{name}.json" for name in names]
     found += [f"{last}/predictions.npz", "baseline/metrics.json", "export/export.json"]
     found += ["stages/outcome.json", *(path for row in stages.rows for path in row.sources)]

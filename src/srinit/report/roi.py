@@ -5,6 +5,7 @@ The page computes the same in page.js; a test compares the two.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from srinit.comparison.records import Comparison, Difference
@@ -51,6 +52,8 @@ class RoiFacts:
     miss_increase: Range | None = None  # pruned - baseline
     reject_increase: Range | None = None
     defect_share: float | None = None  # in the test data, to four digits as the page shows it
+    cost_increase: Range | None = None  # of the errors of one piece, where a cost matrix is given
+    cost_of_miss: float | None = None  # of one, by that matrix
 
 
 @record
@@ -61,21 +64,32 @@ class Roi:
     compute_saving: Range | None
     missed_cost: Range | None  # positive: the cut costs money here
     reject_cost: Range | None
+    error_cost: Range | None  # in place of both, where a cost matrix is given
     saving: Range | None
     one_off: float | None
     payback_years: Range | None  # value; low: best case; high: worst case; inf: never
     break_even_miss_rate: float | None  # where the yearly saving is zero; 0: nowhere
 
 
-def facts_of(comparison: Comparison | None) -> RoiFacts:
-    """Return the measured side of the calculation."""
+def facts_of(comparison: Comparison | None, inputs: RoiInputs | None = None) -> RoiFacts:
+    """Return the measured side of the calculation.
+
+    Args:
+        comparison: What was measured.
+        inputs: What is known; where it prices errors, the prices of the comparison are those.
+    """
     if comparison is None:
         return RoiFacts()
+    matrix = comparison.error_cost
+    if inputs and (inputs.missed_defect_cost, inputs.false_reject_cost) != (None, None):
+        matrix = None
     pair = min(comparison.latency, key=lambda pair: pair.baseline.batch_size, default=None)
     defects = comparison.defects
     share = None
     if defects is not None:
         share = round(defects.missed_pruned.total / max(comparison.num_examples, 1), 4)
+    if matrix is not None:
+        share = matrix.defect_share
     return RoiFacts(
         ms_per_piece=None if pair is None else pair.baseline.median_ms / pair.baseline.batch_size,
         ratio=None
@@ -85,6 +99,8 @@ def facts_of(comparison: Comparison | None) -> RoiFacts:
         miss_increase=None if defects is None else _rise(defects.missed_increase),
         reject_increase=None if defects is None else _rise(defects.rejected_increase),
         defect_share=share,
+        cost_increase=None if matrix is None else _rise(matrix.increase),
+        cost_of_miss=None if matrix is None else matrix.cost_of_miss,
     )
 
 
@@ -111,10 +127,15 @@ def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
     hour_cost = _hour_cost(inputs)
     compute = _compute(inputs.pieces_per_year, hour_cost, facts)
     share = inputs.defect_share if inputs.defect_share is not None else facts.defect_share
+    by_matrix = facts.cost_increase is not None
+    errors = _errors(inputs.pieces_per_year, 1.0, 1.0, facts.cost_increase)
+    if by_matrix:  # the matrix holds the prices, and the comparison the share
+        inputs = replace(inputs, missed_defect_cost=None, false_reject_cost=None)
+        share = facts.defect_share
     missed = _errors(inputs.pieces_per_year, share, inputs.missed_defect_cost, facts.miss_increase)
     good = None if share is None else 1 - share
     reject = _errors(inputs.pieces_per_year, good, inputs.false_reject_cost, facts.reject_increase)
-    saving = _saving(compute, missed, reject)
+    saving = _saving(compute, missed, reject, errors)
     one_off = None
     if inputs.engineering_hours is not None and inputs.hourly_rate is not None:
         one_off = inputs.engineering_hours * inputs.hourly_rate
@@ -123,6 +144,7 @@ def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
         compute_saving=compute,
         missed_cost=missed,
         reject_cost=reject,
+        error_cost=errors,
         saving=saving,
         one_off=one_off,
         payback_years=_payback(saving, one_off),
@@ -158,8 +180,8 @@ def _errors(
     return Range(value=year * rise.value, low=year * rise.low, high=year * rise.high)
 
 
-def _saving(compute: Range | None, missed: Range | None, reject: Range | None) -> Range | None:
-    costs = [cost for cost in (missed, reject) if cost is not None]
+def _saving(compute: Range | None, *errors: Range | None) -> Range | None:
+    costs = [cost for cost in errors if cost is not None]
     if compute is None and not costs:
         return None
     base = compute or Range(value=0.0, low=0.0, high=0.0)
@@ -186,7 +208,8 @@ def _break_even(
     """Return the miss rate at which the yearly saving is zero, all else as measured."""
     if saving is None or facts.miss_rate is None or facts.miss_increase is None:
         return None
-    per_rate = (inputs.pieces_per_year or 0) * (share or 0) * (inputs.missed_defect_cost or 0)
+    price = inputs.missed_defect_cost if facts.cost_increase is None else facts.cost_of_miss
+    per_rate = (inputs.pieces_per_year or 0) * (share or 0) * (price or 0)
     if per_rate < SMALLEST:
         return None
     return max(facts.miss_rate + saving.value / per_rate, 0.0)

@@ -101,7 +101,7 @@ def _row(
             points=fmt.points(None if loss.drop is None else -loss.drop),
             range=fmt.ends(fmt.points(-loss.high), fmt.points(-loss.low)),
         ),
-        why=tuple(gate_text(gate, say) for gate in failed),
+        why=tuple(gate_text(gate, say, report.roi.currency) for gate in failed),
         sources=tuple(f"{folder}/{n}.json" for n in ("metrics", "tune", "validation_gate")),
     )
 

@@ -47,7 +47,7 @@ def _part(report: ReportInput, say: Say, code: Language) -> str:
         lines += [f"## {t(say('decision.gates'))}", ""]
         for gate in report.gates.gates:
             state = say("gate.passed" if gate.passed else "gate.failed")
-            lines.append(f"- **{t(state)}** {t(gate_text(gate, say))}")
+            lines.append(f"- **{t(state)}** {t(gate_text(gate, say, report.roi.currency))}")
         lines.append("")
     lists = (
         ("tested", decision.tested),

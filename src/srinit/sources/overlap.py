@@ -56,9 +56,11 @@ def describe(sets: Mapping[str, DataSet]) -> list[str]:
     """
     lines: list[str] = []
     for name, data in sets.items():
-        counts = data.class_counts if data.targets.ndim == 1 else {}
+        unlabeled = data.targets.ndim == 1 and bool((data.targets < 0).all())
+        counts = data.class_counts if data.targets.ndim == 1 and not unlabeled else {}
         shown = ", ".join(f"{key} {count}" for key, count in list(counts.items())[:12])
-        lines.append(f"{name}: {len(data)} examples" + (f" ({shown})" if shown else ""))
+        lines.append(f"{name}: {len(data)} examples" + (f" ({shown})" if shown else "")
+                     + (", unlabeled" if unlabeled else ""))  # fmt: skip
         absent = [key for key, count in counts.items() if count == 0]
         if absent:
             lines.append(f"{name} has no example of {', '.join(absent[:12])}")

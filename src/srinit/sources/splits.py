@@ -11,12 +11,13 @@ from typing import Any
 from srinit.errors import ConfigError, DataError
 from srinit.rng import seed_for
 from srinit.sources.dataset import DataSet
-from srinit.sources.kinds import KINDS
+from srinit.sources.kinds import KINDS, some_classes
 from srinit.sources.overlap import check_overlap
 from srinit.sources.pool import Pool
 from srinit.sources.preprocess import Preprocess, preprocess_from
 
 SPLITS = ("train", "calibration", "validation", "test")
+SITE = "site"  # compared on its own; may lack classes, and labels
 FROM_TRAIN = "train"  # as the source of calibration data: drawn out of the training data
 
 
@@ -26,6 +27,7 @@ def load_data(
     preprocess: Preprocess | None = None,
     classes: Sequence[str] | None = None,
     root: Path | None = None,
+    may_lack_classes: bool = False,
 ) -> DataSet:
     """Return the examples a source names, all of them, in the order of the source.
 
@@ -37,6 +39,7 @@ def load_data(
         classes: Class names in the order of the model's outputs, or "alphabetical" or "natural";
             by default the source's own.
         root: Folder that relative paths start from.
+        may_lack_classes: Take a folder that has not every one of `classes`.
 
     Raises:
         ConfigError: The source has no known prefix.
@@ -50,7 +53,8 @@ def load_data(
             f"data source {source!r} does not begin with one of {', '.join(f'{k}:' for k in KINDS)}"
             + (f"; did you mean {near[0]}:?" if near else "")
         )
-    loaded = KINDS[kind](name, root or Path(), classes)
+    reader = some_classes if may_lack_classes and kind == "folder" else KINDS[kind]
+    loaded = reader(name, root or Path(), classes)
     pool = Pool(
         source,
         loaded.examples,
@@ -135,12 +139,12 @@ def load_splits(
     limits = {name: settings.limit.get(name) for name in found}
     found = {
         name: data if (limit := limits[name]) is None else limited(data, limit, seed=seed)
-        for name, data in sorted(found.items(), key=lambda item: SPLITS.index(item[0]))
+        for name, data in sorted(found.items(), key=lambda item: (*SPLITS, SITE).index(item[0]))
     }
     for name, data in found.items():
         if len(data) == 0:
             raise DataError(f"no example is left for {name}; give it a larger share.")
-    check_classes(found, settings.defect_class)
+    check_classes(found, settings.defect_class, settings.costs)
     shared = settings.calibration == FROM_TRAIN or settings.allow_train_calibration_overlap
     check_overlap(found, allowed=[("train", "calibration")] if shared else [])
     if check_images:
@@ -176,15 +180,23 @@ def _sources(settings: Any, root: Path, seed: int) -> dict[str, DataSet]:
         if "train" not in found or "calibration" in found:
             raise ConfigError("data.calibration: train needs training data, and no share of split.")
         found["calibration"] = found["train"]
+    if settings.site is not None:
+        named = next((data.class_names for data in found.values() if data.class_names), ())
+        options["classes"] = named or settings.classes
+        found[SITE] = load_data(settings.site, **options, may_lack_classes=True)
     return found
 
 
-def check_classes(sets: Mapping[str, DataSet], defect_class: str | None = None) -> None:
+def check_classes(
+    sets: Mapping[str, DataSet],
+    defect_class: str | Sequence[str] | None = None,
+    costs: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
     """Raise unless all sets have the same classes in the same order.
 
     Raises:
         DataError: They differ.
-        ConfigError: `defect_class` is none of them.
+        ConfigError: `defect_class` or `costs` name what is none of them.
     """
     labeled = {name: data.class_names for name, data in sets.items() if data.class_names}
     first = next(iter(labeled), None)
@@ -196,10 +208,15 @@ def check_classes(sets: Mapping[str, DataSet], defect_class: str | None = None) 
                 f"{other} has {len(names)} classes {list(names)[:12]}, {first} has "
                 f"{len(labeled[first])} {list(labeled[first])[:12]}; write data.classes."
             )
-    if defect_class is not None and defect_class not in labeled[first]:
-        folded = {name.casefold(): name for name in labeled[first]}
-        near = difflib.get_close_matches(defect_class.casefold(), folded, n=1, cutoff=0.0)
-        raise ConfigError(
-            f"data.defect_class {defect_class!r} is not one of the classes "
-            f"{list(labeled[first])[:12]}; did you mean {folded[near[0]]!r}?"
-        )
+    named = [defect_class] if isinstance(defect_class, str) else list(defect_class or ())
+    wanted = [("data.defect_class", name) for name in named]
+    for actual, row in (costs or {}).items():
+        wanted += [("data.costs", name) for name in (actual, *row)]
+    for key, name in wanted:
+        if name not in labeled[first]:
+            folded = {each.casefold(): each for each in labeled[first]}
+            near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.0)
+            raise ConfigError(
+                f"{key} {name!r} is not one of the classes {list(labeled[first])[:12]}; "
+                f"did you mean {folded[near[0]]!r}?"
+            )

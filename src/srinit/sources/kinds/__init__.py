@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from srinit.sources.kinds.folder import folder, unlabeled_images
+from srinit.sources.kinds.folder import folder, some_classes, unlabeled_images
 from srinit.sources.kinds.huggingface import hugging_face
 from srinit.sources.kinds.loaded import Loaded
 from srinit.sources.kinds.npz import npz
@@ -26,4 +26,4 @@ KINDS: dict[str, Reader] = {
 }
 """Each takes the name after the prefix, the folder relative paths start from, the class names."""
 
-__all__ = ["KINDS", "Loaded", "Reader"]
+__all__ = ["KINDS", "Loaded", "Reader", "some_classes"]

@@ -27,9 +27,24 @@ def folder(name: str, root: Path, classes: Sequence[str] | None) -> Loaded:
             than `classes`.
         UnsafeError: A link leads out of the folder.
     """
+    return _labeled(name, root, classes, all_classes=True)
+
+
+def some_classes(name: str, root: Path, classes: Sequence[str] | None) -> Loaded:
+    """Return the same as `folder`, also where some of `classes` have no folder or no image.
+
+    Raises:
+        DataError: No folder, no sub-folders, no image at all, or a class that is not one of
+            `classes`.
+        UnsafeError: A link leads out of the folder.
+    """
+    return _labeled(name, root, classes, all_classes=False)
+
+
+def _labeled(name: str, root: Path, classes: Sequence[str] | None, *, all_classes: bool) -> Loaded:
     base = _folder("folder", name, root)
     found = [p.name for p in base.iterdir() if p.is_dir() and p.name[0] != "."]
-    names = _class_folders(base, found, classes)
+    names = _class_folders(base, found, classes, all_classes=all_classes)
     files: list[str] = []
     targets: list[int] = []
     others: Counter[str] = Counter()
@@ -40,7 +55,7 @@ def folder(name: str, root: Path, classes: Sequence[str] | None) -> Loaded:
         targets += [index] * len(images)
     raise_outside(base, escaped)
     empty = sorted(set(range(len(names))) - set(targets))
-    if empty:
+    if not files or (empty and all_classes):
         raise DataError(
             f"{base}: no images of class {', '.join(names[i] for i in empty)} (endings: {ENDINGS})."
         )
@@ -77,12 +92,12 @@ def _folder(kind: str, name: str, root: Path) -> Path:
 
 
 def _class_folders(
-    base: Path, found: Sequence[str], classes: Sequence[str] | None
+    base: Path, found: Sequence[str], classes: Sequence[str] | None, *, all_classes: bool
 ) -> tuple[str, ...]:
     if not found:
         raise DataError(f"{base} has no sub-folders; put the images of each class into one.")
     names = in_order(found, classes, str(base))
-    absent = [name for name in names if name not in found]
+    absent = [name for name in names if name not in found] if all_classes else []
     surplus = [name for name in found if name not in names]
     if absent or surplus:
         raise DataError(

@@ -1,0 +1,15 @@
+"""Judges a comparison by limits that were set before; measures nothing."""
+
+from srinit.gates.feasible import check_feasible, examples_needed
+from srinit.gates.judges import check_gates, check_unlabeled
+from srinit.gates.records import Gate, GateResult, Limits
+
+__all__ = [
+    "Gate",
+    "GateResult",
+    "Limits",
+    "check_feasible",
+    "check_gates",
+    "check_unlabeled",
+    "examples_needed",
+]

@@ -1,0 +1,252 @@
+"""One judge for every gate: what was measured, its unfavourable end, the limit, a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from srinit.comparison import Comparison, DefectRisk, Difference, Rate, Shift, Unlabeled
+from srinit.comparison.defects import check_class
+from srinit.errors import ConfigError
+from srinit.gates.records import Gate, GateResult, Limits
+
+Judge = Callable[[Comparison, str, float], Gate]
+ClassJudge = Callable[[Comparison, str, str, float], Gate]
+SHIFT = "max_shift_drop"
+
+
+def check_gates(
+    comparison: Comparison, limits: Limits, *, shift: Shift | None = None
+) -> GateResult:
+    """Return the judgement of every limit, in the order given.
+
+    Losses are judged by the unfavourable end of their interval: a loss passes when the data
+    show that it is within the limit (non-inferiority), not when they fail to show that it is
+    beyond.
+
+    Args:
+        comparison: What was measured.
+        limits: Name of a gate (see `JUDGES`) to its limit. Gates of `CLASS_JUDGES` also take one
+            limit a class: `{"crack": 0.01}`.
+        shift: What was measured on corrupted images, for `max_shift_drop`.
+
+    Raises:
+        ConfigError: Unknown gate or class, or a gate that needs what was not measured.
+    """
+    check_names(limits)
+    gates: list[Gate] = []
+    for name, limit in limits.items():
+        if isinstance(limit, Mapping):
+            judge = CLASS_JUDGES[name]
+            gates += [judge(comparison, name, key, value) for key, value in limit.items()]
+        elif name == SHIFT:
+            gates.append(_shift(shift, name, limit))
+        else:
+            gates.append(JUDGES[name](comparison, name, limit))
+    return GateResult(passed=all(gate.passed for gate in gates), gates=tuple(gates))
+
+
+def check_unlabeled(found: Unlabeled, limits: Limits) -> GateResult:
+    """Return the judgement of the limits that need no labels: `min_agreement`.
+
+    Raises:
+        ConfigError: A gate that needs labels.
+    """
+    check_names(limits)
+    gates: list[Gate] = []
+    for name, limit in limits.items():
+        if name != "min_agreement" or isinstance(limit, Mapping):
+            raise ConfigError(f"gate {name} needs labels, and these examples have none.")
+        gates.append(_rate_at_least(name, found.agreement, limit))
+    return GateResult(passed=all(gate.passed for gate in gates), gates=tuple(gates))
+
+
+def check_names(limits: Limits) -> None:
+    """Raise `ConfigError` for an unknown gate, or one that does not speak of classes."""
+    known = (*JUDGES, SHIFT)
+    unknown = [name for name in limits if name not in known]
+    if unknown:
+        raise ConfigError(f"there is no gate {unknown[0]!r}; there are {', '.join(known)}.")
+    for name, limit in limits.items():
+        if isinstance(limit, Mapping) and name not in CLASS_JUDGES:
+            raise ConfigError(f"gate {name} takes one number, not one a class.")
+
+
+def _loss(name: str, what: str, difference: Difference, limit: float) -> Gate:
+    passed = difference.num_examples > 0 and difference.high <= limit
+    return Gate(
+        name=name,
+        limit=limit,
+        measured=difference.drop,
+        bound=difference.high,
+        passed=passed,
+        sentence=(
+            f"{what}: {_points(difference.drop)}, at most {_points(difference.high)} by its "
+            f"interval on {difference.num_examples} examples; allowed {_points(limit)}"
+        ),
+    )
+
+
+def _points(fraction: float | None) -> str:
+    return "not measured" if fraction is None else f"{100 * fraction:+.2f} points"
+
+
+def _max_drop(comparison: Comparison, name: str, limit: float) -> Gate:
+    return _loss(name, "loss of accuracy", comparison.score, limit)
+
+
+def _class_recall(comparison: Comparison, name: str, limit: float) -> Gate:
+    if not comparison.classes:
+        raise ConfigError(f"gate {name} needs classes, and this task has none.")
+    worst = max(comparison.classes, key=lambda row: row.recall.high)
+    return _loss(name, f"loss of recall, worst class {worst.name}", worst.recall, limit)
+
+
+def _recall_of(comparison: Comparison, name: str, key: str, limit: float) -> Gate:
+    rows = {row.name: row for row in comparison.classes}
+    check_class(key, rows, f"gate {name}")
+    return _loss(f"{name}.{key}", f"loss of recall, class {key}", rows[key].recall, limit)
+
+
+def _defects(comparison: Comparison, name: str) -> DefectRisk:
+    if comparison.defects is None:
+        raise ConfigError(
+            f"gate {name} needs data.defect_class: the class, or classes, that mean defective."
+        )
+    return comparison.defects
+
+
+def _missed(comparison: Comparison, name: str, limit: float) -> Gate:
+    found = _defects(comparison, name).missed_increase
+    return _loss(name, "rise of missed defects", found, limit)
+
+
+def _missed_of(comparison: Comparison, name: str, key: str, limit: float) -> Gate:
+    rows = {row.name: row for row in _defects(comparison, name).classes}
+    check_class(key, rows, f"gate {name} (defect classes only)")
+    what = f"rise of missed defects, class {key}"
+    return _loss(f"{name}.{key}", what, rows[key].increase, limit)
+
+
+def _miss_rate(comparison: Comparison, name: str, limit: float) -> Gate:
+    found = _defects(comparison, name).missed_pruned
+    return Gate(
+        name=name,
+        limit=limit,
+        measured=found.rate,
+        bound=found.high,
+        passed=found.total > 0 and found.high <= limit,
+        sentence=(
+            f"missed defects: {found.hits} of {found.total}, a rate of at most "
+            f"{100 * found.high:.2f} % by its interval; allowed {100 * limit:.2f} %"
+        ),
+    )
+
+
+def _rejected(comparison: Comparison, name: str, limit: float) -> Gate:
+    found = _defects(comparison, name).rejected_increase
+    return _loss(name, "rise of good parts rejected", found, limit)
+
+
+def _cost(comparison: Comparison, name: str, limit: float) -> Gate:
+    if comparison.error_cost is None:
+        raise ConfigError(f"gate {name} needs data.costs: what errors cost.")
+    found = comparison.error_cost.increase
+    rise = "not measured" if found.drop is None else f"{found.drop:+.4g} a piece"
+    return Gate(
+        name=name,
+        limit=limit,
+        measured=found.drop,
+        bound=found.high,
+        passed=found.drop is not None and found.high <= limit,
+        sentence=(
+            f"rise of the cost of errors: {rise}, at most {found.high:+.4g} by its interval on "
+            f"{found.num_examples} examples; allowed {limit:+.4g}"
+        ),
+    )
+
+
+def _shift(shift: Shift | None, name: str, limit: float) -> Gate:
+    worst = None if shift is None else shift.worst_bound
+    if shift is None or worst is None:
+        raise ConfigError(f"gate {name} needs shift.examples: nothing was measured under shift.")
+    bound = worst.family_high
+    assert bound is not None
+    return Gate(
+        name=name,
+        limit=limit,
+        measured=worst.score.drop,
+        bound=bound,
+        passed=bound <= limit,
+        sentence=(
+            f"loss under shift, worst of {len(shift.points)} ({worst.corruption}, severity "
+            f"{worst.severity}): {_points(worst.score.drop)}, at most {_points(bound)} by an "
+            f"interval that holds for all of them, on {shift.num_examples} images; allowed "
+            f"{_points(limit)}"
+        ),
+    )
+
+
+def _agreement(comparison: Comparison, name: str, limit: float) -> Gate:
+    return _rate_at_least(name, comparison.agreement, limit)
+
+
+def _rate_at_least(name: str, found: Rate, limit: float) -> Gate:
+    return Gate(
+        name=name,
+        limit=limit,
+        measured=found.rate,
+        bound=found.low,
+        passed=found.low >= limit,
+        sentence=(
+            f"equal predictions: {found.hits} of {found.total}, at least "
+            f"{100 * found.low:.2f} % by the interval; needed {100 * limit:.2f} %"
+        ),
+    )
+
+
+def _latency(comparison: Comparison, name: str, limit: float) -> Gate:
+    if not comparison.latency:
+        raise ConfigError(f"gate {name} needs measured latency, and none was measured.")
+    worst = max(comparison.latency, key=lambda pair: pair.ratio_high)
+    return Gate(
+        name=name,
+        limit=limit,
+        measured=worst.ratio,
+        bound=worst.ratio_high,
+        passed=worst.ratio_high <= limit,
+        sentence=(
+            f"latency, worst batch {worst.baseline.batch_size}: {worst.ratio:.3f} of the "
+            f"baseline's, at most {worst.ratio_high:.3f}; allowed {limit:.3f}"
+        ),
+    )
+
+
+def _params(comparison: Comparison, name: str, limit: float) -> Gate:
+    if comparison.cost is None:
+        raise ConfigError(f"gate {name} needs the size of both networks.")
+    ratio = comparison.cost.params_pruned / comparison.cost.params_baseline
+    return Gate(
+        name=name,
+        limit=limit,
+        measured=ratio,
+        bound=ratio,
+        passed=ratio <= limit,
+        sentence=f"parameters: {ratio:.3f} of the baseline's; allowed {limit:.3f}",
+    )
+
+
+JUDGES: dict[str, Judge] = {
+    "max_drop": _max_drop,
+    "max_class_recall_drop": _class_recall,
+    "max_missed_defect_increase": _missed,
+    "max_missed_defect_rate": _miss_rate,
+    "max_false_reject_increase": _rejected,
+    "max_cost_increase": _cost,
+    "min_agreement": _agreement,
+    "max_latency_ratio": _latency,
+    "max_params_ratio": _params,
+}
+CLASS_JUDGES: dict[str, ClassJudge] = {
+    "max_class_recall_drop": _recall_of,
+    "max_missed_defect_increase": _missed_of,
+}
