@@ -205,8 +205,12 @@ def test_return_on_investment_by_a_cost_matrix_equals_python(
                 value = getattr(roi, key)
                 want = fmt.money(None if value is None else value.value, "JPY").of(code)
                 assert page.locator(f'[data-roi="{key}"]').inner_text() == want, (key, given)
-            want = fmt.percent(roi.break_even_miss_rate, 2)
+            even = roi.break_even_miss_rate
+            want = fmt.rate(even.value if even else None)
             assert page.locator('[data-roi="break_even_miss_rate"]').inner_text() == want, given
+            if even is not None:
+                found = page.locator('[data-roi-range="break_even_miss_rate"]').inner_text()
+                assert found == fmt.ends(fmt.rate(even.low), fmt.rate(even.high)).of(code), given
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -233,8 +237,12 @@ def test_return_on_investment_in_the_page_equals_python(
             assert page.locator('[data-roi="payback_years"]').inner_text() == want, given
             want = fmt.money(roi.one_off, "JPY").of(code)
             assert page.locator('[data-roi="one_off"]').inner_text() == want
-            want = fmt.percent(roi.break_even_miss_rate, 2)
+            even = roi.break_even_miss_rate
+            want = fmt.rate(even.value if even else None)
             assert page.locator('[data-roi="break_even_miss_rate"]').inner_text() == want, given
+            if even is not None:
+                found = page.locator('[data-roi-range="break_even_miss_rate"]').inner_text()
+                assert found == fmt.ends(fmt.rate(even.low), fmt.rate(even.high)).of(code), given
 
 
 def test_amounts_do_not_change_when_the_page_computes_them_anew(browser: Any, url: str) -> None:

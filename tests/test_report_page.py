@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from report_run import CLASSES, HOSTILE, RUN, with_costs
-from srinit.comparison import Difference, FlippedExample, Shift, Site
+from srinit.comparison import Difference, FlippedExample, Shift, ShiftPoint, Site
 from srinit.errors import ConfigError, UnsafeError
 from srinit.gates import Gate, GateResult
 from srinit.report import ReportInput, load_report_input, write_report
@@ -388,3 +388,15 @@ def test_what_was_measured_under_shift_and_on_site_counts_as_tested(found: Repor
     page = render(report)
     assert HOSTILE not in page
     assert "Of 30 examples with another answer, 20 are shown" in visible(page)
+
+
+def test_corruption_under_which_the_new_model_is_worse_is_a_condition(found: ReportInput) -> None:
+    score = Difference(baseline=0.9, pruned=0.7, drop=0.2, low=0.1, high=0.3, num_examples=50)
+    points = tuple(
+        ShiftPoint(corruption=name, severity=3, score=score, excess=score, p_value=p, p_adjusted=p)
+        for name, p in (("noise", 0.001), ("blur", 0.8))
+    )
+    shift = Shift(num_examples=50, confidence=0.95, clean=score, points=points, seed=0)
+    stage = dataclasses.replace(found.stages[-1], shift=shift)
+    decision = decide(dataclasses.replace(found, stages=(stage,)), Say())
+    assert any("is worse (1 of 2 tested)" in line.en for line in decision.conditions)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from report_run import RUN, make_run
 from srinit import records
 from srinit.errors import ModelError
-from srinit.report import explain, features, images, load_report_input, write_report
+from srinit.report import explain, features, images, load_report_input, twins, write_report
 from srinit.report.picture_records import PICTURES_SCHEMA, Picture, Pictures
 from srinit.report.pictures import MAX_BYTES, _choose, _within
 from srinit.report.variants import _redrawn
@@ -127,6 +127,12 @@ def test_token_network_gets_a_map_over_its_patches() -> None:
     cams = [explain.grad_cam(model, inputs, target=target) for target in range(3)]
     assert all(cam is None or cam.shape == (16, 16) for cam in cams)
     assert any(cam is not None and bool(cam.any()) for cam in cams)
+    assert explain.is_token_model(model, inputs)
+    assert not explain.is_token_model(network("module"), image())
+    stream = twins._map(model, "layer", inputs)
+    assert stream is not None
+    tokens = model.embed(inputs)[0].mean(0)  # as they lie in the picture, the first left out
+    np.testing.assert_allclose(stream, tokens.detach().numpy(), rtol=1e-5)
 
 
 def test_network_without_a_map_has_no_grad_cam() -> None:

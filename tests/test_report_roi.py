@@ -58,19 +58,40 @@ def test_payback_is_one_off_cost_over_saving_and_never_when_nothing_is_saved() -
 def test_at_the_break_even_miss_rate_the_saving_is_zero() -> None:
     roi = return_on_investment(INPUTS, FACTS)
     assert roi.break_even_miss_rate is not None
-    rise = roi.break_even_miss_rate - (FACTS.miss_rate or 0)
+    rise = roi.break_even_miss_rate.value - (FACTS.miss_rate or 0)
     there = return_on_investment(
         INPUTS,
         RoiFacts(
             ms_per_piece=FACTS.ms_per_piece,
             ratio=FACTS.ratio,
-            miss_rate=roi.break_even_miss_rate,
+            miss_rate=roi.break_even_miss_rate.value,
             miss_increase=Range(value=0.001 + rise, low=0, high=0),
             reject_increase=FACTS.reject_increase,
         ),
     )
     assert there.saving is not None
     assert there.saving.value == pytest.approx(0, abs=1e-6)
+
+
+def test_range_of_the_break_even_takes_all_but_the_misses_at_their_ends() -> None:
+    even = return_on_investment(INPUTS, FACTS).break_even_miss_rate
+    assert even is not None
+    assert FACTS.ratio is not None
+    assert FACTS.reject_increase is not None
+    ratio, reject = FACTS.ratio, FACTS.reject_increase
+    for end, ratio_end, reject_end in (
+        (even.low, ratio.high, reject.high),
+        (even.high, ratio.low, reject.low),
+    ):
+        there = dataclasses.replace(
+            FACTS,
+            ratio=Range(value=ratio_end, low=ratio_end, high=ratio_end),
+            reject_increase=Range(value=reject_end, low=reject_end, high=reject_end),
+        )
+        found = return_on_investment(INPUTS, there).break_even_miss_rate
+        assert found is not None
+        assert end == pytest.approx(found.value) == pytest.approx(found.low)
+    assert even.low <= even.value <= even.high
 
 
 def test_device_price_becomes_an_hourly_cost_over_its_hours_of_use() -> None:
@@ -95,7 +116,8 @@ def test_a_cost_matrix_takes_the_place_of_the_two_prices() -> None:
     assert roi.saving.value == pytest.approx(5000 - 3600)
     assert roi.saving.low == pytest.approx(2500 - 9000)
     assert roi.saving.high == pytest.approx(6000 + 1800)
-    assert roi.break_even_miss_rate == pytest.approx(0.03 + 1400 / (1_800_000 * 0.1 * 80))
+    assert roi.break_even_miss_rate is not None
+    assert roi.break_even_miss_rate.value == pytest.approx(0.03 + 1400 / (1_800_000 * 0.1 * 80))
 
 
 def test_prices_in_the_roi_section_are_no_matrix() -> None:

@@ -263,7 +263,10 @@ def _evidence(
         missing("site")
     if last is not None and last.shift is not None:
         num = fmt.fixed(last.shift.num_examples)
-        tested.append(say("tested.shift", num=num, all=fmt.fixed(len(last.shift.points))))
+        every = fmt.fixed(len(last.shift.points))
+        tested.append(say("tested.shift", num=num, all=every))
+        if worse := last.shift.significant:
+            conditions.append(say("condition.shift", count=fmt.fixed(len(worse)), all=every))
     else:
         untested.append(say("untested.shift"))
     if report.rollback_rehearsed:

@@ -113,6 +113,11 @@ def grad_cam(model: nn.Module, image: Tensor, target: int, *, scale: int = 1) ->
     return None
 
 
+def is_token_model(model: nn.Module, image: Tensor) -> bool:
+    """Return whether `grad_cam` takes its map from tokens, since the network works on them."""
+    return bool(_layers(model, image)[1])
+
+
 def _cam(model: nn.Module, layer: nn.Module, image: Tensor, target: int) -> Tensor:
     from captum.attr import LayerGradCam
 
@@ -134,7 +139,7 @@ def _token_map(model: nn.Module, layer: nn.Module, image: Tensor, target: int) -
     found = method.attribute(image, target=target)
     found_BNC = next(modules.tensors(found)).detach()
     weights_N = found_BNC[0].sum(1)
-    side = _square(len(weights_N))
+    side = square(len(weights_N))
     if side is None:
         return None
     return weights_N[-side * side :].view(1, 1, side, side).clamp(min=0)
@@ -157,7 +162,7 @@ def _layers(model: nn.Module, image: Tensor) -> tuple[nn.Module | None, list[nn.
             return
         if output.ndim == 4 and min(output.shape[2:]) > 1:
             spatial.append(module)
-        if output.ndim == 3 and _square(output.shape[1]) is not None:
+        if output.ndim == 3 and square(output.shape[1]) is not None:
             tokens.append(module)
 
     inner = [module for module in model.modules() if module is not model]
@@ -173,7 +178,7 @@ def _layers(model: nn.Module, image: Tensor) -> tuple[nn.Module | None, list[nn.
     return (spatial[-1] if spatial else None), []
 
 
-def _square(count: int) -> int | None:
+def square(count: int) -> int | None:
     """Return the side of the square of patch tokens, with up to two tokens beside them."""
     for extra in (0, 1, 2):
         side = math.isqrt(max(count - extra, 0))

@@ -37,6 +37,16 @@ def percent(fraction: float | None, digits: int = 1, *, signed: bool = False) ->
     return text if text == NOTHING else text + "%"
 
 
+def rate(fraction: float | None) -> str:
+    """Return a rate in percent; what no rate can reach is only said to be beyond it.
+
+    Example:
+        >>> rate(0.0198), rate(1.7), rate(None)
+        ('1.98%', '> 100%', '–')
+    """
+    return "> 100%" if fraction is not None and fraction > 1 else percent(fraction, 2)
+
+
 def p_value(value: float | None) -> str:
     """Return a p-value; one that would round to zero says what it is below.
 

@@ -70,13 +70,13 @@ def money_view(report: ReportInput, say: Say) -> Money:
         )
     )
     if facts.miss_increase is not None:
-        rate = roi.break_even_miss_rate
+        even = roi.break_even_miss_rate
         results.append(
             (
                 "break_even_miss_rate",
                 say("roi.break_even_miss_rate"),
-                same(fmt.percent(rate, 2)),
-                same(""),
+                same(fmt.rate(even.value if even else None)),
+                fmt.ends(fmt.rate(even.low), fmt.rate(even.high)) if even else same(""),
             )
         )
     return Money(
@@ -134,7 +134,9 @@ def _headline(roi: Roi, currency: str, say: Say) -> Text | None:
         return say("roi.headline_only", saving=amount, range=spread)
     if math.isinf(payback.value):
         return say("roi.headline_never", saving=amount, range=spread)
-    return say("roi.headline", saving=amount, range=spread, payback=fmt.years(payback.value))
+    ends = _spread(fmt.years(payback.low), fmt.years(payback.high))
+    years = fmt.years(payback.value)
+    return say("roi.headline", saving=amount, range=spread, payback=years, payback_range=ends)
 
 
 def _measured(facts: RoiFacts, say: Say) -> Text | None:

@@ -68,6 +68,7 @@
     return (value < 0 && /[1-9]/.test(grouped) ? MINUS : "") + grouped;
   }
   const percent = (value, digits) => (value === null ? NOTHING : `${fixed(100 * value, digits)}%`);
+  const rate = (value) => (value !== null && value > 1 ? "> 100%" : percent(value, 2));
   function rounded(size, names) {
     for (const [unit, name] of names) {
       if (size < unit) continue;
@@ -135,8 +136,14 @@
     }
     let even = null;
     const perRate = (pieces ?? 0) * (share ?? 0) * ((matrix ? facts.cost_of_miss : given.missed_defect_cost) ?? 0);
-    if (saving !== null && known(facts.miss_rate, facts.miss_increase) && perRate >= SMALLEST)
-      even = Math.max(facts.miss_rate + saving.value / perRate, 0);
+    if (saving !== null && known(facts.miss_rate, facts.miss_increase) && perRate >= SMALLEST) {
+      const none = { value: 0, low: 0, high: 0 };
+      const [gain, loss] = [compute ?? none, reject ?? none];
+      const at = (more) => Math.max(facts.miss_rate + (saving.value + more) / perRate, 0);
+      const worse = gain.low - gain.value - (loss.high - loss.value);
+      const better = gain.high - gain.value - (loss.low - loss.value);
+      even = { value: at(0), low: at(worse), high: at(better) };
+    }
     return { compute_saving: compute, missed_cost: missed, reject_cost: reject, error_cost: all_errors, saving, one_off: once, payback_years: payback, break_even_miss_rate: even };
   }
 
@@ -150,10 +157,10 @@
       const value = found[key];
       const spread = $(`[data-roi-range="${key}"]`);
       spread.textContent = "";
-      if (key === "break_even_miss_rate") out.textContent = percent(value, 2);
-      else if (key === "one_off") out.textContent = money(value, currency);
+      if (key === "one_off") out.textContent = money(value, currency);
       else {
-        const show = key === "payback_years" ? years : (amount) => money(amount, currency);
+        const shows = { payback_years: years, break_even_miss_rate: rate };
+        const show = shows[key] ?? ((amount) => money(amount, currency));
         out.textContent = show(value && value.value);
         if (value) spread.textContent = show(value.low) + to() + show(value.high);
       }

@@ -88,6 +88,7 @@ class Pictures:
 
     examples: tuple[Example, ...] = ()
     gradient: Literal["guided", "plain"] = "guided"
+    cam: Literal["grad_cam", "tokens"] = "grad_cam"  # tokens: activation times gradient
     scheme: str = ""
     lowest: str = ""  # unit re-initialized in the variant "lowest"
     highest: str = ""

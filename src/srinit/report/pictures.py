@@ -9,11 +9,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from srinit import records, store
+from srinit import modules, records, store
 from srinit.comparison.records import Comparison
 from srinit.evaluate import Outcomes, evaluate
 from srinit.plan import PrunePlan
-from srinit.report import images
+from srinit.report import explain, images
 from srinit.report.picture_records import PICTURES_SCHEMA, Pictures, Thumb
 from srinit.report.samples import class_name, inputs_of, pixels_of
 from srinit.report.twins import BATCH, NUM_FEATURES, compare_features, cut_points
@@ -69,6 +69,7 @@ def make_pictures(
     found = Pictures(
         examples=examples,
         gradient="guided" if guided else "plain",
+        cam="tokens" if _works_on_tokens(baseline, data, chosen) else "grad_cam",
         scheme=sensitivity.scheme,
         lowest=ends[0],
         highest=ends[1],
@@ -93,6 +94,11 @@ def write_pictures(pictures: Pictures, run: Path) -> Path:
 def _is_image(data: DataSet) -> bool:
     inputs = inputs_of(data, [0])
     return isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.shape[1] in (1, 3)
+
+
+def _works_on_tokens(baseline: nn.Module, data: DataSet, chosen: Sequence[int]) -> bool:
+    image = modules.to_device(inputs_of(data, chosen[:1]), modules.device_of(baseline))
+    return explain.is_token_model(baseline, image)
 
 
 def _choose(data: DataSet, wrong: Sequence[int], count: int) -> list[int]:

@@ -68,7 +68,7 @@ class Roi:
     saving: Range | None
     one_off: float | None
     payback_years: Range | None  # value; low: best case; high: worst case; inf: never
-    break_even_miss_rate: float | None  # where the yearly saving is zero; 0: nowhere
+    break_even_miss_rate: Range | None  # where the yearly saving is zero; 0: nowhere
 
 
 def facts_of(comparison: Comparison | None, inputs: RoiInputs | None = None) -> RoiFacts:
@@ -148,7 +148,7 @@ def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
         saving=saving,
         one_off=one_off,
         payback_years=_payback(saving, one_off),
-        break_even_miss_rate=_break_even(inputs, facts, share, saving),
+        break_even_miss_rate=_break_even(inputs, facts, share, saving, compute, reject),
     )
 
 
@@ -203,13 +203,30 @@ def _payback(saving: Range | None, one_off: float | None) -> Range | None:
 
 
 def _break_even(
-    inputs: RoiInputs, facts: RoiFacts, share: float | None, saving: Range | None
-) -> float | None:
-    """Return the miss rate at which the yearly saving is zero, all else as measured."""
+    inputs: RoiInputs,
+    facts: RoiFacts,
+    share: float | None,
+    saving: Range | None,
+    compute: Range | None,
+    reject: Range | None,
+) -> Range | None:
+    """Return the miss rate at which the yearly saving is zero, all else as measured.
+
+    Its ends take all else (compute, and good parts rejected where they have a price of their own)
+    at its worse and its better end.
+    """
     if saving is None or facts.miss_rate is None or facts.miss_increase is None:
         return None
     price = inputs.missed_defect_cost if facts.cost_increase is None else facts.cost_of_miss
     per_rate = (inputs.pieces_per_year or 0) * (share or 0) * (price or 0)
     if per_rate < SMALLEST:
         return None
-    return max(facts.miss_rate + saving.value / per_rate, 0.0)
+    none = Range(value=0.0, low=0.0, high=0.0)
+    gain, loss = compute or none, reject or none
+    worse = (gain.low - gain.value) - (loss.high - loss.value)
+    better = (gain.high - gain.value) - (loss.low - loss.value)
+    value, low, high = (
+        max(facts.miss_rate + (saving.value + more) / per_rate, 0.0)
+        for more in (0.0, worse, better)
+    )
+    return Range(value=value, low=low, high=high)

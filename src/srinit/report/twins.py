@@ -14,6 +14,7 @@ from srinit import modules
 from srinit.errors import ModelError
 from srinit.plan import PrunePlan
 from srinit.report import features, images
+from srinit.report.explain import square
 from srinit.report.picture_records import CutPoint, Projection, Similarity
 from srinit.report.samples import inputs_of, spread
 from srinit.sensitivity.records import Sensitivity
@@ -152,7 +153,10 @@ def _ends(
 def _map(
     model: nn.Module, name: str, inputs: Any, *, output: bool = False
 ) -> features.Floats | None:
-    """Return the mean over channels of what flows into a module, or out of it; None if no map."""
+    """Return the mean over channels of what flows into a module, or out of it; None if no map.
+
+    Tokens of an image (1, N, C) lie in a square, with those beside them left out.
+    """
     take: dict[str, Callable[[Any, Any], Any]] = {
         name: lambda given, out: next(modules.tensors(out if output else given)).detach().float()
     }
@@ -160,6 +164,8 @@ def _map(
     with modules.eval_mode(model), torch.no_grad(), features.recorded(model, take) as found:
         modules.call(model, modules.to_device(inputs, device))
     tensor = found.get(name)
+    if tensor is not None and tensor.ndim == 3 and (side := square(tensor.shape[1])):
+        tensor = tensor[:, -side * side :].mT.unflatten(2, (side, side))
     if tensor is None or tensor.ndim != 4 or min(tensor.shape[2:]) < 2:
         return None
     result: features.Floats = tensor[0].mean(0).double().cpu().numpy()
