@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 
 from report_run import RUN
 from srinit.cli import output
-from srinit.cli.draw import unit_tree
+from srinit.cli.draw import comparison_table, gate_table, unit_tree
 from srinit.cli.fitted import Bar, plan_table, remarks, sensitivity_table
 from srinit.cli.output import Result, emit
 from srinit.cli.progress import RichObserver
@@ -73,6 +73,24 @@ def test_plan_shows_intervals_only_where_there_is_room(found: ReportInput) -> No
         assert text.count("✂") == len(found.plan.remove)
     assert f"{drop} ({' … '.join(ends)})" in wide
     assert f"({' … '.join(ends)})" not in narrow
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_comparison_keeps_names_and_numbers_whole_and_gates_stand_below(
+    found: ReportInput, width: int
+) -> None:
+    assert found.comparison is not None
+    assert found.gates is not None
+    text = "".join("".join(drawn(comparison_table(found.comparison), width)).split())
+    for change in found.comparison.classes:
+        assert all(word in text for word in change.name.split())
+        assert f"{100 * change.recall.low:+.2f}…{100 * change.recall.high:+.2f}" in text
+    lines = drawn(gate_table(found.gates), width)
+    assert [line.split()[0] for line in lines if line.startswith(("pass", "FAIL"))] == [
+        "pass" if gate.passed else "FAIL" for gate in found.gates.gates
+    ]
+    joined = " ".join(" ".join(lines).split())
+    assert all(" ".join(gate.sentence.split()) in joined for gate in found.gates.gates)
 
 
 def test_tree_is_wrapped_and_not_cut_off(

@@ -283,11 +283,12 @@ def test_phone_needs_no_sideways_scrolling(browser: Any, url: str, code: Languag
 
 @pytest.mark.parametrize("code", CODES)
 def test_print_has_the_first_page_on_one_sheet_and_all_text(
-    browser: Any, url: str, code: Language, tmp_path: Path
+    browser: Any, report_input: ReportInput, code: Language, tmp_path: Path
 ) -> None:
     if shutil.which("pdftotext") is None:
         pytest.skip("no pdftotext (apt-get install poppler-utils)")
     target = tmp_path / "report.pdf"
+    url = write_report(with_costs(report_input), tmp_path / "report").as_uri()  # all figures
     with opened(browser, url) as page:
         speak(page, code)
         page.pdf(path=str(target), prefer_css_page_size=True, print_background=True)
@@ -298,6 +299,7 @@ def test_print_has_the_first_page_on_one_sheet_and_all_text(
     say = Say()
     signature, layers = say("sign.approved").of(code), say("section.layers").of(code)
     assert signature in pages[0]
+    assert say("figure.error_cost").of(code).split(maxsplit=1)[0] in pages[0]
     assert layers not in pages[0]
     assert layers in pages[1]
     for key in ("compare", "inside", "money", "origin"):

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from report_run import RUN, with_costs
 from srinit.report import RoiFacts, RoiInputs, load_report_input, return_on_investment
+from srinit.report.money import money_view
 from srinit.report.reading import roi_inputs
 from srinit.report.roi import Range, facts_of
+from srinit.report.text import Say
 
 FACTS = RoiFacts(
     ms_per_piece=20.0,
@@ -172,6 +174,30 @@ def test_measured_side_is_that_of_the_comparison() -> None:
     share = comparison.defects.missed_pruned.total / comparison.num_examples
     assert facts.defect_share == pytest.approx(share, abs=5e-5)
     assert facts_of(None) == RoiFacts()
+
+
+def test_gain_that_was_not_shown_is_not_called_one() -> None:
+    report = load_report_input(RUN)
+    stage = report.stages[-1]
+    assert stage.comparison is not None
+    assert stage.comparison.defects is not None
+
+    def headline(low: float, high: float) -> str:
+        assert stage.comparison is not None
+        assert stage.comparison.defects is not None
+        rise = dataclasses.replace(
+            stage.comparison.defects.missed_increase, drop=-0.02, low=low, high=high
+        )
+        defects = dataclasses.replace(stage.comparison.defects, missed_increase=rise)
+        comparison = dataclasses.replace(stage.comparison, defects=defects)
+        stages = (dataclasses.replace(stage, comparison=comparison),)
+        found = money_view(dataclasses.replace(report, stages=stages), Say()).headline
+        assert found is not None
+        return found.en
+
+    assert headline(-0.04, 0.01).endswith("so a gain has not been shown.")
+    assert "(" in headline(-0.04, 0.01).split("payback time")[1]  # with its range
+    assert "gain" not in headline(-0.03, -0.01)
 
 
 def test_config_keys_that_the_calculation_does_not_know_are_left_out() -> None:

@@ -148,7 +148,7 @@ def compare(
 
         return logs.compare(run, other, common, margin=margin, plan_margin=plan_margin)
     from srinit import records
-    from srinit.cli.draw import comparison_table, shift_table, site_tables
+    from srinit.cli.draw import comparison_table, gate_table, shift_table, site_tables
     from srinit.pipeline import judge, site, start
 
     with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
@@ -163,7 +163,8 @@ def compare(
             gates = judge.gate(session)
     parts: list[Any] = []
     if comparison is not None:
-        parts.append(comparison_table(comparison, gates))
+        parts.append(comparison_table(comparison))
+    parts += [gate_table(gates)] if gates is not None else []
     parts += site_tables(on_site, apart=own)
     parts += [shift_table(under_shift)] if under_shift is not None else []
     return Result(

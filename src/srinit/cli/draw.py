@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
@@ -41,6 +42,13 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 def points(fraction: float | None, digits: int = 1) -> str:
     """Return a difference of fractions as percentage points, with its sign."""
     return "-" if fraction is None else f"{100 * fraction:+.{digits}f}"
+
+
+def compact_table(**options: Any) -> Table:
+    """Return a table that leaves its room to what is in it."""
+    return Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, **options
+    )
 
 
 def unit_tree(units: UnitMap) -> Tree:
@@ -161,16 +169,17 @@ def shift_table(shift: Shift) -> Table:
     return table
 
 
-def comparison_table(comparison: Comparison, gates: GateResult | None) -> Table:
-    """Return the comparison, and what the gates say."""
+def comparison_table(comparison: Comparison) -> Table:
+    """Return the comparison: both networks, and what is lost with its interval."""
     score = comparison.score
-    table = Table(
+    table = compact_table(
         title=f"comparison on {comparison.num_examples} examples, "
         f"{percent(comparison.confidence, 0)} intervals",
         title_justify="left",
     )
-    for name in ("quantity", "baseline", "pruned", "loss, points", "interval"):
-        table.add_column(name, justify="left" if name == "quantity" else "right")
+    table.add_column("quantity", overflow="fold")
+    for name in ("baseline", "pruned", "loss, points", "interval"):
+        table.add_column(name, justify="right", no_wrap=True)
 
     def row(name: str, found: Difference) -> None:
         table.add_row(
@@ -202,7 +211,13 @@ def comparison_table(comparison: Comparison, gates: GateResult | None) -> Table:
     )
     if comparison.defects is not None and comparison.defects.note:
         table.caption, table.caption_justify = escape(comparison.defects.note), "left"
-    for gate in gates.gates if gates is not None else ():
+    return table
+
+
+def gate_table(gates: GateResult) -> Table:
+    """Return what the gates say, one a row."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for gate in gates.gates:
         table.add_row("[green]pass[/]" if gate.passed else "[red]FAIL[/]", escape(gate.sentence))
     return table
 
@@ -211,7 +226,7 @@ def site_tables(site: Site | None, *, apart: bool) -> list[Table]:
     """Return what was found on the site's data: labeled examples, different answers."""
     if site is None:
         return []
-    found = [comparison_table(site.comparison, None)] if apart and site.comparison else []
+    found = [comparison_table(site.comparison)] if apart and site.comparison else []
     for table in found:
         table.title = f"the site's data, {site.num_labeled} labeled examples"
     facts: dict[str, Any] = {}

@@ -6,14 +6,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
-from srinit.cli.draw import BAR_WIDTH, percent, points
+from srinit.cli.draw import BAR_WIDTH, compact_table, percent, points
 
 if TYPE_CHECKING:
     from srinit.plan import PrunePlan
@@ -82,7 +80,7 @@ def sensitivity_table(sensitivity: Sensitivity) -> RenderableType:
         f"baseline {percent(sensitivity.baseline_score, 2)}",
         style="italic",
     )
-    table = _table()
+    table = compact_table()
     table.add_column("unit", overflow="fold")
     table.add_column("drop", justify="right", no_wrap=True)
     table.add_column("interval", justify="right", no_wrap=True)
@@ -155,7 +153,7 @@ def _plan(plan: PrunePlan, *, wide: bool) -> RenderableType:
         "(trials on a copy). Left: share of the unpruned network.",
         style="italic",
     )
-    table = _table()
+    table = compact_table()
     table.add_column("", no_wrap=True)
     table.add_column("unit", overflow="fold")
     batches = list((plan.prefixes[0].latency_ms or {}).keys())
@@ -194,7 +192,3 @@ def _loss(evidence: Mapping[str, float | None], value: str, low: str, high: str,
         return points(evidence[value])
     ends = (points(evidence.get(end)) for end in (low, high))
     return f"{points(evidence[value])} ({' … '.join(ends)})"
-
-
-def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)

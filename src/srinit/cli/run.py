@@ -62,7 +62,7 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
 def _drawn(run: Path, stage: int) -> list[Any]:
     """Return what a finished run found, as the single verbs draw it."""
     from srinit import records
-    from srinit.cli.draw import comparison_table
+    from srinit.cli.draw import comparison_table, gate_table
     from srinit.cli.fitted import plan_table, sensitivity_table
     from srinit.comparison import Comparison
     from srinit.gates import GateResult
@@ -83,8 +83,6 @@ def _drawn(run: Path, stage: int) -> list[Any]:
     return [
         sensitivity_table(read(Sensitivity, "scan/sensitivity.json", SENSITIVITY_SCHEMA)),
         plan_table(plan),
-        comparison_table(
-            read(Comparison, f"{folder}/comparison.json", COMPARISON_SCHEMA),
-            read(GateResult, f"{folder}/gate.json", GATE_SCHEMA),
-        ),
+        comparison_table(read(Comparison, f"{folder}/comparison.json", COMPARISON_SCHEMA)),
+        gate_table(read(GateResult, f"{folder}/gate.json", GATE_SCHEMA)),
     ]

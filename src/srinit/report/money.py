@@ -11,7 +11,7 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.roi import Range, Roi, RoiFacts, facts_of, return_on_investment
-from srinit.report.text import Say, Text, same
+from srinit.report.text import Say, Text, join, same
 
 METHODS = {  # of srinit.ownership
     "core": r"processor time x (?P<watts>\S+) W a core, stated",
@@ -129,6 +129,13 @@ def _headline(roi: Roi, currency: str, say: Say) -> Text | None:
     if roi.saving is None:
         return None
     amount, spread = _amount(roi.saving, currency)
+    found = _payback(roi, amount, spread, say)
+    if roi.saving.low <= 0 < roi.saving.high:
+        return join([found, say("roi.unclear")], ja="", en=" ")
+    return found
+
+
+def _payback(roi: Roi, amount: Text, spread: Text, say: Say) -> Text:
     payback = roi.payback_years
     if payback is None:
         return say("roi.headline_only", saving=amount, range=spread)
