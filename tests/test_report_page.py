@@ -19,6 +19,7 @@ from srinit.report import formats as fmt
 from srinit.report.decision import decide, gate_text
 from srinit.report.layers import layers_view
 from srinit.report.page import render
+from srinit.report.picture_records import Pictures
 from srinit.report.text import Say
 
 GOLDEN = RUN.parent
@@ -285,6 +286,14 @@ def test_run_that_removed_nothing_is_nothing_to_go_live_with(found: ReportInput)
     assert decision.verdict == "no"
     assert "unchanged" in decision.reason.en
     assert "no new model" in decision.spoken[-1].en
+
+
+def test_data_that_are_no_images_have_no_headings_of_images(found: ReportInput) -> None:
+    bare = dataclasses.replace(found, pictures=Pictures(missing=("no_images",)))
+    text = visible(render(bare))
+    assert "The inputs are no images" in text
+    assert "Newly wrong" not in text
+    assert "Newly wrong" in visible(render(found))
 
 
 def test_network_without_any_unit_makes_a_report(found: ReportInput) -> None:

@@ -147,6 +147,11 @@ def test_small_quantities_get_small_units() -> None:
     assert fmt.scaled(4.5e-5, "Wh") == "45.0 µWh"
 
 
+def test_numbers_that_are_compared_have_one_unit() -> None:
+    assert fmt.alike([2_500_000, 900_000], "B") == ["2.50 MB", "0.900 MB"]
+    assert fmt.alike([0.0, 0.0], "B") == ["0 B", "0 B"]
+
+
 def test_way_of_measuring_energy_is_said_in_both_languages() -> None:
     texts = {
         "processor time x 15 W a core, stated": ("1コアあたり15 W", "15 W a core"),

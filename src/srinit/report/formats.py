@@ -6,6 +6,7 @@ page.js formats what can change in the page the same way; a test compares the tw
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -91,13 +92,33 @@ def scaled(value: float, unit: str) -> str:
         >>> scaled(0.0061, "Wh")
         '6.10 mWh'
     """
+    size, prefix = _prefix(value)
+    return f"{_of_size(value / size, whole=not prefix)} {prefix}{unit}"
+
+
+def alike(values: Sequence[float], unit: str) -> list[str]:
+    """Return counts that are compared, all with the prefix of the largest.
+
+    Example:
+        >>> alike([0.00123, 0.000831], "Wh")
+        ['1.23 mWh', '0.831 mWh']
+    """
+    size, prefix = _prefix(max(values, key=abs, default=0.0))
+    return [f"{_of_size(value / size, whole=not prefix)} {prefix}{unit}" for value in values]
+
+
+def _of_size(count: float, *, whole: bool) -> str:
+    return fixed(count) if whole else significant(count)
+
+
+def _prefix(value: float) -> tuple[float, str]:
     for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{significant(value / size)} {prefix}{unit}"
+            return size, prefix
     for size, prefix in ((1e-3, "m"), (1e-6, "µ")):
         if size <= abs(value) < 1:
-            return f"{significant(value / size)} {prefix}{unit}"
-    return f"{fixed(value)} {unit}"
+            return size, prefix
+    return 1.0, ""
 
 
 def milliseconds(value: float | None) -> str:

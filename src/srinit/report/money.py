@@ -102,8 +102,8 @@ def _ownership(report: ReportInput, say: Say) -> tuple[tuple[Text, Text, Text], 
         both, batch = (pair.baseline, pair.pruned), str(pair.baseline.batch_size)
         for key, values in (
             ("time", [f"{fmt.significant(side.seconds_per_1000)} s" for side in both]),
-            ("memory", [fmt.scaled(side.peak_bytes, "B") for side in both]),
-            ("energy", [fmt.scaled(side.energy_wh_per_1000, "Wh") for side in both]),
+            ("memory", fmt.alike([side.peak_bytes for side in both], "B")),
+            ("energy", fmt.alike([side.energy_wh_per_1000 for side in both], "Wh")),
         ):
             rows.append((say(f"own.{key}", batch=batch), same(values[0]), same(values[1])))
     return tuple(rows)
