@@ -303,7 +303,10 @@ def _shortest(
         best = min(_cost(costs[count], name, batch) for count in range(at_least, at_most + 1))
         if best > limit:
             share = best / _cost(costs[0], name, batch)
-            reachable.append(f"{name} can go down to {best:,.6g} ({share:.3f}), not {limit:,.6g}")
+            show = "{:.3g} ms" if name == "latency" else "{:,.0f}"
+            reachable.append(
+                f"{name} can go down to {show.format(best)} ({share:.3f}), not {show.format(limit)}"
+            )
     within = f" within max_drop={max_drop:g}" if max_drop is not None else ""
     raise PlanError(
         f"the target cannot be met by removing {at_most} of {len(costs) - 1} units{within}: "

@@ -229,24 +229,28 @@ def site_tables(site: Site | None, *, apart: bool) -> list[Table]:
     found = [comparison_table(site.comparison)] if apart and site.comparison else []
     for table in found:
         table.title = f"the site's data, {site.num_labeled} labeled examples"
-    facts: dict[str, Any] = {}
+    rows: list[tuple[str, str]] = []
     if site.unlabeled is not None:
         same = site.unlabeled.agreement
-        facts["without labels: equal answers"] = (
+        bound = (
             f"{percent(same.rate, 2)} of {same.total} ({percent(same.low, 2)} … "
             f"{percent(same.high, 2)}): whatever the labels are, accuracy differs by at most "
             f"{percent(1 - same.low, 2)}"
         )
-        facts["mean confidence"] = (
+        change = (
             f"{points(site.unlabeled.confidence_shift, 2)} points "
             f"({points(site.unlabeled.shift_low, 2)} … {points(site.unlabeled.shift_high, 2)})"
         )
+        rows += [("without labels: equal answers", bound), ("mean confidence", change)]
     for row in site.flipped[:MOST_FLIPPED]:
         truth = f" (label {row.label})" if row.label else ""
-        facts[row.name] = f"{row.baseline} → {row.pruned}{truth}"
+        rows.append((row.name, f"{row.baseline} → {row.pruned}{truth}"))
     if len(site.flipped) > MOST_FLIPPED:
-        facts["more"] = f"{len(site.flipped) - MOST_FLIPPED} in site.csv"
-    return [*found, facts_table(facts)] if facts else found
+        rows.append(("more", str(len(site.flipped) - MOST_FLIPPED)))
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for cells in rows:
+        table.add_row(*map(escape, cells))
+    return [*found, table] if rows else found
 
 
 def _cost_rows(found: ErrorCost) -> list[tuple[str, ...]]:

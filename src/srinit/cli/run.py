@@ -62,12 +62,13 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
 def _drawn(run: Path, stage: int) -> list[Any]:
     """Return what a finished run found, as the single verbs draw it."""
     from srinit import records
-    from srinit.cli.draw import comparison_table, gate_table
+    from srinit.cli.draw import comparison_table, gate_table, shift_table, site_tables
     from srinit.cli.fitted import plan_table, sensitivity_table
-    from srinit.comparison import Comparison
+    from srinit.comparison import Comparison, Shift, Site
     from srinit.gates import GateResult
-    from srinit.pipeline.judge import COMPARISON_SCHEMA, GATE_SCHEMA
+    from srinit.pipeline.judge import COMPARISON_SCHEMA, GATE_SCHEMA, SHIFT_SCHEMA
     from srinit.pipeline.look import SENSITIVITY_SCHEMA
+    from srinit.pipeline.site import SITE_SCHEMA
     from srinit.plan import PlanTimes, PrunePlan
     from srinit.sensitivity import Sensitivity
 
@@ -80,9 +81,15 @@ def _drawn(run: Path, stage: int) -> list[Any]:
     plan, times = PrunePlan.from_json(path.read_bytes()), path.with_name("plan_latency.json")
     if times.is_file():
         plan = plan.timed(PlanTimes.from_json(times.read_bytes()))
+    more: list[Any] = []
+    if (run / folder / "shift.json").is_file():
+        more.append(shift_table(read(Shift, f"{folder}/shift.json", SHIFT_SCHEMA)))
+    if (run / folder / "site.json").is_file():
+        more += site_tables(read(Site, f"{folder}/site.json", SITE_SCHEMA), apart=True)
     return [
         sensitivity_table(read(Sensitivity, "scan/sensitivity.json", SENSITIVITY_SCHEMA)),
         plan_table(plan),
         comparison_table(read(Comparison, f"{folder}/comparison.json", COMPARISON_SCHEMA)),
         gate_table(read(GateResult, f"{folder}/gate.json", GATE_SCHEMA)),
+        *more,
     ]

@@ -60,7 +60,8 @@ def run_command(
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()[-SHOWN_LINES:]
         raise ModelError(
-            f"finetune.command failed with exit code {done.returncode}:\n  " + "\n  ".join(lines)
+            f"finetune.command failed with exit code {done.returncode}"
+            + (":\n  " + "\n  ".join(lines) if lines else ", and printed nothing.")
         )
     if not out.is_file():
         raise CheckpointError(f"finetune.command ended well but wrote no {out}.")

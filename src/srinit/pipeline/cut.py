@@ -30,6 +30,7 @@ from srinit.sensitivity import Sensitivity
 from srinit.sources import load_function
 from srinit.store import sha256_bytes
 from srinit.surgery import apply_plan, carry_back, kept_names
+from srinit.units import UnitMap, covered, matching
 
 STAGE_SCHEMA = "srinit.stage/1"
 TUNE_SCHEMA = "srinit.tune/1"
@@ -129,7 +130,7 @@ def make(
     options: dict[str, Any] = {
         **(settings.targets() if targets is None else targets),
         "scores": scores,
-        "keep": tuple(unit.name for unit in sensitivity.unit_map.locked if unit.reason == "kept"),
+        "keep": _kept(session, sensitivity.unit_map),
         "rule": settings.rule,
     }
     if gone:
@@ -154,6 +155,20 @@ def make(
     if settings.trial_examples == 0:
         return made(())
     return confirm.confirmed(session, _uncut(session), sensitivity.unit_map, made, gone=gone)
+
+
+def _kept(session: Session, units: UnitMap) -> tuple[str, ...]:
+    """Return the protected units, also those that are protected only since the scan."""
+    named = dict(session.model.named_modules())
+    protected = matching(session.config.units.keep, named, argument="units.keep")
+    return (
+        *(unit.name for unit in units.locked if unit.reason == "kept"),
+        *(
+            unit.name
+            for unit in units.removable
+            if any(covered(part, protected) for part in (unit.name, *unit.also))
+        ),
+    )
 
 
 def stage_folder(session: Session, number: int | None = None) -> Path:

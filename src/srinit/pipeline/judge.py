@@ -158,7 +158,7 @@ def compare_on(session: Session, other: Path | None, data: str | None) -> Site:
         test = load_data(
             data,
             preprocess=test.pool.preprocess,
-            classes=session.class_names,
+            classes=session.class_names or None,
             root=Path(),
             may_lack_classes=True,
         )

@@ -2,6 +2,7 @@
 
 from srinit.units.bypass import bypassed
 from srinit.units.find import find_units
+from srinit.units.patterns import covered, matching
 from srinit.units.records import LockedUnit, Unit, UnitMap
 
-__all__ = ["LockedUnit", "Unit", "UnitMap", "bypassed", "find_units"]
+__all__ = ["LockedUnit", "Unit", "UnitMap", "bypassed", "covered", "find_units", "matching"]
