@@ -13,7 +13,9 @@ import pytest
 from report_run import CLASSES, HOSTILE, RUN, with_costs
 from srinit.comparison import Difference, FlippedExample, Shift, ShiftPoint, Site
 from srinit.errors import ConfigError, UnsafeError
+from srinit.export import Exported
 from srinit.gates import Gate, GateResult
+from srinit.latency import pair
 from srinit.report import ReportInput, load_report_input, write_report
 from srinit.report import formats as fmt
 from srinit.report.decision import decide, gate_text
@@ -114,8 +116,8 @@ def test_headline_numbers_are_those_of_the_comparison(found: ReportInput, page: 
     assert fmt.percent(comparison.score.pruned, 2) in text
     low, high = fmt.points(-comparison.score.high), fmt.points(-comparison.score.low)
     assert f"({low} to {high})" in text or f"{low} to {high}" in text
-    for pair in comparison.latency:
-        assert fmt.milliseconds(pair.pruned.median_ms) in text
+    for timed in comparison.latency:
+        assert fmt.milliseconds(timed.pruned.median_ms) in text
 
 
 def test_every_step_of_the_plan_is_in_the_table(found: ReportInput) -> None:
@@ -168,6 +170,40 @@ def test_passed_gates_are_a_go_only_as_far_as_was_tested(found: ReportInput) -> 
     after = decide(rehearsed, Say())
     assert not any("rehearsal" in line.en for line in after.conditions)
     assert len(after.conditions) == len(decision.conditions) - 1
+
+
+def test_nothing_left_to_check_is_a_go(found: ReportInput) -> None:
+    stage = found.stages[-1]
+    assert stage.gates is not None
+    assert stage.comparison is not None
+    steady = pair([0.01] * 9, [0.005] * 9, batch_size=1, device="cpu")
+    gates = tuple(dataclasses.replace(gate, passed=True) for gate in stage.gates.gates)
+    bound = dataclasses.replace(gates[0], name="max_missed_defect_rate")
+    exported = Exported(
+        format="onnx", file="pruned.onnx", size_bytes=1, sha256="", num_examples=8,
+        max_difference=0.0, agreement=1.0,
+    )  # fmt: skip
+    site = Site(
+        data="folder:site", data_hash="", num_examples=4, num_labeled=0, comparison=None,
+        unlabeled=None, flipped=(),
+    )  # fmt: skip
+    stage = dataclasses.replace(
+        stage,
+        gates=GateResult(passed=True, gates=(*gates, bound)),
+        comparison=dataclasses.replace(stage.comparison, latency=(steady,)),
+        site=site,
+    )
+    report = dataclasses.replace(
+        found, stages=(stage,), exports=(exported,), rollback_rehearsed=True,
+        rollback_rehearsed_on="2026-03-06", on_production_device=True,
+    )  # fmt: skip
+    decision = decide(report, Say())
+    assert decision.conditions == ()
+    assert decision.verdict == "go"
+    assert "No conditions are left." in visible(render(report))
+    elsewhere = decide(dataclasses.replace(report, on_production_device=False), Say())
+    assert elsewhere.verdict == "conditions"
+    assert len(elsewhere.conditions) == 1
 
 
 def test_scan_and_plan_alone_make_a_report(found: ReportInput) -> None:

@@ -276,6 +276,10 @@ class CompareSection(Section):
     latency_batches: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
         default=[1, 64], description="batch sizes to time"
     )
+    on_production_device: bool = Field(
+        default=False,
+        description="times are taken where the model will run; else the report asks for that",
+    )
 
 
 class ShiftSection(Section):

@@ -122,6 +122,7 @@ class ReportInput:
     roi: RoiInputs = RoiInputs()
     environment: dict[str, Any] | None = None
     config_text: str = ""
+    on_production_device: bool = False  # as the config says
     rollback_rehearsed: bool = False  # the audit log holds a finished rehearsal
     rollback_rehearsed_on: str = ""  # its date
     files: tuple[DataFile, ...] = ()

@@ -39,10 +39,11 @@ class Decision:
 
 def decide(report: ReportInput, say: Say) -> Decision:
     """Return the decision about the last stage of a run."""
-    tested, untested, conditions = _evidence(report, say)
-    verdict = _verdict(report, bool(conditions))
+    evidence = _evidence(report, say)
+    verdict = _verdict(report, bool(evidence.conditions))
     if verdict == "no" and report.plan.remove:
-        conditions = (say("condition.again"), *conditions)
+        evidence.conditions.insert(0, say("condition.again"))
+    conditions = tuple(evidence.conditions)
     rehearsed = "yes" if report.rollback_rehearsed else "no"
     return Decision(
         verdict=verdict,
@@ -50,8 +51,8 @@ def decide(report: ReportInput, say: Say) -> Decision:
         meaning=say(f"verdict.{verdict}.meaning"),
         reason=_reason(report, verdict, len(conditions), say),
         spoken=_spoken(report, verdict, len(conditions), say),
-        tested=tested,
-        untested=untested,
+        tested=tuple(evidence.tested),
+        untested=tuple(evidence.untested),
         conditions=conditions,
         way_back=(
             say("back.how"),
@@ -208,69 +209,97 @@ def _missed(report: ReportInput, say: Say) -> Text:
     )
 
 
-def _evidence(
-    report: ReportInput, say: Say
-) -> tuple[tuple[Text, ...], tuple[Text, ...], tuple[Text, ...]]:
-    """Return what was tested, what was not, and the conditions that follow from it."""
-    tested: list[Text] = []
-    untested: list[Text] = []
-    conditions: list[Text] = []
+class _Evidence:
+    """What was tested, what was not, and the conditions that follow from it."""
 
-    def missing(key: str, **values: str) -> None:
-        untested.append(say(f"untested.{key}", **values))
-        conditions.append(say(f"condition.{key}", **values))
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.tested: list[Text] = []
+        self.untested: list[Text] = []
+        self.conditions: list[Text] = []
 
+    def seen(self, key: str, **values: str) -> None:
+        self.tested.append(self.say(f"tested.{key}", **values))
+
+    def condition(self, key: str, **values: str) -> None:
+        self.conditions.append(self.say(f"condition.{key}", **values))
+
+    def missing(self, key: str) -> None:
+        self.untested.append(self.say(f"untested.{key}"))
+        self.condition(key)
+
+
+def _evidence(report: ReportInput, say: Say) -> _Evidence:
+    evidence = _Evidence(say)
+    _of_answers(report, evidence)
+    _of_latency(report, evidence)
+    _of_exports(report, evidence)
+    _of_surroundings(report, evidence)
+    if report.rollback_rehearsed:
+        evidence.seen("rollback")
+    else:
+        evidence.missing("rollback")
+    return evidence
+
+
+def _of_answers(report: ReportInput, evidence: _Evidence) -> None:
     found = report.comparison
     if found is None:
-        missing("comparison")
-    else:
-        tested.append(say("tested.comparison", num=fmt.fixed(found.num_examples)))
-        if found.nonfinite_pruned > 0:
-            conditions.append(
-                say("condition.nonfinite", share=fmt.percent(found.nonfinite_pruned, 2))
-            )
-        if found.defects is not None:
-            tested.append(say("tested.defects", num=fmt.fixed(found.defects.missed_pruned.total)))
-            high = fmt.percent(found.defects.missed_pruned.high, 2)
-            conditions.append(say("condition.miss_bound", high=high))
-    if found is not None and found.latency:
-        sizes = ", ".join(str(pair.baseline.batch_size) for pair in found.latency)
-        device = device_text(report)
-        tested.append(say("tested.latency", sizes=sizes, device=device))
-        busy = "_busy" if any(unsteady(pair) for pair in found.latency) else ""
-        conditions.append(say(f"condition.device{busy}", device=device))
-    else:
-        missing("latency")
+        evidence.missing("comparison")
+        return
+    evidence.seen("comparison", num=fmt.fixed(found.num_examples))
+    if found.nonfinite_pruned > 0:
+        evidence.condition("nonfinite", share=fmt.percent(found.nonfinite_pruned, 2))
+    if found.defects is None:
+        evidence.untested.append(evidence.say("untested.defects"))
+        return
+    missed = found.defects.missed_pruned
+    evidence.seen("defects", num=fmt.fixed(missed.total))
+    gates = report.gates.gates if report.gates else ()
+    # Who set a limit to the miss rate itself has said what is acceptable.
+    if not any(gate.name == "max_missed_defect_rate" for gate in gates):
+        evidence.condition("miss_bound", high=fmt.percent(missed.high, 2))
+
+
+def _of_latency(report: ReportInput, evidence: _Evidence) -> None:
+    found = report.comparison
+    if found is None or not found.latency:
+        evidence.missing("latency")
+        return
+    sizes = ", ".join(str(pair.baseline.batch_size) for pair in found.latency)
+    device = device_text(report)
+    evidence.seen("latency", sizes=sizes, device=device)
+    if any(unsteady(pair) for pair in found.latency):
+        evidence.condition("device_busy", device=device)
+    elif not report.on_production_device:
+        evidence.condition("device", device=device)
+
+
+def _of_exports(report: ReportInput, evidence: _Evidence) -> None:
     for export in report.exports:
-        tested.append(
-            say(
-                "tested.export",
-                format={"onnx": "ONNX"}.get(export.format, export.format),
-                num=fmt.fixed(export.num_examples),
-                difference=f"{export.max_difference:.1e}" if export.max_difference else "0",
-            )
+        evidence.seen(
+            "export",
+            format={"onnx": "ONNX"}.get(export.format, export.format),
+            num=fmt.fixed(export.num_examples),
+            difference=f"{export.max_difference:.1e}" if export.max_difference else "0",
         )
     if not report.exports:
-        missing("export")
+        evidence.missing("export")
     for name, why in report.failed_exports.items():
-        untested.append(say("untested.failed_export", format=name, why=why))
-    if found is not None and found.defects is None:
-        untested.append(say("untested.defects"))
+        text = evidence.say("untested.failed_export", format=name, why=why)
+        evidence.untested.append(text)
+
+
+def _of_surroundings(report: ReportInput, evidence: _Evidence) -> None:
     last = report.last
     if last is not None and last.site is not None:
-        tested.append(tested_text(last.site, say))
+        evidence.tested.append(tested_text(last.site, evidence.say))
     else:
-        missing("site")
-    if last is not None and last.shift is not None:
-        num = fmt.fixed(last.shift.num_examples)
-        every = fmt.fixed(len(last.shift.points))
-        tested.append(say("tested.shift", num=num, all=every))
-        if worse := last.shift.significant:
-            conditions.append(say("condition.shift", count=fmt.fixed(len(worse)), all=every))
-    else:
-        untested.append(say("untested.shift"))
-    if report.rollback_rehearsed:
-        tested.append(say("tested.rollback"))
-    else:
-        missing("rollback")
-    return tuple(tested), tuple(untested), tuple(conditions)
+        evidence.missing("site")
+    if last is None or last.shift is None:
+        evidence.untested.append(evidence.say("untested.shift"))
+        return
+    every = fmt.fixed(len(last.shift.points))
+    evidence.seen("shift", num=fmt.fixed(last.shift.num_examples), all=every)
+    if worse := last.shift.significant:
+        evidence.condition("shift", count=fmt.fixed(len(worse)), all=every)

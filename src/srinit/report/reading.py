@@ -102,6 +102,7 @@ def load_report_input(run: Path) -> ReportInput:
         roi=roi_inputs(config.get("roi") or {}, where=str(run / "config.yaml")),
         environment=_json(run / "env.json") or None,
         config_text=_text(run / "config.yaml"),
+        on_production_device=(config.get("compare") or {}).get("on_production_device") is True,
         rollback_rehearsed=bool(_rehearsed(run / "audit.jsonl")),
         rollback_rehearsed_on=_rehearsed(run / "audit.jsonl"),
         files=_files(run),
