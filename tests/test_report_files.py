@@ -7,6 +7,7 @@ import dataclasses
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -16,7 +17,10 @@ from report_run import HOSTILE, RUN
 from srinit.report import ReportInput, load_report_input, write_report
 from srinit.report.card import model_card
 from srinit.report.csvs import cell, table, tables
+from srinit.report.mistakes import mistake_rows, read_mistakes
+from srinit.report.page import render
 from srinit.report.summary import summary_markdown
+from srinit.store import write_npz
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,33 @@ def test_layers_table_holds_the_records_unrounded(found: ReportInput) -> None:
             taken = scores[unit.unit]
             assert float(row[f"{scores.criterion}_score"]) == taken.score
             assert float(row[f"{scores.criterion}_high"]) == taken.high
+
+
+def test_kinds_of_error_are_counted_from_the_predictions(
+    found: ReportInput, tmp_path: Path
+) -> None:
+    truth = np.array([0, 0, 0, 1, 1, 2])
+    arrays = {
+        "baseline_targets": truth,
+        "baseline_predictions": np.array([0, 1, 1, 1, 2, 2]),
+        "pruned_predictions": np.array([0, 0, 1, 1, 1, -1]),
+    }
+    write_npz(tmp_path / "predictions.npz", arrays)
+    mistakes = read_mistakes(tmp_path / "predictions.npz")
+    assert [(m.truth, m.answer, m.before, m.after) for m in mistakes] == [
+        (0, 1, 2, 1), (1, 2, 1, 0), (2, -1, 0, 1),
+    ]  # fmt: skip
+    stages = (dataclasses.replace(found.stages[-1], mistakes=mistakes),)
+    report = dataclasses.replace(found, stages=stages)
+    rows = read(tables(report)["mistakes.csv"])
+    assert rows[0] == {
+        "truth": "良品", "answer": HOSTILE, "num_baseline": "2", "num_pruned": "1",
+    }  # fmt: skip
+    page = render(report)
+    assert "Kinds of error" in page
+    assert HOSTILE not in page
+    assert mistake_rows(mistakes, ("OK", "NG")) == ()  # of two classes recall says it all
+    assert read_mistakes(tmp_path / "none.npz") == ()
 
 
 def test_removals_table_has_every_prefix(found: ReportInput) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from srinit.report.data import ReportInput
+from srinit.report.mistakes import Mistake
+from srinit.report.samples import class_name
 from srinit.report.stages import score
 from srinit.units.records import LockedUnit, Unit
 
@@ -31,6 +33,8 @@ def tables(report: ReportInput) -> dict[str, str]:
         found["latency.csv"] = _latency(report)
     if report.comparison is not None and report.comparison.classes:
         found["classes.csv"] = _classes(report)
+    if report.last is not None and report.last.mistakes:
+        found["mistakes.csv"] = _mistakes(report.last.mistakes, report.class_names)
     if report.gates is not None:
         found["gates.csv"] = _gates(report)
     return found
@@ -176,6 +180,19 @@ def _classes(report: ReportInput) -> str:
         for row in report.comparison.classes
     ]
     return table(header, rows)
+
+
+def _mistakes(found: Sequence[Mistake], names: Sequence[str]) -> str:
+    rows = [
+        (
+            class_name(names, mistake.truth),
+            class_name(names, mistake.answer) if mistake.answer >= 0 else "",
+            mistake.before,
+            mistake.after,
+        )
+        for mistake in found
+    ]
+    return table(["truth", "answer", "num_baseline", "num_pruned"], rows)
 
 
 def _gates(report: ReportInput) -> str:

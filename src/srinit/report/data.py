@@ -16,6 +16,7 @@ from srinit.latency import LatencyPair
 from srinit.ownership import Ownership
 from srinit.plan import PrunePlan
 from srinit.records import record
+from srinit.report.mistakes import Mistake
 from srinit.report.picture_records import Pictures
 from srinit.report.roi import RoiInputs
 from srinit.sensitivity.records import Sensitivity
@@ -74,6 +75,7 @@ class StageInput:
     site: Site | None = None  # the site's own data
     site_gates: GateResult | None = None
     ownership: Ownership | None = None  # what 1,000 answers cost
+    mistakes: tuple[Mistake, ...] = ()  # kinds of error on test data
     removed: tuple[str, ...] = ()  # all that is gone after it, first to last
     validation: Comparison | None = None  # where it was pruned in stages
     validation_gates: GateResult | None = None

@@ -13,6 +13,7 @@ from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, scale, track
 from srinit.report.data import ReportInput
 from srinit.report.decision import gate_text
+from srinit.report.mistakes import MistakeRow, mistake_rows
 from srinit.report.shift import ShiftView, shift_view
 from srinit.report.site import SiteView, site_view
 from srinit.report.text import Say, Text
@@ -72,6 +73,7 @@ class Differences:
     most: Text | None = None  # where not every class is shown
     shift: ShiftView | None = None
     scale: Markup = Markup("")  # of the strips of classes
+    mistakes: tuple[MistakeRow, ...] = ()
     site: SiteView | None = None
 
 
@@ -97,6 +99,7 @@ def differences_view(report: ReportInput, say: Say) -> Differences:
         sample_note=_sample_note(found, say),
         cost_notes=_cost_notes(found.error_cost, say) if found and found.error_cost else (),
         most=_most(found, say),
+        mistakes=mistake_rows(report.last.mistakes if report.last else (), report.class_names),
         scale=scale(-(reach := _reach(found)), reach, factor=100, count=4) if found else Markup(""),
         shift=shift_view(report.last.shift, say) if report.last and report.last.shift else None,
         site=_site(report, say),

@@ -50,6 +50,7 @@ from srinit.report.data import (
     StageScores,
     StagesOutcome,
 )
+from srinit.report.mistakes import read_mistakes
 from srinit.report.picture_records import PICTURES_SCHEMA, Pictures
 from srinit.report.roi import RoiInputs
 from srinit.sensitivity.records import Sensitivity
@@ -157,6 +158,7 @@ def _stages(folder: Path) -> tuple[StageInput, ...]:
                 site=_record(Site, stage / "site.json"),
                 site_gates=_record(GateResult, stage / "site_gate.json"),
                 ownership=_record(Ownership, stage / "ownership.json"),
+                mistakes=read_mistakes(stage / "predictions.npz"),
                 removed=_checked(StageFacts, stage / "metrics.json").removed,
                 validation=_record(Comparison, stage / "validation.json"),
                 validation_gates=_record(GateResult, stage / "validation_gate.json"),

@@ -1,0 +1,78 @@
+"""Kinds of error: which class is taken for which, before and after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from srinit.records import record
+from srinit.report import formats as fmt
+from srinit.report.samples import class_name
+from srinit.store import read_npz
+
+MOST = 12  # kinds of error that the page shows
+FEWEST_CLASSES = 3  # of two classes the errors are those of the classes
+
+
+@record
+class Mistake:
+    """One class taken for another: class indices, and how many examples in each network."""
+
+    truth: int
+    answer: int
+    before: int
+    after: int
+
+
+@record
+class MistakeRow:
+    """One kind of error as the page shows it."""
+
+    truth: str
+    answer: str
+    before: str
+    after: str
+    change: str
+
+
+def read_mistakes(path: Path) -> tuple[Mistake, ...]:
+    """Return every kind of error in a stage's `predictions.npz`, in order of the classes.
+
+    Empty where there is no such file, or where answers are no classes.
+    """
+    if not path.is_file():
+        return ()
+    arrays = read_npz(path)
+    truths = arrays.get("baseline_targets")
+    answers = [arrays.get(f"{name}_predictions") for name in ("baseline", "pruned")]
+    if truths is None or any(found is None or found.shape != truths.shape for found in answers):
+        return ()
+    counts = [
+        Counter(zip(truths.ravel().tolist(), found.ravel().tolist(), strict=True))
+        for found in answers
+        if found is not None
+    ]
+    kinds = sorted({kind for count in counts for kind in count if kind[0] != kind[1]})
+    return tuple(
+        Mistake(truth=truth, answer=answer, before=counts[0][kind], after=counts[1][kind])
+        for kind in kinds
+        for truth, answer in (kind,)
+    )
+
+
+def mistake_rows(found: Sequence[Mistake], names: Sequence[str]) -> tuple[MistakeRow, ...]:
+    """Return the kinds of error that changed most, then the most frequent ones."""
+    if len(names) < FEWEST_CLASSES:
+        return ()
+    order = sorted(found, key=lambda m: (-abs(m.after - m.before), -(m.after + m.before)))
+    return tuple(
+        MistakeRow(
+            truth=class_name(names, mistake.truth),
+            answer=fmt.NOTHING if mistake.answer < 0 else class_name(names, mistake.answer),
+            before=fmt.fixed(mistake.before),
+            after=fmt.fixed(mistake.after),
+            change=fmt.fixed(mistake.after - mistake.before, signed=True),
+        )
+        for mistake in order[:MOST]
+    )
