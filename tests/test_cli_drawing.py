@@ -123,6 +123,20 @@ def test_what_is_drawn_first_is_for_terminals_alone(capsys: pytest.CaptureFixtur
     assert "table" not in capsys.readouterr().out
 
 
+def test_without_a_terminal_tables_are_wide_and_plain(
+    found: ReportInput, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = io.StringIO()
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(output, "out", Console(file=page, highlight=False, soft_wrap=True))
+    emit(Result(verb="plan", data={}, text=plan_table(found.plan), next="more"), as_json=False)
+    text = page.getvalue()
+    assert "\x1b" not in text
+    low = 100 * (found.plan.remove[0].evidence["low"] or 0)
+    assert f"({low:+.1f} … " in text  # intervals, for which 80 columns have no room
+    assert text.endswith("next: more\n")
+
+
 def test_bar_marks_zero_and_lies_on_its_scale() -> None:
     assert Bar(0.5, 0.25, 0.75, 0.0, 1.0).line(9) == "  ──●──  "
     assert Bar(0.0, -0.5, 0.5, -1.0, 1.0).line(9) == "  ──●──  "

@@ -80,15 +80,20 @@ def _removable_line(unit: Unit, units: UnitMap) -> str:
     flops = percent(unit.flops / units.flops if units.flops else None)
     parts = " [dim](its shortcut stays)[/]" if unit.kind == "branch" else ""
     return (
-        f"[green]✂[/] {escape(unit.name)}  [dim]{unit.kind} {escape(unit.class_name)}[/]  {shape}  "
-        f"{count(unit.params)} params ({percent(unit.params / units.params)})  {flops} of FLOPs"
+        f"[green]✂[/] {escape(unit.name)}  [dim]{_kind(unit)}[/]  {shape}  "
+        f"{count(unit.params)} params ({percent(unit.params / units.params)}), {flops} FLOPs"
         f"{parts}"
     )
 
 
+def _kind(unit: Unit | LockedUnit) -> str:
+    """Return the class of a unit, and what it is where it is no block."""
+    return escape(unit.class_name if unit.kind == "block" else f"{unit.kind} {unit.class_name}")
+
+
 def _locked_line(unit: LockedUnit) -> str:
     return (
-        f"[red]🔒[/] {escape(unit.name)}  [dim]{unit.kind} {escape(unit.class_name)}[/]  "
+        f"[red]🔒[/] {escape(unit.name)}  [dim]{_kind(unit)}[/]  "
         f"{count(unit.params)} params  [red]{unit.reason}[/]: {escape(unit.detail)}"
     )
 

@@ -39,12 +39,14 @@ def emit(result: Result, *, as_json: bool) -> None:
         body = {"verb": result.verb, "ok": result.exit_code == 0, "exit_code": result.exit_code}
         print_json({**body, **result.data, "next": result.next})
         return
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        out.width = PLAIN_WIDTH
     for part in (*(result.first if out.is_terminal else ()), result.text, *result.extra):
         if isinstance(part, str):
             for line in part.splitlines():
                 out.print(line, markup=False, soft_wrap=_is_whole(line))
         elif part is not None:  # wrapped, not cut off, at the width of the terminal
-            out.print(part, soft_wrap=False, width=None if out.is_terminal else PLAIN_WIDTH)
+            out.print(part, soft_wrap=False)
     if result.next:
         out.print(f"next: {result.next}", markup=False)
 

@@ -46,10 +46,12 @@ def read_mistakes(path: Path) -> tuple[Mistake, ...]:
     arrays = read_npz(path)
     truths = arrays.get("baseline_targets")
     answers = [arrays.get(f"{name}_predictions") for name in ("baseline", "pruned")]
-    if truths is None or any(found is None or found.shape != truths.shape for found in answers):
+    if truths is None or truths.ndim != 1 or not len(truths):  # tokens, pixels, a score alone
+        return ()
+    if any(found is None or found.shape != truths.shape for found in answers):
         return ()
     counts = [
-        Counter(zip(truths.ravel().tolist(), found.ravel().tolist(), strict=True))
+        Counter(zip(truths.tolist(), found.tolist(), strict=True))
         for found in answers
         if found is not None
     ]
