@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import coverage_holdout
 from srinit.rng import isolated_rng, seed_for
 from srinit.sources import load_model
 
@@ -54,14 +55,9 @@ def build(case: str) -> tuple[nn.Module, Any, dict[str, Any]]:
     library, _, name = case.partition(":")
     base: dict[str, Any] = {"source": case, "args": {}}
     if library == "hf":
-        from coverage_configs import inputs_for, make_config
-
-        config, auto = make_config(name)
-        folder = tempfile.mkdtemp()
-        config.save_pretrained(folder)
-        base = {"source": f"hf:{folder}", "args": {"auto": auto}}
-        model = load_model(base["source"], args=base["args"])
-        return model, inputs_for(name, model), base
+        return build_hugging_face(name)
+    if case not in set(listing()):
+        coverage_holdout.check_size(case)
     if library == "torchvision" and name.startswith(("fasterrcnn", "maskrcnn", "keypointrcnn")):
         base["args"] = {"box_detections_per_img": 5, "min_size": 160, "max_size": 256}
     if library == "torchvision" and name.startswith(("retinanet", "fcos")):
@@ -71,6 +67,22 @@ def build(case: str) -> tuple[nn.Module, Any, dict[str, Any]]:
         shape = model.default_cfg.get("input_size", (3, 224, 224))
         return model, noise(2, *shape), base
     return model, torchvision_inputs(name), base
+
+
+def build_hugging_face(name: str) -> tuple[nn.Module, Any, dict[str, Any]]:
+    """Return a network of transformers with a tiny config; see `build`."""
+    from coverage_configs import CONFIGS, inputs_for, make_config
+
+    listed = name in CONFIGS
+    config = make_config(name)[0] if listed else coverage_holdout.make_config(name)
+    if not listed:
+        coverage_holdout.check_config(config)
+    folder = tempfile.mkdtemp()
+    config.save_pretrained(folder)
+    base: dict[str, Any] = {"source": f"hf:{folder}", "args": {"auto": "AutoModel"}}
+    model = load_model(base["source"], args=base["args"])
+    inputs = inputs_for(name, model) if listed else coverage_holdout.guessed_inputs(model)
+    return model, inputs, base
 
 
 def torchvision_inputs(name: str) -> Any:

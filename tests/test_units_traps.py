@@ -157,3 +157,61 @@ def test_transformer_layers_are_units_although_a_fused_kernel_hides_their_additi
     units = find_units(model, noise(2, 5, 8))
     assert units.names == ("layers.0", "layers.1", "layers.2")
     assert len(remove_units(model, [units["layers.0"]], example_inputs=noise(2, 5, 8)).layers) == 2
+
+
+@pytest.mark.parametrize("kind", [traps.Held, traps.KeptForwards])
+def test_blocks_that_are_run_from_elsewhere_are_locked(kind: type[nn.Module]) -> None:
+    _, _, units = make(kind)
+    assert not units.names
+    assert set(reasons(units).values()) == {"verification failed"}
+    assert any("something besides its parent" in lock.detail for lock in units.locked)
+
+
+def test_blocks_without_which_others_are_left_out_are_locked() -> None:
+    _, _, units = make(traps.StopsEarly)
+    assert units.names == ("blocks.3",)
+    (first, *_) = units.locked
+    assert "blocks.1 is no longer called" in first.detail
+
+
+def test_blocks_that_make_a_number_of_their_own_are_providers() -> None:
+    _, _, units = make(traps.MakesNumbers)
+    assert set(reasons(units).values()) == {"provider"}
+    assert "a number (14)" in units.locked[0].detail
+
+
+@pytest.mark.parametrize("kind", [traps.HandsNumbersOn, traps.NamedTuples, traps.Dataclasses])
+def test_numbers_that_are_only_passed_on_hold_for_other_inputs(kind: type[nn.Module]) -> None:
+    model, x, units = make(kind)
+    assert units.names == BLOCKS
+    other = noise(5, traps.WIDTH)
+    for gone in ([units["blocks.1"]], list(units)[::2], list(units)):
+        pruned = remove_units(model, gone, example_inputs=x)
+        left = copy.deepcopy(model)
+        with bypassed(left, gone):
+            assert torch.equal(pruned(other), left(other))
+        if len(gone) == 4:
+            assert torch.equal(pruned(other), model.head(other) * 5)
+
+
+def test_weights_that_only_the_branch_reads_go_with_it() -> None:
+    model, x, units = make(traps.OwnWeightsInBranch)
+    unit = units["blocks.1"]
+    assert unit.params == sum(
+        p.numel() for n, p in model.blocks[1].named_parameters() if not n.startswith("short")
+    )
+    pruned = remove_units(model, list(units), example_inputs=x)
+    assert sorted(name for name, _ in pruned.blocks[1].named_parameters()) == [
+        "short.bias", "short.weight",
+    ]  # fmt: skip
+    pruned(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in pruned.parameters())
+    assert model.blocks[1].gamma is not None
+
+
+def test_a_buffer_that_the_shortcut_reads_is_read_anew() -> None:
+    model, x, units = make(traps.OwnWeightsInBranch)
+    pruned = remove_units(model, [units["blocks.0"]], example_inputs=x)
+    entry = pruned.blocks[0]
+    entry.table.fill_(3.0)
+    assert torch.equal(entry(x), model.blocks[0].short(x) * 6)

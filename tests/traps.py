@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -218,3 +219,135 @@ def concatenating() -> nn.Module:
             return torch.cat([x, self.new(x)], 1)
 
     return nn.Sequential(*(Dense(WIDTH + 4 * i) for i in range(3)), nn.Linear(WIDTH + 12, 3))
+
+
+class Held(Head):
+    """A plain list holds the blocks too, and the forward walks that one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order = [self.blocks[i] for i in (0, 2, 1, 3)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.order:
+            x = block(x)
+        return self.head(x)
+
+
+class KeptForwards(Head):
+    """Keeps the bound forwards of its blocks from the first call on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if "fast" not in vars(self):
+            vars(self)["fast"] = [block.forward for block in self.blocks]
+        for forward in vars(self)["fast"]:
+            x = forward(x)
+        return self.head(x)
+
+
+class StopsEarly(Head):
+    """Leaves out the rest as soon as a block changes nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            before, x = x, block(x)
+            if (x - before).abs().max() == 0:
+                break
+        return self.head(x)
+
+
+class CountingBlock(Residual):
+    """Hands on a number that it makes from its input's size, or one it was given."""
+
+    def __init__(self, given: bool) -> None:
+        super().__init__(WIDTH)
+        self.given = given
+
+    def forward(self, x: Tensor, number: int = 0) -> tuple[Tensor, int]:
+        return super().forward(x), number if self.given else 7 * x.shape[0]
+
+
+class MakesNumbers(Head):
+    """Every block returns a number that depends on the input, and the head uses the last."""
+
+    given = False
+
+    def block(self, _index: int) -> nn.Module:
+        return CountingBlock(self.given)
+
+    def forward(self, x: Tensor) -> Tensor:
+        number = x.shape[0]
+        for block in self.blocks:
+            x, number = block(x, number) if self.given else block(x)
+        return self.head(x) * number
+
+
+class HandsNumbersOn(MakesNumbers):
+    """The same, but the number is only passed on."""
+
+    given = True
+
+
+class Pair(NamedTuple):
+    x: Tensor
+    step: int
+
+
+@dataclass
+class State:
+    x: Tensor
+    step: int
+
+
+class RecordBlock(Residual):
+    """Takes a named tuple or dataclass and returns another one."""
+
+    def __init__(self, kind: type[Any]) -> None:
+        super().__init__(WIDTH)
+        self.kind = kind
+
+    def forward(self, state: Any) -> Any:
+        return self.kind(super().forward(state.x), state.step)
+
+
+class NamedTuples(Head):
+    """Blocks hand named tuples on."""
+
+    kind: type[Any] = Pair
+
+    def block(self, _index: int) -> nn.Module:
+        return RecordBlock(self.kind)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = self.kind(x, x.shape[0])
+        for block in self.blocks:
+            state = block(state)
+        return self.head(state.x) * state.step
+
+
+class Dataclasses(NamedTuples):
+    """Blocks hand dataclasses on."""
+
+    kind = State
+
+
+class OwnWeights(nn.Module):
+    """A block whose branch and shortcut read weights and a buffer of the block itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.short = nn.Linear(WIDTH, WIDTH)
+        self.gamma = nn.Parameter(torch.ones(WIDTH))
+        self.register_buffer("table", torch.ones(WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.gamma * self.down(torch.relu(self.up(x)))
+        return self.short(x) * (2 * self.table) + branch
+
+
+class OwnWeightsInBranch(Head):
+    """Blocks with a projection as shortcut and a scale of their own in the branch."""
+
+    def block(self, _index: int) -> nn.Module:
+        return OwnWeights()

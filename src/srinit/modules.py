@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -118,12 +118,20 @@ def parent_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 @contextmanager
-def swapped(model: nn.Module, name: str, replacement: nn.Module) -> Iterator[nn.Module]:
+def swapped(
+    model: nn.Module, name: str, replacement: nn.Module, *, shared: Collection[int] | None = None
+) -> Iterator[nn.Module]:
     """Put `replacement` at every place where the submodule `name` is registered, for a while.
 
     A module that is registered under several names is replaced under all of them. The train
     flag of the original is given to the replacement. Nothing else of the model changes, and
     child order stays as it was.
+
+    Args:
+        model: The network.
+        name: Of the submodule.
+        replacement: What takes its place.
+        shared: What `repeated` returns for the model, for callers that swap many modules.
 
     Yields:
         The original submodule.
@@ -144,12 +152,14 @@ def swapped(model: nn.Module, name: str, replacement: nn.Module) -> Iterator[nn.
     if original is None:
         raise ModelError(f"the submodule {name!r} is None.")
     replacement.train(original.training)
-    places = [
-        (module, key)
-        for module in model.modules()
-        for key, child in module._modules.items()
-        if child is original
-    ]
+    places = [(parent, last)]
+    if id(original) in (repeated(model) if shared is None else shared):
+        places = [
+            (module, key)
+            for module in model.modules()
+            for key, child in module._modules.items()
+            if child is original
+        ]
     for module, key in places:
         module._modules[key] = replacement
     try:
@@ -157,6 +167,23 @@ def swapped(model: nn.Module, name: str, replacement: nn.Module) -> Iterator[nn.
     finally:
         for module, key in places:
             module._modules[key] = original
+
+
+def repeated(model: nn.Module) -> frozenset[int]:
+    """Return the ids of the modules that are registered at several places."""
+    once: set[int] = set()
+    again: set[int] = set()
+    waiting = [model]
+    while waiting:
+        for child in waiting.pop()._modules.values():
+            if child is None:
+                continue
+            if id(child) in once:
+                again.add(id(child))
+            else:
+                once.add(id(child))
+                waiting.append(child)
+    return frozenset(again)
 
 
 def load_state(model: nn.Module, state: Mapping[str, Any], *, strict: bool = True) -> None:

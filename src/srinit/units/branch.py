@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -40,16 +41,29 @@ def without_branch(
         SurgeryError: The code cannot be read, or has no addition whose one side is `parts`.
     """
     shell = shallow_copy(site)
-    forwards = {}
-    for training in (False, True):
-        graph = _graph(shell, training, given)
-        _leave_out(shell, graph, frozenset(parts))
-        forwards[training] = fx.GraphModule(shell, graph)
-    forward = _forward(forwards[False], forwards[True])
     own = type(site)
+    modes = [_rewritten(shell, parts, given, training=False)]
+    if modes[0].asks:
+        modes.append(_rewritten(shell, parts, given, training=True))
+    forward = _forward(modes[0].network, modes[-1].network)
     body = {"forward": forward, "__module__": own.__module__, "__doc__": own.__doc__}
     shell.__class__ = type(own.__name__, (own,), body)
+    still_read = frozenset().union(*(mode.after for mode in modes))
+    for name in sorted(frozenset().union(*(mode.before for mode in modes)) - still_read):
+        _forget(shell, name)
     return shell
+
+
+def _forget(shell: nn.Module, name: str) -> None:
+    """Let a parameter go that only the branch read; modules shared with the site are copied."""
+    *path, last = name.split(".")
+    owner = shell
+    for step in path:
+        child = owner._modules[step]
+        assert child is not None
+        owner._modules[step] = owner = shallow_copy(child)
+    if last in owner._parameters:
+        owner._parameters[last] = None
 
 
 def shallow_copy(module: nn.Module) -> nn.Module:
@@ -71,16 +85,67 @@ def drop(module: nn.Module, parts: Collection[str]) -> None:
         module.get_submodule(path)._modules.pop(last)
 
 
+@dataclass(frozen=True, slots=True)
+class _Mode:
+    """One forward without the branch, and what was found while it was read."""
+
+    network: fx.GraphModule
+    asks: bool  # the code reads the train flag
+    before: frozenset[str]  # parameters read with the branch
+    after: frozenset[str]  # and without it
+
+
 class _Reader(fx.Tracer):
     """Reads one forward; every submodule it calls is one step."""
+
+    proxy_buffer_attributes = True  # a buffer is read when the code runs, not once and for all
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
 
 
-def _graph(shell: nn.Module, training: bool, given: Collection[str]) -> fx.Graph:
-    before = shell.training
+def _rewritten(
+    shell: nn.Module, parts: Collection[str], given: Collection[str], *, training: bool
+) -> _Mode:
+    """Return the forward of one mode without the branch."""
+    before, own = shell.training, type(shell)
+    asked: list[bool] = []
     shell.training = training
+    shell.__class__ = _watched(own, asked)
+    try:
+        graph = _graph(shell, given)
+    finally:
+        shell.__class__ = own
+        shell.training = before
+    for name, value in list(vars(shell).items()):
+        if name.startswith("_tensor_constant"):  # made by the code; goes where the module goes
+            del vars(shell)[name]
+            shell.register_buffer(name, value, persistent=False)
+    read = _attributes(graph)
+    _leave_out(shell, graph, frozenset(parts))
+    return _Mode(fx.GraphModule(shell, graph), bool(asked), read, _attributes(graph))
+
+
+def _attributes(graph: fx.Graph) -> frozenset[str]:
+    """Return the parameters and buffers that the code reads itself, those of no called module."""
+    called = _called(graph.nodes)
+    read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    return frozenset(n for n in read if not any(n.startswith(f"{name}.") for name in called))
+
+
+def _watched(own: type[nn.Module], asked: list[bool]) -> type[nn.Module]:
+    """Return a subclass that notes whether somebody reads the train flag."""
+
+    def training(self: nn.Module) -> bool:
+        asked.append(True)
+        return bool(vars(self)["training"])
+
+    return type(
+        own.__name__, (own,), {"training": property(training), "__module__": own.__module__}
+    )
+
+
+def _graph(shell: nn.Module, given: Collection[str]) -> fx.Graph:
     try:
         try:
             return _Reader().trace(shell)
@@ -91,8 +156,6 @@ def _graph(shell: nn.Module, training: bool, given: Collection[str]) -> fx.Graph
             f"the forward of {type(shell).__name__} cannot be read by torch.fx: "
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         ) from None
-    finally:
-        shell.training = before
 
 
 def _defaults(shell: nn.Module, given: Collection[str]) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from srinit.errors import SurgeryError
-from srinit.units.branch import without_branch
-from srinit.units.bypass import gone_from, site_of
+from srinit.units.bypass import Rewritten, rewrite
 from srinit.units.describe import branch_unit, locked_unit, zeroed_unit
 from srinit.units.facts import Facts
 from srinit.units.merges import Merge
@@ -16,7 +15,12 @@ from srinit.units.trace import Call
 
 
 def branches(
-    facts: Facts, merges: Iterable[Merge], *, outside: Collection[Call], kind: Kind
+    facts: Facts,
+    merges: Iterable[Merge],
+    *,
+    outside: Collection[Call],
+    kind: Kind,
+    rewritten: Rewritten,
 ) -> tuple[list[Unit], list[LockedUnit]]:
     """Return the units that additions outside of some calls make, and those that are shared.
 
@@ -28,6 +32,7 @@ def branches(
         merges: All additions with a branch.
         outside: Calls whose additions belong to other units already.
         kind: "branch" or "sublayer".
+        rewritten: Gets the sites without their branches, for the trial runs.
     """
     free = [
         merge
@@ -49,7 +54,7 @@ def branches(
             detail = f"called {times} times in one forward with the same weights; all or none goes"
             shared.append(locked_unit(facts, often[0], "shared", detail, kind=kind))
             continue
-        units.append(_readable(facts, merge, branch_unit(facts, merge, name, kind)))
+        units.append(_readable(facts, merge, branch_unit(facts, merge, name, kind), rewritten))
     seen: dict[str, LockedUnit] = {lock.name: lock for lock in shared}
     return units, list(seen.values())
 
@@ -70,13 +75,10 @@ def _holds_others(facts: Facts, merge: Merge, outside: Collection[Call]) -> bool
     return any(site.start <= call.start and call.end <= site.end for call in outside)
 
 
-def _readable(facts: Facts, merge: Merge, unit: Unit) -> Unit:
+def _readable(facts: Facts, merge: Merge, unit: Unit, rewritten: Rewritten) -> Unit:
     """Return the unit, or its form with zeros where the site's code cannot be rewritten."""
-    site = site_of(unit)
-    prefix = len(site) + 1 if site else 0
-    parts = [name[prefix:] for name in gone_from(unit)]
     try:
-        without_branch(facts.named[site], parts, given=(unit.output or {}).get("given", ()))
+        rewrite(facts.model, unit, rewritten)
     except SurgeryError:
         return zeroed_unit(facts, merge, unit) or unit
     return unit

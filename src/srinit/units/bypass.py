@@ -16,11 +16,17 @@ from srinit.units.records import Unit
 
 PassThroughFor = Callable[[str, nn.Module], nn.Module | None]
 """A user's own pass-through: from name and module to what takes its place; None for ours."""
+Rewritten = dict[tuple[int, tuple[str, ...]], tuple[nn.Module, nn.Module]]
+"""Sites without a branch that were made already, each with the site (so that its id stays)."""
 
 
 @contextmanager
 def bypassed(
-    model: nn.Module, units: Unit | Iterable[Unit], *, passthrough: PassThroughFor | None = None
+    model: nn.Module,
+    units: Unit | Iterable[Unit],
+    *,
+    passthrough: PassThroughFor | None = None,
+    rewritten: Rewritten | None = None,
 ) -> Iterator[None]:
     """Put units out of action for a while; everything is as before afterwards.
 
@@ -28,6 +34,7 @@ def bypassed(
         model: The network the units were found in.
         units: Those that are skipped.
         passthrough: The user's own pass-throughs.
+        rewritten: Sites rewritten before; further ones are added to it.
 
     Example:
         >>> from srinit.units import find_units
@@ -39,11 +46,14 @@ def bypassed(
         ...     torch.equal(model(x), x)
         True
     """
+    shared = modules.repeated(model)
     with ExitStack() as stack:
         for unit in [units] if isinstance(units, Unit) else units:
-            for name, module in replacements(model, unit, passthrough=passthrough):
+            for name, module in replacements(
+                model, unit, passthrough=passthrough, rewritten=rewritten
+            ):
                 if name:
-                    stack.enter_context(modules.swapped(model, name, module))
+                    stack.enter_context(modules.swapped(model, name, module, shared=shared))
                 else:
                     stack.enter_context(_as_if(model, module))
         yield
@@ -67,7 +77,11 @@ def _as_if(model: nn.Module, other: nn.Module) -> Iterator[None]:
 
 
 def replacements(
-    model: nn.Module, unit: Unit, *, passthrough: PassThroughFor | None = None
+    model: nn.Module,
+    unit: Unit,
+    *,
+    passthrough: PassThroughFor | None = None,
+    rewritten: Rewritten | None = None,
 ) -> list[tuple[str, nn.Module]]:
     """Return what takes the place of which submodule; the name "" stands for the model itself.
 
@@ -77,7 +91,7 @@ def replacements(
     found = []
     site = site_of(unit)
     if unit.how == "branch":
-        found.append((site, _reduced(model, unit)))
+        found.append((site, _reduced(model, unit, {} if rewritten is None else rewritten)))
     else:
         original = model.get_submodule(unit.name)
         own = passthrough(unit.name, original) if passthrough is not None else None
@@ -102,12 +116,25 @@ def gone_from(unit: Unit) -> tuple[str, ...]:
     return (*inside, *(name for name in unit.also if within(name, site_of(unit))))
 
 
-def _reduced(model: nn.Module, unit: Unit) -> nn.Module:
-    site = site_of(unit)
-    prefix = len(site) + 1 if site else 0
-    parts = [name[prefix:] for name in gone_from(unit)]
+def rewrite(model: nn.Module, unit: Unit, rewritten: Rewritten) -> nn.Module:
+    """Return the site of a branch without it, made once for each state of the site.
+
+    Raises:
+        SurgeryError: The code of the site cannot be rewritten.
+    """
+    name = site_of(unit)
+    prefix = len(name) + 1 if name else 0
+    parts = tuple(part[prefix:] for part in gone_from(unit))
     given = unit.output.get("given", ()) if isinstance(unit.output, dict) else ()
+    site = model.get_submodule(name)
+    key = (id(site), parts)
+    if key not in rewritten:
+        rewritten[key] = (site, without_branch(site, parts, given=given))
+    return rewritten[key][1]
+
+
+def _reduced(model: nn.Module, unit: Unit, rewritten: Rewritten) -> nn.Module:
     try:
-        return without_branch(model.get_submodule(site), parts, given=given)
+        return rewrite(model, unit, rewritten)
     except SurgeryError as error:
         raise SurgeryError(f"the branch of {unit.name!r} cannot be taken out: {error}.") from None

@@ -52,7 +52,7 @@ def branch_unit(facts: Facts, merge: Merge, name: str, kind: Kind) -> Unit:
         kind=kind,
         in_shape=first if name == site.name else out,
         out_shape=out,
-        params=facts.saved_params(gone),
+        params=facts.saved_params(gone) + facts.own_params(site.name, merge.dead, gone),
         flops=sum(facts.trace.ops[k].flops for k in merge.dead) // facts.trace.batch,
         position=0,
         stage=stage_of(site.name if name == site.name else name, out),
@@ -68,8 +68,11 @@ def branch_unit(facts: Facts, merge: Merge, name: str, kind: Kind) -> Unit:
 def zeroed_unit(facts: Facts, merge: Merge, unit: Unit) -> Unit | None:
     """Return the same unit with zeros in place of the branch, where its site cannot be read.
 
-    That is possible where the module that ends the branch has an argument of its output's shape.
+    That is possible where the module that ends the branch has an argument of its output's shape,
+    and the site has no parameters of its own that nobody would read any more.
     """
+    if facts.own_params(merge.site.name, merge.dead, (*merge.parts, *merge.outside)):
+        return None
     last = _last_module(facts, merge)
     call = facts.call(last) if last else None
     structure = zero_structure(facts, call) if call is not None else None

@@ -83,11 +83,47 @@ class Facts:
                     found.setdefault(id(parameter), (parameter.numel(), []))[1].append(name)
         return found
 
+    @cached_property
+    def _inside(self) -> dict[str, set[int]]:
+        """By module the parameters that it or one of its submodules owns."""
+        found: dict[str, set[int]] = {}
+        for number, (_, owners) in self._owners.items():
+            for path in owners:
+                while path:
+                    found.setdefault(path, set()).add(number)
+                    path = path.rpartition(".")[0]
+        return found
+
+    @cached_property
+    def _param_readers(self) -> dict[int, set[int]]:
+        found: dict[int, set[int]] = {}
+        for index, op in enumerate(self.trace.ops):
+            for number in op.params:
+                found.setdefault(number, set()).add(index)
+        return found
+
+    def own_params(self, site: str, dead: Collection[int], parts: Collection[str]) -> int:
+        """Return how many parameters inside `site`, not in `parts`, only `dead` operations read.
+
+        Such parameters are read by the code of the site itself; they go with the branch.
+        """
+        total = 0
+        for number in {number for index in dead for number in self.trace.ops[index].params}:
+            if number not in self._owners or not self._param_readers[number] <= set(dead):
+                continue
+            size, owners = self._owners[number]
+            inside = all(within(owner, site) for owner in owners)
+            if inside and not any(within(owner, part) for owner in owners for part in parts):
+                total += size
+        return total
+
     def saved_params(self, names: Collection[str]) -> int:
         """Return how many parameters nobody owns once these modules are gone."""
+        inside = set().union(*(self._inside.get(name, ()) for name in names))
+        owned = [self._owners[number] for number in inside]
         return sum(
             size
-            for size, owners in self._owners.values()
+            for size, owners in owned
             if all(any(within(owner, name) for name in names) for owner in owners)
         )
 

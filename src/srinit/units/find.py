@@ -12,7 +12,7 @@ from srinit import modules
 from srinit.errors import ModelError
 from srinit.specs import describe
 from srinit.units.branches import branches
-from srinit.units.bypass import PassThroughFor
+from srinit.units.bypass import PassThroughFor, Rewritten
 from srinit.units.choose import Candidate, candidates, choose
 from srinit.units.describe import locked, locked_unit, whole_unit
 from srinit.units.facts import Facts, within
@@ -103,7 +103,14 @@ def find_units(
         found.near()
     found.lock_providers_and_taps(free=exact)
     found.lock_kept(protected)
-    failed = verify(model, example_inputs, found.units, expected, passthrough=passthrough)
+    failed = verify(
+        model,
+        example_inputs,
+        found.units,
+        expected,
+        passthrough=passthrough,
+        rewritten=found.rewritten,
+    )
     for name, text in failed.items():
         detail = f"without it the network fails: {text}"
         found.locks[name] = locked(found.units.pop(name), "verification failed", detail)
@@ -126,6 +133,7 @@ class _Found:
         self.calls: dict[str, Call] = {}
         self.sources: dict[str, int] = {}
         self.sinks: dict[str, int] = {}
+        self.rewritten: Rewritten = {}
 
     def by_rule(self, level: Level) -> None:
         """Add what the skip-path rule finds, and the branches outside of it."""
@@ -167,7 +175,9 @@ class _Found:
         return {**single, **below}
 
     def _branches(self, merges: list[Any], calls: list[Call], kind: Kind) -> None:
-        units, locks = branches(self.facts, merges, outside=calls, kind=kind)
+        units, locks = branches(
+            self.facts, merges, outside=calls, kind=kind, rewritten=self.rewritten
+        )
         by_name = {merge.site.name: merge for merge in merges}
         for unit in units:
             if unit.name in self.units or self._overlaps(unit.name):

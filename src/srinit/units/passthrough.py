@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from srinit.errors import SurgeryError
+from srinit.units.trace import is_record
 
 PLAIN = (str, int, float, bool, type(None), torch.dtype)
 
@@ -22,7 +24,8 @@ class PassThrough(nn.Module):
             takes an argument (path into `[args, kwargs]`), `{"zeros": path}` zeros like one,
             `{"tuple": [...]}`,
             `{"list": [...]}`, `{"dict": {...}, "class": name}` build a container,
-            `{"value": x}` is a constant.
+            `{"record": {...}, "like": path}` a dataclass or named tuple from one among the
+            arguments, `{"value": x}` is a constant.
 
     Example:
         >>> skip = PassThrough({"tuple": [{"argument": [0, 0]}, {"value": None}]})
@@ -66,9 +69,10 @@ def _carry(source: nn.Module, target: nn.Module) -> None:
     """Copy plain attributes to `target`, and shells of the submodules that have some."""
     for name, value in vars(source).items():
         if _is_plain(value) and name != "training" and name not in vars(target):
-            setattr(target, name, value)
+            vars(target)[name] = value  # plain values need none of what Module.__setattr__ does
+    taken = set(dir(target))
     for name, child in source._modules.items():
-        if child is not None and name not in dir(target):
+        if child is not None and name not in taken:
             shell = Shell()
             _carry(child, shell)
             if shell._modules or len(vars(shell)) > len(vars(Shell())):
@@ -84,9 +88,7 @@ def _is_plain(value: Any) -> bool:
 def _build(structure: Any, given: Any) -> Any:
     for key in ("argument", "zeros"):
         if key in structure:
-            value = given
-            for step in structure[key]:
-                value = value[step]
+            value = _at(given, structure[key])
             return torch.zeros_like(value) if key == "zeros" else value
     if "tuple" in structure:
         return tuple(_build(part, given) for part in structure["tuple"])
@@ -95,7 +97,29 @@ def _build(structure: Any, given: Any) -> Any:
     if "dict" in structure:
         body = {key: _build(part, given) for key, part in structure["dict"].items()}
         return _container(structure.get("class", ""))(**body)
+    if "record" in structure:
+        parts = {key: _build(part, given) for key, part in structure["record"].items()}
+        return _like(structure["like"], parts, given)
     return structure["value"]
+
+
+def _at(given: Any, path: Sequence[str | int]) -> Any:
+    for step in path:
+        given = getattr(given, str(step)) if is_record(given) else given[step]
+    return given
+
+
+def _like(path: Sequence[str | int] | None, parts: dict[str, Any], given: Any) -> Any:
+    """Return a dataclass or named tuple of an argument's class with other fields."""
+    if path is None:
+        raise SurgeryError(
+            "the output is an object of a class that none of the arguments has, so that nothing "
+            "could build it; pass a passthrough of your own"
+        )
+    example = _at(given, path)
+    if isinstance(example, tuple):
+        return example._replace(**parts)  # type: ignore[attr-defined]
+    return dataclasses.replace(example, **parts)
 
 
 def _container(name: str) -> Any:

@@ -104,7 +104,7 @@ def short(op: Op) -> str:
     """Return "add" for "aten.add_.Tensor".
 
     Example:
-        >>> short(Op("aten.add_.Tensor", (), (), False, 0))
+        >>> short(Op("aten.add_.Tensor", (), (), (), 0))
         'add'
     """
     return op.name.split(".")[1].rstrip("_") if "." in op.name else op.name

@@ -7,7 +7,7 @@ calls `layer.forward(...)` itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,8 +30,13 @@ class Op:
     name: str  # e.g. "aten.add.Tensor"
     inputs: tuple[int, ...]  # values read, parameters left out
     outputs: tuple[int, ...]
-    uses_params: bool
+    params: tuple[int, ...]  # ids of the parameters and buffers read
     flops: int
+
+    @property
+    def uses_params(self) -> bool:
+        """Whether it reads a parameter or buffer."""
+        return bool(self.params)
 
 
 @dataclass(slots=True)
@@ -46,6 +51,8 @@ class Call:
     inputs: list[tuple[Path, int]] = field(default_factory=list)
     outputs: list[tuple[Path, int]] = field(default_factory=list)
     output: Any = None  # the structure, tensors replaced by `Value`
+    plain: list[tuple[Path, Any]] = field(default_factory=list)  # numbers, texts among its inputs
+    records: list[tuple[Path, str]] = field(default_factory=list)  # dataclasses, named tuples
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.params = params
         self.numbers: dict[int, int] = {}
         self.alive: list[Tensor] = []  # ids stay unique as long as the tensors live
+        self.is_over = False
 
     def number(self, tensor: Tensor) -> int:
         """Return the value a tensor holds now."""
@@ -124,7 +132,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         read = list(modules.tensors((args, kwargs)))
         inputs = tuple(self.number(t) for t in read if id(t) not in self.params)
-        uses_params = any(id(t) in self.params for t in read)
+        params = tuple(id(t) for t in read if id(t) in self.params)
         result = func(*args, **kwargs)
         index = len(self.trace.ops)
         outputs = []
@@ -134,7 +142,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             outputs.append(self._new(tensor, index))
         counter = flop_registry.get(func.overloadpacket)
         flops = counter(*args, **kwargs, out_val=result) if counter is not None else 0
-        self.trace.ops.append(Op(str(func), inputs, tuple(outputs), uses_params, int(flops)))
+        self.trace.ops.append(Op(str(func), inputs, tuple(outputs), params, int(flops)))
         for value in inputs:
             self.trace.readers.setdefault(value, []).append(index)
         return result
@@ -167,6 +175,7 @@ def record(model: nn.Module, inputs: Any, *, seed: int = 0) -> Trace:
             recorder.trace.final = [recorder.number(t) for t in find_tensors(output)]
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        recorder.is_over = True
     return recorder.trace
 
 
@@ -193,11 +202,19 @@ def _noting(
     name: str, forward: Callable[..., Any], recorder: _Recorder, stack: list[Call]
 ) -> Callable[..., Any]:
     def noted(*args: Any, **kwargs: Any) -> Any:
+        if recorder.is_over:  # the model kept this function
+            return forward(*args, **kwargs)
         trace = recorder.trace
         parent = stack[-1].number if stack else None
         call = Call(name, len(trace.calls), parent, start=len(trace.ops))
         trace.calls.append(call)
-        call.inputs = [(p, recorder.number(t)) for p, t in locate((args, kwargs))]
+        for path, given in walk((args, kwargs)):
+            if isinstance(given, Tensor):
+                call.inputs.append((path, recorder.number(given)))
+            elif isinstance(given, str | int | float):
+                call.plain.append((path, given))
+            elif is_record(given):
+                call.records.append((path, class_of(given)))
         stack.append(call)
         try:
             result = forward(*args, **kwargs)
@@ -211,19 +228,45 @@ def _noting(
     return noted
 
 
-def locate(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """Yield the tensors of nested tuples, lists, dicts with where they sit."""
+def walk(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield everything in nested tuples, lists, dicts and dataclasses with where it sits."""
+    yield path, tree
+    entries: Iterable[tuple[Any, Any]] = ()
     if isinstance(tree, Tensor):
-        yield path, tree
-    elif isinstance(tree, dict) or hasattr(tree, "items"):
-        for key, value in tree.items():
-            yield from locate(value, (*path, key))
+        return
+    if isinstance(tree, dict) or hasattr(tree, "items"):
+        entries = tree.items()
+    elif is_record(tree):
+        entries = ((key, getattr(tree, key)) for key in record_fields(tree))
     elif isinstance(tree, tuple | list):
-        for index, value in enumerate(tree):
-            yield from locate(value, (*path, index))
-    elif hasattr(tree, "__dataclass_fields__"):
-        for key in tree.__dataclass_fields__:
-            yield from locate(getattr(tree, key), (*path, key))
+        entries = enumerate(tree)
+    for key, value in entries:
+        yield from walk(value, (*path, key))
+
+
+def locate(tree: Any) -> Iterator[tuple[Path, Tensor]]:
+    """Yield the tensors of nested tuples, lists, dicts and dataclasses with where they sit."""
+    for path, value in walk(tree):
+        if isinstance(value, Tensor):
+            yield path, value
+
+
+def is_record(tree: Any) -> bool:
+    """Tell whether something is a dataclass or a named tuple, and no mapping."""
+    if isinstance(tree, type) or hasattr(tree, "items"):
+        return False
+    named = isinstance(tree, tuple) and hasattr(tree, "_fields")
+    return named or hasattr(tree, "__dataclass_fields__")
+
+
+def record_fields(tree: Any) -> list[str]:
+    """Return the names of the fields of a dataclass or named tuple."""
+    return list(getattr(tree, "_fields", None) or tree.__dataclass_fields__)
+
+
+def class_of(tree: Any) -> str:
+    """Return the class of a value as "module:name"."""
+    return f"{type(tree).__module__}:{type(tree).__qualname__}"
 
 
 def find_tensors(tree: Any) -> list[Tensor]:
@@ -235,10 +278,11 @@ def _structure(tree: Any, recorder: _Recorder) -> Any:
     if isinstance(tree, Tensor):
         return Value(recorder.number(tree))
     if isinstance(tree, dict) or hasattr(tree, "items"):
-        return {
-            "class": f"{type(tree).__module__}:{type(tree).__qualname__}",
-            "items": {key: _structure(value, recorder) for key, value in tree.items()},
-        }
+        items = {key: _structure(value, recorder) for key, value in tree.items()}
+        return {"class": class_of(tree), "items": items}
+    if is_record(tree):
+        parts = {key: _structure(getattr(tree, key), recorder) for key in record_fields(tree)}
+        return {"record": class_of(tree), "items": parts}
     if isinstance(tree, tuple | list):
         return (
             type(tree)(_structure(v, recorder) for v in tree)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,11 +12,12 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.rng import isolated_rng
-from srinit.units.bypass import PassThroughFor, bypassed
+from srinit.units.bypass import PassThroughFor, Rewritten, bypassed, gone_from
+from srinit.units.facts import within
 from srinit.units.records import Unit
 from srinit.units.trace import locate
 
-SINGLY = 8  # up to so many units are tried one by one; more are tried in groups first
+SINGLY = 6  # up to so many units are tried one by one; more are tried in groups first
 
 
 def run(model: nn.Module, inputs: Any, *, seed: int = 0) -> Any:
@@ -54,23 +57,76 @@ def verify(
     expected: Any,
     *,
     passthrough: PassThroughFor | None = None,
+    rewritten: Rewritten | None = None,
 ) -> dict[str, str]:
     """Return the units without which the network fails, with what went wrong.
 
     Few units are tried one by one. Of many, all and every second one are taken out together,
     and one by one only if that fails.
     """
+    made: Rewritten = {} if rewritten is None else rewritten
 
     def problem(group: list[Unit]) -> str:
         try:
-            with bypassed(model, group, passthrough=passthrough):
+            with (
+                bypassed(model, group, passthrough=passthrough, rewritten=made),
+                _counted(model, _whole(units.values(), without=group)) as calls,
+            ):
                 found = run(model, inputs)
         except Exception as error:  # the model's own code may fail in any way
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        return difference(expected, found)
+        return _uncalled(group, calls) or difference(expected, found)
 
     every = list(units.values())
     if len(every) > SINGLY and not any(problem(g) for g in (every, every[::2], every[1::2]) if g):
         return {}
     failed = {unit.name: problem([unit]) for unit in every}
     return {name: text for name, text in failed.items() if text}
+
+
+def _whole(units: Iterable[Unit], *, without: Iterable[Unit]) -> list[str]:
+    """Return the units that are modules, those left out of whose work is left."""
+    gone = [part for unit in without for part in (*gone_from(unit), *unit.also)]
+    inner = {unit.name for unit in units if any(within(unit.name, part) for part in gone)}
+    asked = {unit.name for unit in without}
+    return [
+        unit.name
+        for unit in units
+        if unit.how != "branch" and (unit.name in asked or unit.name not in inner)
+    ]
+
+
+@contextmanager
+def _counted(model: nn.Module, names: Iterable[str]) -> Iterator[Counter[str]]:
+    """Count for a while how often what stands at these names is called."""
+    calls: Counter[str] = Counter(dict.fromkeys(names, 0))
+    places = {name: vars(model.get_submodule(name)) for name in calls}
+    before = {name: place.get("forward") for name, place in places.items()}
+    for name, place in places.items():
+        place["forward"] = _counting(name, model.get_submodule(name).forward, calls)
+    try:
+        yield calls
+    finally:
+        for name, place in reversed(places.items()):
+            place.pop("forward", None)
+            if before[name] is not None:
+                place["forward"] = before[name]
+
+
+def _counting(name: str, forward: Callable[..., Any], calls: Counter[str]) -> Callable[..., Any]:
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls[name] += 1
+        return forward(*args, **kwargs)
+
+    return counted
+
+
+def _uncalled(group: Iterable[Unit], calls: Counter[str]) -> str:
+    """Return what no longer runs; for units out of action that is what took their places."""
+    gone = {unit.name for unit in group}
+    for name, times in calls.items():
+        if not times and name in gone:
+            return "nothing changes: something besides its parent module holds it, such as a list"
+        if not times:
+            return f"{name} is no longer called"
+    return ""
