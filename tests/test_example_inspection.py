@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from srinit.comparison import find_defects
 from srinit.config import load_config
 from srinit.units import find_units
 
@@ -35,23 +36,26 @@ def make() -> ModuleType:
 
 
 def test_a_seed_draws_the_same_part_and_a_defect_changes_it(make: ModuleType) -> None:
-    def drawn(seed: int, *, defective: bool) -> np.ndarray:
-        part: np.ndarray = make.part(np.random.default_rng(seed), defective=defective)
+    def drawn(seed: int, kind: str = "OK") -> np.ndarray:
+        part: np.ndarray = make.part(np.random.default_rng(seed), kind=kind)
         return part
 
-    good = drawn(0, defective=False)
+    good = drawn(0)
     assert good.shape == (48, 48)
     assert good.dtype == np.uint8
-    assert np.array_equal(good, drawn(0, defective=False))
-    changed = abs(drawn(0, defective=True).astype(int) - good) > 15
-    assert 3 <= changed.sum() <= 150  # a small place, not another picture
-    assert not np.array_equal(good, drawn(1, defective=False))
+    assert np.array_equal(good, drawn(0))
+    for kind in make.CLASSES[1:]:
+        changed = abs(drawn(0, kind).astype(int) - good) > 15
+        assert 3 <= changed.sum() <= 150  # a small place, not another picture
+    assert not np.array_equal(good, drawn(1))
 
 
 def test_network_and_config_of_the_example_fit_each_other(make: ModuleType) -> None:
     config = load_config(FOLDER / "srinit.yaml")
     assert config.data.classes == list(make.CLASSES)
-    assert config.data.defect_class == make.CLASSES[1]
+    assert config.data.defect_classes == make.CLASSES[1:]
+    find_defects(make.CLASSES, config.data.defect_classes, config.data.costs)
+    assert config.data.site == "images:data/line"
     assert config.data.preprocess.mean == (make.MEAN,)
     assert config.data.preprocess.std == (make.STD,)
     images = torch.zeros(2, config.data.preprocess.channels, make.SIDE, make.SIDE)

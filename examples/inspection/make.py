@@ -24,13 +24,13 @@ sys.path.insert(0, str(HERE))
 from model import part_net  # noqa: E402 - the folder is no package
 
 SIDE = 48
-CLASSES = ("OK", "NG")
-COUNTS = {"train": (700, 600), "site": (2600, 400)}  # good parts, defective parts
+CLASSES = ("OK", "dent", "scratch")
+COUNTS = {"train": (700, 350, 350), "site": (2600, 250, 250), "line": (400, 12, 8)}
 MEAN, STD = 0.5, 0.25  # of the pixels; srinit.yaml says the same
 EPOCHS = 16
 
 
-def part(chance: np.random.Generator, *, defective: bool) -> np.ndarray:
+def part(chance: np.random.Generator, *, kind: str = "OK") -> np.ndarray:
     """Return one picture, (48, 48) bytes: a ring with turning marks, and perhaps a defect."""
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(float)
     middle = chance.uniform(21, 27, 2)
@@ -40,10 +40,10 @@ def part(chance: np.random.Generator, *, defective: bool) -> np.ndarray:
     image = np.where(radius < 20, steel, 60 + chance.normal(0, 5, (SIDE, SIDE)))
     image = np.where(abs(radius - 20) < 1.2, 210, image)
     image = np.where(radius < 5, 40, image)
-    if defective:
+    if kind != "OK":
         angle, far = chance.uniform(0, 2 * np.pi), chance.uniform(9, 15)
         at = middle + far * np.array([np.cos(angle), np.sin(angle)])
-        image = image + (_scratch if chance.random() < 0.5 else _dent)(chance, x - at[0], y - at[1])
+        image = image + (_scratch if kind == "scratch" else _dent)(chance, x - at[0], y - at[1])
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -62,15 +62,16 @@ def _dent(chance: np.random.Generator, x: np.ndarray, y: np.ndarray) -> np.ndarr
 
 
 def draw(folder: Path) -> None:
-    """Write the pictures: `folder`/train and `folder`/site, one sub-folder a class."""
+    """Write the pictures, one sub-folder a class; those of `folder`/line into one, unlabeled."""
     for number, (name, counts) in enumerate(COUNTS.items()):
         chance = np.random.default_rng(number)
-        for defective, (label, count) in enumerate(zip(CLASSES, counts, strict=True)):
-            place = folder / name / label
+        index = 0
+        for label, count in zip(CLASSES, counts, strict=True):
+            place = folder / name / ("" if name == "line" else label)
             place.mkdir(parents=True, exist_ok=True)
-            for index in range(count):
-                picture = Image.fromarray(part(chance, defective=bool(defective)))
-                picture.save(place / f"{index:04}.png")
+            for _ in range(count):
+                Image.fromarray(part(chance, kind=label)).save(place / f"{index:04}.png")
+                index += 1
 
 
 def train(folder: Path) -> nn.Module:

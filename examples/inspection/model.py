@@ -28,7 +28,7 @@ def _halved(before: int, after: int) -> nn.Sequential:
 
 
 class PartNet(nn.Module):
-    """Gray images (B, 1, 48, 48) to two logits: OK, NG."""
+    """Gray images (B, 1, 48, 48) to three logits: OK, dent, scratch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class PartNet(nn.Module):
         self.stage2 = nn.Sequential(*(Block(24) for _ in range(3)))
         self.down2 = _halved(24, 48)
         self.stage3 = nn.Sequential(*(Block(48) for _ in range(3)))
-        self.head = nn.Linear(48, 2)
+        self.head = nn.Linear(48, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, 1, H, W) to logits (B, 2)."""
+        """Map images (B, 1, H, W) to logits (B, 3)."""
         x = self.stage1(self.stem(x))
         x = self.stage2(self.down1(x))
         x = self.stage3(self.down2(x))
