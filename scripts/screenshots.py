@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +25,7 @@ import report_browser  # noqa: E402 - the folder of the tests is no package
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 PARTS = ("layers", "compare", "inside", "money")
 COLORS = 256  # of a picture, so that the repository stays small
+EXACT = 64  # of them kept as they are
 
 
 def take(report: Path, target: Path) -> list[Path]:
@@ -49,9 +51,22 @@ def take(report: Path, target: Path) -> list[Path]:
 
 
 def _reduced(path: Path) -> None:
-    """Keep a picture's most frequent colors."""
-    with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
+    """Keep a picture's most frequent colors as they are, and others from all over its range.
+
+    Those of a legend are few, but matter.
+    """
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+    pixels = np.asarray(picture).reshape(-1, 3)
+    colors, where, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
+    frequent = colors[np.argsort(-counts)[:EXACT]]
+    others = picture.quantize(COLORS - EXACT, Image.Quantize.MAXCOVERAGE).getpalette() or []
+    palette = np.concatenate([frequent, np.reshape(others, (-1, 3))]).astype(np.int32)
+    parts = np.array_split(colors.astype(np.int32), len(colors) // 4096 + 1)
+    nearest = [((p[:, None] - palette) ** 2).sum(2).argmin(1).astype(np.uint8) for p in parts]
+    places = np.concatenate(nearest)[where.ravel()].reshape(picture.height, picture.width)
+    small = Image.fromarray(places, "P")
+    small.putpalette(palette.astype(np.uint8).ravel().tolist())
     small.save(path, optimize=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import itertools
 import json
 import re
@@ -266,6 +267,23 @@ def test_times_that_vary_widely_are_a_condition(found: ReportInput) -> None:
     note = headline(report, Say())[0].note
     assert note is not None
     assert note.en.startswith("single times vary widely")
+
+
+def test_curve_of_times_that_contradicts_those_taken_in_turn_is_doubted(
+    found: ReportInput,
+) -> None:
+    shares = {
+        size: value / (found.plan.prefixes[0].latency_ms or {})[size]
+        for size, value in (found.plan.prefixes[len(found.plan.remove)].latency_ms or {}).items()
+    }
+    share = shares["1"]
+    alike = timed(found, with_ratio(0.9 * share, share, 1.1 * share))
+    assert layers_view(alike, Say()).curve_doubt is None
+    far = timed(found, with_ratio(1.6 * share, 1.7 * share, 1.8 * share))
+    doubt = layers_view(far, Say()).curve_doubt
+    assert doubt is not None
+    assert f"{100 * share:.0f}% of before" in doubt.en
+    assert doubt.en in " ".join(html.unescape(render(far)).split())
 
 
 def test_time_that_is_read_out_comes_with_its_range(found: ReportInput) -> None:

@@ -23,6 +23,7 @@ from srinit.units.records import LockedUnit, Unit
 
 DOTS = 800  # single observations in the whole drawing
 MANY = 100  # units from which the page has no room for them
+DOUBT = 1.5  # factor between times of the curve and those taken in turn
 COLLAPSED = 0.9  # share of one prediction from which a re-initialized network has collapsed
 
 
@@ -76,6 +77,7 @@ class Layers:
     run: str
     command: str
     curve: Markup
+    curve_doubt: Text | None  # where the times of the curve and of the comparison disagree
     dots_note: Text
     undecided: tuple[str, ...]
     trials: tuple[Trial, ...]
@@ -106,6 +108,7 @@ def layers_view(report: ReportInput, say: Say) -> Layers:
         run=shlex.quote(report.run),
         command=plan_command(report.run, report.plan.names),
         curve=_curve(steps, batches, chosen, say),
+        curve_doubt=_curve_doubt(report, steps[chosen], batches, say),
         dots_note=say(
             "layers.legend_dots", confidence=fmt.percent(report.sensitivity.confidence, 0)
         ),
@@ -313,6 +316,22 @@ def _curve(steps: Sequence[Step], batches: Sequence[str], chosen: int, say: Say)
         Axis(label=say("axis.of_baseline"), low=0, high=top * 1.04),
         marker=chosen,
     )
+
+
+def _curve_doubt(report: ReportInput, step: Step, batches: Sequence[str], say: Say) -> Text | None:
+    """Return what to think of the curve's times where those taken in turn say something else."""
+    pairs = report.comparison.latency if report.comparison else ()
+    in_turn = {str(pair.baseline.batch_size): pair.ratio for pair in pairs}
+    for batch, cell in zip(batches, step.latency, strict=True):
+        ratio = in_turn.get(batch)
+        if ratio and cell.share and not 1 / DOUBT <= cell.share / ratio <= DOUBT:
+            return say(
+                "layers.curve_doubt",
+                batch=batch,
+                here=fmt.percent(cell.share, 0),
+                there=fmt.percent(ratio, 0),
+            )
+    return None
 
 
 @record
