@@ -13,7 +13,7 @@ import pytest
 
 FILE = Path(__file__).resolve().parent.parent / "benchmarks" / "fuzz.py"
 NAMES = (
-    "config", "plan", "recipe", "journal", "audit log", "hashes", "csv list", "arrays",
+    "config", "config values", "plan", "recipe", "journal", "audit log", "hashes", "csv list", "arrays",
     "array data",
 )  # fmt: skip
 
@@ -25,9 +25,10 @@ def fuzz() -> Iterator[ModuleType]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    before = signal.signal(signal.SIGALRM, module._stop)
+    before = [signal.signal(kind, module._stop) for kind in (signal.SIGALRM, signal.SIGPROF)]
     yield module
-    signal.signal(signal.SIGALRM, before)
+    signal.signal(signal.SIGALRM, before[0])
+    signal.signal(signal.SIGPROF, before[1])
 
 
 def test_the_list_of_targets_is_complete(fuzz: ModuleType, tmp_path: Path) -> None:
