@@ -1,16 +1,20 @@
 """Kills a run at random moments, and fills the disk at every write: what is lost?
 
     python benchmarks/faults.py kills --count 200    SIGKILL over the whole flow; resumed each time
-    python benchmarks/faults.py disk                 every write refused once, as on a full disk
+    python benchmarks/faults.py disk                 every write refused, as on a full disk
 
-The flow is `srinit run` on a small project (handwritten digits): baseline, scan, plan, cut,
-fine-tuning, comparison, gates, export, report, seal. Half of the kills come after a random time,
-half in front of a random file operation (open for writing, rename, removal, new folder) of the
-run folder. After every fault the same command is given again. A flow that has ended must have a
-valid seal and audit log, no half-written file, and the same sensitivity, removed units and
-fine-tuned weights, byte for byte, as a flow that nothing interrupted. Results are appended to
-`benchmarks/results/faults.json`; Linux only, since flows are forked from one process that has
-torch loaded.
+The flow (benchmarks/faults_flow.py) is `srinit run` on a small project (handwritten digits):
+baseline, scan, plan, cut, fine-tuning, comparison, gates, export, report, seal; then `srinit
+promote` into a local registry. A third of the kills come after a random time, a third in front of
+a random file operation (open for writing, rename, removal, new folder) of the run or the registry,
+a third in front of a random statement of the registry's database. A full disk is an open, a flush
+or a statement that is refused with "No space left on device". After every fault the same command
+is given again. A flow that has ended must have a valid seal and audit log, no half-written file,
+a registry whose versions have their hashes and whose aliases are right, and the same sensitivity,
+plan, removed units and fine-tuned weights, byte for byte, as a flow that nothing interrupted.
+Several runs with seeds of their own (`--seed`, `--out`) may share the work. Results are kept in
+`benchmarks/results/faults.json` after every flow; Linux only, since flows are forked from one
+process that has torch loaded.
 """
 
 from __future__ import annotations
@@ -18,14 +22,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import hashlib
-import io
 import json
 import os
 import platform
 import random
+import re
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -34,32 +38,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.torch import save_file
-from sklearn.datasets import load_digits
+from faults_flow import child, flow, last, load_everything, lost, project, undisturbed
+from srinit.store import write_text
 
-from srinit import cli
-from srinit.demo.train import train
-from srinit.pipeline.observer import Silent
-from srinit.store import RunFolder, audit
-
-HERE = Path(__file__).resolve().parent
-DEMO = HERE.parent / "src" / "srinit" / "demo"
-RESULTS = HERE / "results" / "faults.json"
-SCHEMA = "srinit.faults/1"
-SAME = (
-    "plan.json",
-    "scan/sensitivity.json",
-    "scan/observations.jsonl",
-    "stages/01/model.safetensors",
-)
-VERBS = {
-    "begin", "baseline", "scan", "plan", "prune", "finetune", "compare", "gate", "export", "report",
-    "finish", "seal",
-}  # fmt: skip
-SECONDS = 4.0  # a flow takes about three times as long
-HANG = 300
-OPERATIONS = 60  # in a flow there are about four times as many
+RESULTS = Path(__file__).resolve().parent / "results" / "faults.json"
+SCHEMA = "srinit.faults/2"
+SECONDS = 8.0  # a flow takes about twice as long
+OPERATIONS = 80  # of files before a kill; in a flow there are about four times as many
+STATEMENTS = 250  # of the database before a kill
+TWICE = 2  # attempts in which writes of one kind to one file are refused
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
 
 def main() -> None:
@@ -75,183 +63,71 @@ def main() -> None:
     try:
         project(folder)
         load_everything(folder)
-        began = time.perf_counter()
         found = {"kills": kills, "disk": disk}[args.command](folder, args)
-        found["seconds"] = round(time.perf_counter() - began, 1)
     finally:
         shutil.rmtree(folder)
-    note(args, found)
     if found["faults_lost"]:
         raise SystemExit(1)
 
 
-# the flow
-
-
-def project(folder: Path) -> None:
-    """Write a project whose flow takes a few seconds: a small training set, one epoch."""
-    data = load_digits()
-    images = (data.images * (255 / 16)).round().astype(np.uint8)[..., None]
-    labels = data.target.astype(np.int64)
-    names = np.array([str(digit) for digit in range(10)])
-    for name, part in (("train", slice(0, 500)), ("rest", slice(600, 1300))):
-        np.savez(
-            folder / f"{name}.npz", images=images[part], labels=labels[part], class_names=names
+def kills(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Kill flows until there were enough kills."""
+    began, wanted, rng = time.perf_counter(), undisturbed(folder), random.Random(args.seed)
+    found: dict[str, Any] = {"kills": 0, "flows": 0, "time": 0, "file": 0, "statement": 0}
+    found |= {"faults_lost": []}
+    while found["kills"] < args.count:
+        found["flows"] += 1
+        out, before = f"out{found['flows']}", found["kills"]
+        while True:
+            code, kind = _maybe_killed(folder, out, rng, alive=found["kills"] >= args.count)
+            if code != -signal.SIGKILL:
+                break
+            found["kills"] += 1
+            found[kind] += 1
+        run = folder / out / "digits"
+        trouble = lost(folder, run, wanted) if code == 0 else f"exit {code}: {last(folder)}"
+        here = found["kills"] - before
+        if trouble:
+            found["faults_lost"].append({"flow": found["flows"], "kills": here, "is": trouble})
+        print(
+            f"flow {found['flows']}: {here} kills, {found['kills']} in all, "
+            f"{trouble or 'as if nothing happened'}",
+            flush=True,
         )
-    child(lambda: trained(folder, images[:600], labels[:600]))
-    shutil.copy(DEMO / "model.py", folder / "model.py")
-    config = (DEMO / "srinit.yaml").read_text()
-    config = config.replace("epochs: 8", "epochs: 2\n  batch_size: 32").replace(
-        "expected_top1: 0.97", "expected_top1: null"
-    )
-    config = config.replace("half_width: 0.04", "half_width: 0.15")
-    (folder / "srinit.yaml").write_text(f"{config}report:\n  pictures: 1\nexport:\n  onnx: false\n")
-
-
-def trained(folder: Path, images: Any, labels: Any) -> int:
-    model = train(images, labels, seed=0, observer=Silent())
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / "digits.safetensors")
-    return 0
-
-
-def load_everything(folder: Path) -> None:
-    """Import what a flow needs, without running a tensor operation in this process."""
-    import captum.attr  # noqa: F401
-    import torch._dynamo  # noqa: F401
-
-    import srinit.finetune
-    import srinit.report
-    import srinit.sensitivity  # noqa: F401
-
-
-def flow(folder: Path, out: str) -> int:
-    command = ["run", "-c", str(folder / "srinit.yaml"), "--out", str(folder / out), "--json"]
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        code = cli.run([*command, "--device", "cpu"])
-    if code not in (0, 3):
-        (folder / "last.json").write_text(output.getvalue())
-    return code
-
-
-def child(work: Callable[[], int], *, kill_after: float | None = None) -> int:
-    """Run `work` in a forked process; return its exit status, negative for a signal."""
-    pid = os.fork()
-    if pid == 0:
-        code = 99
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            code = work()
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + (HANG if kill_after is None else kill_after)
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    if kill_after is None:
-        raise SystemExit(f"a flow hung for {HANG} s")
-    return os.waitstatus_to_exitcode(status)
-
-
-def state(run: Path) -> dict[str, str]:
-    """Return what must be equal after every history of faults."""
-    found = {name: hashlib.sha256((run / name).read_bytes()).hexdigest() for name in SAME}
-    plan = json.loads((run / "plan.json").read_text())
-    found["removed"] = json.dumps([entry["unit"]["name"] for entry in plan["remove"]])
-    result = json.loads((run / "result.json").read_text())
-    keys = ("removed", "score_before", "score_after", "drop", "passed")
-    found["result"] = json.dumps({key: result[key] for key in keys})
+        shutil.rmtree(folder / out)
+        note(args, found, began)
     return found
 
 
-def lost(run: Path, wanted: dict[str, str]) -> str:
-    """Return what is wrong with a finished run; empty if nothing is."""
-    try:
-        RunFolder.open(run).verify()
-        entries = audit.read(run / "audit.jsonl").entries
-    except Exception as error:  # any error is the finding
-        return f"{type(error).__name__}: {error}"
-    leftovers = [str(p.relative_to(run)) for p in run.rglob("*.tmp")]
-    if leftovers:
-        return f"left half-written: {leftovers}"
-    missing = VERBS - {entry["verb"] for entry in entries}
-    if missing:
-        return f"the audit log holds nothing about {sorted(missing)}"
-    found = state(run)
-    return ", ".join(f"{key} differs" for key in wanted if found[key] != wanted[key])
+def _maybe_killed(folder: Path, out: str, rng: random.Random, *, alive: bool) -> tuple[int, str]:
+    """Give the command once; return how it ended, and what kind of kill was planned."""
+    kind = rng.choice(("time", "file", "statement"))
+    if alive:  # let the last flow end
+        return child(lambda: flow(folder, out)), ""
+    if kind == "time":
+        return child(lambda: flow(folder, out), kill_after=rng.uniform(0, SECONDS)), kind
+    left = [rng.randint(1, OPERATIONS if kind == "file" else STATEMENTS)]
+
+    def count(_: str) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def work() -> int:
+        if kind == "file":
+            before_files(str(folder / out), count)
+            return flow(folder, out)
+        with before_statements(count):
+            return flow(folder, out)
+
+    return child(work), kind
 
 
-def ended(run: Path) -> bool:
-    """Return whether a flow had ended when it was killed: a finished run is not gone on with."""
-    return (run / "audit.jsonl").is_file() and RunFolder.open(run).was_sealed
+def before_files(place: str, tell: Callable[[str], None]) -> None:
+    """Call `tell` with the kind and the path before every file operation under `place`.
 
-
-def undisturbed(folder: Path) -> dict[str, str]:
-    code = child(lambda: flow(folder, "whole"))
-    if code not in (0, 3):
-        raise SystemExit(f"the flow ends with {code}: {(folder / 'last.json').read_text()}")
-    wanted = state(folder / "whole" / "digits")
-    if trouble := lost(folder / "whole" / "digits", wanted):
-        raise SystemExit(trouble)
-    return wanted
-
-
-# faults
-
-
-def kills(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    wanted, rng = undisturbed(folder), random.Random(args.seed)
-    count, flows, findings, places = 0, 0, [], {"time": 0, "file": 0}
-    while count < args.count:
-        flows += 1
-        out, here = f"out{flows}", 0
-        while True:
-            kind = rng.choice(("time", "file"))
-            if count >= args.count:  # let the last flow end
-                code = child(lambda out=out: flow(folder, out))
-            elif kind == "time":
-                after = rng.uniform(0, SECONDS)
-                code = child(lambda out=out: flow(folder, out), kill_after=after)
-            else:
-                when = rng.randint(1, OPERATIONS)
-                code = child(lambda out=out, when=when: mortal(folder, out, when))
-            if code == -signal.SIGKILL:
-                count, here = count + 1, here + 1
-                places[kind] += 1
-                if not ended(folder / out / "digits"):
-                    continue
-                code = 0  # killed after the seal, in front of the last word
-            break
-        run = folder / out / "digits"
-        trouble = lost(run, wanted) if code in (0, 3) else f"exit {code}: {_last(folder)}"
-        runs = sorted(path.name for path in run.parent.iterdir() if path.name[0] != ".")
-        if runs != ["digits"]:
-            trouble += f" {len(runs)} folders instead of one: {runs}"
-        if trouble:
-            findings.append({"flow": flows, "kills": here, "trouble": trouble[:500]})
-        print(f"flow {flows}: {here} kills, {count} in all, {trouble or 'as if nothing happened'}")
-        shutil.rmtree(folder / out)
-    return {
-        "kills": count,
-        "after_a_time": places["time"],
-        "before_a_file_operation": places["file"],
-        "flows": flows,
-        "faults_lost": findings,
-    }
-
-
-def _last(folder: Path) -> str:
-    path = folder / "last.json"
-    return path.read_text()[-800:] if path.is_file() else ""
-
-
-def mortal(folder: Path, out: str, when: int) -> int:
-    """Run the flow, and die by SIGKILL in front of a file operation."""
-    place, left = str(folder / out), [when]
+    For the rest of this process, since audit hooks stay.
+    """
 
     def watch(event: str, values: tuple[Any, ...]) -> None:
         if event == "open":
@@ -259,43 +135,30 @@ def mortal(folder: Path, out: str, when: int) -> int:
             flags = values[2] if isinstance(values[2], int) else 0
             hit = writes or bool(flags & (os.O_WRONLY | os.O_RDWR))
         else:
-            hit = event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+            hit = event in CHANGES
         if hit and str(values[0]).startswith(place):
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            tell(f"{event} {values[0]}")
 
     sys.addaudithook(watch)
-    return flow(folder, out)
-
-
-def disk(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Refuse every write of the flow once, in turn, as a full disk does."""
-    wanted, findings, number = undisturbed(folder), [], 0
-    out, resumed = "full", 0
-    while True:
-        number += 1
-        code = child(lambda number=number: refusing(folder, out, number))  # type: ignore[misc]
-        text = _last(folder)
-        if code in (0, 3):
-            break
-        if code != 5 or "No space left" not in text:
-            findings.append({"write": number, "trouble": f"exit {code}: {text}"[:500]})
-        code = child(lambda: flow(folder, out))
-        run = folder / out / "digits"
-        trouble = lost(run, wanted) if code in (0, 3) else f"resumed: exit {code}: {_last(folder)}"
-        resumed += 1
-        if trouble:
-            findings.append({"write": number, "trouble": trouble[:500]})
-        print(
-            f"write {number}: {trouble or 'refused with exit 5, resumed, as if nothing happened'}"
-        )
-        shutil.rmtree(folder / out)
-    return {"writes_refused": number - 1, "resumed": resumed, "faults_lost": findings}
 
 
 @contextlib.contextmanager
-def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+def before_statements(tell: Callable[[str], None]) -> Iterator[None]:
+    """Call `tell` with every statement for the registry's database before it is executed."""
+    from sqlalchemy.engine.default import DefaultDialect
+
+    real = DefaultDialect.do_execute
+
+    def execute(self: Any, cursor: Any, statement: str, *args: Any) -> None:
+        tell(statement)
+        real(self, cursor, statement, *args)
+
+    with patched(DefaultDialect, "do_execute", execute):
+        yield
+
+
+@contextlib.contextmanager
+def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -304,34 +167,96 @@ def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-def refusing(folder: Path, out: str, number: int) -> int:
-    """Run the flow while the numbered write under its folder finds the disk full."""
-    place, left, real = str(folder / out), [number], os.fsync
+def disk(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Refuse every write of a flow in turn: by kind and file, each in two attempts.
+
+    The flow goes on after every refusal in the folder that the refusal left, so that each refusal
+    is a resume too.
+    """
+    began, wanted = time.perf_counter(), undisturbed(folder)
+    refused: dict[str, int] = {}
+    found: dict[str, Any] = {"writes_refused": 0, "places": 0, "faults_lost": []}
+    mark = folder / "refused.txt"
+    while True:
+        mark.write_text("")
+        code = child(lambda: refusing(folder, "full", refused, mark))
+        places = mark.read_text().splitlines()
+        if not places:
+            break
+        for place in places:
+            refused[place] = refused.get(place, 0) + 1
+        found |= {"writes_refused": sum(refused.values()), "places": len(refused)}
+        text = last(folder)
+        if code not in (0, 5) or (code == 5 and not FULL.search(text)):
+            found["faults_lost"].append({"write": places, "is": f"exit {code}: {text}"[:600]})
+        print(f"{found['writes_refused']}: {'; '.join(places)}: exit {code}", flush=True)
+        note(args, found, began)
+    run = folder / "full" / "digits"
+    if trouble := lost(folder, run, wanted) if code == 0 else f"exit {code}: {last(folder)}":
+        found["faults_lost"].append({"write": "in the end", "is": trouble[:600]})
+    note(args, found, began)
+    return found
+
+
+FULL = re.compile(r"No space left|disk is full")
+
+
+def refusing(folder: Path, out: str, refused: dict[str, int], mark: Path) -> int:
+    """Run the flow; every write that was not refused often enough finds the disk full."""
+    place, real = str(folder / out), os.fsync
+
+    def refuses(what: str) -> bool:
+        name = re.sub(
+            r"[0-9a-f]{16,}|/srinit-\w+|\.\w{8}\.tmp|making-\w+", "*", what.replace(place, "")
+        )
+        if refused.get(name, 0) >= TWICE:
+            return False
+        if name not in mark.read_text().splitlines():
+            with mark.open("a") as file:
+                file.write(f"{name}\n")
+        return True
+
+    def file(what: str) -> None:
+        event, _, path = what.partition(" ")
+        made = event == "os.mkdir" and not Path(path).is_dir()
+        if (event == "open" or made) and refuses(what):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fsync(descriptor: Any) -> None:
         handle = descriptor if isinstance(descriptor, int) else descriptor.fileno()
         path = Path(f"/proc/self/fd/{handle}").readlink()
-        if str(path).startswith(place) and not path.is_dir():
-            left[0] -= 1
-            if left[0] == 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if str(path).startswith(place) and not path.is_dir() and refuses(f"fsync {path}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
-    with _patched(os, "fsync", fsync):
+    def statement(text: str) -> None:
+        words = text.split()
+        if not words or words[0].upper() not in ("INSERT", "UPDATE", "DELETE", "CREATE", "ALTER"):
+            return
+        tables = "_alembic" in text or words[0].upper() in ("CREATE", "ALTER")
+        if refuses("sql " + (words[0] if tables else " ".join(words[:3]))):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with patched(os, "fsync", fsync), before_statements(statement):
         return flow(folder, out)
 
 
-def note(args: argparse.Namespace, found: dict[str, Any]) -> None:
-    body = json.loads(args.out.read_text()) if args.out.is_file() else {"schema": SCHEMA}
-    body[args.command] = {
+def note(args: argparse.Namespace, found: dict[str, Any], began: float) -> None:
+    """Keep what was found so far."""
+    body = json.loads(args.out.read_text()) if args.out.is_file() else {}
+    body["schema"] = SCHEMA
+    body.setdefault(args.command, {})[f"seed {args.seed}"] = {
         **found,
-        "seed": args.seed,
+        "seconds": round(time.perf_counter() - began, 1),
         "command": " ".join(["python", "benchmarks/faults.py", *sys.argv[1:]]),
         "hardware": f"{os.cpu_count()} cores, {platform.machine()}",
-        "versions": {"python": platform.python_version(), "torch": version("torch")},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": version("torch"),
+            "mlflow": sys.modules["mlflow"].__version__,
+        },
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(body, indent=1) + "\n")
+    write_text(args.out, json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from srinit.monitor import Observations, Reference, watch
+from srinit.monitor import Observations, Reference, Watch, watch
 from srinit.pipeline.observe import observe
 from srinit.sources import DataSet, Preprocess, load_data, load_function, load_weights, read_weights
 from srinit.sources.examples import PixelArrays
@@ -37,7 +37,9 @@ DRIFTS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "blur, radius 0.5": lambda image: image.filter(ImageFilter.GaussianBlur(0.5)),
     "blur, radius 1": lambda image: image.filter(ImageFilter.GaussianBlur(1.0)),
 }
-MIXES = {"one class 1.5 times as often": 1.5, "one class 3 times as often": 3.0}
+SMALL, LONG_WINDOW = "one class 1.5 times as often", 1000
+MIXES = {SMALL: 1.5, "one class twice as often": 2.0, "one class 3 times as often": 3.0}
+LONG = f"{SMALL}, windows of {LONG_WINDOW}"
 
 
 def changed(data: DataSet, change: Callable[[Image.Image], Image.Image]) -> DataSet:
@@ -78,7 +80,8 @@ def main() -> None:
     }
     answered = time.process_time() - began
     beyond, alarms, windows, quantities = 0, 0, 0, dict[str, int]()
-    delays: dict[str, list[int | None]] = {name: [] for name in (*DRIFTS, *MIXES)}
+    long_beyond = long_windows = 0
+    delays: dict[str, list[int | None]] = {name: [] for name in (*DRIFTS, *MIXES, LONG)}
     causes: dict[str, dict[str, int]] = {name: {} for name in delays}
     for repeat in range(args.repeats):
         random = np.random.default_rng([1, repeat])
@@ -86,25 +89,30 @@ def main() -> None:
         reference = Reference(plain.part(order[:BASELINE]), num_classes=10, seed=repeat)
         rest = order[BASELINE:]
 
-        def found(observed: Observations, reference: Reference = reference):
-            return watch(
-                reference, observed, window=WINDOW, confirm=CONFIRM, false_alarm=FALSE_ALARM
-            )
+        def found(
+            observed: Observations, reference: Reference = reference, size: int = WINDOW
+        ) -> Watch:
+            return watch(reference, observed, window=size, confirm=CONFIRM, false_alarm=FALSE_ALARM)
 
         good = found(plain.part(rest))
         windows += len(good.windows)
         beyond += sum(bool(window.beyond) for window in good.windows)
         alarms += good.alarm
+        long = found(plain.part(rest), size=LONG_WINDOW)
+        long_windows += len(long.windows)
+        long_beyond += sum(bool(window.beyond) for window in long.windows)
         for window in good.windows:
             for name in window.beyond:
                 quantities[name] = quantities.get(name, 0) + 1
         cases = {n: d.part(rest[: MOST_WINDOWS * WINDOW]) for n, d in drifted.items()}
         for name, factor in MIXES.items():
             cases[name] = plain.part(rest[mixed(test.targets[rest], factor, random)])
+        cases[LONG] = cases[SMALL]
         for name, observed in cases.items():
-            result = found(observed)
+            size = LONG_WINDOW if name == LONG else WINDOW
+            result = found(observed, size=size)
             noticed = result.first_alarm is not None
-            delays[name].append((result.first_alarm + 1) * WINDOW if noticed else None)
+            delays[name].append((result.first_alarm + 1) * size if noticed else None)
             for cause in result.causes:
                 causes[name][cause] = causes[name].get(cause, 0) + 1
     low, high = clopper_pearson(beyond, windows, 0.95)
@@ -115,6 +123,8 @@ def main() -> None:
         "good_windows": windows, "good_windows_beyond": beyond,
         "share_beyond": beyond / windows, "share_beyond_95": [low, high],
         "beyond_by_quantity": quantities,
+        "long_window": LONG_WINDOW, "long_good_windows": long_windows,
+        "long_good_windows_beyond": long_beyond,
         "streams_of_good_windows": args.repeats, "streams_with_alarm": alarms,
         "drifts": {
             name: {

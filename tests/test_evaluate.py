@@ -17,7 +17,6 @@ from srinit.evaluate import (
     evaluate,
     find_scorer,
     image_iou,
-    is_out_of_memory,
     labeled_by,
     load_outcomes,
     next_token_accuracy,
@@ -152,11 +151,6 @@ def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered() -> None:
     with pytest.raises(ResourceError, match="one example does not fit") as caught:
         evaluate(Small(limit=0), [(logits, target)])
     assert caught.value.exit_code == 5
-
-
-def test_other_errors_are_not_taken_for_full_memory() -> None:
-    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"))
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_the_train_flags_are_as_before_also_when_it_raises() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 FILE = Path(__file__).resolve().parent.parent / "benchmarks" / "fuzz.py"
 NAMES = (
-    "config", "config values", "plan", "recipe", "journal", "audit log", "hashes", "csv list", "arrays",
-    "array data",
+    "config", "config values", "plan", "recipe", "journal", "audit log", "hashes", "csv list",
+    "arrays", "array data",
 )  # fmt: skip
 
 

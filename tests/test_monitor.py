@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -234,6 +235,31 @@ def test_a_shift_raises_the_alarm_in_the_window_it_was_confirmed_in(
         assert finding.permutation_p is not None
         assert finding.permutation_p <= 0.01
     assert not watch(reference, good, window=100, resamples=300).alarm
+
+
+def test_a_pipe_is_no_log(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
+    with pytest.raises(DataError, match="it is no file"):
+        read_log(tmp_path / "pipe")
+
+
+def test_one_class_that_grows_stands_out_more_than_the_mix() -> None:
+    one, other = np.full(50, 0.02), np.full(50, 0.02)
+    other[0], other[1:] = 0.04, 0.96 / 49
+    assert float(d.largest_change(one, other)) == pytest.approx(0.02)
+    random = np.random.default_rng(8)
+    classes = np.arange(20)
+    good = [Observations(prediction=random.choice(classes, n), confidence=np.full(n, 0.9))
+            for n in (2000, 1000)]  # fmt: skip
+    share = np.where(classes == 3, 2.5, 1.0)
+    bad = Observations(
+        prediction=random.choice(classes, 1000, p=share / share.sum()),
+        confidence=np.full(1000, 0.9),
+    )
+    reference = Reference(good[0], num_classes=20)
+    assert not watch(reference, good[1], window=500).alarm
+    found = watch(reference, bad, window=500)
+    assert found.causes == ("class_share",)
 
 
 def test_too_little_data_is_refused() -> None:

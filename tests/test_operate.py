@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,17 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[in
     return code, json.loads(capsys.readouterr().out)
 
 
+def test_the_same_config_leaves_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    assert cli.run(["run", "-c", str(made / "srinit.yaml"), "--out", str(tmp_path)]) == 0
+    for name in (
+        "plan.json", "scan/sensitivity.json", "scan/sensitivity.csv", "scan/observations.jsonl",
+        "baseline/predictions.npz", "stages/01/model.safetensors", "stages/01/tune.json",
+        "stages/01/predictions.npz",
+    ):  # fmt: skip
+        one, other = (folder / "parts" / name for folder in (made / "runs", tmp_path))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
 def test_a_run_is_promoted_rehearsed_rolled_back_and_all_of_it_is_on_record(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +151,54 @@ def test_a_flipped_bit_in_the_registry_stops_the_way_back(
     assert audit.read(run / "audit.jsonl").entries[-1]["decision"] == "refused"
     code, body = call(capsys, "promote", run)
     assert (code, body["version"], body["already"]) == (0, 2, True)  # nothing had moved
+
+
+def test_a_damaged_or_missing_registry_is_named_and_moves_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, place = project / "runs" / "parts", project / "runs" / "mlflow"
+    assert call(capsys, "promote", run)[0] == 0
+    path, verbs = place / "mlflow.db", (["verify"], ["rollback"], ["promote"])
+    whole = path.read_bytes()
+    page = int.from_bytes(whole[16:18], "big")
+    for damaged in (
+        whole[: len(whole) // 2],  # cut off
+        whole[: 10 * page] + bytes([whole[10 * page] ^ 0xFF]) + whole[10 * page + 1 :],
+        b"",
+    ):
+        path.write_bytes(damaged)
+        for verb in verbs:
+            code, body = call(capsys, verb[0], run, *verb[1:])
+            assert (code, "mlflow" in body["error"]["message"]) == (6, True), body
+        assert path.read_bytes() == damaged
+    path.write_bytes(whole)
+    with sqlite3.connect(path) as connection:  # what SQLite itself cannot notice
+        connection.execute("UPDATE registered_model_aliases SET version = 1 WHERE version = 2")
+    for verb in verbs:
+        code, body = call(capsys, verb[0], run, *verb[1:])
+        assert (code, "were moved on purpose" in body["error"]["message"]) == (6, True), body
+    with sqlite3.connect(path) as connection:
+        connection.execute(
+            "UPDATE registered_model_aliases SET version = 2 WHERE alias <> 'previous'"
+        )
+        connection.execute("UPDATE model_version_tags SET value = 'f' || substr(value, 2)")
+    code, body = call(capsys, "rollback", run)
+    assert (code, "has another hash in the registry" in body["error"]["message"]) == (6, True)
+    path.write_bytes(whole)
+    (place / "aliases.json").write_text("{")
+    code, body = call(capsys, "rollback", run)
+    assert (code, "aliases.json is damaged" in body["error"]["message"]) == (6, True)
+    place.rename(place.with_name("moved"))
+    code, body = call(capsys, "verify", run)
+    assert (code, "mlflow is gone" in body["error"]["message"]) == (6, True)
+    shutil.rmtree(place, ignore_errors=True)
+    place.with_name("moved").rename(place)
+    with RunFolder.open(run).lock():
+        for verb in ("report", "promote", "finetune"):
+            code, body = call(capsys, verb, run)
+            assert (code, "is in use by process" in body["error"]["message"]) == (6, True)
+    (place / "aliases.json").unlink()  # a person looked, and the aliases were right
+    assert call(capsys, "rollback", run)[0] == 0
 
 
 def test_a_failed_gate_stops_promotion_unless_overridden_with_a_reason(

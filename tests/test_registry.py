@@ -19,6 +19,7 @@ import pytest
 
 from srinit.errors import ConfigError, IntegrityError, RegistryError, UnsafeError
 from srinit.registry import CHAMPION, PREVIOUS, Registry, Version, open_registry, sign_version
+from srinit.registry.client import quiet
 
 pytestmark = [
     pytest.mark.slow,
@@ -227,11 +228,96 @@ def server(tmp_path: Path) -> Iterator[str]:
             process.wait()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_versions_and_aliases_on_a_real_server(server: str, tmp_path: Path) -> None:
     with open_registry(tmp_path / "lock", "m", uri=server) as registry:
         walk_through(registry, tmp_path / "files")
     assert not (tmp_path / "lock" / "mlflow.db").exists()
     assert [path.name for path in (tmp_path / "served").rglob("model.safetensors")]
+    an_upload_that_is_killed_makes_no_version(server, tmp_path)
+    two_machines_that_promote_at_once_take_turns(server, tmp_path)
+
+
+def an_upload_that_is_killed_makes_no_version(server: str, tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with open_registry(tmp_path / "other", "m", uri=server) as registry:
+
+            def half(run: str, folder: str, place: str) -> None:
+                registry.client.log_artifact(run, f"{folder}/model.safetensors", place)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            registry.client.log_artifacts = half
+            register(registry, tmp_path / "files", "four")
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    with open_registry(tmp_path / "lock", "m", uri=server) as registry:
+        assert len(registry.versions()) == 3
+        four = register(registry, tmp_path / "files", "four")
+        assert (four.version, registry.verify(four)) == (4, 2)
+        registry.promote(four)
+        assert aliases(registry) == (4, 1)
+
+
+def two_machines_that_promote_at_once_take_turns(server: str, tmp_path: Path) -> None:
+    children = []
+    for name in ("five", "six"):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                with open_registry(tmp_path / name, "m", uri=server) as registry:
+                    version = register(registry, tmp_path / "files", name)
+                    with registry.turn():
+                        assert registry.recover() == ""
+                        registry.promote(version)
+                code = 0
+            except UnsafeError as error:
+                code = error.exit_code
+            finally:
+                os._exit(code)
+        children.append(child)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert 0 in codes
+    assert set(codes) <= {0, 6}
+    with open_registry(tmp_path / "lock", "m", uri=server) as registry:
+        champion, previous = registry.alias(CHAMPION), registry.alias(PREVIOUS)
+        assert champion is not None
+        assert previous is not None
+        assert champion.version in (5, 6)
+        assert previous.version == champion.replaced
+        if codes == [0, 0]:  # one after the other
+            assert {champion.version, previous.version} == {5, 6}
+        else:
+            assert previous.version == 4
+        assert registry.recover() == ""
+        with registry.turn():  # nobody's
+            pass
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_database_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with quiet():
+            from sqlalchemy.engine.default import DefaultDialect
+        real, left = DefaultDialect.do_execute, [60]
+
+        def execute(self: Any, *args: Any) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(self, *args)
+
+        DefaultDialect.do_execute = execute
+        with open_registry(tmp_path / "mlflow", "m"):
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    left = [path.name for path in (tmp_path / "mlflow").iterdir()]
+    assert "mlflow.db" not in left
+    assert any(name.startswith(".making-") for name in left)
+    with open_registry(tmp_path / "mlflow", "m") as registry:
+        assert registry.versions() == []
+    assert {path.name for path in (tmp_path / "mlflow").iterdir()} == {".lock", "mlflow.db"}
 
 
 def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:

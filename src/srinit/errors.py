@@ -99,6 +99,28 @@ class IntegrityError(UnsafeError):
     """A file is not what its recorded hash says."""
 
 
+FULL_MEMORY = (
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+    "bad_alloc", "alloc_failed",
+)  # fmt: skip
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that a device's or the host's memory is exhausted.
+
+    PyTorch has a class for it on GPUs; the CPU's allocator, oneDNN and cuBLAS raise a
+    `RuntimeError` that tells it in words.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"))
+        True
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in FULL_MEMORY)
+
+
 def require(module: str, extra: str, purpose: str) -> None:
     """Raise `MissingExtraError` unless `module` can be imported.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules, store
-from srinit.errors import ModelError, ResourceError, require
+from srinit.errors import ModelError, ResourceError, is_out_of_memory, require
 from srinit.latency import LatencyPair, pair, resized, time_in_turn
 from srinit.records import record
 
@@ -88,6 +88,8 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(f"ONNX export failed: {_first_line(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -111,6 +113,8 @@ def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
             program = torch.export.export(network, few, dynamic_shapes=shapes, strict=False)
             program.example_inputs = None
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(f"torch.export failed: {_first_line(error)}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}")  # must end in .pt2

@@ -12,7 +12,7 @@ import typer
 
 from srinit.cli.app import app
 from srinit.cli.output import emit_error
-from srinit.errors import ConfigError, PruneError, ResourceError
+from srinit.errors import ConfigError, PruneError, ResourceError, is_out_of_memory
 
 # The base of typer's usage errors; typer brings its own copy of click or uses the installed one.
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -50,14 +50,11 @@ def run(arguments: list[str]) -> int:
         problem, code = Terminated(f"terminated; {RESUME}"), TERMINATED
     except PruneError as error:
         problem, code = error, error.exit_code
-    except MemoryError as error:
-        problem, code = error, RESOURCES
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         problem, code = (ResourceError(str(error)), RESOURCES) if full else (error, INTERNAL)
     except Exception as error:
-        memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-        problem, code = error, RESOURCES if memory else INTERNAL
+        problem, code = error, RESOURCES if is_out_of_memory(error) else INTERNAL
     emit_error(problem, code=code, as_json=as_json, verbose=verbose)
     return code
 

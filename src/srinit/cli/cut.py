@@ -228,8 +228,9 @@ def report(
     folder = RunFolder.open(run)
     if common.dry_run:
         return _dry("report", run, "writes report/report.html")
-    path = write_report(load_report_input(run), run / "report", languages=languages)
-    folder.record(run / "report")
+    with folder.lock():
+        path = write_report(load_report_input(run), run / "report", languages=languages)
+        folder.record(run / "report")
     return Result(
         verb="report",
         data={"run": str(run), "report": str(path)},

@@ -1,8 +1,9 @@
 """Per-example outcomes of a model over a loader, and the scores they are made of."""
 
 from srinit.evaluate.agreement import Labeled, labeled_by
-from srinit.evaluate.loop import Progress, evaluate, is_out_of_memory
+from srinit.evaluate.loop import Progress, evaluate
 from srinit.evaluate.outcomes import Outcomes, load_outcomes, save_outcomes
+from srinit.evaluate.parts import Parts
 from srinit.evaluate.scorers import (
     SCORERS,
     Scorer,
@@ -19,13 +20,13 @@ __all__ = [
     "SCORERS",
     "Labeled",
     "Outcomes",
+    "Parts",
     "Progress",
     "Scorer",
     "agreement",
     "evaluate",
     "find_scorer",
     "image_iou",
-    "is_out_of_memory",
     "labeled_by",
     "load_outcomes",
     "next_token_accuracy",

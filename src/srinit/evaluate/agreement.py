@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.errors import ModelError
+from srinit.evaluate.parts import Parts
 from srinit.evaluate.scorers import predicted
 
 
@@ -31,10 +32,16 @@ class Labeled:
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
         device = modules.device_of(self.reference)
+        parts = Parts(device)
+
+        def answers(inputs: Any) -> Tensor:
+            return modules.logits_of(
+                modules.call(self.reference, modules.to_device(inputs, device))
+            )
+
         for inputs, _ in self.data:
             with modules.eval_mode(self.reference), torch.inference_mode():
-                output = modules.call(self.reference, modules.to_device(inputs, device))
-                logits = modules.logits_of(output)
+                logits = torch.cat(parts.run(answers, inputs))
             if not bool(torch.isfinite(logits).all()):
                 raise ModelError(
                     "the model to agree with gives NaN or infinity; nothing can agree with that."

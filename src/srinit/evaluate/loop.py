@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.errors import DataError, ResourceError
+from srinit.errors import DataError
 from srinit.evaluate.outcomes import Outcomes
+from srinit.evaluate.parts import Parts
 from srinit.evaluate.scorers import Scorer, predicted, top1
 
 # B batch, C classes
@@ -59,10 +60,15 @@ def evaluate(
     place = modules.device_of(model) if device is None else torch.device(device)
     total = _length(data)
     parts: list[Part] = []
-    done, limit = 0, None
+    done, pieces = 0, Parts(place)
+
+    def outcome(piece: tuple[Any, Any]) -> Part:
+        inputs, target = piece
+        return _outcome(modules.call(model, modules.to_device(inputs, place)), target, scorer)
+
     with modules.eval_mode(model), torch.inference_mode():
         for inputs, target in data:
-            found, limit = _in_memory(model, inputs, target, scorer, place, limit)
+            found = pieces.run(outcome, (inputs, target))
             parts += found
             done += sum(len(part["scores"]) for part in found)
             if on_progress is not None:
@@ -70,60 +76,6 @@ def evaluate(
     if done == 0:
         raise DataError("the data holds no example; nothing can be measured on it.")
     return Outcomes(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
-
-
-def _in_memory(
-    model: nn.Module,
-    inputs: Any,
-    target: Any,
-    scorer: Scorer,
-    place: torch.device,
-    limit: int | None,
-) -> tuple[list[Part], int | None]:
-    """Return the outcomes of a batch, and the largest size that is known to fit, if any failed."""
-    size = modules.batch_size(inputs)
-    while True:
-        try:
-            pieces = _pieces(inputs, target, size, limit or size)
-            return [
-                _outcome(modules.call(model, modules.to_device(x, place)), y, scorer)
-                for x, y in pieces
-            ], limit
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            now = min(size, limit or size)
-            if now <= 1:
-                raise ResourceError(
-                    f"one example does not fit into the memory of {place}: "
-                    f"{str(error).splitlines()[0][:200]}. Use smaller inputs or another device."
-                ) from None
-            limit = now // 2
-        if place.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that a device's or the host's memory is exhausted."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
-    )
-
-
-def _pieces(inputs: Any, target: Any, size: int, limit: int) -> Iterator[tuple[Any, Any]]:
-    if limit >= size:
-        yield inputs, target
-        return
-    for begin in range(0, size, limit):
-
-        def cut(tensor: Tensor, begin: int = begin) -> Tensor:
-            whole = tensor.ndim == 0 or tensor.shape[0] != size
-            return tensor if whole else tensor[begin : begin + limit]
-
-        yield modules.tree_map(cut, inputs), modules.tree_map(cut, target)
 
 
 def _outcome(output: Any, target: Any, scorer: Scorer) -> Part:

@@ -13,14 +13,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from srinit import modules
 from srinit.errors import CheckpointError, ConfigError
-from srinit.evaluate import Scorer, top1
+from srinit.evaluate import Parts, Scorer, top1
 from srinit.finetune import checkpoint
 from srinit.finetune.features import watched
-from srinit.finetune.loss import Features, Loss, combined, task_loss
+from srinit.finetune.loss import Loss, task_loss
 from srinit.finetune.records import Recipe, TuneLog, TunePoint
+from srinit.finetune.step import Gradients
+from srinit.finetune.stream import num_batches, stream
 from srinit.finetune.together import Together
 from srinit.records import plain
-from srinit.rng import isolated_rng, seed_for
+from srinit.rng import seed_for
 from srinit.sensitivity import process_group
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, a note
@@ -53,6 +55,10 @@ def fine_tune(
     averaged, all decide alike and end with the same weights. Only rank 0 writes `state`. Batch
     normalization sees the share of its process, as usual in data-parallel training.
 
+    A batch that does not fit into memory is worked through in halves (quarters, and so on) whose
+    gradients are added up, so that the steps and their learning rates stay those of
+    `recipe.batch_size`; the size that fits is remembered, in `state` and in the record.
+
     Args:
         model: The network after the cut, on its device. Its train flags are restored.
         train: A `DataSet` (shuffled and augmented anew every epoch), or an iterable of
@@ -73,11 +79,12 @@ def fine_tune(
         ConfigError: Early stopping was asked for without validation data.
         CheckpointError: `state` is damaged, or of a training with another recipe, seed or
             length.
+        ResourceError: Not even two examples fit into memory.
     """
     recipe = recipe or Recipe()
     if recipe.patience is not None and validation is None:
         raise ConfigError("finetune.patience stops on validation data; name data.validation.")
-    per_epoch = _num_batches(train, recipe)
+    per_epoch = num_batches(train, recipe)
     total = math.ceil(recipe.epochs * per_epoch)
     with process_group() as ranks:
         run = _Run(model, recipe, total, seed, validation, scorer, Together(ranks))
@@ -115,59 +122,23 @@ def _trained(
         watched(model, pairs) as ours,
         watched(guide, pairs.values()) as theirs,
     ):
-        return run.train(
-            _stream(train, recipe, augment, run.seed, per_epoch, run.step, run.together),
+        gradients = Gradients(
+            model=model,
+            recipe=recipe,
+            loss=loss,
             teacher=teacher,
             features=(ours, theirs, pairs) if pairs else None,
-            loss=loss,
+            scaler=run.scaler,
+            together=run.together,
+            parts=run.parts,
+        )
+        return run.train(
+            stream(train, recipe, augment, run.seed, per_epoch, run.step, run.together),
+            gradients,
             per_epoch=per_epoch,
             state=state,
             on_progress=on_progress,
         )
-
-
-def _num_batches(train: Any, recipe: Recipe) -> int:
-    try:
-        return len(train.batches(recipe.batch_size) if hasattr(train, "batches") else train)
-    except TypeError:
-        raise ConfigError(
-            f"fine_tune needs the number of batches of train, and {type(train).__name__} has no "
-            "length: give a list of batches, a DataLoader or a DataSet."
-        ) from None
-
-
-def _stream(
-    train: Any,
-    recipe: Recipe,
-    augment: Any,
-    seed: int,
-    per_epoch: int,
-    start: int,
-    together: Together,
-) -> Iterator[tuple[Any, Any, int]]:
-    """Yield this process's share of the batches, without end, from step `start` on.
-
-    With it comes the number of examples of the whole batch.
-    """
-    epoch, skip = divmod(start, per_epoch)
-    while True:
-        if hasattr(train, "batches"):
-            options = {"share": (together.rank, together.count)} if together.count > 1 else {}
-            batches = train.batches(
-                recipe.batch_size,
-                shuffle_seed=seed_for("shuffle", seed, epoch),
-                augment=augment,
-                start=skip,
-                **options,
-            )
-            sizes = range(len(train) - skip * recipe.batch_size, 0, -recipe.batch_size)
-            for (inputs, target), left in zip(batches, sizes, strict=True):
-                yield inputs, target, min(left, recipe.batch_size)
-        else:
-            yield from (
-                together.share(batch) for number, batch in enumerate(train) if number >= skip
-            )
-        epoch, skip = epoch + 1, 0
 
 
 class _Run:
@@ -190,6 +161,7 @@ class _Run:
         self.optimizer = _optimizer(model, recipe)
         half = recipe.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        self.parts = Parts(self.device, least=2)
         self.average = (
             AveragedModel(
                 model,
@@ -219,10 +191,8 @@ class _Run:
     def train(
         self,
         batches: Iterator[tuple[Any, Any, int]],
+        gradients: Gradients,
         *,
-        teacher: nn.Module | None,
-        features: Features | None,
-        loss: Loss,
         per_epoch: int,
         state: Path | None,
         on_progress: Progress | None,
@@ -230,7 +200,8 @@ class _Run:
         """Take steps until the end; return why it ended."""
         while self.step < self.total:
             inputs, target, whole = next(batches)
-            value = self._one_step(inputs, target, whole, teacher, features, loss)
+            fitted = self.parts.limit
+            value = self._one_step(inputs, target, whole, gradients)
             self.step += 1
             if not math.isfinite(value):
                 return "diverged"
@@ -239,21 +210,14 @@ class _Run:
                 self.measure(epoch=self.step / per_epoch)
                 if self.recipe.patience is not None and self.stale >= self.recipe.patience:
                     return "patience"
-            if state is not None and self.step % CHECKPOINT_STEPS == 0:
+            shrunk = self.parts.limit != fitted  # not to be found out again
+            if state is not None and (shrunk or self.step % CHECKPOINT_STEPS == 0):
                 self._keep(state)
             if on_progress is not None:
                 on_progress(self.step, self.total, self._note())
         return "finished"
 
-    def _one_step(
-        self,
-        inputs: Any,
-        target: Any,
-        whole: int,
-        teacher: nn.Module | None,
-        features: Features | None,
-        loss: Loss,
-    ) -> float:
+    def _one_step(self, inputs: Any, target: Any, whole: int, gradients: Gradients) -> float:
         if whole < 2 * self.together.count:  # batch normalization needs two examples
             return self.losses[-1] if self.losses else 0.0
         for group in self.optimizer.param_groups:
@@ -261,22 +225,10 @@ class _Run:
         inputs, target = modules.to_device((inputs, target), self.device)
         self.model.train()
         rank = [self.together.rank] if self.together.rank else []
-        with isolated_rng(seed_for("step", self.seed, self.step, *rank)), self.mixed():
-            output = modules.call(self.model, inputs)
-            value = combined(
-                output,
-                target,
-                inputs,
-                loss=loss,
-                teacher=teacher,
-                recipe=self.recipe,
-                features=features,
-            )
-        value, found = self.together.mean_loss(value, modules.batch_size(inputs), whole)
+        seed = seed_for("step", self.seed, self.step, *rank)
+        found = gradients.of(inputs, target, whole, seed=seed)
         if not math.isfinite(found):
             return found
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         self.together.average_gradients(self.model)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
@@ -288,14 +240,6 @@ class _Run:
         if self.average is not None:
             self.average.update_parameters(self.model)
         return found
-
-    def mixed(self) -> torch.autocast:
-        """Return the arithmetic of the forward pass; weights and updates stay as they are."""
-        chosen = self.recipe.precision
-        if chosen == "auto":
-            chosen = "bfloat16" if self.device.type == "cuda" else "float32"
-        kind = torch.float16 if chosen == "float16" else torch.bfloat16
-        return torch.autocast(self.device.type, kind, enabled=chosen != "float32")
 
     def _lr(self, step: int) -> float:
         warm = max(1, round(self.recipe.warmup * self.total))
@@ -344,11 +288,15 @@ class _Run:
             score_before=self.points[0].validation_score if self.points else None,
             score_after=self.best_score if self.best_score >= 0 else None,
             stopped=stopped,
+            part_size=self.parts.limit,
         )
 
     def _note(self) -> str:
         last = next((p for p in reversed(self.points) if p.validation_score is not None), None)
-        return f"validation {100 * (last.validation_score or 0):.2f} %" if last else ""
+        said = [f"validation {100 * (last.validation_score or 0):.2f} %"] if last else []
+        if self.parts.limit is not None:
+            said.append(f"memory is short: {self.parts.limit} examples at a time")
+        return ", ".join(said)
 
     def _about(self) -> dict[str, Any]:
         """Return what must be equal for a state to be gone on with, as JSON."""
@@ -376,6 +324,7 @@ class _Run:
                 "losses": self.losses,
                 "points": points,
                 "scaler": self.scaler.state_dict(),
+                "part_size": self.parts.limit,
             },
         )
 
@@ -395,6 +344,7 @@ class _Run:
         self.best_score, self.best_step = counters["best_score"], counters["best_step"]
         self.losses = counters["losses"]
         self.scaler.load_state_dict(counters["scaler"])
+        self.parts.limit = counters.get("part_size")
         self.points = [TunePoint(**point) for point in counters["points"]]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.errors import DataError
+from srinit.evaluate import Parts
 
 
 def recalibrate(
@@ -51,7 +53,7 @@ def recalibrate(
         return False
     place = modules.device_of(model) if device is None else device
     momenta = [norm.momentum for norm in norms]
-    kept = [{name: value.clone() for name, value in norm.named_buffers()} for norm in norms]
+    kept = _statistics(norms)
     with modules.eval_mode(model), torch.no_grad():
         try:
             for norm in norms:
@@ -60,14 +62,21 @@ def recalibrate(
                 norm.training = True
             _read(model, norms, data, place)
         except BaseException:
-            for norm, buffers in zip(norms, kept, strict=True):
-                for name, value in norm.named_buffers():
-                    value.copy_(buffers[name])
+            _restore(norms, kept)
             raise
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
     return True
+
+
+def _statistics(norms: list[_BatchNorm]) -> list[Tensor]:
+    return [value.clone() for norm in norms for value in norm.buffers()]
+
+
+def _restore(norms: list[_BatchNorm], kept: list[Tensor]) -> None:
+    for value, before in zip((b for norm in norms for b in norm.buffers()), kept, strict=True):
+        value.copy_(before)
 
 
 def _read(
@@ -76,10 +85,15 @@ def _read(
     data: Iterable[tuple[Any, Any]],
     place: torch.device | str,
 ) -> None:
-    count = 0
+    count, parts = 0, Parts(place, least=2)
+
+    def read(inputs: Any) -> None:
+        modules.call(model, modules.to_device(inputs, place))
+
     for inputs, _ in data:
         if modules.batch_size(inputs) > 1:
-            modules.call(model, modules.to_device(inputs, place))
+            kept = _statistics(norms)
+            parts.run(read, inputs, again=partial(_restore, norms, kept))
             count += 1
     if count == 0:
         raise DataError(

@@ -75,3 +75,4 @@ class TuneLog:
     score_after: float | None  # on validation, of the weights that were kept
     stopped: Literal["finished", "patience", "diverged", "nothing to do", "user"]
     note: str = ""
+    part_size: int | None = None  # examples that fitted into memory at once; None: whole batches

@@ -29,22 +29,20 @@ class Together:
             for value in (*model.parameters(), *model.buffers()):
                 distributed.broadcast(value.data, 0)
 
-    def mean_loss(self, value: Tensor, size: int, whole: int) -> tuple[Tensor, float]:
-        """Return the loss to differentiate, and the loss over the shares of all processes.
-
-        Shares may differ in size; weighted by it, averaged gradients are those of the whole batch.
+    def agree(self, loss: float | None, device: torch.device) -> float | None:
+        """Return the loss over the shares of all processes; None if one had too little memory.
 
         Args:
-            value: Mean loss of this process's share.
-            size: Examples of the share.
-            whole: Examples of all shares.
+            loss: Of this process's share, weighted so that the mean over the processes is the
+                loss of the whole batch; None if its memory did not suffice.
+            device: Where the exchange takes place.
         """
         if self.count == 1:
-            return value, float(value.detach())
-        weighted = value * (size * self.count / whole)
-        total = weighted.detach().float().reshape(1)
-        distributed.all_reduce(total)
-        return weighted, float(total) / self.count
+            return loss
+        found = torch.tensor([loss or 0.0, float(loss is None)], device=device)
+        distributed.all_reduce(found)
+        total, failed = found.tolist()
+        return None if failed else total / self.count
 
     def average_gradients(self, model: nn.Module) -> None:
         """Average the gradients of all processes, in one exchange."""

@@ -26,6 +26,20 @@ def total_variation(one: Floats, other: Floats) -> Floats:
     return distance
 
 
+def largest_change(one: Floats, other: Floats) -> Floats:
+    """Return the largest absolute difference of one share, along the last axis.
+
+    Where one class of many grows, it stands out more than total variation, to which every class
+    adds its own chance.
+
+    Example:
+        >>> float(largest_change(np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.3, 0.3])).round(3))
+        0.1
+    """
+    distance: Floats = np.abs(one - other).max(-1)
+    return distance
+
+
 def kolmogorov(one: Floats, other: Floats) -> float:
     """Return the largest distance of two empirical distribution functions.
 

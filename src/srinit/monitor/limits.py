@@ -24,6 +24,7 @@ from srinit.monitor.observations import PROPERTIES, Observations
 Floats = npt.NDArray[np.float64]
 MIN_REFERENCE = 50
 SCALARS = ("confidence", *PROPERTIES)
+SHARES = {"class_mix": distances.total_variation, "class_share": distances.largest_change}
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ class Reference:
 
     def watched(self, window: Observations) -> tuple[str, ...]:
         """Return the quantities that both the baseline and a window have."""
-        names = ("class_mix", *SCALARS, "features")
+        names = (*SHARES, *SCALARS, "features")
         return tuple(
             name
             for name in names
-            if name == "class_mix"
+            if name in SHARES
             or (getattr(self.sample, name) is not None and getattr(window, name) is not None)
         )
 
@@ -84,9 +85,9 @@ class Reference:
         """Return how far a window lies from the baseline, by quantity, each in [0, 1]."""
         found: dict[str, float] = {}
         for name in self.watched(window):
-            if name == "class_mix":
+            if name in SHARES:
                 shares = [self._shares(part.prediction) for part in (self.sample, window)]
-                found[name] = float(distances.total_variation(*shares))
+                found[name] = float(SHARES[name](*shares))
                 continue
             mine, theirs = getattr(self.sample, name), getattr(window, name)
             if name == "features":
@@ -132,11 +133,9 @@ class Reference:
         other_RN = drawn(random, count, count, resamples, block)
         table: dict[str, Floats] = {}
         for name in names:
-            if name == "class_mix":
+            if name in SHARES:
                 classes_NK = np.eye(self.num_classes)[self.sample.prediction]
-                table[name] = distances.total_variation(
-                    window_RN @ classes_NK, other_RN @ classes_NK
-                )
+                table[name] = SHARES[name](window_RN @ classes_NK, other_RN @ classes_NK)
             elif name == "features":
                 table[name] = distances.energy_of_counts(self._distance, window_RN, other_RN)
             else:

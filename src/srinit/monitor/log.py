@@ -89,6 +89,8 @@ def read_log(path: Path) -> PredictionLog:
     labels: dict[str, str] = {}
     problems: list[str] = []
     torn = False
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} cannot be read: it is no file.")
     try:
         with path.open("rb") as file:
             number = 0

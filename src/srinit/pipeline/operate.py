@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from srinit import registry as registries
 from srinit.config import Config
-from srinit.errors import ConfigError, GateFailedError, PruneError, UnsafeError
+from srinit.errors import ConfigError, GateFailedError, IntegrityError, PruneError, UnsafeError
 from srinit.gates import GateResult
 from srinit.pipeline import cut, judge, start, track, versions
 from srinit.pipeline.session import Session
 from srinit.records import record
-from srinit.registry import CHAMPION, Registry
+from srinit.registry import CHAMPION, Registry, Version
 from srinit.store import RunFolder, audit, sha256_file
 from srinit.store.run_folder import SUMS
 
@@ -57,7 +57,7 @@ def opened(path: Path, config: Config, *, create: bool = False) -> Iterator[Regi
     """
     settings = config.registry
     place = path.absolute().parent / STORE
-    if not create and settings.uri is None and not (place / "mlflow.db").is_file():
+    if not create and _is_missing(path, config):
         raise ConfigError(
             f"{path} has no champion: there is no registry {place}; srinit promote RUN makes one."
         )
@@ -68,6 +68,12 @@ def opened(path: Path, config: Config, *, create: bool = False) -> Iterator[Regi
         read_environment=settings.read_environment,
     ) as registry:
         yield registry
+
+
+def _is_missing(path: Path, config: Config) -> bool:
+    """Return whether a run's registry is a local one that is not there."""
+    here = path.absolute().parent / STORE / "mlflow.db"
+    return config.registry.uri is None and not here.is_file()
 
 
 def log_finished(session: Session) -> None:
@@ -95,8 +101,10 @@ def promote(session: Session, *, override: bool = False, reason: str = "") -> Pr
     session.folder.verify()
     state = _judged(session, override=override, reason=reason)
     with opened(session.path, session.config, create=True) as registry:
-        registry.recover()
-        return _promote(session, registry, state, reason)
+        first, version = _registered(session, registry, state)
+        with registry.turn():
+            registry.recover()
+            return _promote(session.folder, registry, first, version, reason)
 
 
 def _judged(session: Session, *, override: bool, reason: str) -> str:
@@ -127,8 +135,9 @@ def _judged(session: Session, *, override: bool, reason: str) -> str:
     raise problem
 
 
-def _promote(session: Session, registry: Registry, state: str, reason: str) -> Promoted:
-    place = str(session.path.absolute())
+def _registered(session: Session, registry: Registry, state: str) -> tuple[Version | None, Version]:
+    """Return the version of the unpruned network, if it is the first way back, and the pruned."""
+    place, first = str(session.path.absolute()), None
     mlflow_run = track.log_run(session, registry)
     with tempfile.TemporaryDirectory(prefix="srinit-") as name:
         if registry.alias(CHAMPION) is None:
@@ -138,12 +147,19 @@ def _promote(session: Session, registry: Registry, state: str, reason: str) -> P
             first = registry.register(
                 folder, digest, mlflow_run=mlflow_run, run=place, gate="unpruned"
             )
-            _record(session.folder, registry, first, f"champion of {registry.model}: version 1")
-            registry.promote(first)
         folder = Path(name) / "pruned"
         digest = versions.pruned_version(session, folder)
         session.observer.progress(1, 2)
         version = registry.register(folder, digest, mlflow_run=mlflow_run, run=place, gate=state)
+    return first, version
+
+
+def _promote(
+    folder: RunFolder, registry: Registry, first: Version | None, version: Version, reason: str
+) -> Promoted:
+    if first is not None and registry.alias(CHAMPION) is None:
+        _record(folder, registry, first, f"champion of {registry.model}: version {first.version}")
+        registry.promote(first)
     registry.set_candidate(version)
     old = registry.alias(CHAMPION)
     already = old is not None and old.version == version.version
@@ -151,16 +167,16 @@ def _promote(session: Session, registry: Registry, state: str, reason: str) -> P
     if not already:
         number = old.version if old is not None else None
         decision = f"champion of {registry.model}: version {number} -> {version.version}"
-        if state == "overridden":
+        if version.gate == "overridden":
             decision = f"override, {decision}"
-        _record(session.folder, registry, version, decision, reason)
+        _record(folder, registry, version, decision, reason)
         registry.promote(version)
     return Promoted(
         model=registry.model,
         registry=registry.uri,
         version=version.version,
         replaced=before,
-        gate=state,
+        gate=version.gate,
         already=already,
     )
 
@@ -168,7 +184,7 @@ def _promote(session: Session, registry: Registry, state: str, reason: str) -> P
 def _record(
     folder: RunFolder,
     registry: Registry,
-    version: registries.Version,
+    version: Version,
     decision: str,
     reason: str = "",
 ) -> None:
@@ -198,7 +214,7 @@ def rollback(
     """
     folder = RunFolder.open(path)
     config = start.config_of(folder, overrides or ())
-    with opened(path, config) as registry:
+    with opened(path, config) as registry, nullcontext() if rehearse else registry.turn():
         if not rehearse and registry.recover() == "rollback":
             return _completed(folder, registry)
         champion, previous = registry.way_back()
@@ -227,7 +243,7 @@ def rollback(
         )
 
 
-def _inputs(version: registries.Version) -> dict[str, Any]:
+def _inputs(version: Version) -> dict[str, Any]:
     return {
         "model": version.model,
         "back_to": version.version,
@@ -236,7 +252,7 @@ def _inputs(version: registries.Version) -> dict[str, Any]:
 
 
 def _checked(
-    registry: Registry, version: registries.Version, config: Config, *, load: bool
+    registry: Registry, version: Version, config: Config, *, load: bool
 ) -> tuple[int, int | None]:
     """Return the number of files checked, and of questions answered as before if loaded."""
     with tempfile.TemporaryDirectory(prefix="srinit-") as name:
@@ -297,6 +313,11 @@ def verify(path: Path, overrides: list[str] | None = None) -> Verified:
     found, uri = 0, ""
     if registered:
         config = start.config_of(folder, overrides or ())
+        if _is_missing(path, config):
+            raise IntegrityError(
+                f"{path} was promoted as version {', '.join(map(str, registered))}, but the "
+                f"registry {path.absolute().parent / STORE} is gone; restore it from a backup."
+            )
         with opened(path, config) as registry:
             uri = registry.uri
             for number, digest in registered.items():

@@ -14,7 +14,7 @@ from torch import nn
 
 from srinit import modules, sources
 from srinit.config import Config
-from srinit.errors import ConfigError, DataError, ModelError
+from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
 from srinit.evaluate import Scorer, find_scorer, labeled_by
 from srinit.pipeline.observer import Observer, Silent
 from srinit.records import record
@@ -188,6 +188,8 @@ class Session:
             with modules.eval_mode(self.model), torch.inference_mode():
                 output = modules.call(self.model, self.example_inputs)
         except (RuntimeError, TypeError, ValueError) as error:
+            if is_out_of_memory(error):
+                raise
             shapes = [tuple(t.shape) for t in modules.tensors(self.example_inputs)]
             raise ModelError(
                 f"the model does not run on the data (inputs {shapes}): "

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from srinit import artifact, modules, sources, store
 from srinit.config import Config
-from srinit.errors import IntegrityError, ModelError
+from srinit.errors import IntegrityError, ModelError, is_out_of_memory
 from srinit.pipeline import cut
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
@@ -110,6 +110,8 @@ def smoke_test(model: nn.Module, folder: Path) -> int:
     try:
         found = _answers(model, _nested(parts))
     except (RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0]
         raise ModelError(f"the version does not run on its smoke set: {reason}.") from error
     if found.shape != wanted.shape or not torch.allclose(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +19,9 @@ from srinit.errors import (
     ResourceError,
     require,
 )
+from srinit.registry.notes import check_database
 from srinit.registry.registry import Registry
+from srinit.store.files import sync_folder
 from srinit.store.lock import locked
 
 PREFIXES = ("MLFLOW_", "_MLFLOW_", "DATABRICKS_")
@@ -30,6 +34,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT
 LOGGERS = ("mlflow", "alembic")
 FULL = ("disk is full", "disk i/o error", "no space left", "file too large")
 DAMAGED = ("not a database", "malformed", "database schema", "can't locate revision")
+SQLITE, MAKING = "sqlite:///", ".making-"
 LOCKED = ("database is locked",)
 
 
@@ -68,15 +73,39 @@ def open_registry(
     except OSError as error:
         raise ResourceError(f"cannot make the registry {folder}: {error.strerror}.") from None
     place = uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
-    artifacts = None if uri else (folder / "artifacts").absolute().as_uri()
     with ExitStack() as stack:
         stack.enter_context(locked(folder / ".lock", f"the registry {folder}"))
         stack.enter_context(quiet(read_environment=read_environment))
         stack.enter_context(_named_errors(place))
+        if place.startswith(SQLITE):
+            _make_database(Path(place.removeprefix(SQLITE)))
         from mlflow.tracking import MlflowClient
 
         client: Any = MlflowClient(tracking_uri=place, registry_uri=place)
-        yield Registry(client, model, uri=place, artifacts=artifacts)
+        registry = Registry(client, model, uri=place, folder=None if uri else folder)
+        registry.check()
+        yield registry
+
+
+def _make_database(path: Path) -> None:
+    """Check a database, or make MLflow's tables in a new one, named when they are complete.
+
+    MLflow makes them in dozens of steps, and never goes on with a database in which a process
+    died half-way.
+    """
+    if path.exists():
+        check_database(path)
+        return
+    for left in path.parent.glob(f"{MAKING}*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with tempfile.TemporaryDirectory(prefix=MAKING, dir=path.parent) as name:
+        new = Path(name).absolute() / path.name
+        store = SqlAlchemyStore(f"{SQLITE}{new}", (path.parent / "artifacts").absolute().as_uri())
+        store.engine.dispose()
+        new.replace(path)
+    sync_folder(path.parent)
 
 
 @contextmanager

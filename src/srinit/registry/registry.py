@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from srinit.errors import ConfigError, IntegrityError, RegistryError
 from srinit.records import record
+from srinit.registry import notes
 from srinit.registry.sums import check_version
+from srinit.registry.turn import turn
 
 CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
 EXPERIMENT = "srinit"
@@ -47,11 +50,11 @@ class Registry:
         client: An `MlflowClient`.
         model: Name of the registered model.
         uri: Where it is, for messages.
-        artifacts: Where artifacts of the local store go; a server has its own place.
+        folder: Of a local store, which this process has for itself; None for a server.
     """
 
-    def __init__(self, client: Any, model: str, *, uri: str, artifacts: str | None) -> None:
-        self.client, self.model, self.uri, self.artifacts = client, model, uri, artifacts
+    def __init__(self, client: Any, model: str, *, uri: str, folder: Path | None) -> None:
+        self.client, self.model, self.uri, self.folder = client, model, uri, folder
 
     def log_run(
         self,
@@ -101,7 +104,31 @@ class Registry:
         found = self.client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        return str(self.client.create_experiment(EXPERIMENT, artifact_location=self.artifacts))
+        place = None if self.folder is None else (self.folder / "artifacts").absolute().as_uri()
+        return str(self.client.create_experiment(EXPERIMENT, artifact_location=place))
+
+    def check(self) -> None:
+        """Compare a local database with what srinit left in it.
+
+        Raises:
+            IntegrityError: An alias or a version was changed since.
+        """
+        if self.folder is not None:
+            notes.check(self.folder, self.model, **self._state())
+
+    def _note(self, *, moving: bool = False) -> None:
+        if self.folder is not None:
+            notes.write(self.folder, self.model, **self._state(), moving=moving)
+
+    def _state(self) -> dict[str, Any]:
+        """Return the aliases and the versions' hashes, as the registry has them."""
+        model = self._model()
+        aliases = (
+            {name: int(number) for name, number in dict(model.aliases).items()} if model else {}
+        )
+        found = self.client.search_model_versions(f"name = '{self.model}'") if model else ()
+        versions = {int(body.version): dict(body.tags).get(DIGEST, "") for body in found}
+        return {"aliases": aliases, "versions": versions}
 
     def register(
         self, folder: Path, digest: str, *, mlflow_run: str, run: str, gate: str
@@ -133,6 +160,7 @@ class Registry:
             tags={DIGEST: digest, RUN: run, GATE: gate},
             await_creation_for=0,
         )
+        self._note()
         return _version(made)
 
     def versions(self) -> list[Version]:
@@ -152,7 +180,9 @@ class Registry:
 
     def set_candidate(self, version: Version) -> None:
         """Let `candidate` name a version."""
+        self._note(moving=True)
         self.client.set_registered_model_alias(self.model, CANDIDATE, str(version.version))
+        self._note()
 
     def fetch(self, version: Version, target: Path) -> Path:
         """Return the folder of a version, read from the registry and hashed again.
@@ -173,6 +203,21 @@ class Registry:
         with tempfile.TemporaryDirectory(prefix="srinit-") as name:
             folder = self.fetch(version, Path(name))
             return check_version(folder, version.digest)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Keep others from moving aliases for a while; nothing moves on a server without it.
+
+        A local store is locked whole by `open_registry`.
+
+        Raises:
+            UnsafeError: Another process is moving them.
+        """
+        if self.folder is not None or self._model() is None:
+            yield
+            return
+        with turn(self.client, self.model):
+            yield
 
     def promote(self, version: Version) -> Version | None:
         """Let `champion` name a version, and `previous` the one that it replaces; return that."""
@@ -239,6 +284,7 @@ class Registry:
 
     def _finish(self, verb: str, old: int | None, new: int) -> None:
         """Move the aliases; each step may be repeated."""
+        self._note(moving=True)
         if verb == "promote":
             if old is not None:
                 self.client.set_model_version_tag(self.model, str(new), REPLACED, str(old))
@@ -252,6 +298,14 @@ class Registry:
             else:
                 self.client.delete_registered_model_alias(self.model, PREVIOUS)
         self.client.delete_registered_model_tag(self.model, PENDING)
+        champion = self.alias(CHAMPION)
+        if champion is None or champion.version != new:
+            found = None if champion is None else champion.version
+            raise RegistryError(
+                f"champion of {self.model} was to be version {new}, but is {found}: somebody else "
+                "moved it at the same time. Look at the registry, and repeat."
+            )
+        self._note()
 
     def _model(self) -> Any:
         found = self.client.search_registered_models(f"name = '{self.model}'")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from srinit import modules
 from srinit.errors import ModelError
+from srinit.evaluate import Parts
 
 # N examples, D features
 
@@ -101,11 +102,17 @@ def collect(
     parts: dict[str, list[Tensor]] = {name: [] for name in take}
     device = modules.device_of(model)
     with modules.eval_mode(model), torch.inference_mode(), recorded(model, take) as found:
-        for inputs in batches:
+
+        def seen(inputs: Any) -> dict[str, Tensor]:
             found.clear()
             modules.call(model, modules.to_device(inputs, device))
-            for name, value in found.items():
-                parts[name].append(value)
+            return dict(found)
+
+        fitting = Parts(device)
+        for inputs in batches:
+            for noted in fitting.run(seen, inputs):
+                for name, value in noted.items():
+                    parts[name].append(value)
     return {name: torch.cat(p).double().numpy() for name, p in parts.items() if p}
 
 

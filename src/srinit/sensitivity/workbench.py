@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from srinit import modules
-from srinit.errors import ResourceError
+from srinit.errors import ResourceError, is_out_of_memory
 from srinit.evaluate import Scorer
 from srinit.records import record
 from srinit.rng import isolated_rng, seed_for
@@ -189,8 +189,8 @@ class Workbench:
         while True:
             try:
                 return self._measure(batch, number, jobs, perturbation)
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
                 chunk = self._chunk or size
                 if chunk <= 1:
@@ -295,12 +295,6 @@ class Workbench:
 
 def _called(module: nn.Module) -> Callable[..., Any]:
     return lambda forward, *args, **kwargs: module(*args, **kwargs)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return "not enough memory" in str(error) or "out of memory" in str(error).lower()
 
 
 @contextmanager

@@ -95,7 +95,10 @@ def _class_folders(
     base: Path, found: Sequence[str], classes: Sequence[str] | None, *, all_classes: bool
 ) -> tuple[str, ...]:
     if not found:
-        raise DataError(f"{base} has no sub-folders; put the images of each class into one.")
+        raise DataError(
+            f"{base} has no sub-folders; put the images of each class into one. Images that "
+            "nobody labeled are named images:DIR."
+        )
     names = in_order(found, classes, str(base))
     absent = [name for name in names if name not in found] if all_classes else []
     surplus = [name for name in found if name not in names]

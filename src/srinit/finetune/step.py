@@ -1,0 +1,108 @@
+"""The gradients of one step: of the whole batch, in parts where memory does not hold it at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from srinit import modules
+from srinit.errors import is_out_of_memory
+from srinit.evaluate import Parts
+from srinit.finetune.loss import Features, Loss, combined
+from srinit.finetune.records import Recipe
+from srinit.finetune.together import Together
+from srinit.rng import isolated_rng
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradients:
+    """What gradients are made of."""
+
+    model: nn.Module
+    recipe: Recipe
+    loss: Loss
+    teacher: nn.Module | None
+    features: Features | None
+    scaler: torch.amp.GradScaler
+    together: Together
+    parts: Parts  # remembers how many examples fit
+
+    def of(self, inputs: Any, target: Any, whole: int, *, seed: int) -> float:
+        """Leave the gradients of a batch in the model; return its mean loss.
+
+        Where memory does not suffice, the batch is worked through in halves, quarters and so on,
+        and the gradients of the parts are added up: the step stays that of the whole batch, so
+        the learning rate fits as before. Only batch normalization, whose statistics are those of
+        a part then, and losses that leave out some targets see a difference.
+
+        Args:
+            inputs: This process's share of the batch, on the device.
+            target: Its targets.
+            whole: Examples of the whole batch.
+            seed: Of dropout and the like.
+
+        Raises:
+            ResourceError: Not even two examples fit.
+        """
+        size = modules.batch_size(inputs)
+        kept = [(b, b.clone()) for b in self.model.buffers() if b.is_floating_point() or not b.ndim]
+        while True:
+            reason = ""
+            try:
+                mine: float | None = self._attempt(inputs, target, whole, seed)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                mine, reason = None, str(error)
+            found = self.together.agree(mine, modules.device_of(self.model))
+            if found is not None:
+                return found
+            self._clear()
+            with torch.no_grad():
+                for buffer, before in kept:  # running statistics of the layers that were reached
+                    buffer.copy_(before)
+            self.parts.shrink(size, reason)
+
+    def _attempt(self, inputs: Any, target: Any, whole: int, seed: int) -> float:
+        self._clear()
+        total = 0.0
+        with isolated_rng(seed):
+            for some, wanted in self.parts.split((inputs, target)):
+                with autocast(self.recipe, modules.device_of(self.model)):
+                    value = self._value(some, wanted)
+                share = modules.batch_size(some) * self.together.count / whole
+                value = value if share == 1 else value * share
+                total += float(value.detach())
+                if not math.isfinite(total):
+                    break
+                self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        return total
+
+    def _value(self, inputs: Any, target: Any) -> Tensor:
+        return combined(
+            modules.call(self.model, inputs),
+            target,
+            inputs,
+            loss=self.loss,
+            teacher=self.teacher,
+            recipe=self.recipe,
+            features=self.features,
+        )
+
+    def _clear(self) -> None:
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                parameter.grad = None
+
+
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """Return the arithmetic of the forward pass; weights and updates stay as they are."""
+    chosen = recipe.precision
+    if chosen == "auto":
+        chosen = "bfloat16" if device.type == "cuda" else "float32"
+    kind = torch.float16 if chosen == "float16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=chosen != "float32")
