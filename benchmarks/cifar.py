@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import fcntl
 import json
 import math
 import os
@@ -44,6 +45,7 @@ RESULTS = HERE / "results"
 MODEL = HERE.parent / "examples" / "cifar10" / "model.py"
 KEPT_ASIDE = 5000  # training images each of calibration and validation
 RECALIBRATION = 20  # batches
+BATCH = 250  # images, where nothing is trained
 Correct = npt.NDArray[np.bool_]  # per test image
 
 
@@ -92,7 +94,7 @@ class Lab:
         """Return the names of the removable units, first to last."""
         return list(self.units.names)
 
-    def placed(self, data: DataSet, batch_size: int = 250) -> list[tuple[Tensor, Tensor]]:
+    def placed(self, data: DataSet, batch_size: int = BATCH) -> list[tuple[Tensor, Tensor]]:
         """Return the batches of a small data set in memory, on the device."""
         if id(data) not in self._kept:
             self._kept[id(data)] = [
@@ -122,10 +124,10 @@ class Lab:
                 found.append((model(x).argmax(1) == y).cpu().numpy())
         return np.concatenate(found)
 
-    def recalibrated_(self, model: nn.Module) -> None:
+    def recalibrated_(self, model: nn.Module, batches: int = RECALIBRATION) -> None:
         """Estimate the statistics of normalization anew, on calibration images."""
         with self.cheap():
-            recalibrate(model, self.placed(self.calibration)[:RECALIBRATION])
+            recalibrate(model, self.placed(self.calibration)[:batches])
 
     def recover_(
         self,
@@ -202,10 +204,14 @@ class Record:
         self.path, self._args = path, args
         self._began = time.process_time()
         self.body: dict[str, Any] = {"schema": "srinit.benchmark/1", "about": about, "entries": []}
-        if path.is_file():
-            self.body = json.loads(path.read_text())
-            if self.body["about"] != about:
-                raise SystemExit(f"{path} was measured with {self.body['about']}, not {about}")
+        self.read()
+        if self.body["about"] != about:
+            raise SystemExit(f"{path} was measured with {self.body['about']}, not {about}")
+
+    def read(self) -> None:
+        """Take what the file holds, where there is one."""
+        if self.path.is_file():
+            self.body = json.loads(self.path.read_text())
 
     def find(self, **wanted: Any) -> dict[str, Any] | None:
         """Return the entry with these values, if there is one."""
@@ -223,13 +229,16 @@ class Record:
         ]
 
     def add(self, **values: Any) -> None:
-        """Append an entry and write the file."""
-        self.body["entries"].append(values)
-        self.body["where"] = where(self._args)
+        """Append an entry and write the file; what other processes wrote meanwhile is kept."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.body, indent=1) + "\n")
-        partial.replace(self.path)
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.read()
+            self.body["entries"].append(values)
+            self.body["where"] = where(self._args)
+            partial = self.path.with_suffix(".partial")
+            partial.write_text(json.dumps(self.body, indent=1) + "\n")
+            partial.replace(self.path)
 
     def check_budget(self) -> None:
         """End the program where the CPU time it may use is spent; the next call goes on."""

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cifar import RESULTS, Lab, Record, packed, parser
+from cifar import BATCH, RECALIBRATION, RESULTS, Lab, Record, packed, parser
 from field_table import table
 from srinit.cost import count_cost
 from srinit.criteria import score_units
@@ -145,16 +145,17 @@ def tried(
     `base` takes the place of the unpruned network, the blocks of `gone` have gone before.
     """
     order: list[str] = list(gone)
+    batches = RECALIBRATION if images is None else images // BATCH
     log: list[Any] = []
     while len(order) < count and params_gone(lab, order) < params:
-        now = cut(lab, order, base)
+        now = cut(lab, order, base, batches)
         influence = _influence(lab, now, order)
         before = _calibrated(lab, now, images)
         size = {name: lab.units[name].params if params < 1 else 1 for name in influence}
         left = [name for name in influence if may_go(order, lab.blocks(), name)]
         left.sort(key=lambda name: influence[name] / size[name])
         accuracy = {
-            name: _calibrated(lab, cut(lab, [*order, name], base), images)
+            name: _calibrated(lab, cut(lab, [*order, name], base, batches), images)
             for name in left[:CANDIDATES]
         }
         order.append(min(accuracy, key=lambda name: (before - accuracy[name]) / size[name]))
@@ -189,12 +190,14 @@ def _influence(lab: Lab, model: nn.Module, gone: list[str]) -> dict[str, float]:
     return {original[u.unit]: float(u.score) for u in scores.units if u.score is not None}
 
 
-def cut(lab: Lab, gone: Sequence[str], base: nn.Module | None = None) -> nn.Module:
+def cut(
+    lab: Lab, gone: Sequence[str], base: nn.Module | None = None, batches: int = RECALIBRATION
+) -> nn.Module:
     """Return the network without some blocks, normalization recalibrated."""
     model = copy.deepcopy(lab.model if base is None else base)
     if gone:
         model = remove_units(model, [lab.units[n] for n in gone], example_inputs=lab.inputs)
-    lab.recalibrated_(model)
+    lab.recalibrated_(model, batches)
     return model
 
 
