@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 from srinit.errors import SurgeryError
 from srinit.units.bypass import Rewritten, rewrite
-from srinit.units.describe import branch_unit, locked_unit, zeroed_unit
+from srinit.units.describe import branch_unit, locked, locked_unit, zeroed_unit
 from srinit.units.facts import Facts
 from srinit.units.merges import Merge
 from srinit.units.records import Kind, LockedUnit, Unit
@@ -22,7 +22,7 @@ def branches(
     kind: Kind,
     rewritten: Rewritten,
 ) -> tuple[list[Unit], list[LockedUnit]]:
-    """Return the units that additions outside of some calls make, and those that are shared.
+    """Return the units that additions outside of some calls make, and those that are locked.
 
     Where one addition lies inside the branch of another, the outer one is the unit unless its
     branch holds several.
@@ -42,7 +42,8 @@ def branches(
     ]
     chosen = _outermost(free)
     per_site = Counter(merge.site.number for merge in chosen)
-    units, shared = [], []
+    units: list[Unit] = []
+    locks: list[LockedUnit] = []
     for merge in chosen:
         parts = (*merge.parts, *merge.outside)
         heaviest = max(parts, key=lambda part: facts.saved_params([part]))
@@ -52,10 +53,14 @@ def branches(
         if often:
             times = facts.counts[often[0]]
             detail = f"called {times} times in one forward with the same weights; all or none goes"
-            shared.append(locked_unit(facts, often[0], "shared", detail, kind=kind))
+            locks.append(locked_unit(facts, often[0], "shared", detail, kind=kind))
             continue
-        units.append(_readable(facts, merge, branch_unit(facts, merge, name, kind), rewritten))
-    seen: dict[str, LockedUnit] = {lock.name: lock for lock in shared}
+        found = _readable(facts, merge, branch_unit(facts, merge, name, kind), rewritten)
+        if isinstance(found, Unit):
+            units.append(found)
+        else:
+            locks.append(found)
+    seen: dict[str, LockedUnit] = {lock.name: lock for lock in locks}
     return units, list(seen.values())
 
 
@@ -75,10 +80,14 @@ def _holds_others(facts: Facts, merge: Merge, outside: Collection[Call]) -> bool
     return any(site.start <= call.start and call.end <= site.end for call in outside)
 
 
-def _readable(facts: Facts, merge: Merge, unit: Unit, rewritten: Rewritten) -> Unit:
-    """Return the unit, or its form with zeros where the site's code cannot be rewritten."""
+def _readable(facts: Facts, merge: Merge, unit: Unit, rewritten: Rewritten) -> Unit | LockedUnit:
+    """Return the unit, its form with zeros where the site's code cannot be rewritten, or a lock."""
     try:
         rewrite(facts.model, unit, rewritten)
-    except SurgeryError:
-        return zeroed_unit(facts, merge, unit) or unit
+    except SurgeryError as error:
+        zeroed = zeroed_unit(facts, merge, unit)
+        if zeroed is not None:
+            return zeroed
+        detail = f"its branch cannot be taken out: {error}"
+        return locked(unit, "verification failed", detail)
     return unit
