@@ -251,7 +251,7 @@ def test_one_class_that_grows_stands_out_more_than_the_mix() -> None:
     classes = np.arange(20)
     good = [Observations(prediction=random.choice(classes, n), confidence=np.full(n, 0.9))
             for n in (2000, 1000)]  # fmt: skip
-    share = np.where(classes == 3, 2.5, 1.0)
+    share = np.where(classes == 3, 3.0, 1.0)
     bad = Observations(
         prediction=random.choice(classes, 1000, p=share / share.sum()),
         confidence=np.full(1000, 0.9),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +156,12 @@ def test_killed_scans_resume_to_the_same_bytes(data: Any, tmp_path: Path) -> Non
             ),
         )
     whole = tmp_path / "whole.jsonl"
-    kept = {
-        name: _kill_after(process, path, 3 + number, getattr(signal, name))
-        for number, (name, (path, process)) in enumerate(started.items())
-    }  # all of them before anything that takes time
+    with ThreadPoolExecutor(len(started)) as pool:  # each is watched from the start
+        killed = {
+            name: pool.submit(_kill_after, process, path, 3 + number, getattr(signal, name))
+            for number, (name, (path, process)) in enumerate(started.items())
+        }
+        kept = {name: found.result() for name, found in killed.items()}
     wanted = scan(data, whole)
     total = whole.read_bytes().count(b"\n")
     for name, (path, _) in started.items():
