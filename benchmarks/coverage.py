@@ -28,6 +28,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "coverage.jsonl"
 TABLE = HERE.parent / "docs" / "coverage.md"
+HOLD_OUT = "## Hold-out: networks drawn at random"
 FORK = multiprocessing.get_context("fork")
 LIMIT = 300  # seconds of processor time a network
 # Networks without a residual stream of modules: none is a right answer for these.
@@ -65,7 +66,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600, help="stop after so many minutes")
     arguments = parser.parse_args()
     if arguments.table:
-        TABLE.write_text(table(read()))
+        old = TABLE.read_text() if TABLE.is_file() else ""
+        _, heading, rest = old.partition(HOLD_OUT)  # coverage_holdout.py writes what follows it
+        TABLE.write_text(table(read()) + (f"\n{heading}{rest}" if heading else ""))
         return
     sys.path.insert(0, str(HERE))
     import coverage_one  # noqa: F401 - with torch, before anything is forked
@@ -157,9 +160,6 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     stream = [row for row in measured if row["case"] not in NO_STREAM]
     two = [row for row in measured if row["units"] + row["branches"] >= 2]
     two_stream = [row for row in stream if row["units"] + row["branches"] >= 2]
-    cut = [row for row in measured if "singly" in row]
-    offered = sum(row["units"] + row["branches"] for row in cut)
-    exported = [row for row in cut if row.get("unpruned_exports")]
     ratios = sorted(row["find_s"] / row["forward_s"] for row in measured)
     versions = ", ".join(
         f"{name} {version(name)}" for name in ("torch", "timm", "torchvision", "transformers")
@@ -177,6 +177,38 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         f"| networks measured | {len(measured)} of {len(rows)} |",
         of("two or more units", len(two), len(measured)),
         of("the same, of those with a residual stream", len(two_stream), len(stream)),
+        *outcomes(measured),
+        f"| time of the search in forward passes, median and worst | "
+        f"{ratios[len(ratios) // 2]:.1f}, {ratios[-1]:.1f} |",
+        "",
+        *COLUMNS,
+        *(row_of(row) for row in measured),
+        "",
+        "## What failed, and why",
+        "",
+        *(f"- `{row['case']}`: {text}" for row in rows for text in problems(row)),
+        "",
+        "## Networks with fewer than two units",
+        "",
+        *few(measured),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+NOT_TRIED = "not tried: training needs targets"
+COLUMNS = (
+    "| network | units | branches | share of parameters | locked | singly | half | all "
+    "| trains | reloads | exports |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def outcomes(measured: list[dict[str, Any]]) -> list[str]:
+    """Return the rows of the first table on what became of the networks that were cut."""
+    cut = [row for row in measured if "singly" in row]
+    offered = sum(row["units"] + row["branches"] for row in cut)
+    exported = [row for row in cut if row.get("unpruned_exports")]
+    return [
         of("units that run removed singly, equal to skipping them",
            sum(row["singly"] for row in cut), offered),
         of("networks that run without every second unit", sum(r["half"] for r in cut), len(cut)),
@@ -187,30 +219,16 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         of("export with torch.export where the unpruned network does",
            sum(row.get("exports", "x") == "" for row in exported), len(exported)),
         of("left untouched by the search", sum(r["untouched"] for r in measured), len(measured)),
-        f"| time of the search in forward passes, median and worst | "
-        f"{ratios[len(ratios) // 2]:.1f}, {ratios[-1]:.1f} |",
-        "",
-        "| network | units | branches | share of parameters | locked | singly | half | all "
-        "| trains | reloads | exports |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-        *(row_of(row) for row in measured),
-        "",
-        "## What failed, and why",
-        "",
-        *(f"- `{row['case']}`: {text}" for row in rows for text in problems(row)),
-        "",
-        "## Networks with fewer than two units",
-        "",
-        *(
-            f"- `{row['case']}`: {row['note'] or '; '.join(row['details'][:2]) or 'one unit'}"
-            for row in measured
-            if row["units"] + row["branches"] < 2
-        ),
     ]  # fmt: skip
-    return "\n".join(lines) + "\n"
 
 
-NOT_TRIED = "not tried: training needs targets"
+def few(measured: list[dict[str, Any]]) -> list[str]:
+    """Return a line for every network with fewer than two units: why."""
+    return [
+        f"- `{row['case']}`: {row['note'] or '; '.join(row['details'][:2]) or 'one unit'}"
+        for row in measured
+        if row["units"] + row["branches"] < 2
+    ]
 
 
 def of(what: str, count: int, total: int) -> str:

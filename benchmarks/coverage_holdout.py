@@ -25,7 +25,6 @@ from torch import nn
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "coverage_holdout.jsonl"
 PAGE = HERE.parent / "docs" / "coverage.md"
-HEADING = "## Hold-out: networks drawn at random"
 SHARES = {"timm": 14, "torchvision": 6, "hf": 20}
 MAX_PARAMS = 60_000_000
 MAX_SIDE = 320  # pixels
@@ -179,7 +178,9 @@ def main() -> None:
     parser.add_argument("--again", help="regular expression of cases that are measured anew")
     arguments = parser.parse_args()
     if arguments.table:
-        text = PAGE.read_text().partition(HEADING)[0].rstrip()
+        from coverage import HOLD_OUT
+
+        text = PAGE.read_text().partition(HOLD_OUT)[0].rstrip()
         PAGE.write_text(f"{text}\n\n{section(arguments.seed, read(arguments.seed))}")
         return
     sys.path.insert(0, str(HERE))
@@ -220,18 +221,16 @@ def read(seed: int) -> dict[str, dict[str, Any]]:
 
 def section(seed: int, results: dict[str, dict[str, Any]]) -> str:
     """Return the section of the page on the hold-out."""
-    from coverage import of, problems, row_of
+    from coverage import COLUMNS, HOLD_OUT, few, of, outcomes, problems, row_of
 
     tried = [row for row in results.values() if not untried(row)]
     measured = [row for row in tried if "error" not in row]
-    cut = [row for row in measured if "singly" in row]
-    exported = [row for row in cut if row.get("unpruned_exports")]
     left_out = [row for row in results.values() if untried(row)]
     counted = ", ".join(
         f"{sum(row['case'].startswith(kind) for row in tried)} of {kind}" for kind in SHARES
     )
     lines = [
-        HEADING,
+        HOLD_OUT,
         "",
         f"`python benchmarks/coverage_holdout.py --seed {seed}`: {len(tried)} networks ({counted})",
         "that no table and no test here names. Drawn, and left out since they could not be tried",
@@ -243,33 +242,16 @@ def section(seed: int, results: dict[str, dict[str, Any]]) -> str:
         f"| networks measured | {len(measured)} of {len(tried)} |",
         of("two or more units",
            sum(row["units"] + row["branches"] >= 2 for row in measured), len(measured)),
-        of("units that run removed singly, equal to skipping them",
-           sum(row["singly"] for row in cut), sum(r["units"] + r["branches"] for r in cut)),
-        of("networks that run without every second unit", sum(r["half"] for r in cut), len(cut)),
-        of("networks that run without any unit", sum(row["all"] for row in cut), len(cut)),
-        of("gradients reach what they reached before",
-           sum(row.get("trains", "x") in ("", NOT_TRIED) for row in cut), len(cut)),
-        of("reloaded bit-equal", sum(row.get("reloads", "x") == "" for row in cut), len(cut)),
-        of("export with torch.export where the unpruned network does",
-           sum(row.get("exports", "x") == "" for row in exported), len(exported)),
-        of("left untouched by the search", sum(r["untouched"] for r in measured), len(measured)),
+        *outcomes(measured),
         "",
-        "| network | units | branches | share of parameters | locked | singly | half | all "
-        "| trains | reloads | exports |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        *COLUMNS,
         *(row_of(row) for row in sorted(measured, key=lambda row: row["case"])),
         "",
         *(f"- `{row['case']}`: {text}" for row in tried for text in problems(row)),
-        *(
-            f"- `{row['case']}`: {row['note'] or '; '.join(row['details'][:2]) or 'one unit'}"
-            for row in measured
-            if row["units"] + row["branches"] < 2
-        ),
+        *few(measured),
     ]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
-
-NOT_TRIED = "not tried: training needs targets"
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +123,9 @@ def test_journal_that_cannot_be_read_says_so(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-    import sys, time
+    import signal, sys, time
     from pathlib import Path
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     sys.path.insert(0, {tests!r})
     from planted import Planted, batches_of, planted_data, units_of
     from srinit.sensitivity import measure_sensitivity
@@ -156,12 +156,10 @@ def test_killed_scans_resume_to_the_same_bytes(data: Any, tmp_path: Path) -> Non
             ),
         )
     whole = tmp_path / "whole.jsonl"
-    with ThreadPoolExecutor(len(started)) as pool:  # each is watched from the start
-        killed = {
-            name: pool.submit(_kill_after, process, path, 3 + number, getattr(signal, name))
-            for number, (name, (path, process)) in enumerate(started.items())
-        }
-        kept = {name: found.result() for name, found in killed.items()}
+    kept = {
+        name: _kill_after(process, path, 3 + number, getattr(signal, name))
+        for number, (name, (path, process)) in enumerate(started.items())
+    }  # all of them before anything that takes time
     wanted = scan(data, whole)
     total = whole.read_bytes().count(b"\n")
     for name, (path, _) in started.items():
