@@ -16,7 +16,7 @@ from torch import nn
 from srinit.artifact import RECIPE, load_pruned, save_pruned
 from srinit.errors import ConfigError
 from srinit.plan import Prefix, PrunePlan, Removal
-from srinit.sources import load_model
+from srinit.sources import load_model, self_contained
 from srinit.surgery import apply_plan
 from srinit.units import find_units
 
@@ -97,3 +97,14 @@ def test_an_absurd_argument_of_a_registry_is_refused(saved: tuple[Path, nn.Modul
     (folder / RECIPE).write_text(json.dumps(recipe), "utf-8")
     with pytest.raises(ConfigError, match="num_classes = 1000000000000"):
         load_pruned(folder)
+
+
+def test_numbers_that_json_does_not_know_survive_in_the_config(tmp_path: Path) -> None:
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=24, limits=[0.0, float("inf"), -float("inf")],
+    )  # fmt: skip
+    config.save_pretrained(tmp_path / "bert")
+    args = self_contained({"auto": "AutoModel"}, "bert", tmp_path)
+    again = load_model("hf:bert", args=json.loads(json.dumps(args, allow_nan=False)))
+    assert again.config.limits == [0.0, float("inf"), -float("inf")]

@@ -104,3 +104,17 @@ def test_generation_works_without_the_first_layer() -> None:
     slow = pruned.generate(ids, max_new_tokens=5, do_sample=False, use_cache=False, pad_token_id=0)
     fast = pruned.generate(ids, max_new_tokens=5, do_sample=False, use_cache=True, pad_token_id=0)
     assert torch.equal(slow, fast)
+
+
+def test_a_pruned_network_still_returns_hidden_states_after_the_caller_asked_for_them() -> None:
+    model = decoder("llama")
+    inputs = {"input_ids": tokens(2, 6)}
+    with torch.no_grad():
+        whole = model(**inputs, output_hidden_states=True).hidden_states
+        assert len(whole) == 5
+        pruned = without(model, inputs, "layers.1")
+        found = pruned(**inputs, output_hidden_states=True).hidden_states
+        again = model(**inputs, output_hidden_states=True).hidden_states
+    assert len(found) == 4
+    assert torch.equal(found[1], whole[1])  # before the cut nothing changed
+    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from srinit.sources.unknown import unknown
 
 MOST_LAYERS = 1024
 MOST = 1 << 25  # any other number of a config
+FLOAT = "__float__"  # key of a number that JSON does not know
 _COUNTS = re.compile(r"layers?$|depths?$|blocks?$|stages$|experts$")
 
 
@@ -60,7 +62,7 @@ def self_contained(args: Mapping[str, Any], name: str, root: Path) -> dict[str, 
     changes = {key: value for key, value in args.items() if key != "auto"}
     config = _read_config(name, changes, root, download=False)
     kept = {key: args[key] for key in ("auto",) if key in args}
-    return {**kept, "config": config.to_dict()}
+    return {**kept, "config": _encoded(config.to_dict())}
 
 
 def check_sizes(args: Mapping[str, Any], *, limit: int) -> None:
@@ -108,7 +110,7 @@ def _config_of(config: Any, changes: Mapping[str, Any]) -> Any:
 
     if not isinstance(config, Mapping) or not isinstance(config.get("model_type"), str):
         raise ConfigError("model.args.config is no config of transformers: it has no model_type.")
-    body = {k: v for k, v in config.items() if k not in ("model_type", "auto_map")}
+    body = {k: _decoded(v) for k, v in config.items() if k not in ("model_type", "auto_map")}
     try:
         return transformers.AutoConfig.for_model(config["model_type"], **{**body, **changes})
     except (ValueError, TypeError, KeyError) as error:
@@ -136,6 +138,24 @@ def _where(name: str, root: Path, download: bool) -> tuple[Path | str, dict[str,
     local = (root / name).exists()
     offline = {"local_files_only": local or not download, "trust_remote_code": False}
     return (root / name if local else name), offline
+
+
+def _encoded(tree: Any) -> Any:
+    """Return a config for JSON, which knows no infinity, the way transformers writes its own."""
+    if isinstance(tree, float) and not math.isfinite(tree):
+        name = "NaN" if math.isnan(tree) else "Infinity" if tree > 0 else "-Infinity"
+        return {FLOAT: name}
+    if isinstance(tree, Mapping):
+        return {key: _encoded(value) for key, value in tree.items()}
+    return [_encoded(value) for value in tree] if isinstance(tree, list | tuple) else tree
+
+
+def _decoded(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        if tree.keys() == {FLOAT} and tree[FLOAT] in ("NaN", "Infinity", "-Infinity"):
+            return float(tree[FLOAT])
+        return {key: _decoded(value) for key, value in tree.items()}
+    return [_decoded(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def _numbers(tree: Any, key: str = "") -> Iterator[tuple[str, float]]:

@@ -23,6 +23,7 @@ HOOKS = (
     "_forward_hooks_always_called",
     "_forward_pre_hooks_with_kwargs",
 )
+MARKS = ("_output_capturing_hooks_installed",)  # Hugging Face: hooks that collect hidden states
 SHAKE = 0.02  # spread of the noise that tells zero-initialized layers apart
 
 
@@ -31,7 +32,8 @@ def copied(model: nn.Module) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
 
     Hooks that only observe stay behind, so that a forward of the copy reaches nothing of the
     caller's; those of `torch.nn.utils` (weight normalization, pruning masks) are part of the
-    computation and come along. Gradients stay behind.
+    computation and come along. Gradients stay behind. Networks of Hugging Face are told that their
+    hooks are gone, so that the copy installs its own when it is asked for hidden states.
 
     Raises:
         SurgeryError: The network holds something that cannot be copied.
@@ -65,6 +67,9 @@ def _without_observers(model: nn.Module) -> Iterator[None]:
     before: list[tuple[nn.Module, str, Any]] = []
     try:
         for module in model.modules():
+            for mark in MARKS:
+                if mark in module.__dict__:
+                    before.append((module, mark, module.__dict__.pop(mark)))
             for table in HOOKS:
                 hooks = module.__dict__.get(table)
                 if hooks:
