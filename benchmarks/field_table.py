@@ -108,4 +108,18 @@ def rendered_latency(body: dict[str, Any]) -> str:
                 f"| {e['point']} | {e['runtime']} | {e['batch']} | {fewer} "
                 f"| {e['speed_up']:.2f}x | {e['kept']:.2f} [{low:.2f}, {high:.2f}] |"
             )
+    widths = [e for e in body["entries"] if e["kind"] == "width"]
+    if widths:
+        lines += [
+            "",
+            "Torch-Pruning, as fast as `ours` (PyTorch, batch 64) where it can be:",
+            "",
+            "| blocks `ours` removes | inner channels removed | FLOPs | time / `ours` |",
+            "|---|---|---|---|",
+        ]
+    for e in widths:
+        lines.append(
+            f"| {e['point']} | {100 * e['ratio']:.0f} % | -{100 * e['flops_removed']:.1f} % "
+            f"| {e['latency_against_ours']:.2f} |"
+        )
     return "\n".join(lines) + "\n\n"
