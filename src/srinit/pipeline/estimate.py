@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -56,15 +57,66 @@ def scan_seconds(session: Session, units: UnitMap) -> float:
     ).seconds
 
 
+def num_removed(config: Config, num_units: int) -> int:
+    """Return about how many units a plan will remove; all that there are if that is not known.
+
+    A share of FLOPs, parameters or time is taken for the same share of the units.
+    """
+    settings = config.plan
+    targets = (settings.flops, settings.params, settings.latency)
+    shares = [1 - target for target in targets if target is not None]
+    if shares:
+        return min(max(math.ceil(max(shares) * num_units - 1e-9), len(settings.remove)), num_units)
+    return num_units if settings.max_drop is not None else min(len(settings.remove), num_units)
+
+
+def num_stages(config: Config, removed: int, num_units: int) -> int:
+    """Return in how many stages so many units will go."""
+    settings = config.prune
+    if settings.step.units is not None:
+        return max(math.ceil(removed / settings.step.units), 1)
+    share = settings.step.flops or settings.step.params
+    if share is not None:
+        return max(math.ceil(removed / num_units / share), 1) if num_units else 1
+    return settings.stages
+
+
+def trial_examples(config: Config, removed: int, calibration: int) -> tuple[int, int]:
+    """Return how many examples the trials before one cut read, and how many they train on.
+
+    Every unit is tried alone and with those before it, next to the network without any: two
+    passes each, of which the first is for normalization. The rehearsal is one more trial.
+    """
+    plan = config.plan
+    if plan.trial_examples == 0 or not removed:
+        return 0, 0
+    rehearsals = int(config.finetune.rehearsal > 0)
+    trials = 2 * removed - 1
+    networks = trials + rehearsals + 2 + rehearsals  # with the references
+    steps = trials * plan.trial_steps + config.finetune.rehearsal
+    return (
+        2 * networks * min(plan.trial_examples, calibration),
+        steps * config.finetune.batch_size,
+    )
+
+
 def stages(session: Session, units: UnitMap) -> dict[str, float]:
-    """Return the seconds of each stage of a whole run."""
+    """Return the seconds of each part of a whole run; with several stages, of all together."""
+    config = session.config
     each = seconds_per_example(session)
     sizes = {name: len(data) for name, data in session.data.items()}
+    removed = num_removed(config, len(units))
+    count = num_stages(config, removed, len(units))
+    read, trained = trial_examples(config, math.ceil(removed / count), sizes.get("calibration", 0))
+    if recovery.few_steps(session, 1) is None:
+        trained = 0
     return {
         "baseline": each * sizes.get("validation", 0),
-        "scan": scan_seconds(session, units),
-        "prune": 3 * each * sizes.get("validation", 0),
-        "fine-tune": each
+        "scan": count * scan_seconds(session, units),
+        "plan": count * each * (read + TRAINING_FACTOR * trained),
+        "prune": count * 3 * each * sizes.get("validation", 0),
+        "fine-tune": count
+        * each
         * (
             recovery.recipe(session).epochs
             * (TRAINING_FACTOR * sizes.get("train", 0) + sizes.get("validation", 0))
