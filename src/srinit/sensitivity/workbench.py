@@ -216,7 +216,7 @@ class Workbench:
         chunk = min(self._chunk or size, size)
         baseline: list[Rows] = []
         found: dict[str, list[list[Rows]]] = {n: [[] for _ in js] for n, js in jobs.items()}
-        with isolated_rng(seed_for(self._seed, "batch", number)), self._crew() as crew:
+        with isolated_rng(seed_for(self._seed, "batch", number)), self._crew(len(jobs)) as crew:
             for start in range(0, size, chunk):
                 stop = min(start + chunk, size)
                 some = rows_between(inputs, start, stop)
@@ -238,14 +238,16 @@ class Workbench:
         )
 
     @contextmanager
-    def _crew(self) -> Iterator[_Crew]:
+    def _crew(self, units: int) -> Iterator[_Crew]:
         """Yield what does the units' jobs: on a CPU several at a time, with a thread each.
 
-        Layers are too small for all cores to share one well, but units are many.
+        Layers are too small for all cores to share one well, but units are many. The last ones
+        that a scan measures have all cores nevertheless.
         """
         threads = torch.get_num_threads()
-        workers = min(threads, MOST_WORKERS) if torch.device(self._device).type == "cpu" else 1
-        if workers == 1:
+        on_cpu = torch.device(self._device).type == "cpu"
+        workers = min(threads, MOST_WORKERS, units) if on_cpu else 1
+        if workers <= 1:
             yield lambda function, jobs: list(map(function, jobs.items()))
             return
         with ThreadPoolExecutor(
