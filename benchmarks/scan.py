@@ -2,7 +2,8 @@
 
     python benchmarks/scan.py ratio        1. wall time: every half-width 0.02, against 28 passes
     python benchmarks/scan.py precision    2. evaluations and time to the error of 5 whole-set draws
-    python benchmarks/scan.py decisions    3. decisions and order, against 50 whole-set draws
+    python benchmarks/scan.py truth        3. a long scan: 50 passes, a draw for every few images
+    python benchmarks/scan.py decisions    3. decisions, order: against that and 50 whole-set draws
     python benchmarks/scan.py memory       4. peak memory, against a plain evaluation
     python benchmarks/scan.py growth       5. and 6. time by depth; on a GPU with --device cuda
     python benchmarks/scan.py profile      where the time goes, and what cannot be avoided
@@ -29,7 +30,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -376,42 +376,113 @@ def _resumed(
 # 3
 
 
+TRUTH_PASSES = 50
+COVERAGE_SCANS = 100
+
+
+def truth(args: argparse.Namespace) -> None:
+    """Average 50 passes over all images with a fresh draw for every few of them.
+
+    As many evaluations as 50 whole-set draws, of thousands of draws in place of 50.
+    """
+    record = Record("truth", args)
+    if record.entries(depth=args.depth, scheme=args.scheme):
+        print("complete")
+        return
+    model = network(args, args.depth)
+    batches = images(args, 256)
+    units = units_of(model, args.device)
+    kept = _scratch(f"truth{args.depth}{args.scheme}")
+    lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+    began = time.perf_counter()
+    for seed in range(1000 + len(lines), 1000 + TRUTH_PASSES):
+        if time.perf_counter() - began > args.budget:
+            print(f"not complete ({len(lines)} of {TRUTH_PASSES}): run it again")
+            return
+        found = measure_sensitivity(
+            model, units, batches, scheme=args.scheme, seed=seed, half_width=None
+        )
+        lines.append(
+            {
+                "drops": {u.unit: u.reinit_drop for u in found.units},
+                "draws": {u.unit: u.num_draws for u in found.units},
+                "evaluations": sum(u.num_examples for u in found.units),
+            }
+        )
+        with kept.open("a") as file:
+            file.write(json.dumps(lines[-1]) + "\n")
+    drops = {name: [line["drops"][name] for line in lines] for name in lines[0]["drops"]}
+    record.add(
+        depth=args.depth,
+        scheme=args.scheme,
+        passes=len(lines),
+        drops={name: statistics.mean(values) for name, values in drops.items()},
+        standard_errors={
+            name: statistics.stdev(values) / math.sqrt(len(values))
+            for name, values in drops.items()
+        },
+        draws={name: sum(line["draws"][name] for line in lines) for name in drops},
+        evaluations=sum(line["evaluations"] for line in lines),
+    )
+    print("complete")
+
+
 def decisions(args: argparse.Namespace) -> None:
-    """Compare decisions and order with a long scan of 50 whole-set draws."""
+    """Compare decisions and order with 50 whole-set draws, and with the long scan of `truth`."""
     record = Record("decisions", args)
     model = network(args, args.depth)
     batches = images(args, 256)
     units = units_of(model, args.device)
-    truth = _resumed(
-        args, model, units, batches, _scratch(f"long{args.depth}{args.scheme}"), draws=50
-    )
-    if truth is None:
-        return
-    drops = {u.unit: float(u.reinit_drop) for u in truth.units}  # type: ignore[arg-type]
-    error = {u.unit: (u.high - u.low) / 2 for u in truth.units}  # type: ignore[operator]
-    for seed in range(args.seed + 1, args.seed + 6):
-        if record.entries(depth=args.depth, scheme=args.scheme, seed=seed):
+    seeds = range(args.seed + 1, args.seed + 6)
+    known = {"depth": args.depth, "scheme": args.scheme}
+    references = [("fresh", _truth(args))]
+    if any(not record.entries(**known, seed=seed, against="whole-set") for seed in seeds):
+        whole = _resumed(
+            args, model, units, batches, _scratch(f"long{args.depth}{args.scheme}"), draws=50
+        )
+        if whole is None:
+            return
+        drops = {u.unit: float(u.reinit_drop) for u in whole.units}  # type: ignore[arg-type]
+        error = {u.unit: (u.high - u.low) / 2 for u in whole.units}  # type: ignore[operator]
+        references.append(("whole-set", (drops, error)))
+    for seed in seeds:
+        todo = [
+            reference
+            for reference in references
+            if not record.entries(**known, seed=seed, against=reference[0])
+        ]
+        if not todo:
             continue
         found = measure_sensitivity(model, units, batches, scheme=args.scheme, seed=seed)
-        plain = _disagreements(found, drops, dict.fromkeys(drops, 0.0))
-        sure = _disagreements(found, drops, error)
-        inside = [u.low <= drops[u.unit] <= u.high for u in found.units]  # type: ignore[operator]
-        covered = sum(inside)
-        order = [drops[u.unit] for u in found.units], [u.reinit_drop for u in found.units]
-        tau = float(kendalltau(*order).statistic)
-        claims = _claims(found, drops)
-        print(
-            f"seed {seed}: wrong, of all, decisions a half-width away: {plain}; further than the "
-            f"long scan's own error: {sure}; by joint interval: {claims}; Kendall tau {tau:.3f}; "
-            f"{covered} of {len(drops)} intervals contain the long scan's drop"
-        )
-        record.add(
-            depth=args.depth, scheme=args.scheme, seed=seed,
-            decisions_wrong_and_all=plain, beyond_the_long_scans_error=sure,
-            interval_decisions_wrong_and_all=claims,
-            kendall_tau=tau, covered=int(covered), units=len(drops), truth=drops,
-            truth_half_width=error, truth_draws=50, scan=figures(found, found.seconds or 0.0),
-        )  # fmt: skip
+        for against, (drops, error) in todo:
+            plain = _disagreements(found, drops, dict.fromkeys(drops, 0.0))
+            sure = _disagreements(found, drops, error)
+            inside = [u.low <= drops[u.unit] <= u.high for u in found.units]  # type: ignore[operator]
+            order = [drops[u.unit] for u in found.units], [u.reinit_drop for u in found.units]
+            tau = float(kendalltau(*order).statistic)
+            claims = _claims(found, drops)
+            print(
+                f"seed {seed}, {against}: wrong, of all, decisions a half-width away: {plain}; "
+                f"further than the reference's own error: {sure}; by joint interval: {claims}; "
+                f"Kendall tau {tau:.3f}; {sum(inside)} of {len(drops)} intervals contain the "
+                "reference's drop"
+            )
+            record.add(
+                **known, seed=seed, against=against,
+                decisions_wrong_and_all=plain, beyond_the_long_scans_error=sure,
+                interval_decisions_wrong_and_all=claims,
+                kendall_tau=tau, covered=int(sum(inside)), units=len(drops), truth=drops,
+                truth_half_width=error, scan=figures(found, found.seconds or 0.0),
+            )  # fmt: skip
+
+
+def _truth(args: argparse.Namespace) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the drops that `truth` measured, and the half-widths of their 95 % intervals."""
+    entries = Record("truth", args).entries(depth=args.depth, scheme=args.scheme)
+    if not entries:
+        raise SystemExit(f"run `python benchmarks/scan.py truth --depth {args.depth}` first")
+    errors = entries[-1]["standard_errors"]
+    return entries[-1]["drops"], {name: 1.96 * error for name, error in errors.items()}
 
 
 LIMITS = [round(0.001 * step, 3) for step in range(1000)]
@@ -585,44 +656,40 @@ def profile(args: argparse.Namespace) -> None:
 
 
 def coverage(args: argparse.Namespace) -> None:
-    """Count intervals that contain the drop of the long scan, over many seeds."""
+    """Count intervals that contain the drop of the long scan of `truth`, over many seeds."""
     record = Record("coverage", args)
     model = network(args, args.depth)
     batches = images(args, 256)
     units = units_of(model, args.device)
-    truth = _resumed(
-        args, model, units, batches, _scratch(f"long{args.depth}{args.scheme}"), draws=50
-    )
-    if truth is None:
-        return
-    drops = {u.unit: u.reinit_drop for u in truth.units}
+    drops, _ = _truth(args)
     began = time.perf_counter()
-    for seed in _seeds(record, args):
+    known = {"depth": args.depth, "scheme": args.scheme}
+    scans = []
+    for seed in range(100, 100 + COVERAGE_SCANS):
+        if record.entries(**known):
+            print("complete")
+            return
         if time.perf_counter() - began > args.budget:
-            print("not complete: run it again")
+            print("not complete in this budget; it does not resume")
             return
         found = measure_sensitivity(
             model, units, batches, scheme=args.scheme, seed=seed, half_width=0.05
         )
-        alone = sum(u.low <= drops[u.unit] <= u.high for u in found.units)  # type: ignore[operator]
-        joint = all(
+        alone = [u.low <= drops[u.unit] <= u.high for u in found.units]  # type: ignore[operator]
+        joint = [
             u.joint_low <= drops[u.unit] <= u.joint_high  # type: ignore[operator]
             for u in found.units
-        )
-        record.add(
-            depth=args.depth, scheme=args.scheme, seed=seed, covered=int(alone),
-            units=len(drops), all_joint=bool(joint),
-        )  # fmt: skip
-    entries = record.entries(depth=args.depth, scheme=args.scheme)
-    covered = sum(entry["covered"] for entry in entries)
-    total = sum(entry["units"] for entry in entries)
-    joint = sum(entry["all_joint"] for entry in entries)
-    print(f"{covered} of {total} intervals, {joint} of {len(entries)} scans jointly")
-
-
-def _seeds(record: Record, args: argparse.Namespace) -> Iterator[int]:
-    done = {entry["seed"] for entry in record.entries(depth=args.depth, scheme=args.scheme)}
-    return (seed for seed in range(100, 140) if seed not in done)
+        ]
+        scans.append((int(sum(alone)), all(joint)))
+    record.add(
+        **known,
+        half_width=0.05,
+        scans=len(scans),
+        intervals=len(scans) * len(drops),
+        covered=sum(alone for alone, _ in scans),
+        all_joint=sum(joint for _, joint in scans),
+    )
+    print(record.body["entries"][-1])
 
 
 # the tables
@@ -644,6 +711,7 @@ COMMANDS = {
     "ratio": ratio,
     "reference": reference,
     "precision": precision,
+    "truth": truth,
     "decisions": decisions,
     "memory": memory,
     "growth": growth,

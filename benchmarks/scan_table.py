@@ -79,6 +79,7 @@ def _decisions(entry: Entry) -> list[str]:
 
     return [
         f"ResNet-{entry['depth']}",
+        "50 whole-set draws" if entry["against"] == "whole-set" else "long scan",
         f"{entry['seed']}",
         part("decisions_wrong_and_all"),
         part("beyond_the_long_scans_error"),
@@ -122,12 +123,23 @@ def _profile(entry: Entry) -> list[str]:
     ]
 
 
+def _truth(entry: Entry) -> list[str]:
+    halves = [1.96 * error for error in entry["standard_errors"].values()]
+    return [
+        f"ResNet-{entry['depth']}",
+        f"{entry['passes']}",
+        f"{entry['evaluations']}",
+        f"{min(entry['draws'].values())}-{max(entry['draws'].values())}",
+        f"{min(halves):.4f}-{max(halves):.4f}",
+    ]
+
+
 def _coverage(entry: Entry) -> list[str]:
     return [
         f"ResNet-{entry['depth']}",
-        f"{entry['seed']}",
-        f"{entry['covered']} of {entry['units']}",
-        "yes" if entry["all_joint"] else "no",
+        f"{entry['scans']}",
+        f"{entry['covered']} of {entry['intervals']} ({entry['covered'] / entry['intervals']:.1%})",
+        f"{entry['all_joint']} of {entry['scans']}",
     ]
 
 
@@ -145,10 +157,16 @@ TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Entry], list[str]]]] = {
          "reference, s", "scan, s", "less time"),
         _precision,
     ),
+    "truth": (
+        "The long scan: 50 passes over all images, a fresh draw for every few of them",
+        ("network", "passes", "evaluations", "draws a unit", "95 % half-widths"),
+        _truth,
+    ),
     "decisions": (
-        "3. Decisions and order, against 50 whole-set draws",
-        ("network", "seed", "wrong, a half-width away", "wrong, beyond the long scan's error too",
-         "wrong, by joint interval", "Kendall tau", "intervals with the long scan's drop"),
+        "3. Decisions and order",
+        ("network", "against", "seed", "wrong, a half-width away",
+         "wrong, beyond the reference's error too", "wrong, by joint interval", "Kendall tau",
+         "intervals with the reference's drop"),
         _decisions,
     ),
     "memory": (
@@ -164,8 +182,8 @@ TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Entry], list[str]]]] = {
         _profile,
     ),
     "coverage": (
-        "Coverage of the intervals (half-width 0.05)",
-        ("network", "seed", "intervals with the long scan's drop", "all joint ones"),
+        "Coverage of the intervals: scans to a half-width of 0.05, seeds 100 and up",
+        ("network", "scans", "intervals with the long scan's drop", "all joint ones of a scan"),
         _coverage,
     ),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from srinit.reinit import Redraw
 from srinit.sensitivity.bank import Bank
 from srinit.sensitivity.draws import Group
 from srinit.sensitivity.folding import bypass
-from srinit.sensitivity.fusing import Layer, Part, fuse
+from srinit.sensitivity.fusing import MOST_STACKED, Layer, Part, Stack, can_stack, fuse
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -108,6 +108,71 @@ def test_layer_gives_each_group_its_own_weights() -> None:
     layer.size = 5
     found = layer(x)
     assert torch.allclose(found, torch.cat([x[:2] @ weights[0].T, x[2:] @ weights[1].T]))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("added", [None, "like the output", "one for all"])
+@pytest.mark.parametrize(
+    "made", [{"stride": 2, "padding": 1}, {"groups": 2, "padding": 2, "dilation": 2}]
+)
+def test_one_grouped_convolution_does_what_one_for_each_group_does(
+    made: dict[str, Any], added: str | None, relu: bool
+) -> None:
+    conv = nn.Conv2d(8, 16, 3, bias=False, **made).bfloat16().requires_grad_(False)
+    layer = Layer(conv)
+    x = noise(6, 8, 9, 9).bfloat16().contiguous(memory_format=torch.channels_last)
+    weight = noise(3, *conv.weight.shape, seed=1).bfloat16()
+    bias = noise(16, seed=2).bfloat16()
+    shape = (6, *conv(x).shape[1:])
+    other = {
+        None: None,
+        "like the output": noise(*shape, seed=3).bfloat16(),
+        "one for all": noise(1, *shape[1:], seed=3).expand(shape).bfloat16(),
+    }[added]
+    layer.size = 6
+    layer.parts = [Part(start=2 * i, stop=2 * i + 2, weight=weight[i], bias=bias) for i in range(3)]
+    wanted = layer(x, other, relu)
+    assert can_stack(conv, [2, 2, 2])
+    layer.parts = Stack(groups=3, weight=weight.flatten(0, 1), bias=bias.repeat(3))
+    found = layer(x, other, relu)
+    assert found.shape == shape
+    assert torch.allclose(found.float(), wanted.float(), atol=0.05, rtol=0.02)
+    swapped = weight.roll(1, 0)
+    layer.parts = Stack(groups=3, weight=swapped.flatten(0, 1), bias=bias.repeat(3))
+    assert not torch.allclose(layer(x, other, relu).float(), wanted.float(), atol=0.05, rtol=0.02)
+
+
+def test_groups_of_several_sizes_or_of_many_examples_are_not_stacked() -> None:
+    conv = nn.Conv2d(8, 8, 3).bfloat16()
+    assert can_stack(conv, [1, 1])
+    assert not can_stack(conv, [2, 2, 1])
+    assert not can_stack(conv, [MOST_STACKED + 1] * 2)
+    assert not can_stack(nn.Conv2d(8, 8, 3), [1, 1])  # 32 bits
+    assert not can_stack(nn.Linear(8, 8).bfloat16(), [1, 1])
+    assert not can_stack(nn.Conv2d(8, 8, 3, padding_mode="reflect", padding=1).bfloat16(), [1, 1])
+
+
+@pytest.mark.parametrize("kind", [Block, Projected, Branching])
+@pytest.mark.parametrize("each", [1, 2, 4])
+def test_bank_in_bfloat16_runs_equal_groups_through_their_own_draws(kind: Any, each: int) -> None:
+    unit = kind().eval()
+    freeze = lambda module: module.eval().requires_grad_(False)  # noqa: E731
+    half = lambda module: (  # noqa: E731
+        freeze(module).bfloat16().to(memory_format=torch.channels_last)
+    )
+    bank = Bank(
+        Redraw(unit, scheme="keep_norm", prepare=freeze),
+        [("conv1", "bn1"), ("conv2", "bn2")],
+        half,
+    )
+    alone = Redraw(unit, scheme="keep_norm", prepare=freeze)
+    x = noise(8, 16, 8, 8)
+    groups = [Group(draw=i, start=each * i, stop=each * (i + 1)) for i in range(8 // each)]
+    with torch.inference_mode():
+        ready = x.bfloat16().contiguous(memory_format=torch.channels_last)
+        found = bank.stand(groups, 8, lambda draw: 100 + draw)(None, ready).float()
+        wanted = torch.cat([alone.draw(100 + g.draw)(x[g.start : g.stop]) for g in groups])
+    assert torch.allclose(found, wanted, atol=5e-2 * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize("kind", [Block, Branching])

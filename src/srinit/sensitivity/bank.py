@@ -17,7 +17,7 @@ from srinit import modules
 from srinit.reinit import Redraw
 from srinit.sensitivity.draws import Group, Layout
 from srinit.sensitivity.folding import Pair, bypass
-from srinit.sensitivity.fusing import Part, grouped
+from srinit.sensitivity.fusing import Part, Stack, can_stack, grouped
 from srinit.sensitivity.working import is_close
 
 MOST_BYTES = 32 << 20  # weights of all draws of a batch together
@@ -80,38 +80,53 @@ class Bank:
 
         return stand
 
-    def _at_once(self, groups: Sequence[Group], seeds: Sequence[int]) -> dict[str, list[Part]]:
+    def _at_once(
+        self, groups: Sequence[Group], seeds: Sequence[int]
+    ) -> dict[str, Sequence[Part] | Stack]:
         """Return each layer's weights for all groups; empty where they are not plain normals."""
         drawn = self._redraw.draw_normals(seeds)
         if drawn is None or len(drawn) != len(self._layers):
             return {}
-        parts = {}
+        sizes = [group.stop - group.start for group in groups]
+        parts: dict[str, Sequence[Part] | Stack] = {}
         for name, layer in self._layers.items():
             values = drawn.get(f"{name}.weight".strip("."))
             if values is None:
                 return {}
             bias: Tensor | None = self._redraw.module.get_submodule(name).bias  # type: ignore[assignment]
+            factor = torch.ones(())
             if name in self._affine:
                 scale, shift = self._affine[name]
-                values.mul_(scale.cpu().view(1, -1, *[1] * (values.ndim - 2)))
+                factor = scale.cpu().view(1, -1, *[1] * (values.ndim - 2))
                 bias = shift if bias is None else bias * scale + shift
-            fresh = _like(layer.inner.weight, len(seeds)).copy_(values)
+            inner = layer.inner
             if bias is not None:
-                bias = bias.to(fresh.dtype, copy=True)
+                bias = bias.to(inner.weight.dtype, copy=True)
+            if can_stack(inner, sizes):
+                room = torch.empty(values.shape, dtype=inner.weight.dtype)
+                parts[name] = Stack(
+                    groups=len(groups),
+                    weight=torch.mul(values, factor, out=room).flatten(0, 1),
+                    bias=None if bias is None else bias.repeat(len(groups)),
+                )
+                continue
+            fresh = _like(inner.weight, len(seeds)).copy_(values.mul_(factor))
             parts[name] = [
                 Part(start=group.start, stop=group.stop, weight=weight, bias=bias)
                 for group, weight in zip(groups, fresh.unbind(), strict=True)
             ]
         return parts
 
-    def _one_by_one(self, groups: Sequence[Group], seeds: Sequence[int]) -> dict[str, list[Part]]:
+    def _one_by_one(
+        self, groups: Sequence[Group], seeds: Sequence[int]
+    ) -> dict[str, Sequence[Part] | Stack]:
         parts: dict[str, list[Part]] = {name: [] for name in self._layers}
         for group, seed in zip(groups, seeds, strict=True):
             module = self._redraw.draw(seed)
             for name, found in parts.items():
                 weight, bias = self._weights(name, module.get_submodule(name))
                 found.append(Part(start=group.start, stop=group.stop, weight=weight, bias=bias))
-        return parts
+        return dict(parts)
 
     def _weights(self, name: str, drawn: Any) -> tuple[Tensor, Tensor | None]:
         """Return a drawn layer's weights, with what follows folded in, as the copy wants them."""

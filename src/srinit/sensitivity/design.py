@@ -30,7 +30,7 @@ class Costs:
     per_param: float  # seconds to draw and to store one
 
 
-CPU = Costs(flops_per_second=1.9e11, per_draw=2e-4, per_param=3e-9)  # of one core
+CPU = Costs(flops_per_second=1.9e11, per_draw=6e-5, per_param=4.5e-9)  # of one core
 GPU = Costs(flops_per_second=5e13, per_draw=5e-4, per_param=8e-9)
 
 
