@@ -23,6 +23,7 @@ one in fifteen, 1.4 to 2 times); stakes that do not aim need sqrt(2 log(2 / alph
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -184,7 +185,8 @@ class MeanSequence:
             gains = np.stack([gains_VG, -gains_VG], axis=1)[:, None]
             paths = np.log1p(stakes * gains)
             paths[0] += self._wealth[:, :, start:stop]
-            np.cumsum(paths, axis=0, out=paths)
+            for before, path in itertools.pairwise(paths):  # np.cumsum takes three times as long
+                path += before
             self._wealth[:, :, start:stop] = paths[-1]
             for level in range(len(self._first)):
                 self._exclude(level, start, paths[:, level].max(0))
