@@ -93,7 +93,8 @@ def device_of(model: nn.Module) -> torch.device:
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put `model` into evaluation mode for a while; every train flag is restored afterwards."""
     flags = [(module, module.training) for module in model.modules()]
-    model.eval()
+    if any(flag for _, flag in flags):
+        model.eval()
     try:
         yield
     finally:

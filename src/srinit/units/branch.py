@@ -7,10 +7,11 @@ and the rest of the network are not touched.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import operator
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,8 +23,29 @@ ADDITIONS = (operator.add, operator.iadd, operator.sub, torch.add, torch.sub)
 METHODS = ("add", "add_", "__add__", "__iadd__")
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The code of one forward as torch.fx reads it, in one mode."""
+
+    graph: fx.Graph  # not changed; branches are left out of copies
+    asks: bool  # the code reads the train flag
+    constants: dict[str, Any] = field(default_factory=dict)  # tensors that the code made
+
+
+class Readings:
+    """The sites read so far, so that each is read once however many branches it has."""
+
+    def __init__(self) -> None:
+        self.sites: dict[Any, tuple[nn.Module, tuple[_Reading, ...]]] = {}  # keeps the ids alive
+        self.made: dict[type[nn.Module], tuple[_Reading, ...]] = {}  # by the class of the result
+
+
 def without_branch(
-    site: nn.Module, parts: Collection[str], *, given: Collection[str] = ()
+    site: nn.Module,
+    parts: Collection[str],
+    *,
+    given: Collection[str] = (),
+    readings: Readings | None = None,
 ) -> nn.Module:
     """Return a module like `site` whose forward leaves out the branch through `parts`.
 
@@ -33,6 +55,7 @@ def without_branch(
         parts: The submodules (by their names in `site`) that only the branch uses.
         given: Names of the arguments that tensors are passed for; others keep their defaults
             where the code asks for their values.
+        readings: Sites read before; further ones are added to it.
 
     Returns:
         An instance of a subclass of the site's class; `parts` are still registered in it.
@@ -42,15 +65,19 @@ def without_branch(
     """
     shell = shallow_copy(site)
     own = type(site)
-    modes = [_rewritten(shell, parts, given, training=False)]
-    if modes[0].asks:
-        modes.append(_rewritten(shell, parts, given, training=True))
+    known = Readings() if readings is None else readings
+    modes = [_Mode.of(shell, reading, parts) for reading in _read(site, shell, given, known)]
     forward = _forward(modes[0].network, modes[-1].network)
     body = {"forward": forward, "__module__": own.__module__, "__doc__": own.__doc__}
     shell.__class__ = type(own.__name__, (own,), body)
     still_read = frozenset().union(*(mode.after for mode in modes))
     for name in sorted(frozenset().union(*(mode.before for mode in modes)) - still_read):
         _forget(shell, name)
+    differ = modes[0].network.code != modes[-1].network.code
+    known.made[type(shell)] = tuple(
+        _Reading(mode.network.graph, asks=differ, constants=mode.constants)
+        for mode in (modes if differ else modes[:1])
+    )
     return shell
 
 
@@ -87,12 +114,23 @@ def drop(module: nn.Module, parts: Collection[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Mode:
-    """One forward without the branch, and what was found while it was read."""
+    """One forward without the branch, and what is read with it and without it."""
 
     network: fx.GraphModule
-    asks: bool  # the code reads the train flag
     before: frozenset[str]  # parameters read with the branch
     after: frozenset[str]  # and without it
+    constants: dict[str, Any]
+
+    @classmethod
+    def of(cls, shell: nn.Module, reading: _Reading, parts: Collection[str]) -> _Mode:
+        """Return a reading without a branch; tensors that its code made become buffers."""
+        for name, value in reading.constants.items():
+            if name not in shell._buffers:  # this shell is not the one that was read
+                shell.register_buffer(name, value, persistent=False)
+        graph = copy.deepcopy(reading.graph)
+        read = _attributes(graph)
+        _leave_out(shell, graph, frozenset(parts))
+        return cls(fx.GraphModule(shell, graph), read, _attributes(graph), reading.constants)
 
 
 class _Reader(fx.Tracer):
@@ -104,10 +142,23 @@ class _Reader(fx.Tracer):
         return True
 
 
-def _rewritten(
-    shell: nn.Module, parts: Collection[str], given: Collection[str], *, training: bool
-) -> _Mode:
-    """Return the forward of one mode without the branch."""
+def _read(
+    site: nn.Module, shell: nn.Module, given: Collection[str], known: Readings
+) -> tuple[_Reading, ...]:
+    """Return the code of a site: of one mode, or of both where it asks for the mode."""
+    if type(site) in known.made:
+        return known.made[type(site)]
+    key = (id(site), type(site), frozenset(given))
+    if key not in known.sites:
+        found = [_reading(shell, given, training=False)]
+        if found[0].asks:
+            found.append(_reading(shell, given, training=True))
+        known.sites[key] = (site, tuple(found))
+    return known.sites[key][1]
+
+
+def _reading(shell: nn.Module, given: Collection[str], *, training: bool) -> _Reading:
+    """Return the code of one mode; tensors that it makes become buffers of the shell."""
     before, own = shell.training, type(shell)
     asked: list[bool] = []
     shell.training = training
@@ -117,13 +168,11 @@ def _rewritten(
     finally:
         shell.__class__ = own
         shell.training = before
-    for name, value in list(vars(shell).items()):
-        if name.startswith("_tensor_constant"):  # made by the code; goes where the module goes
-            del vars(shell)[name]
-            shell.register_buffer(name, value, persistent=False)
-    read = _attributes(graph)
-    _leave_out(shell, graph, frozenset(parts))
-    return _Mode(fx.GraphModule(shell, graph), bool(asked), read, _attributes(graph))
+    constants = {n: v for n, v in vars(shell).items() if n.startswith("_tensor_constant")}
+    for name, value in constants.items():  # made by the code; go where the module goes
+        del vars(shell)[name]
+        shell.register_buffer(name, value, persistent=False)
+    return _Reading(graph, bool(asked), constants)
 
 
 def _attributes(graph: fx.Graph) -> frozenset[str]:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import nn
 
 from srinit import modules
 from srinit.errors import SurgeryError
-from srinit.units.branch import without_branch
+from srinit.units.branch import Readings, without_branch
 from srinit.units.facts import within
 from srinit.units.passthrough import standing_in_for
 from srinit.units.records import Unit
 
 PassThroughFor = Callable[[str, nn.Module], nn.Module | None]
 """A user's own pass-through: from name and module to what takes its place; None for ours."""
-Rewritten = dict[tuple[int, tuple[str, ...]], tuple[nn.Module, nn.Module]]
-"""Sites without a branch that were made already, each with the site (so that its id stays)."""
+
+
+class Rewritten:
+    """Sites without a branch that were made already, and the code of sites that was read."""
+
+    def __init__(self) -> None:
+        self.readings = Readings()
+        self.sites: dict[Any, tuple[nn.Module, nn.Module]] = {}  # with the site: its id stays
 
 
 @contextmanager
@@ -47,10 +54,11 @@ def bypassed(
         True
     """
     shared = modules.repeated(model)
+    made = Rewritten() if rewritten is None else rewritten
     with ExitStack() as stack:
         for unit in [units] if isinstance(units, Unit) else units:
             for name, module in replacements(
-                model, unit, passthrough=passthrough, rewritten=rewritten
+                model, unit, passthrough=passthrough, rewritten=made
             ):
                 if name:
                     stack.enter_context(modules.swapped(model, name, module, shared=shared))
@@ -64,6 +72,8 @@ def _as_if(model: nn.Module, other: nn.Module) -> Iterator[None]:
     """Let a model run the forward of another object with the same attributes, for a while."""
     own, added = type(model), {k: v for k, v in vars(other).items() if k not in vars(model)}
     hidden = {key: value for key, value in vars(model).items() if key == "forward"}
+    constants = [key for key in other._buffers if key not in model._buffers]
+    model._buffers.update({key: other._buffers[key] for key in constants})
     model.__dict__.update(added)
     model.__dict__.pop("forward", None)
     model.__class__ = type(other)
@@ -74,6 +84,8 @@ def _as_if(model: nn.Module, other: nn.Module) -> Iterator[None]:
         model.__dict__.update(hidden)
         for key in added:
             del model.__dict__[key]
+        for key in constants:
+            del model._buffers[key]
 
 
 def replacements(
@@ -91,7 +103,7 @@ def replacements(
     found = []
     site = site_of(unit)
     if unit.how == "branch":
-        found.append((site, _reduced(model, unit, {} if rewritten is None else rewritten)))
+        found.append((site, _reduced(model, unit, Rewritten() if rewritten is None else rewritten)))
     else:
         original = model.get_submodule(unit.name)
         own = passthrough(unit.name, original) if passthrough is not None else None
@@ -127,10 +139,11 @@ def rewrite(model: nn.Module, unit: Unit, rewritten: Rewritten) -> nn.Module:
     parts = tuple(part[prefix:] for part in gone_from(unit))
     given = unit.output.get("given", ()) if isinstance(unit.output, dict) else ()
     site = model.get_submodule(name)
-    key = (id(site), parts)
-    if key not in rewritten:
-        rewritten[key] = (site, without_branch(site, parts, given=given))
-    return rewritten[key][1]
+    key = (id(site), type(site), parts)  # the network itself changes its class, not its id
+    if key not in rewritten.sites:
+        made = without_branch(site, parts, given=given, readings=rewritten.readings)
+        rewritten.sites[key] = (site, made)
+    return rewritten.sites[key][1]
 
 
 def _reduced(model: nn.Module, unit: Unit, rewritten: Rewritten) -> nn.Module:

@@ -133,7 +133,7 @@ class _Found:
         self.calls: dict[str, Call] = {}
         self.sources: dict[str, int] = {}
         self.sinks: dict[str, int] = {}
-        self.rewritten: Rewritten = {}
+        self.rewritten = Rewritten()
 
     def by_rule(self, level: Level) -> None:
         """Add what the skip-path rule finds, and the branches outside of it."""

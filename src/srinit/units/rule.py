@@ -128,7 +128,6 @@ class _State:
     skip: dict[int, frozenset[int]] = field(default_factory=dict)  # value -> merges on its path
     depends: set[int] = field(default_factory=set)  # computed from the source
     weighted: set[int] = field(default_factory=set)  # from the source, through parameters
-    outside: dict[int, frozenset[int]] = field(default_factory=dict)  # other inputs it rests on
     of_params: set[int] = field(default_factory=set)  # parameters transposed, cast, shifted
 
 
@@ -161,21 +160,12 @@ def follow(trace: Trace, call: Call, source: int) -> dict[int, frozenset[int]]:
 
 def _step(trace: Trace, call: Call, source: int, index: int, op: Op, state: _State) -> None:
     depends = [value for value in op.inputs if value in state.depends]
-    outside = frozenset().union(
-        *(
-            state.outside.get(value, frozenset())
-            if _inside(trace, call, value)
-            else frozenset({value} - {source})
-            for value in op.inputs
-        )
-    )
-    merges = _passed(trace, op, source, index, state)
+    merges = _passed(trace, call, op, source, index, state)
     uses_params = op.uses_params or any(value in state.of_params for value in op.inputs)
     weighted = any(value in state.weighted for value in op.inputs) or (
         bool(depends) and uses_params
     )
     for value in op.outputs:
-        state.outside[value] = outside
         if depends:
             state.depends.add(value)
         if uses_params and not depends:
@@ -186,12 +176,9 @@ def _step(trace: Trace, call: Call, source: int, index: int, op: Op, state: _Sta
             state.skip[value] = merges
 
 
-def _inside(trace: Trace, call: Call, value: int) -> bool:
-    made_by = trace.maker[value]
-    return made_by is not None and call.start <= made_by < call.end
-
-
-def _passed(trace: Trace, op: Op, source: int, index: int, state: _State) -> frozenset[int] | None:
+def _passed(
+    trace: Trace, call: Call, op: Op, source: int, index: int, state: _State
+) -> frozenset[int] | None:
     """Return the merges on the path through an operation; None where the path ends there."""
     name = short(op)
     on_path = [value for value in op.inputs if value in state.skip]
@@ -210,7 +197,7 @@ def _passed(trace: Trace, op: Op, source: int, index: int, state: _State) -> fro
         branches = [
             value
             for value in op.inputs
-            if value in state.weighted and not _from_outside(trace, source, value, state)
+            if value in state.weighted and not _from_outside(trace, call, source, value)
         ]
         joins = len(op.inputs) > 1 and bool(branches)
         if name in JOINS and not joins:
@@ -225,6 +212,17 @@ def _scalar(trace: Trace, value: int) -> bool:
     return not shape or shape[-1] == 1
 
 
-def _from_outside(trace: Trace, source: int, value: int, state: _State) -> bool:
+def _from_outside(trace: Trace, call: Call, source: int, value: int) -> bool:
     """Tell whether a branch rests on something computed outside from the same input."""
-    return any(trace.descends(other, source) for other in state.outside.get(value, ()))
+    waiting, seen = [value], {source}
+    while waiting:
+        current = waiting.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        made_by = trace.maker[current]
+        if made_by is not None and call.start <= made_by < call.end:
+            waiting.extend(trace.ops[made_by].inputs)
+        elif trace.descends(current, source):
+            return True
+    return False

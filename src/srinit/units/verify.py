@@ -64,7 +64,7 @@ def verify(
     Few units are tried one by one. Of many, all and every second one are taken out together,
     and one by one only if that fails.
     """
-    made: Rewritten = {} if rewritten is None else rewritten
+    made = Rewritten() if rewritten is None else rewritten
 
     def problem(group: list[Unit]) -> str:
         try:
