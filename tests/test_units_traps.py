@@ -13,6 +13,7 @@ import traps
 from srinit.errors import ModelError
 from srinit.surgery import bypassed, remove_units
 from srinit.units import UnitMap, find_units
+from srinit.units.bypass import Rewritten, rewrite
 from srinit.units.passthrough import PassThrough
 from zoo import noise
 
@@ -215,3 +216,54 @@ def test_a_buffer_that_the_shortcut_reads_is_read_anew() -> None:
     entry = pruned.blocks[0]
     entry.table.fill_(3.0)
     assert torch.equal(entry(x), model.blocks[0].short(x) * 6)
+
+
+@pytest.mark.parametrize("gone", [[0], [1, 2], [0, 1, 2, 3]])
+def test_a_state_that_is_none_in_training_mode_is_handed_on_as_none(gone: list[int]) -> None:
+    model, x, units = make(traps.StateInEvaluation)
+    assert units.names == BLOCKS
+    with bypassed(model, [units[f"blocks.{i}"] for i in gone]):
+        evaluated = model(x)
+        trained = model.train()(x)
+    assert torch.equal(evaluated, trained)
+
+
+def test_pass_throughs_look_into_nothing() -> None:
+    entries = [{"argument": [1, "state", 0]}, {"argument": [1, "state", 1]}]
+    keyed = {"keys": {"argument": [1, "state", "keys"]}}
+    one = torch.ones(1)
+    assert PassThrough({"list": entries})(state=None) is None
+    assert PassThrough({"list": entries})(state=[one, one]) == [one, one]
+    assert PassThrough({"dict": keyed, "class": ""})(state=None) is None
+    assert PassThrough({"argument": [1, "state", 0]})(state=None) is None
+    assert PassThrough({"zeros": [1, "state", 0]})(state=None) is None
+    assert PassThrough({"record": keyed, "like": [1, "state"]})(state=None) is None
+
+
+def test_branches_of_the_network_itself_are_left_out_together() -> None:
+    model = traps.Inline().eval()
+    x = noise(2, traps.WIDTH)
+    units = find_units(model, x)
+    assert len(units) == 8
+    made = Rewritten()
+    for unit in units:
+        rewrite(model, unit, made)  # each alone, as the search for units has them
+    with torch.no_grad(), bypassed(model, units, rewritten=made):
+        assert torch.equal(model(x), model.head(x))
+    assert type(model) is traps.Inline
+
+
+def test_sites_that_differ_in_a_plain_value_are_read_apart() -> None:
+    model = traps.Scaled().eval()
+    x = noise(2, traps.WIDTH)
+    units = find_units(model, x, level="sublayer")
+    made = Rewritten()
+    for unit in units:
+        rewrite(model, unit, made)
+    for gone in units:
+        with torch.no_grad(), bypassed(model, gone):
+            alone = model(x)
+        with torch.no_grad(), bypassed(model, gone, rewritten=made):
+            assert torch.equal(model(x), alone)
+    assert len({(unit.site or unit.name) for unit in units}) == 3
+    assert sum(map(len, made.readings.sites.values())) == 2  # the two that are alike once

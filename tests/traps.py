@@ -351,3 +351,67 @@ class OwnWeightsInBranch(Head):
 
     def block(self, _index: int) -> nn.Module:
         return OwnWeights()
+
+
+class StateBlock(Residual):
+    """Hands on a state that the network keeps in evaluation mode only."""
+
+    def forward(self, x: Tensor, state: Any = None, memory: Any = None) -> Any:
+        return super().forward(x), state, memory
+
+
+class StateInEvaluation(Head):
+    """The state and the memory are None in training mode, as in RWKV."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(StateBlock(WIDTH) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None if self.training else [x.new_zeros(2), x.new_ones(2)]
+        memory = None if self.training else {"keys": x.new_zeros(3)}
+        for block in self.blocks:
+            x, state, memory = block(x, state=state, memory=memory)
+            assert (state is None) == (memory is None) == self.training
+        return self.head(x)
+
+
+class Inline(nn.Module):
+    """Eight residual additions in the forward of the network itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(8))
+        self.head = nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = x + layer(x).relu()
+        return self.head(x)
+
+
+class ScaledBlock(nn.Module):
+    """Two additions whose branches a plain value scales."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.one = nn.Linear(WIDTH, WIDTH)
+        self.two = nn.Linear(WIDTH, WIDTH)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.scale * self.one(x)
+        return x + self.scale * self.two(x).relu()
+
+
+class Scaled(Head):
+    """Blocks of one class, one of them with another scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ScaledBlock(scale) for scale in (0.5, 0.5, 2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)

@@ -44,11 +44,11 @@ def tensors(tree: Any) -> Iterator[Tensor]:
     """Yield the tensors of nested tuples, lists and dicts (model outputs too), in order."""
     if isinstance(tree, Tensor):
         yield tree
-    elif isinstance(tree, Mapping):
-        for value in tree.values():
-            yield from tensors(value)
     elif isinstance(tree, tuple | list):
         for value in tree:
+            yield from tensors(value)
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
             yield from tensors(value)
 
 
@@ -152,7 +152,8 @@ def swapped(
     original = parent._modules[last]
     if original is None:
         raise ModelError(f"the submodule {name!r} is None.")
-    replacement.train(original.training)
+    if any(module.training != original.training for module in replacement.modules()):
+        replacement.train(original.training)
     places = [(parent, last)]
     if id(original) in (repeated(model) if shared is None else shared):
         places = [

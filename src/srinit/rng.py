@@ -6,8 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache
-from typing import Any
+from functools import cache
 
 import numpy as np
 import torch
@@ -55,10 +54,7 @@ def isolated_rng(seed: int | None = None) -> Iterator[None]:
     numpy_state = np.random.get_state()  # noqa: NPY002 - the caller's state is what is saved
     with torch.random.fork_rng(devices=devices):
         if seed is not None:
-            _seed_torch(seed)
-            ours, numpys = _seeded(seed)
-            random.setstate(ours)
-            np.random.set_state(numpys)  # noqa: NPY002
+            reseed(seed)
         try:
             yield
         finally:
@@ -66,24 +62,20 @@ def isolated_rng(seed: int | None = None) -> Iterator[None]:
             np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-def _seed_torch(seed: int) -> None:
-    """Seed the CPU, and accelerators where there are some.
+def reseed(seed: int) -> None:
+    """Seed the global random states again; only for use inside `isolated_rng`.
 
-    torch's own function also queues the seed, with a stack trace, for devices that may come.
+    Where there is no accelerator torch's CPU generator alone is seeded: torch's own function also
+    queues the seed, with a stack trace, for devices that may come.
     """
     if _has_accelerator():
         torch.random.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
 
 
 @cache
 def _has_accelerator() -> bool:
     return torch.accelerator.is_available()
-
-
-@lru_cache(maxsize=8)
-def _seeded(seed: int) -> tuple[Any, Any]:
-    """Return the states that Python's and numpy's generators have after seeding."""
-    numpys = np.random.RandomState(seed % 2**32).get_state()  # noqa: NPY002
-    return random.Random(seed).getstate(), numpys

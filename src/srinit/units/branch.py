@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from srinit.errors import SurgeryError
 
@@ -36,8 +36,9 @@ class Readings:
     """The sites read so far, so that each is read once however many branches it has."""
 
     def __init__(self) -> None:
-        self.sites: dict[Any, tuple[nn.Module, tuple[_Reading, ...]]] = {}  # keeps the ids alive
+        self.sites: dict[Any, list[tuple[nn.Module, tuple[_Reading, ...]]]] = {}  # by class
         self.made: dict[type[nn.Module], tuple[_Reading, ...]] = {}  # by the class of the result
+        self.cuts: dict[Any, tuple[tuple[_Reading, ...], list[_Mode]]] = {}  # without a branch
 
 
 def without_branch(
@@ -66,7 +67,14 @@ def without_branch(
     shell = shallow_copy(site)
     own = type(site)
     known = Readings() if readings is None else readings
-    modes = [_Mode.of(shell, reading, parts) for reading in _read(site, shell, given, known)]
+    found = _read(site, shell, given, known)
+    for name, value in ((n, v) for reading in found for n, v in reading.constants.items()):
+        if name not in shell._buffers:  # the shell is not the one that was read
+            shell.register_buffer(name, value, persistent=False)
+    key = (id(found), frozenset(parts))
+    if key not in known.cuts:
+        known.cuts[key] = (found, [_Mode.of(shell, reading, parts) for reading in found])
+    modes = known.cuts[key][1]
     forward = _forward(modes[0].network, modes[-1].network)
     body = {"forward": forward, "__module__": own.__module__, "__doc__": own.__doc__}
     shell.__class__ = type(own.__name__, (own,), body)
@@ -97,12 +105,16 @@ def shallow_copy(module: nn.Module) -> nn.Module:
     """Return another object with the same attributes, submodules and parameters."""
     shell = module.__class__.__new__(module.__class__)
     tables = {"_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"}
-    hooks = {key for key in vars(module) if key.endswith("_hooks") or "_hooks_" in key}
     for key, value in vars(module).items():
-        shared = key not in tables | hooks
+        shared = key not in tables and not is_hook_table(key)
         shell.__dict__[key] = value if shared else value.copy()
     shell.__dict__.pop("forward", None)
     return shell
+
+
+def is_hook_table(key: str) -> bool:
+    """Tell whether an attribute of a module is one of the tables of its hooks."""
+    return key.endswith("_hooks") or "_hooks_" in key
 
 
 def drop(module: nn.Module, parts: Collection[str]) -> None:
@@ -123,10 +135,7 @@ class _Mode:
 
     @classmethod
     def of(cls, shell: nn.Module, reading: _Reading, parts: Collection[str]) -> _Mode:
-        """Return a reading without a branch; tensors that its code made become buffers."""
-        for name, value in reading.constants.items():
-            if name not in shell._buffers:  # this shell is not the one that was read
-                shell.register_buffer(name, value, persistent=False)
+        """Return a reading without a branch."""
         graph = copy.deepcopy(reading.graph)
         read = _attributes(graph)
         _leave_out(shell, graph, frozenset(parts))
@@ -148,13 +157,50 @@ def _read(
     """Return the code of a site: of one mode, or of both where it asks for the mode."""
     if type(site) in known.made:
         return known.made[type(site)]
-    key = (id(site), type(site), frozenset(given))
-    if key not in known.sites:
-        found = [_reading(shell, given, training=False)]
-        if found[0].asks:
-            found.append(_reading(shell, given, training=True))
-        known.sites[key] = (site, tuple(found))
-    return known.sites[key][1]
+    kin = known.sites.setdefault((type(site), frozenset(given)), [])
+    for other, readings in kin:
+        if other is site or (not any(r.constants for r in readings) and alike(other, site)):
+            return readings
+    first = _reading(shell, given, training=False)
+    found = (first, _reading(shell, given, training=True)) if first.asks else (first,)
+    kin.append((site, found))
+    return found
+
+
+def alike(one: nn.Module, other: nn.Module) -> bool:
+    """Tell whether two modules differ in nothing but the values of their tensors.
+
+    Such modules run the same code. Attributes that are neither modules nor tensors nor plain
+    values must be the same object; hooks do not count.
+    """
+    mine, theirs = vars(one), vars(other)
+    if type(one) is not type(other) or mine.keys() != theirs.keys():
+        return False
+    for key, value in mine.items():
+        if key in ("_modules", "_parameters", "_buffers"):
+            if value.keys() != theirs[key].keys():
+                return False
+            if not all(map(_twins, value.values(), theirs[key].values())):
+                return False
+        elif not is_hook_table(key) and not _same(value, theirs[key]):
+            return False
+    return True
+
+
+def _twins(one: Any, other: Any) -> bool:
+    """Tell whether two registered modules or tensors are alike; the code is given no values."""
+    if isinstance(one, nn.Module) and isinstance(other, nn.Module):
+        return alike(one, other)
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and one.dtype == other.dtype
+    return one is other
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, tuple | list) and type(one) is type(other) and len(one) == len(other):
+        return all(map(_same, one, other))
+    plain = isinstance(one, str | int | float | set | torch.dtype) and type(one) is type(other)
+    return one is other or (plain and bool(one == other))
 
 
 def _reading(shell: nn.Module, given: Collection[str], *, training: bool) -> _Reading:

@@ -25,6 +25,15 @@ class Rewritten:
     def __init__(self) -> None:
         self.readings = Readings()
         self.sites: dict[Any, tuple[nn.Module, nn.Module]] = {}  # with the site: its id stays
+        self.stand_ins: dict[Any, tuple[nn.Module, Any, nn.Module]] = {}
+
+    def stand_in(self, original: nn.Module, structure: Any, name: str) -> nn.Module:
+        """Return what stands in for a module, made once."""
+        key = (id(original), id(structure), name)
+        if key not in self.stand_ins:
+            made = standing_in_for(original, structure, name=name)
+            self.stand_ins[key] = (original, structure, made)
+        return self.stand_ins[key][-1]
 
 
 @contextmanager
@@ -102,18 +111,20 @@ def replacements(
     """
     found = []
     site = site_of(unit)
+    known = Rewritten() if rewritten is None else rewritten
     if unit.how == "branch":
-        found.append((site, _reduced(model, unit, Rewritten() if rewritten is None else rewritten)))
+        found.append((site, _reduced(model, unit, known)))
     else:
         original = model.get_submodule(unit.name)
         own = passthrough(unit.name, original) if passthrough is not None else None
         if own is None:
-            own = standing_in_for(original, unit.output, name=unit.name)
-        found.append((unit.name, own.train(original.training)))
+            own = known.stand_in(original, unit.output, unit.name)
+        else:
+            own.train(original.training)
+        found.append((unit.name, own))
     for name, structure in unit.also.items():
         if unit.how != "branch" or not within(name, site):
-            skip = standing_in_for(model.get_submodule(name), structure, name=name)
-            found.append((name, skip))
+            found.append((name, known.stand_in(model.get_submodule(name), structure, name)))
     return found
 
 

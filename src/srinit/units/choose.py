@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from srinit.units.facts import Facts
 from srinit.units.rule import Stream, stream_of
-from srinit.units.trace import Call, Trace
+from srinit.units.trace import Call
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -32,29 +33,27 @@ class Choice:
     above: dict[str, Candidate]  # stages
 
 
-def candidates(model: nn.Module, trace: Trace) -> dict[str, Candidate]:
+def candidates(facts: Facts) -> dict[str, Candidate]:
     """Return the modules that are called once and have parameters and a skip path."""
-    named = dict(model.named_modules())
-    counts = Counter(call.name for call in trace.calls)
     found = {}
-    for call in trace.calls:
+    for call in facts.trace.calls:
         name = call.name
-        if not name or counts[name] != 1 or next(named[name].parameters(), None) is None:
+        if not name or facts.counts[name] != 1 or not facts.has_params(name):
             continue
-        stream = stream_of(trace, call)
+        stream = stream_of(facts.trace, call)
         if stream is not None:
             found[name] = Candidate(name, call, stream)
     return found
 
 
-def choose(model: nn.Module, found: Mapping[str, Candidate]) -> Choice:
+def choose(facts: Facts, found: Mapping[str, Candidate]) -> Choice:
     """Return which candidates are units.
 
     A module with merges of its own wins over the units below it if it has at least as many as
     there are such units: a transformer layer over its attention half, but not a stage with one
     outer shortcut over its blocks.
     """
-    named = dict(model.named_modules())
+    named = facts.named
     units: dict[str, Candidate] = {}
     below: dict[str, Candidate] = {}
     for name in sorted(found, key=lambda n: (-n.count("."), n)):

@@ -129,7 +129,7 @@ class Facts:
 
     def has_params(self, name: str) -> bool:
         """Tell whether a module or one of its submodules has parameters."""
-        return next(self.named[name].parameters(), None) is not None
+        return name in self._inside or (not name and bool(self._owners))
 
 
 def within(name: str, outer: str) -> bool:

@@ -27,6 +27,8 @@ from srinit.units.taps import tap_of
 from srinit.units.trace import Call, record
 from srinit.units.verify import run, verify
 
+FUSED = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
+"""Modules whose fused path, switched off while recording, may give outputs of another shape."""
 Level = Literal["block", "sublayer", "stage"]
 Rule = Callable[[str, nn.Module], bool]
 """A user's own rule: from name and module to whether it is a unit."""
@@ -82,7 +84,8 @@ def find_units(
     exact = {pattern for pattern in select or () if pattern in named}
     try:
         trace = record(model, example_inputs)
-        expected = run(model, example_inputs)
+        fused = any(isinstance(module, FUSED) for module in named.values())
+        expected = run(model, example_inputs) if fused else trace.result
     except Exception as error:  # the model's own code may fail in any way
         shapes = [tuple(tensor.shape) for tensor in modules.tensors(example_inputs)]
         raise ModelError(
@@ -138,7 +141,7 @@ class _Found:
     def by_rule(self, level: Level) -> None:
         """Add what the skip-path rule finds, and the branches outside of it."""
         facts = self.facts
-        choice = choose(facts.model, candidates(facts.model, facts.trace))
+        choice = choose(facts, candidates(facts))
         merges = find_merges(facts)
         kinds: dict[str, Kind] = dict.fromkeys(choice.units, "block")
         chosen: Mapping[str, Candidate] = choice.units
@@ -205,7 +208,7 @@ class _Found:
     def by_word(self, names: Iterable[str]) -> None:
         """Add modules the user names, if they keep the shape of something they take."""
         facts = self.facts
-        choice = candidates(facts.model, facts.trace)
+        choice = candidates(facts)
         for name in names:
             candidate = choice.get(name)
             call = facts.call(name)

@@ -25,7 +25,8 @@ class PassThrough(nn.Module):
             `{"tuple": [...]}`,
             `{"list": [...]}`, `{"dict": {...}, "class": name}` build a container,
             `{"record": {...}, "like": path}` a dataclass or named tuple from one among the
-            arguments, `{"value": x}` is a constant.
+            arguments, `{"value": x}` is a constant. Where the network passes None for what the
+            structure looks into (a state that it keeps in one mode only), None comes back.
 
     Example:
         >>> skip = PassThrough({"tuple": [{"argument": [0, 0]}, {"value": None}]})
@@ -65,17 +66,19 @@ class Shell(nn.Module):
     """Holds the plain attributes of a module that went, for parents that read them."""
 
 
+BARE = len(vars(Shell()))  # attributes of a shell that holds nothing
+
+
 def _carry(source: nn.Module, target: nn.Module) -> None:
     """Copy plain attributes to `target`, and shells of the submodules that have some."""
     for name, value in vars(source).items():
         if _is_plain(value) and name != "training" and name not in vars(target):
             vars(target)[name] = value  # plain values need none of what Module.__setattr__ does
-    taken = set(dir(target))
     for name, child in source._modules.items():
-        if child is not None and name not in taken:
+        if child is not None and not hasattr(target, name):
             shell = Shell()
             _carry(child, shell)
-            if shell._modules or len(vars(shell)) > len(vars(Shell())):
+            if shell._modules or len(vars(shell)) > BARE:
                 target.add_module(name, shell)
 
 
@@ -89,7 +92,10 @@ def _build(structure: Any, given: Any) -> Any:
     for key in ("argument", "zeros"):
         if key in structure:
             value = _at(given, structure[key])
-            return torch.zeros_like(value) if key == "zeros" else value
+            return torch.zeros_like(value) if key == "zeros" and value is not None else value
+    whole = _container_of(structure)
+    if whole is not None and _at(given, whole) is None:
+        return None
     if "tuple" in structure:
         return tuple(_build(part, given) for part in structure["tuple"])
     if "list" in structure:
@@ -103,8 +109,19 @@ def _build(structure: Any, given: Any) -> Any:
     return structure["value"]
 
 
+def _container_of(structure: Mapping[str, Any]) -> Sequence[str | int] | None:
+    """Return the path of the argument whose entries all entries of a structure are, or None."""
+    parts = structure.get("tuple") or structure.get("list") or structure.get("dict") or ()
+    entries = list(parts.values() if isinstance(parts, Mapping) else parts)
+    paths = [part["argument"][:-1] for part in entries if "argument" in part]
+    inside = len(paths) == len(entries) > 0 and len(paths[0]) > 1
+    return paths[0] if inside and all(path == paths[0] for path in paths) else None
+
+
 def _at(given: Any, path: Sequence[str | int]) -> Any:
     for step in path:
+        if given is None:
+            return None
         given = getattr(given, str(step)) if is_record(given) else given[step]
     return given
 
@@ -117,6 +134,8 @@ def _like(path: Sequence[str | int] | None, parts: dict[str, Any], given: Any) -
             "could build it; pass a passthrough of your own"
         )
     example = _at(given, path)
+    if example is None:
+        return None
     if isinstance(example, tuple):
         return example._replace(**parts)  # type: ignore[attr-defined]
     return dataclasses.replace(example, **parts)

@@ -10,6 +10,7 @@ module from the same input.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 from srinit.units.trace import Call, Op, Trace
 
@@ -96,6 +97,7 @@ NORMS = frozenset(
 SCALES = frozenset(["mul", "div"])
 ADDITIONS = frozenset(["add", "sub", "rsub"])
 JOINS = frozenset(["cat", "stack"])
+MERGING = ADDITIONS | JOINS
 # What a root-mean-square norm written out in Python consists of, besides the above.
 REDUCTIONS = frozenset(["pow", "mean", "rsqrt", "sum", "var", "sqrt", "var_mean", "square"])
 
@@ -107,7 +109,12 @@ def short(op: Op) -> str:
         >>> short(Op("aten.add_.Tensor", (), (), (), 0))
         'add'
     """
-    return op.name.split(".")[1].rstrip("_") if "." in op.name else op.name
+    return _short(op.name)
+
+
+@cache
+def _short(name: str) -> str:
+    return name.split(".")[1].rstrip("_") if "." in name else name
 
 
 @dataclass(slots=True)
@@ -128,12 +135,18 @@ class _State:
     skip: dict[int, frozenset[int]] = field(default_factory=dict)  # value -> merges on its path
     depends: set[int] = field(default_factory=set)  # computed from the source
     weighted: set[int] = field(default_factory=set)  # from the source, through parameters
+    outside: set[int] = field(default_factory=set)  # rest on what the source became outside
+    before: set[int] | None = None  # what the source became before the call
     of_params: set[int] = field(default_factory=set)  # parameters transposed, cast, shifted
 
 
 def stream_of(trace: Trace, call: Call) -> Stream | None:
     """Return the skip path of a call with the most merges, or None where there is none."""
     best: Stream | None = None
+    ops = trace.ops[call.start : call.end]
+    if not any(len(op.inputs) > 1 and short(op) in MERGING for op in ops):
+        return None
+    reached: dict[int, dict[int, frozenset[int]]] = {}
     for out_path, sink in call.outputs:
         for in_path, source in call.inputs:
             same = (
@@ -144,7 +157,9 @@ def stream_of(trace: Trace, call: Call) -> Stream | None:
             )
             if not same or not trace.shapes[source]:
                 continue
-            merges = follow(trace, call, source).get(sink)
+            if source not in reached:
+                reached[source] = follow(trace, call, source)
+            merges = reached[source].get(sink)
             if merges and (best is None or len(merges) > len(best.merges)):
                 best = Stream(source, sink, merges, in_path, out_path)
     return best
@@ -159,13 +174,17 @@ def follow(trace: Trace, call: Call, source: int) -> dict[int, frozenset[int]]:
 
 
 def _step(trace: Trace, call: Call, source: int, index: int, op: Op, state: _State) -> None:
-    depends = [value for value in op.inputs if value in state.depends]
-    merges = _passed(trace, call, op, source, index, state)
-    uses_params = op.uses_params or any(value in state.of_params for value in op.inputs)
-    weighted = any(value in state.weighted for value in op.inputs) or (
-        bool(depends) and uses_params
-    )
+    uses_params, depends, weighted, outside = op.uses_params, False, False, False
+    for value in op.inputs:
+        depends = depends or value in state.depends
+        weighted = weighted or value in state.weighted
+        uses_params = uses_params or value in state.of_params
+        outside = outside or value in state.outside or _outside(trace, call, source, value, state)
+    merges = _passed(trace, op, index, state)
+    weighted = weighted or (depends and uses_params)
     for value in op.outputs:
+        if outside:
+            state.outside.add(value)
         if depends:
             state.depends.add(value)
         if uses_params and not depends:
@@ -176,15 +195,29 @@ def _step(trace: Trace, call: Call, source: int, index: int, op: Op, state: _Sta
             state.skip[value] = merges
 
 
-def _passed(
-    trace: Trace, call: Call, op: Op, source: int, index: int, state: _State
-) -> frozenset[int] | None:
+def _outside(trace: Trace, call: Call, source: int, value: int, state: _State) -> bool:
+    """Tell whether a value was computed before a call from the same input."""
+    made_by, first = trace.maker[value], trace.maker[source]
+    if made_by is None or made_by >= call.start or (first is not None and made_by <= first):
+        return False
+    if state.before is None:
+        found = {source}
+        for op in trace.ops[0 if first is None else first + 1 : call.start]:
+            if not found.isdisjoint(op.inputs):
+                found.update(op.outputs)
+        state.before = found - {source}
+    return value in state.before
+
+
+def _passed(trace: Trace, op: Op, index: int, state: _State) -> frozenset[int] | None:
     """Return the merges on the path through an operation; None where the path ends there."""
     name = short(op)
     on_path = [value for value in op.inputs if value in state.skip]
     if not on_path:
         return None
-    so_far = frozenset().union(*(state.skip[value] for value in on_path))
+    so_far = state.skip[on_path[0]]
+    for value in on_path[1:]:
+        so_far |= state.skip[value]
     if name in VIEWS or name in SHAPE_KEPT:
         return so_far
     if name in NORMS:
@@ -194,12 +227,9 @@ def _passed(
         free = all(value not in state.depends or _scalar(trace, value) for value in others)
         return so_far if free else None
     if name in ADDITIONS or name in JOINS:
-        branches = [
-            value
-            for value in op.inputs
-            if value in state.weighted and not _from_outside(trace, call, source, value)
-        ]
-        joins = len(op.inputs) > 1 and bool(branches)
+        joins = len(op.inputs) > 1 and any(
+            value in state.weighted and value not in state.outside for value in op.inputs
+        )
         if name in JOINS and not joins:
             return so_far
         return so_far | {index} if joins else so_far
@@ -210,19 +240,3 @@ def _scalar(trace: Trace, value: int) -> bool:
     """Tell whether a value is one number per position, as the factor of a norm is."""
     shape = trace.shapes[value]
     return not shape or shape[-1] == 1
-
-
-def _from_outside(trace: Trace, call: Call, source: int, value: int) -> bool:
-    """Tell whether a branch rests on something computed outside from the same input."""
-    waiting, seen = [value], {source}
-    while waiting:
-        current = waiting.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        made_by = trace.maker[current]
-        if made_by is not None and call.start <= made_by < call.end:
-            waiting.extend(trace.ops[made_by].inputs)
-        elif trace.descends(current, source):
-            return True
-    return False

@@ -74,6 +74,7 @@ class Trace:
     readers: dict[int, list[int]] = field(default_factory=dict)
     final: list[int] = field(default_factory=list)  # values the model returned
     batch: int = 1
+    result: Any = None  # what the model returned
 
     def calls_of(self, name: str) -> list[Call]:
         """Return the calls of one module."""
@@ -82,22 +83,6 @@ class Trace:
     def flops(self, call: Call) -> int:
         """Return the FLOPs of a call, per example."""
         return sum(op.flops for op in self.ops[call.start : call.end]) // self.batch
-
-    def descends(self, value: int, ancestor: int) -> bool:
-        """Tell whether `value` was computed from `ancestor`."""
-        limit = self.maker[ancestor]
-        waiting, seen = [value], set()
-        while waiting:
-            current = waiting.pop()
-            made_by = self.maker[current]
-            if made_by is None or current in seen or (limit is not None and made_by <= limit):
-                continue
-            seen.add(current)
-            for source in self.ops[made_by].inputs:
-                if source == ancestor:
-                    return True
-                waiting.append(source)
-        return False
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -109,6 +94,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.params = params
         self.numbers: dict[int, int] = {}
         self.alive: list[Tensor] = []  # ids stay unique as long as the tensors live
+        self.known: dict[int, tuple[str, Any]] = {}  # by id of an operation: name, counter
+        self.flops: dict[Any, int] = {}  # of operations on tensors of the same shapes
         self.is_over = False
 
     def number(self, tensor: Tensor) -> int:
@@ -130,22 +117,56 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        read = list(modules.tensors((args, kwargs)))
-        inputs = tuple(self.number(t) for t in read if id(t) not in self.params)
-        params = tuple(id(t) for t in read if id(t) in self.params)
+        inputs, params = [], []
+        for tensor in _tensors_in([*args, *kwargs.values()]):
+            if id(tensor) in self.params:
+                params.append(id(tensor))
+            else:
+                inputs.append(self.number(tensor))
         result = func(*args, **kwargs)
         index = len(self.trace.ops)
-        outputs = []
-        for tensor in modules.tensors(result):
-            if id(tensor) in self.params:
-                continue
-            outputs.append(self._new(tensor, index))
-        counter = flop_registry.get(func.overloadpacket)
-        flops = counter(*args, **kwargs, out_val=result) if counter is not None else 0
-        self.trace.ops.append(Op(str(func), inputs, tuple(outputs), params, int(flops)))
+        made = [t for t in _tensors_in([result]) if id(t) not in self.params]
+        outputs = tuple(self._new(tensor, index) for tensor in made)
+        if id(func) not in self.known:
+            self.known[id(func)] = (str(func), flop_registry.get(func.overloadpacket))
+        name, counter = self.known[id(func)]
+        flops = 0 if counter is None else self._flops(name, counter, args, kwargs, result)
+        self.trace.ops.append(Op(name, tuple(inputs), outputs, tuple(params), flops))
         for value in inputs:
             self.trace.readers.setdefault(value, []).append(index)
         return result
+
+    def _flops(self, name: str, counter: Any, args: Any, kwargs: Any, result: Any) -> int:
+        """Return the FLOPs of an operation, counted once for tensors of the same shapes."""
+        if "attention" in name:  # may depend on values: lengths of packed sequences
+            return int(counter(*args, **kwargs, out_val=result))
+        key = (name, _shapes(args), _shapes(kwargs.items()), _shapes((result,)))
+        if key not in self.flops:
+            self.flops[key] = int(counter(*args, **kwargs, out_val=result))
+        return self.flops[key]
+
+
+def _tensors_in(values: Iterable[Any]) -> list[Tensor]:
+    """Return the tensors among the arguments or results of an operation."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            found += _tensors_in(value)
+    return found
+
+
+def _shapes(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return arguments of an operation with shapes in the places of tensors."""
+    return tuple(
+        value.shape
+        if isinstance(value, Tensor)
+        else _shapes(value)
+        if isinstance(value, tuple | list)
+        else value
+        for value in values
+    )
 
 
 def record(model: nn.Module, inputs: Any, *, seed: int = 0) -> Trace:
@@ -172,6 +193,7 @@ def record(model: nn.Module, inputs: Any, *, seed: int = 0) -> Trace:
             recorder,
         ):
             output = modules.call(model, inputs)
+            recorder.trace.result = output
             recorder.trace.final = [recorder.number(t) for t in find_tensors(output)]
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -208,7 +230,7 @@ def _noting(
         parent = stack[-1].number if stack else None
         call = Call(name, len(trace.calls), parent, start=len(trace.ops))
         trace.calls.append(call)
-        for path, given in walk((args, kwargs)):
+        for path, given in _given(args, kwargs):
             if isinstance(given, Tensor):
                 call.inputs.append((path, recorder.number(given)))
             elif isinstance(given, str | int | float):
@@ -221,11 +243,25 @@ def _noting(
         finally:
             stack.pop()
         call.end = len(trace.ops)
-        call.outputs = [(p, recorder.number(t)) for p, t in locate(result)]
-        call.output = _structure(result, recorder)
+        if isinstance(result, Tensor):  # most do
+            call.outputs = [((), recorder.number(result))]
+            call.output = Value(call.outputs[0][1])
+        else:
+            call.outputs = [(p, recorder.number(t)) for p, t in locate(result)]
+            call.output = _structure(result, recorder)
         return result
 
     return noted
+
+
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """Yield everything in the arguments of a call with where it sits in (args, kwargs)."""
+    for kind, entries in ((0, enumerate(args)), (1, kwargs.items())):
+        for key, value in entries:
+            if isinstance(value, Tensor):
+                yield (kind, key), value
+            elif value is not None:
+                yield from walk(value, (kind, key))
 
 
 def walk(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.rng import isolated_rng
+from srinit.rng import isolated_rng, reseed
 from srinit.units.bypass import PassThroughFor, Rewritten, bypassed, gone_from
 from srinit.units.facts import within
 from srinit.units.records import Unit
@@ -72,15 +72,18 @@ def verify(
                 bypassed(model, group, passthrough=passthrough, rewritten=made),
                 _counted(model, _whole(units.values(), without=group)) as calls,
             ):
-                found = run(model, inputs)
+                reseed(0)
+                found = modules.call(model, inputs)
         except Exception as error:  # the model's own code may fail in any way
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         return _uncalled(group, calls) or difference(expected, found)
 
     every = list(units.values())
-    if len(every) > SINGLY and not any(problem(g) for g in (every, every[::2], every[1::2]) if g):
-        return {}
-    failed = {unit.name: problem([unit]) for unit in every}
+    with modules.eval_mode(model), isolated_rng(), torch.no_grad():
+        groups = (every, every[::2], every[1::2])
+        if len(every) > SINGLY and not any(problem(group) for group in groups):
+            return {}
+        failed = {unit.name: problem([unit]) for unit in every}
     return {name: text for name, text in failed.items() if text}
 
 
