@@ -267,3 +267,17 @@ def test_sites_that_differ_in_a_plain_value_are_read_apart() -> None:
             assert torch.equal(model(x), alone)
     assert len({(unit.site or unit.name) for unit in units}) == 3
     assert sum(map(len, made.readings.sites.values())) == 2  # the two that are alike once
+
+
+def test_weights_that_the_parent_scales_in_training_mode_may_be_missing() -> None:
+    model, x, units = make(traps.Rescales)
+    assert units.names == BLOCKS
+    pruned = remove_units(model, [units["blocks.1"]], example_inputs=x)
+    before = [parameter.clone() for parameter in pruned.parameters()]
+    pruned.train()(x)
+    pruned.eval()(x)
+    assert all(map(torch.equal, before, pruned.parameters()))
+    skip = next(module for module in pruned.modules() if isinstance(module, PassThrough))
+    assert skip.up.weight.shape == (2 * traps.WIDTH, traps.WIDTH)
+    with pytest.raises(RuntimeError):
+        skip.up.weight @ torch.ones(traps.WIDTH)  # a value is asked for

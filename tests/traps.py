@@ -415,3 +415,19 @@ class Scaled(Head):
         for block in self.blocks:
             x = block(x)
         return self.head(x)
+
+
+class Rescales(Indexed):
+    """The network scales weights inside its blocks when the mode changes, as RWKV does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_scaled = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.is_scaled != self.training:
+            self.is_scaled = self.training
+            for block in self.blocks:
+                with torch.no_grad():
+                    block.up.weight.mul_(2.0 if self.training else 0.5)
+        return super().forward(x)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from srinit.errors import SurgeryError
 from srinit.units.trace import is_record
@@ -70,7 +71,14 @@ BARE = len(vars(Shell()))  # attributes of a shell that holds nothing
 
 
 def _carry(source: nn.Module, target: nn.Module) -> None:
-    """Copy plain attributes to `target`, and shells of the submodules that have some."""
+    """Copy plain attributes to `target`, and shells of the submodules that have some.
+
+    Parameters become tensors on the meta device: their shapes and dtypes can be asked for, and
+    they may be scaled in place; a use of their values fails.
+    """
+    for name, weight in source._parameters.items():
+        if weight is not None and not is_lazy(weight) and name not in vars(target):
+            vars(target)[name] = torch.empty_like(weight, device="meta", requires_grad=False)
     for name, value in vars(source).items():
         if _is_plain(value) and name != "training" and name not in vars(target):
             vars(target)[name] = value  # plain values need none of what Module.__setattr__ does
