@@ -72,8 +72,8 @@ def reseed(seed: int) -> None:
         torch.random.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)  # noqa: TID251 - restored by `isolated_rng`
+    np.random.seed(seed % 2**32)  # noqa: NPY002, TID251
 
 
 @cache

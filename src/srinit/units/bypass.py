@@ -66,9 +66,7 @@ def bypassed(
     made = Rewritten() if rewritten is None else rewritten
     with ExitStack() as stack:
         for unit in [units] if isinstance(units, Unit) else units:
-            for name, module in replacements(
-                model, unit, passthrough=passthrough, rewritten=made
-            ):
+            for name, module in replacements(model, unit, passthrough=passthrough, rewritten=made):
                 if name:
                     stack.enter_context(modules.swapped(model, name, module, shared=shared))
                 else:
