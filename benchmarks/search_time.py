@@ -4,9 +4,9 @@
     python benchmarks/search_time.py hf:bit timm:shvit_s1       these cases of the coverage table
 
 Of each network the median forward (in evaluation mode, without gradients, nothing around it) and
-the median of three searches, in turn, on the same inputs and one core, in processor time; the first
-search of a process is kept apart, since it imports parts of torch. Writes `benchmarks/results/search_time.json`, unless cases are
-named.
+the median of three searches, in turn, on the same inputs and one core, in processor time; the
+first search of a process is kept apart, since it imports parts of torch. Writes
+`benchmarks/results/search_time.json`, unless cases are named.
 """
 
 from __future__ import annotations

@@ -41,10 +41,10 @@ def main() -> None:
         model = load_function("vgg.py:vgg16_bn", HERE)()
     model = model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
+        model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4, nesterov=True
     )
     steps = args.epochs * (len(images) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.08, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=steps)
     for epoch in range(args.epochs):
         losses = []
         order = torch.randperm(len(images), generator=draw)
