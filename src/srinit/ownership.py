@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 import weakref
 from pathlib import Path
@@ -26,7 +27,7 @@ class CostOf1000:
 
     device: str
     batch_size: int
-    seconds_per_1000: float  # wall-clock
+    seconds_per_1000: float  # wall-clock, by the median call
     processor_seconds_per_1000: float  # over all cores
     peak_bytes: int  # weights and live intermediate results of one call
     energy_wh_per_1000: float
@@ -92,14 +93,15 @@ def measure_ownership(
         for _ in range(WARM_UP):
             _call(model, batch, device)
         peak = _peak(model, batch, device)
-        energy, calls = _rapl(), 0
+        energy, times = _rapl(), list[float]()
         wall, processor = time.perf_counter(), time.process_time()
-        while calls < MIN_CALLS or time.perf_counter() - wall < seconds:
+        while len(times) < MIN_CALLS or time.perf_counter() - wall < seconds:
+            began = time.perf_counter()
             _call(model, batch, device)
-            calls += 1
+            times.append(time.perf_counter() - began)
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
     after = _rapl()
-    scale = 1000 / (calls * batch_size)
+    scale = 1000 / (len(times) * batch_size)
     if device.type != "cpu":
         joules, method = wall * device_watts, f"time x {device_watts:g} W, stated"
     elif energy is not None and after is not None and after > energy:
@@ -110,7 +112,7 @@ def measure_ownership(
     return CostOf1000(
         device=str(device),
         batch_size=batch_size,
-        seconds_per_1000=wall * scale,
+        seconds_per_1000=statistics.median(times) * 1000 / batch_size,
         processor_seconds_per_1000=processor * scale,
         peak_bytes=peak,
         energy_wh_per_1000=joules * scale / JOULES_PER_WH,

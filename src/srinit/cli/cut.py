@@ -41,12 +41,14 @@ def plan(
     """Choose the units that go, for a target; the scan must be done."""
     from srinit import records
     from srinit.cli.fitted import plan_table
+    from srinit.config import check_targets
     from srinit.pipeline import cut, start
 
     given = {"max_drop": max_drop, "params": params, "flops": flops, "latency": latency}
     targets: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if remove is not None:
         targets["remove"] = tuple(name.strip() for name in remove.split(",") if name.strip())
+    check_targets(targets)
     with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
         if common.dry_run:
             return _dry("plan", run, "builds and times the network after every removal")
@@ -129,6 +131,7 @@ def compare(
         typer.Option(
             help="Also compare on so many corrupted test images: noise, blur, light ...",
             show_default=False,
+            min=0,
         ),
     ] = 0,
     margin: Annotated[
@@ -229,6 +232,7 @@ def report(
     if common.dry_run:
         return _dry("report", run, "writes report/report.html")
     with folder.lock():
+        folder.check_recorded(besides=run / "report")
         path = write_report(load_report_input(run), run / "report", languages=languages)
         folder.record(run / "report")
     return Result(

@@ -8,6 +8,7 @@ from srinit.cli.options import Common
 from srinit.cli.output import Result
 
 OUTSIDE = 3
+SMALLEST = 1e-6  # margin: some 10^12 images would have to be labeled
 
 
 def compare(
@@ -16,8 +17,10 @@ def compare(
     """Return the comparison of two logs, or the plan of a test for a run or two logs."""
     from srinit.errors import ConfigError
 
-    if not 0 < (margin if plan_margin is None else plan_margin) <= 1:
-        raise ConfigError("the margin is a fraction above 0, such as 0.01 for one point.")
+    if not SMALLEST <= (margin if plan_margin is None else plan_margin) <= 1:
+        raise ConfigError(
+            f"the margin is a fraction of {SMALLEST:g} or more, such as 0.01 for one point."
+        )
     if first.is_file() and second is None:
         raise ConfigError(f"{first} is a log; name the log of the other model too.")
     if common.dry_run:

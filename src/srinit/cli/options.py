@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -58,12 +59,17 @@ class Common:
         """The `--set` pairs, with the options that stand for one of them."""
         pairs = list(self.set_ or ())
         if self.device is not None:
-            pairs.append(f"device={self.device}")
+            pairs.append(pair("device", self.device))
         if self.seed is not None:
             pairs.append(f"seed={self.seed}")
         if self.out is not None:
-            pairs.append(f"out={self.out.absolute()}")
+            pairs.append(pair("out", str(self.out.absolute())))
         return pairs
+
+
+def pair(key: str, text: str) -> str:
+    """Return a `--set` pair whose value stays the text that it is, `#` and `: ` included."""
+    return f"{key}={json.dumps(text, ensure_ascii=False)}"
 
 
 def verb(function: Callable[..., Result]) -> Callable[..., None]:

@@ -6,14 +6,26 @@ import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.markup import escape
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False)
+from srinit.errors import ResourceError
+
+
+class _Output(Console):
+    """A console whose reader may go away, as `srinit ... | head` does; the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        to_nowhere(self.file)
+
+
+out = _Output(highlight=False, soft_wrap=True)
+err = _Output(stderr=True, highlight=False)
 PLAIN_WIDTH = 160  # of tables where there is no terminal
 
 
@@ -35,6 +47,19 @@ def emit(result: Result, *, as_json: bool) -> None:
     """Print a result on stdout: as one JSON document, or as text."""
     if result.quiet or _is_other():
         return
+    try:
+        _emit(result, as_json=as_json)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read it has seen enough, and the work is done
+        to_nowhere(sys.stdout)
+    except OSError as error:
+        to_nowhere(sys.stdout)
+        raise ResourceError(
+            f"the work is done, but standard output cannot be written: {error.strerror}."
+        ) from error
+
+
+def _emit(result: Result, *, as_json: bool) -> None:
     if as_json:
         body = {"verb": result.verb, "ok": result.exit_code == 0, "exit_code": result.exit_code}
         print_json({**body, **result.data, "next": result.next})
@@ -61,12 +86,20 @@ def emit_error(error: BaseException, *, code: int, as_json: bool, verbose: bool)
     kind = type(error).__name__
     message = str(error) or kind
     if as_json and not _is_other():
-        print_json({"ok": False, "exit_code": code, "error": {"type": kind, "message": message}})
-    if verbose:
-        traceback.print_exception(error, file=sys.stderr)
-    err.print(f"[bold red]error[/] [dim]({escape(kind)})[/]: {escape(message)}", soft_wrap=True)
-    if code == 1:
-        err.print("This is a mistake in srinit. -v shows where it happened.", markup=False)
+        try:
+            print_json(
+                {"ok": False, "exit_code": code, "error": {"type": kind, "message": message}}
+            )
+        except OSError:
+            to_nowhere(sys.stdout)
+    try:
+        if verbose:
+            traceback.print_exception(error, file=sys.stderr)
+        err.print(f"[bold red]error[/] [dim]({escape(kind)})[/]: {escape(message)}", soft_wrap=True)
+        if code == 1:
+            err.print("This is a mistake in srinit. -v shows where it happened.", markup=False)
+    except OSError:
+        to_nowhere(sys.stderr)
 
 
 def _is_other() -> bool:
@@ -76,7 +109,19 @@ def _is_other() -> bool:
 
 
 def print_json(body: Any) -> None:
-    """Print one JSON document on stdout."""
-    json.dump(body, sys.stdout, ensure_ascii=False, indent=2, default=str)
-    sys.stdout.write("\n")
+    """Print one JSON document on stdout, in letters that its encoding has."""
+    text = json.dumps(body, ensure_ascii=False, indent=2, default=str)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(body, indent=2, default=str)
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def to_nowhere(stream: IO[str]) -> None:
+    """Drop what is and will be written to a stream that takes nothing any more."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

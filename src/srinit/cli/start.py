@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from srinit.cli.options import Common, verb
+from srinit.cli.options import Common, pair, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
 
@@ -27,7 +27,7 @@ def demo(common: Common) -> Result:
         observer.stage("train a network")
         seed = common.seed or 0
         config = prepare(folder, seed=seed, observer=observer)
-        pairs = [*common.overrides, f"out={folder / 'runs'}"]
+        pairs = [*common.overrides, pair("out", str(folder / "runs"))]
         result = run.run_file(config, pairs, observer=observer)
     return finished("demo", result, config)
 

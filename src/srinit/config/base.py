@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 SPLITS = ("train", "calibration", "validation", "test")
 
@@ -14,6 +20,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `batch_size: true`, which pydantic would take for 1."""
+        field = cls.model_fields.get(info.field_name or "")
+        if field is not None and _holds_truth(value) and not _takes_truth(field.annotation):
+            raise ValueError("true and false are no numbers")
+        return value
+
 
 class SourceSection(Section):
     """A section that may be written as its source alone: `model: timm:resnet18`."""
@@ -22,3 +37,21 @@ class SourceSection(Section):
     @classmethod
     def _source_alone(cls, value: Any) -> Any:
         return {"source": value} if isinstance(value, str) else value
+
+
+def _holds_truth(value: Any) -> bool:
+    """Return whether a value is, or holds, true or false."""
+    if isinstance(value, dict):
+        return any(map(_holds_truth, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_truth, value))
+    return isinstance(value, bool)
+
+
+def _takes_truth(annotation: Any) -> bool:
+    """Return whether true and false have a place in a type, or sections look themselves."""
+    if annotation is Any or isinstance(annotation, bool):
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, bool | BaseModel):
+        return True
+    return any(map(_takes_truth, get_args(annotation)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from srinit.config.problems import across_sections, describe
-from srinit.config.sections import Config
+from srinit.config.sections import Config, PlanSection
 from srinit.config.yaml import MAX_BYTES, parse_yaml
 from srinit.errors import ConfigError
 
@@ -56,6 +56,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     return config.model_copy(update={"root": path.absolute().parent})
 
 
+def check_targets(targets: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` unless the config's `plan` section could hold these values."""
+    try:
+        PlanSection.model_validate(dict(targets))
+    except ValidationError as error:
+        raise ConfigError("the target of the plan:\n" + "\n".join(describe(error))) from None
+
+
 def _content(path: Path) -> bytes:
     try:
         if not path.is_file():
@@ -83,7 +91,10 @@ def _parsed(overrides: Sequence[str], problems: list[str]) -> list[tuple[list[st
             continue
         try:
             value = parse_yaml(f"value: {text}".encode(), where=f"--set {key}")
-        except (ConfigError, UnicodeEncodeError) as error:
+        except UnicodeEncodeError:
+            problems.append(f"  --set {pair!r} is not UTF-8")
+            continue
+        except ConfigError as error:
             problems.append(f"  {error}")
             continue
         found.append((parts, value.get("value")))

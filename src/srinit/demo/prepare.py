@@ -12,6 +12,7 @@ from srinit import store
 from srinit.demo.train import train
 from srinit.errors import require
 from srinit.pipeline.observer import Observer
+from srinit.store.files import refused
 
 TRAIN_SHARE = 0.45  # of the 1,797 digits; the rest is for choosing, stopping and testing
 HERE = Path(__file__).parent
@@ -26,6 +27,7 @@ def prepare(folder: Path, *, seed: int, observer: Observer) -> Path:
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
+        ResourceError: The folder cannot be made.
     """
     require("sklearn", "demo", "for the demo's handwritten digits")
     from sklearn.datasets import load_digits
@@ -35,7 +37,10 @@ def prepare(folder: Path, *, seed: int, observer: Observer) -> Path:
     order = np.random.default_rng(seed).permutation(len(images))
     images, labels = images[order], digits.target[order].astype(np.int64)
     cut = round(TRAIN_SHARE * len(images))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refused("make", folder, error) from error
     names = np.array([str(digit) for digit in range(10)])
     for name, part in (("train", slice(0, cut)), ("rest", slice(cut, None))):
         np.savez_compressed(

@@ -184,13 +184,14 @@ class Session:
             ModelError: It does not run.
             DataError: The number of classes differs.
         """
+        model, inputs = self.model, self.example_inputs
         try:
-            with modules.eval_mode(self.model), torch.inference_mode():
-                output = modules.call(self.model, self.example_inputs)
+            with modules.eval_mode(model), torch.inference_mode():
+                output = modules.call(model, inputs)
         except (RuntimeError, TypeError, ValueError) as error:
             if is_out_of_memory(error):
                 raise
-            shapes = [tuple(t.shape) for t in modules.tensors(self.example_inputs)]
+            shapes = [tuple(t.shape) for t in modules.tensors(inputs)]
             raise ModelError(
                 f"the model does not run on the data (inputs {shapes}): "
                 f"{str(error).splitlines()[0]}. Check data.preprocess."

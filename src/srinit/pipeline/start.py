@@ -138,7 +138,7 @@ def inputs_lock(config: Config) -> dict[str, str]:
 
 
 def _hash_text(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _unfinished(config: Config, fingerprint: dict[str, str]) -> RunFolder | None:

@@ -96,6 +96,8 @@ def _make_database(path: Path) -> None:
     if path.exists():
         check_database(path)
         return
+    if not path.parent.is_dir():
+        raise RegistryError(f"the registry {path} cannot be made: there is no such folder.")
     for left in path.parent.glob(f"{MAKING}*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore

@@ -223,7 +223,7 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     try:
         body = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON: {error}") from None
     if not isinstance(body, dict):
         raise ConfigError(f"{path} should hold an object, found {type(body).__name__}.")
@@ -231,13 +231,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    return path.read_text("utf-8") if path.is_file() else ""
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
 def _config(path: Path) -> dict[str, Any]:
     try:
         body = yaml.safe_load(_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     return body if isinstance(body, dict) else {}
 
@@ -252,7 +252,7 @@ def _audit(path: Path) -> list[dict[str, Any]]:
     for line in _text(path).splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # a torn last line
         if isinstance(entry, dict):
             entries.append(entry)

@@ -74,6 +74,8 @@ class ImageFiles:
         """
         path = self.root / self.names[index]
         try:
+            if not path.is_file():  # a pipe would never end
+                raise ValueError("no file" if path.exists() else "there is no such file")
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise ValueError(f"the file is larger than {MAX_FILE_BYTES:,} bytes")
             return path.read_bytes()

@@ -112,7 +112,7 @@ class RunFolder:
             ours = False
         if not ours:
             state = (
-                f"is no run folder of srinit (by its {HEAD})" if path.exists() else "does not exist"
+                f"is no run folder of srinit (by its {HEAD})" if _exists(path) else "does not exist"
             )
             raise UnsafeError(f"{path} {state}; nothing is written there. Name one under runs/.")
         return cls(path)
@@ -204,6 +204,18 @@ class RunFolder:
         if digest is not None:
             check_file(self.path, name, digest)
 
+    def check_recorded(self, *, besides: Path) -> None:
+        """Check every recorded hash and the audit log; a folder that is made anew is left out.
+
+        Raises:
+            IntegrityError: The first file that is missing or changed is named.
+        """
+        place = self._name(besides)
+        audit.read(self.path / AUDIT)
+        for name, digest in read_sums(self.path / SUMS).items():
+            if not _under(name, place):
+                check_file(self.path, name, digest)
+
     def cover(self) -> None:
         """Record the hashes of the files that have none yet."""
         known = read_sums(self.path / SUMS)
@@ -218,17 +230,22 @@ class RunFolder:
     def record(self, path: Path) -> None:
         """Record the hash of a file, or of every file under a folder, that was written anew.
 
-        For outputs that may be made again from a finished run, such as the report.
+        For outputs that may be made again from a finished run, such as the report. Files of the
+        folder that are gone lose their hash.
         """
-        place = self._name(path)
-        self._record([n for n in self.files() if n == place or n.startswith(f"{place}/")])
+        place, known = self._name(path), read_sums(self.path / SUMS)
+        gone = [n for n in known if _under(n, place) and not (self.path / n).is_file()]
+        self._record([n for n in self.files() if _under(n, place)], gone=gone)
 
-    def _record(self, names: Sequence[str], *, sealed: bool | None = None) -> None:
+    def _record(
+        self, names: Sequence[str], *, sealed: bool | None = None, gone: Sequence[str] = ()
+    ) -> None:
         if not names:
             return
         sealed = self._is_sealed() if sealed is None else sealed
         fresh = {name: sha256_file(self.path / name) for name in names}
-        write_sums(self.path / SUMS, {**read_sums(self.path / SUMS), **fresh})
+        known = {n: d for n, d in read_sums(self.path / SUMS).items() if n not in gone}
+        write_sums(self.path / SUMS, {**known, **fresh})
         if sealed:
             self._sign(f"written after the seal: {', '.join(names[:5])}")
 
@@ -308,3 +325,15 @@ class RunFolder:
             if name not in recorded:
                 raise IntegrityError(f"{self.path / name} was added since the run was sealed.")
         return len(recorded)
+
+
+def _under(name: str, place: str) -> bool:
+    return name == place or name.startswith(f"{place}/")
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is something; False also for names that no system allows."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

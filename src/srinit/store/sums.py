@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from srinit.errors import IntegrityError
+from srinit.errors import IntegrityError, UnsafeError
 from srinit.store.files import sha256_file, write_text
 
 LINE = re.compile(r"([0-9a-f]{64})  ([^\0]+)")
@@ -30,7 +30,16 @@ def read_sums(path: Path) -> dict[str, str]:
 
 
 def write_sums(path: Path, sums: Mapping[str, str]) -> None:
-    """Write the hashes, sorted by name, atomically."""
+    """Write the hashes, sorted by name, atomically.
+
+    Raises:
+        UnsafeError: A name that the list cannot hold: with a line break, or not UTF-8.
+    """
+    for name in sums:
+        if name.splitlines() != [name] or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UnsafeError(
+                f"{path.parent} holds a file {name!r}, which no run writes; remove it."
+            )
     write_text(path, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
 
 

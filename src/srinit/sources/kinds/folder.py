@@ -12,7 +12,14 @@ import numpy as np
 from srinit.errors import DataError
 from srinit.sources.examples import UNLABELED, ImageFiles
 from srinit.sources.images import SUFFIXES
-from srinit.sources.kinds.loaded import Loaded, in_order, natural_key, outside, raise_outside
+from srinit.sources.kinds.loaded import (
+    Loaded,
+    in_order,
+    natural_key,
+    outside,
+    raise_outside,
+    raise_unreadable_names,
+)
 
 ENDINGS = ", ".join(sorted(SUFFIXES))
 
@@ -49,11 +56,13 @@ def _labeled(name: str, root: Path, classes: Sequence[str] | None, *, all_classe
     targets: list[int] = []
     others: Counter[str] = Counter()
     escaped: list[str] = []
+    raise_unreadable_names(base, names)
     for index, class_name in enumerate(names):
         paths = _walk(base, base / class_name, others, escaped)
         files += (images := [str(path.relative_to(base)) for path in paths])
         targets += [index] * len(images)
     raise_outside(base, escaped)
+    raise_unreadable_names(base, files)
     empty = sorted(set(range(len(names))) - set(targets))
     if not files or (empty and all_classes):
         raise DataError(
@@ -76,6 +85,7 @@ def unlabeled_images(name: str, root: Path, classes: Sequence[str] | None) -> Lo
     escaped: list[str] = []
     files = [str(path.relative_to(base)) for path in _walk(base, base, others, escaped)]
     raise_outside(base, escaped)
+    raise_unreadable_names(base, files)
     if not files:
         raise DataError(f"{base} holds no images (endings: {ENDINGS}).")
     targets = np.full(len(files), UNLABELED, dtype=np.int64)

@@ -106,6 +106,20 @@ def raise_outside(source: Path, found: Sequence[str]) -> None:
         )
 
 
+def raise_unreadable_names(source: Path, names: Iterable[str]) -> None:
+    """Raise `DataError` where names on the disk are no UTF-8: no report could hold them."""
+    found = [name.encode("utf-8", "backslashreplace").decode() for name in names if _is_odd(name)]
+    if found:
+        raise DataError(
+            f"{source}: {len(found)} names are not UTF-8; rename them (convmv does it for whole "
+            f"folders, e.g. from cp932):\n{listing(found)}"
+        )
+
+
+def _is_odd(name: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def raise_problems(source: Path, problems: Sequence[str]) -> None:
     """Raise `DataError` with every problem of a source."""
     if problems:
