@@ -185,7 +185,8 @@ def years(value: float | None) -> Text:
     if value < 2:
         months = fixed(12 * value, 1)
         return Text(ja=f"{months}か月", en=f"{months} months")
-    return Text(ja=f"{fixed(value, 1)}年", en=f"{fixed(value, 1)} years")
+    shown = fixed(value, 1 if value < 100 else 0)
+    return Text(ja=f"{shown}年", en=f"{shown} years")
 
 
 def date(iso: str) -> Text:

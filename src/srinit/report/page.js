@@ -90,7 +90,7 @@
     const ja = language() === "ja";
     if (value === Infinity) return ja ? "回収できません" : "never";
     if (value < 2) return fixed(12 * value, 1) + (ja ? "か月" : " months");
-    return fixed(value, 1) + (ja ? "年" : " years");
+    return fixed(value, value < 100 ? 1 : 0) + (ja ? "年" : " years");
   }
   const to = () => (language() === "ja" ? "〜" : " to ");
 
