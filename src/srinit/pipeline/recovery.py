@@ -173,7 +173,8 @@ def _recovery(session: Session, before: TuneLog | None, rehearsal: Rehearsal | N
     chosen = recipe(session)
     if chosen.epochs == 0:
         return "Recovery: none is asked for (finetune.epochs: 0)."
-    what = f"{chosen.epochs:g} epochs of fine-tuning at batch {chosen.batch_size}"
+    noun = "epoch" if chosen.epochs == 1 else "epochs"
+    what = f"{chosen.epochs:g} {noun} of fine-tuning at batch {chosen.batch_size}"
     if rehearsal is not None:
         cost = rehearsal.cost
         left = _points(session, cost.drop or 0.0, cost.low, cost.high)
