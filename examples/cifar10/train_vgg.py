@@ -60,7 +60,8 @@ def main() -> None:
             schedule.step()
             losses.append(loss.item())
         sys.stdout.write(f"epoch {epoch + 1}: mean loss {sum(losses) / len(losses):.3f}\n")
-    save_file(model.state_dict(), HERE / "vgg16_bn.safetensors")
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, HERE / "vgg16_bn.safetensors")
 
 
 if __name__ == "__main__":
