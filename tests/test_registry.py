@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -273,7 +274,10 @@ def two_machines_that_promote_at_once_take_turns(server: str, tmp_path: Path) ->
                 code = 0
             except UnsafeError as error:
                 code = error.exit_code
+            except BaseException:
+                traceback.print_exc()  # the parent sees the exit code alone
             finally:
+                sys.stderr.flush()
                 os._exit(code)
         children.append(child)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

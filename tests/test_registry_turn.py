@@ -100,3 +100,31 @@ def test_the_turn_of_a_dead_process_is_over() -> None:
     for value in (holder(), holder(host=socket.gethostname(), process=os.getppid())):
         with pytest.raises(UnsafeError, match="its turn is over at"), turn(Tags(value), "m"):
             pass
+
+
+class Refusing(Tags):
+    """A server whose database refuses the second of two writes at the same time."""
+
+    def __init__(self, winner: str | None) -> None:
+        super().__init__()
+        self.winner = winner
+
+    def set_registered_model_tag(self, _model: str, key: str, _value: str) -> None:
+        if self.winner is not None:
+            self.tags[key] = self.winner
+        raise ConnectionError("UNIQUE constraint failed")
+
+
+def test_a_write_that_the_server_refuses_is_another_ones_turn() -> None:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    other = json.dumps({"id": "other", "host": "elsewhere", "process": 1, "since": since})
+    with (
+        pytest.raises(UnsafeError, match="process 1 on elsewhere is moving the aliases of m"),
+        turn(Refusing(other), "m", settle=0),
+    ):
+        pass
+    with (
+        pytest.raises(ConnectionError, match="UNIQUE"),  # nobody has it: the server's own trouble
+        turn(Refusing(None), "m", settle=0),
+    ):
+        pass

@@ -41,7 +41,11 @@ def turn(client: Any, model: str, *, settle: float = SETTLE) -> Iterator[None]:
         "id": uuid.uuid4().hex, "host": socket.gethostname(), "process": os.getpid(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
-    client.set_registered_model_tag(model, TURN, json.dumps(mine))
+    try:
+        client.set_registered_model_tag(model, TURN, json.dumps(mine))
+    except Exception:  # the server's database refuses the second of two that write at once
+        _check_free(client, model, _holder(client, model))
+        raise
     time.sleep(settle)
     holder = _holder(client, model)
     if holder.get("id") != mine["id"]:
