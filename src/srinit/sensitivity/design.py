@@ -30,7 +30,8 @@ class Costs:
     per_param: float  # seconds to draw and to store one
 
 
-CPU = Costs(flops_per_second=1.9e11, per_draw=6e-5, per_param=4.5e-9)  # of one core
+# One core with AVX-512 BF16; a draw as grouped convolutions have it, others cost more.
+CPU = Costs(flops_per_second=1.9e11, per_draw=6e-5, per_param=4.5e-9)
 GPU = Costs(flops_per_second=5e13, per_draw=5e-4, per_param=8e-9)
 
 
