@@ -13,7 +13,17 @@ from srinit.reinit import Redraw
 from srinit.sensitivity.bank import Bank
 from srinit.sensitivity.draws import Group
 from srinit.sensitivity.folding import bypass
-from srinit.sensitivity.fusing import MOST_STACKED, Layer, Part, Stack, can_stack, fuse
+from srinit.sensitivity.fusing import (
+    MOST_STACKED,
+    Layer,
+    Part,
+    Stack,
+    can_stack,
+    fuse,
+    fused_dtypes,
+)
+
+HAS_HALF = torch.bfloat16 in fused_dtypes()
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -97,6 +107,17 @@ def test_fused_convolutions_give_the_same_output(kind: Any, rewritten: int, dtyp
     assert "forward" in model[1].__dict__
 
 
+def test_additions_leave_what_is_added_as_it_was() -> None:
+    layer = Layer(nn.Conv2d(3, 4, 1).requires_grad_(False))
+    x, other = noise(2, 3, 5, 5), noise(2, 4, 5, 5, seed=1)
+    before = other.clone()
+    found = layer(x, other, True)
+    assert torch.equal(other, before)
+    assert torch.allclose(found, torch.relu(layer(x) + other))
+    wide = layer(x, noise(2, 2, 4, 5, 5), False)  # one more dimension: broadcast
+    assert wide.shape == (2, 2, 4, 5, 5)
+
+
 def test_layer_gives_each_group_its_own_weights() -> None:
     layer = Layer(nn.Linear(3, 2))
     x = noise(5, 3)
@@ -110,29 +131,32 @@ def test_layer_gives_each_group_its_own_weights() -> None:
     assert torch.allclose(found, torch.cat([x[:2] @ weights[0].T, x[2:] @ weights[1].T]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("added", [None, "like the output", "one for all"])
 @pytest.mark.parametrize(
     "made", [{"stride": 2, "padding": 1}, {"groups": 2, "padding": 2, "dilation": 2}]
 )
 def test_one_grouped_convolution_does_what_one_for_each_group_does(
-    made: dict[str, Any], added: str | None, relu: bool
+    made: dict[str, Any], added: str | None, relu: bool, dtype: torch.dtype
 ) -> None:
-    conv = nn.Conv2d(8, 16, 3, bias=False, **made).bfloat16().requires_grad_(False)
+    if dtype not in fused_dtypes():
+        pytest.skip("this CPU has no bfloat16 convolutions that clamp")
+    conv = nn.Conv2d(8, 16, 3, bias=False, **made).to(dtype).requires_grad_(False)
     layer = Layer(conv)
-    x = noise(6, 8, 9, 9).bfloat16().contiguous(memory_format=torch.channels_last)
-    weight = noise(3, *conv.weight.shape, seed=1).bfloat16()
-    bias = noise(16, seed=2).bfloat16()
+    x = noise(6, 8, 9, 9).to(dtype).contiguous(memory_format=torch.channels_last)
+    weight = noise(3, *conv.weight.shape, seed=1).to(dtype)
+    bias = noise(16, seed=2).to(dtype)
     shape = (6, *conv(x).shape[1:])
     other = {
         None: None,
-        "like the output": noise(*shape, seed=3).bfloat16(),
-        "one for all": noise(1, *shape[1:], seed=3).expand(shape).bfloat16(),
+        "like the output": noise(*shape, seed=3).to(dtype),
+        "one for all": noise(1, *shape[1:], seed=3).expand(shape).to(dtype),
     }[added]
     layer.size = 6
     layer.parts = [Part(start=2 * i, stop=2 * i + 2, weight=weight[i], bias=bias) for i in range(3)]
     wanted = layer(x, other, relu)
-    assert can_stack(conv, [2, 2, 2])
+    assert can_stack(conv, [2, 2, 2]) == (dtype is torch.bfloat16)
     layer.parts = Stack(groups=3, weight=weight.flatten(0, 1), bias=bias.repeat(3))
     found = layer(x, other, relu)
     assert found.shape == shape
@@ -144,7 +168,7 @@ def test_one_grouped_convolution_does_what_one_for_each_group_does(
 
 def test_groups_of_several_sizes_or_of_many_examples_are_not_stacked() -> None:
     conv = nn.Conv2d(8, 8, 3).bfloat16()
-    assert can_stack(conv, [1, 1])
+    assert can_stack(conv, [1, 1]) == HAS_HALF
     assert not can_stack(conv, [2, 2, 1])
     assert not can_stack(conv, [MOST_STACKED + 1] * 2)
     assert not can_stack(nn.Conv2d(8, 8, 3), [1, 1])  # 32 bits

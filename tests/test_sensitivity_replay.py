@@ -15,14 +15,14 @@ from srinit.evaluate import top1
 from srinit.modules import count_params, logits_of, swapped
 from srinit.reinit import reinitialized
 from srinit.rng import seed_for
-from srinit.sensitivity import measure_sensitivity
+from srinit.sensitivity import measure_sensitivity, working
 from srinit.sensitivity.drawing import Perturbation
 from srinit.sensitivity.draws import groups_of
 from srinit.sensitivity.folding import fold, pairs_of
 from srinit.sensitivity.replay import Replayer
 from srinit.sensitivity.settings import targets_of
 from srinit.sensitivity.workbench import Workbench
-from srinit.sensitivity.working import shared_copy
+from srinit.sensitivity.working import cheaper_copy, shared_copy
 from zoo import cifar_resnet, noise
 
 
@@ -350,3 +350,51 @@ def test_bfloat16_is_used_only_where_scores_agree() -> None:
     targets = targets_of(units_of(sturdy, "head"))
     bench = Workbench(sturdy, targets, data, scorer=top1, precision="bfloat16")
     assert bench.dtype is torch.bfloat16
+
+
+def test_in_32_bits_the_copy_owns_no_more_than_it_changes() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+            self.blocks = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x).relu().mean((2, 3))
+            for block in self.blocks:
+                x = x + block(x)
+            return self.head(x)
+
+    model = Net()
+    strides = model.conv.weight.stride()
+    copied = cheaper_copy(model, torch.float32, noise(3, 3, 8, 8), ("blocks.0", "blocks.1"))[0]
+    assert copied.blocks[0].weight is model.blocks[0].weight  # type: ignore[index, union-attr]
+    assert copied.conv.weight is not model.conv.weight
+    assert copied.conv.weight.stride() != strides
+    assert model.conv.weight.stride() == strides
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("has_half", [False, True])
+def test_where_bfloat16_disagrees_32_bits_are_tried(
+    monkeypatch: pytest.MonkeyPatch, has_half: bool
+) -> None:
+    monkeypatch.setattr(working, "_has_fast_bfloat16", lambda device: has_half)
+    formats = working.cheap_dtypes(Planted(), "auto")
+    assert formats == ((torch.bfloat16, torch.float32) if has_half else (torch.float32,))
+    assert working.cheap_dtypes(Planted(), "keep") == ()
+    assert working.cheap_dtypes(Planted().double(), "auto") == ()
+
+    class Fragile(Planted):
+        """Classes that differ by less than bfloat16 can tell."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = super().forward(x)
+            return 1e3 + out * 1e-3
+
+    model = Fragile()
+    targets = targets_of(units_of(model, "blocks.0"))
+    bench = Workbench(model, targets, batches_of(*planted_data(100))[0], scorer=top1)
+    assert bench.dtype is torch.float32

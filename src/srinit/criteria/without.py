@@ -14,19 +14,23 @@ from srinit import modules
 from srinit.criteria.options import Options
 from srinit.errors import ModelError, SurgeryError
 from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity.outcomes import rows_of
+from srinit.sensitivity.ready import agrees
 from srinit.sensitivity.replay import Replayer
-from srinit.sensitivity.working import cheap_dtype, cheaper_copy, inputs_for, is_close, shared_copy
+from srinit.sensitivity.working import (
+    cheap_dtypes,
+    cheaper_copy,
+    inputs_for,
+    is_close,
+    shared_copy,
+)
 from srinit.units.bypass import bypassed, replacements, site_of
 from srinit.units.records import Unit, UnitMap
-
-MAX_FLIPS = 0.02  # share of examples that cheaper arithmetic may score otherwise
 
 
 class Without:
     """A network that is asked what it answers without each of its units.
 
-    The model is only read: all happens on a copy, in bfloat16 where that pays and scores agree.
+    The model is only read: all happens on a copy, cheaper to run where scores agree.
     What lies before a unit is not computed again, where a replay gives what a plain forward does.
 
     Args:
@@ -115,24 +119,16 @@ class Without:
 def _cheaper(
     model: nn.Module, batch: tuple[Any, Any], sites: list[str], options: Options
 ) -> nn.Module | None:
-    """Return a copy in a cheaper number format; None where it does not pay or scores differ."""
-    dtype = None if options.precision == "keep" else cheap_dtype(model, "auto")
-    if dtype is None:
-        return None
-    inputs, target = batch
-    cheap, _ = cheaper_copy(
-        model, dtype, modules.to_device(_first(inputs, 3), options.device), sites
-    )
-    with torch.inference_mode(), modules.eval_mode(model):
-        try:
-            low = modules.call(cheap, inputs_for(cheap, inputs, options.device))
-        except RuntimeError:
-            return None  # the model mixes number formats
-        full = modules.call(shared_copy(model), modules.to_device(inputs, options.device))
-    one, other = rows_of(full, target, options.scorer), rows_of(low, target, options.scorer)
-    changed = sum(abs(a - b) for a, b in zip(one.scores, other.scores, strict=True))
-    agrees = changed <= max(MAX_FLIPS * len(one.scores), 1) and one.nonfinite == other.nonfinite
-    return cheap if agrees else None
+    """Return a copy that is cheaper to run; None where there is none or scores differ."""
+    inputs, _ = batch
+    three = modules.to_device(_first(inputs, 3), options.device)
+    with modules.eval_mode(model):
+        plain = shared_copy(model)
+    for dtype in cheap_dtypes(model, "keep" if options.precision == "keep" else "auto"):
+        cheap, _ = cheaper_copy(model, dtype, three, sites)
+        if agrees(plain, cheap, batch, options.scorer, options.device):
+            return cheap
+    return None
 
 
 def _first(inputs: Any, count: int) -> Any:

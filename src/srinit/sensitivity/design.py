@@ -32,12 +32,16 @@ class Costs:
 
 # One core with AVX-512 BF16; a draw as grouped convolutions have it, others cost more.
 CPU = Costs(flops_per_second=1.9e11, per_draw=6e-5, per_param=4.5e-9)
+# One core with AVX2, in 32 bits: a convolution a draw.
+CPU_32 = Costs(flops_per_second=6e10, per_draw=2e-4, per_param=6e-9)
 GPU = Costs(flops_per_second=5e13, per_draw=5e-4, per_param=8e-9)
 
 
-def costs_of(device: torch.device | str) -> Costs:
-    """Return the cost model of a device."""
-    return CPU if torch.device(device).type == "cpu" else GPU
+def costs_of(device: torch.device | str, dtype: torch.dtype | None = None) -> Costs:
+    """Return the cost model of a device that calculates in `dtype`; None: in 32 bits."""
+    if torch.device(device).type != "cpu":
+        return GPU
+    return CPU if dtype is torch.bfloat16 else CPU_32
 
 
 def suffix_flops(units: UnitMap) -> dict[str, float]:

@@ -118,7 +118,7 @@ class FreshScan:
                 params=modules.count_params(self._setup.model.get_submodule(name)),
                 half_width=self._setup.goal.pace,
                 confidence=self._setup.goal.confidence,
-                costs=costs_of(self._setup.device),
+                costs=costs_of(self._setup.device, self._setup.bench.dtype),
             )
 
     def _finished(self) -> bool:

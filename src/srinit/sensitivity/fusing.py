@@ -27,6 +27,19 @@ ADD_METHODS = ("add", "add_")
 MOST_STACKED = 4  # examples of a group up to which one call for all groups is faster
 
 
+def fused_dtypes() -> tuple[torch.dtype, ...]:
+    """Return the number formats in which this CPU's convolutions can add and clamp."""
+    if not has_onednn():
+        return ()
+    has_half: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return (torch.float32, torch.bfloat16) if has_half else (torch.float32,)
+
+
+def has_onednn() -> bool:
+    """Return whether torch was built with oneDNN, and may use it."""
+    return torch._C._has_mkldnn and torch._C._get_mkldnn_enabled()
+
+
 @record
 class Part:
     """Weights of one group of examples."""
@@ -87,11 +100,12 @@ class Layer(nn.Module):
 def can_stack(inner: nn.Conv2d | nn.Linear, sizes: Collection[int]) -> bool:
     """Return whether a layer can meet groups of these sizes in one call, and gains from it."""
     weight = inner.weight
-    at_home = weight.dtype is torch.bfloat16 and weight.device.type == "cpu"
+    half = weight.dtype is torch.bfloat16 and weight.dtype in fused_dtypes()
     return (
         type(inner) is nn.Conv2d
         and _is_plain(inner)
-        and at_home
+        and half
+        and weight.device.type == "cpu"
         and len(set(sizes)) == 1
         and max(sizes) <= MOST_STACKED
     )
@@ -134,7 +148,7 @@ def _apply(
     if isinstance(inner, nn.Linear):
         return _finish(F.linear(x, weight, bias), other, relu)
     geometry = inner.padding, inner.stride, inner.dilation, inner.groups
-    fits = x.ndim == 4 and x.dtype is torch.bfloat16 and x.device.type == "cpu"
+    fits = x.ndim == 4 and x.device.type == "cpu" and x.dtype in fused_dtypes()
     if not fits or not (relu or other is not None):
         padding, stride, dilation, groups = geometry
         return _finish(F.conv2d(x, weight, bias, stride, padding, dilation, groups), other, relu)
@@ -143,8 +157,9 @@ def _apply(
             x, weight, bias, *geometry, "relu", [], ""
         )
         return found
-    alike = other.shape[0] == x.shape[0] and other.dtype is torch.bfloat16 and other.ndim == 4
-    if not alike or inner.groups > 1:  # grouped convolutions add, but do not clamp then
+    half = x.dtype is torch.bfloat16  # in 32 bits adding afterwards, in place, is faster
+    alike = other.shape[0] == x.shape[0] and other.dtype is x.dtype and other.ndim == 4
+    if not half or not alike or inner.groups > 1:  # grouped ones add, but do not clamp then
         padding, stride, dilation, groups = geometry
         return _finish(F.conv2d(x, weight, bias, stride, padding, dilation, groups), other, relu)
     summed: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
@@ -154,8 +169,10 @@ def _apply(
 
 
 def _finish(x: Tensor, other: Tensor | None, relu: bool) -> Tensor:
+    """Return `x`, which is nobody else's, with `other` added, clamped at zero where `relu`."""
     if other is not None:
-        x = x + other
+        alike = other.shape == x.shape and other.dtype == x.dtype
+        x = x.add_(other) if alike else x + other
     return torch.relu_(x) if relu else x
 
 

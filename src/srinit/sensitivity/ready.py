@@ -25,7 +25,7 @@ from srinit.sensitivity.outcomes import rows_of
 from srinit.sensitivity.replay import Replayer
 from srinit.sensitivity.working import (
     Precision,
-    cheap_dtype,
+    cheap_dtypes,
     cheaper_copy,
     inputs_for,
     is_close,
@@ -41,7 +41,7 @@ class Ready:
 
     replayer: Replayer
     layouts: dict[str, Layout]  # of units that split into groups and replay exactly
-    dtype: torch.dtype | None = None  # of the copy, where it is not the caller's
+    dtype: torch.dtype | None = None  # of a copy that is cheaper to run; None: there is none
     pairs: tuple[Pair, ...] = ()  # layers, and the normalization folded into each
     calls: dict[str, Call] = field(default_factory=dict)  # a small call of each unit of the copy
 
@@ -63,26 +63,25 @@ def make_ready(
         batch: Some examples, to compare on.
         scorer: Cheaper arithmetic is used where it leaves nearly every score as it is.
         device: Where inputs go.
-        precision: "auto": bfloat16 where the hardware gains from it and scores agree.
+        precision: "auto": bfloat16 where the hardware gains from it and scores agree, else 32 bits.
     """
     inputs, _ = batch
     plain = shared_copy(model)
-    dtype = cheap_dtype(model, precision)
     size = modules.batch_size(inputs)
     two, three = (
         modules.to_device(rows_between(inputs, 0, min(count, size)), device) for count in (2, 3)
     )
     exact = Replayer(plain, names)
     layouts = _layouts(exact, two, three)
-    if dtype is None:
-        return Ready(exact, layouts)
-    cheap, pairs = cheaper_copy(model, dtype, three, names)
-    if not _agrees(plain, cheap, batch, scorer, device):
-        return Ready(exact, layouts)
-    ready = Ready(Replayer(cheap, names), layouts, dtype, pairs)
-    with torch.no_grad(), _noting_calls(cheap, names, ready.calls):
-        ready.replayer.learn(inputs_for(cheap, three, device))
-    return ready
+    for dtype in cheap_dtypes(model, precision):
+        cheap, pairs = cheaper_copy(model, dtype, three, names)
+        if not agrees(plain, cheap, batch, scorer, device):
+            continue
+        ready = Ready(Replayer(cheap, names), layouts, dtype, pairs)
+        with torch.no_grad(), _noting_calls(cheap, names, ready.calls):
+            ready.replayer.learn(inputs_for(cheap, three, device))
+        return ready
+    return Ready(exact, layouts)
 
 
 @contextmanager
@@ -103,7 +102,7 @@ def _noting_calls(model: nn.Module, names: Sequence[str], calls: dict[str, Call]
             handle.remove()
 
 
-def _agrees(
+def agrees(
     plain: nn.Module,
     cheap: nn.Module,
     batch: tuple[Any, Any],

@@ -111,7 +111,7 @@ class Workbench:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """Number format of the scan's copy, where it is not the caller's."""
+        """Number format of a copy that is cheaper to run; None: the caller's tensors are used."""
         return self._ready.dtype
 
     def _existing(self) -> list[str]:

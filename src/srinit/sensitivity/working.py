@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from srinit import modules
 from srinit.errors import ModelError
 from srinit.sensitivity.folding import Pair, fold, pairs_of
-from srinit.sensitivity.fusing import fuse
+from srinit.sensitivity.fusing import fuse, fused_dtypes, has_onednn
 
 Precision = Literal["auto", "keep", "bfloat16", "float16"]
 
@@ -35,15 +35,15 @@ def shared_copy(model: nn.Module) -> nn.Module:
 def cheaper_copy(
     model: nn.Module, dtype: torch.dtype, inputs: Any, units: Sequence[str]
 ) -> tuple[nn.Module, tuple[Pair, ...]]:
-    """Return a copy with its own tensors in `dtype`, cheaper to run, and what was folded in it.
+    """Return a copy in `dtype`, cheaper to run, and what was folded in it.
 
     Batch normalization is folded into the layer before it, and on a CPU additions and ReLUs are
     done by the convolution before them, where a forward on `inputs` shows the same output;
-    images are laid out with channels last.
+    images are laid out with channels last. Tensors that stay as they are stay the caller's.
     """
-    fresh, pairs = _folded(model, inputs, units)
+    fresh, pairs = _folded(model, dtype, inputs, units)
     fresh = convert(fresh, dtype)
-    if dtype is not torch.bfloat16 or modules.device_of(fresh).type != "cpu":
+    if dtype not in fused_dtypes() or modules.device_of(fresh).type != "cpu":
         return fresh, pairs
     ready = inputs_for(fresh, inputs, modules.device_of(fresh))
     try:
@@ -54,14 +54,14 @@ def cheaper_copy(
                 return fresh, pairs
     except (RuntimeError, TypeError, ValueError):
         pass  # the model mixes number formats, or `fuse` misread it
-    fresh, pairs = _folded(model, inputs, units)
+    fresh, pairs = _folded(model, dtype, inputs, units)
     return convert(fresh, dtype), pairs
 
 
 def _folded(
-    model: nn.Module, inputs: Any, units: Sequence[str]
+    model: nn.Module, dtype: torch.dtype, inputs: Any, units: Sequence[str]
 ) -> tuple[nn.Module, tuple[Pair, ...]]:
-    fresh = _copied(model, {}).eval().requires_grad_(False)
+    fresh = _own_copy(model, dtype)
     pairs = tuple(pairs_of(fresh, inputs, units))
     if not pairs:
         return fresh, pairs
@@ -71,14 +71,36 @@ def _folded(
         after = modules.logits_of(modules.call(fresh, inputs))
     if is_close(after, before):
         return fresh, pairs
-    return _copied(model, {}).eval().requires_grad_(False), ()
+    return _own_copy(model, dtype), ()
+
+
+def _own_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy that `convert` may bring to `dtype`: what that changes is the copy's own."""
+    changed = {
+        id(tensor)
+        for module in model.modules()
+        for tensor in module.parameters()
+        if isinstance(module, nn.Conv2d)
+    }
+    shared = {
+        id(tensor): tensor
+        for tensor in [*model.parameters(), *model.buffers()]
+        if id(tensor) not in changed and tensor.dtype == dtype
+    }
+    # a tensor that is shared is a value in the memo; `deepcopy` hands it back
+    fresh = _copied(model, dict(shared)).eval()
+    for parameter in fresh.parameters():
+        if id(parameter) not in shared:
+            parameter.requires_grad_(False)
+    return fresh
 
 
 def convert(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Bring a copy, in place, to `dtype`, and to channels last where it handles images."""
+    """Bring a copy, in place, to `dtype`, and its convolutions of images to channels last."""
     module = module.to(dtype=dtype)
-    if any(isinstance(each, nn.Conv2d) for each in module.modules()):
-        module = module.to(memory_format=torch.channels_last)
+    for each in module.modules():
+        if isinstance(each, nn.Conv2d):
+            each.to(memory_format=torch.channels_last)
     return module
 
 
@@ -101,26 +123,29 @@ def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
         ) from error
 
 
-def cheap_dtype(model: nn.Module, precision: Precision) -> torch.dtype | None:
-    """Return the number format in which `model` runs faster here; None: leave it as it is.
+def cheap_dtypes(model: nn.Module, precision: Precision) -> tuple[torch.dtype, ...]:
+    """Return the number formats in which a copy of `model` runs faster here, the fastest first.
 
-    A model on several devices, or with parameters that are not 32-bit floats, is left alone.
+    A model on several devices, or with parameters that are not 32-bit floats, is left alone. On a
+    CPU 32 bits are among them: the same arithmetic, folded, fused and with channels last.
     """
     if precision == "keep":
-        return None
+        return ()
     tensors = [*model.parameters(), *model.buffers()]
     floats = [tensor for tensor in tensors if tensor.is_floating_point()]
     if len({tensor.device for tensor in tensors}) > 1 or not floats:
-        return None
+        return ()
     if any(tensor.dtype != torch.float32 for tensor in floats):
-        return None
+        return ()
     if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
-        return None
+        return ()
     if precision == "bfloat16":
-        return torch.bfloat16
+        return (torch.bfloat16,)
     if precision == "float16":
-        return torch.float16
-    return torch.bfloat16 if _has_fast_bfloat16(modules.device_of(model)) else None
+        return (torch.float16,)
+    device = modules.device_of(model)
+    full = (torch.float32,) if device.type == "cpu" and has_onednn() else ()
+    return (torch.bfloat16, *full) if _has_fast_bfloat16(device) else full
 
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
@@ -139,13 +164,14 @@ def inputs_for(model: nn.Module, inputs: Any, device: torch.device | str) -> Any
         isinstance(module, nn.Conv2d)
         and module.weight.ndim == 4
         and module.weight.is_contiguous(memory_format=torch.channels_last)
+        and not module.weight.is_contiguous()
         for module in model.modules()
     )
 
     def fit(tensor: Tensor) -> Tensor:
         cheap = dtype in (torch.bfloat16, torch.float16) and tensor.dtype == torch.float32
         tensor = tensor.to(device, dtype if cheap else tensor.dtype)
-        if cheap and images and tensor.ndim == 4:
+        if images and tensor.ndim == 4 and tensor.dtype == dtype:
             return tensor.contiguous(memory_format=torch.channels_last)
         return tensor
 
