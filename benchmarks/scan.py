@@ -590,9 +590,13 @@ def growth(args: argparse.Namespace) -> None:
 
 
 def matmul_peak(device: str) -> float:
-    """Return the FLOP/s of a large bfloat16 matrix product on this device, the best of some."""
+    """Return the FLOP/s of a large matrix product on this device, the best of some.
+
+    In bfloat16 where the device has it, else in 32 bits, as the scan.
+    """
     size = 2048 if device == "cpu" else 8192
-    one = torch.randn(size, size, device=device).bfloat16()
+    has_half = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    one = torch.randn(size, size, device=device).to(torch.bfloat16 if has_half else torch.float32)
     best = math.inf
     for _ in range(8):
         if device != "cpu":
