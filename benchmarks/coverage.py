@@ -31,6 +31,7 @@ TABLE = HERE.parent / "docs" / "coverage.md"
 HOLD_OUT = "## Hold-out: networks drawn at random"
 FORK = multiprocessing.get_context("fork")
 LIMIT = 300  # seconds of processor time a network
+MEMORY = 10  # GiB of address space a network, beyond what torch takes at import
 # Networks without a residual stream of modules: none is a right answer for these.
 NO_STREAM = (
     "timm:densenet121",
@@ -63,6 +64,10 @@ def main() -> None:
     parser.add_argument("--again", help="glob of cases whose results are measured anew")
     parser.add_argument("--table", action="store_true", help="write docs/coverage.md")
     parser.add_argument("--part", default="1/1", help="1/2 and 2/2: two processes side by side")
+    parser.add_argument(
+        "--limit", type=int, default=LIMIT, help="seconds of processor time a network"
+    )
+    parser.add_argument("--memory", type=int, default=MEMORY, help="GiB a network")
     parser.add_argument("--minutes", type=float, default=600, help="stop after so many minutes")
     arguments = parser.parse_args()
     if arguments.table:
@@ -84,7 +89,7 @@ def main() -> None:
     for number, case in enumerate(cases, start=1):
         if time.monotonic() > deadline:
             break
-        result = one(case)
+        result = one(case, limit=arguments.limit, memory=arguments.memory)
         RESULTS.parent.mkdir(exist_ok=True)
         with RESULTS.open("a") as file:
             file.write(json.dumps(result) + "\n")
@@ -99,38 +104,39 @@ def read() -> dict[str, dict[str, Any]]:
     return {result["case"]: result for result in results}
 
 
-def one(case: str) -> dict[str, Any]:
+def one(case: str, *, limit: int, memory: int) -> dict[str, Any]:
     """Measure one network in a process of its own, forked from one that has imported all."""
     here, there = FORK.Pipe(duplex=False)
     started = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    process = FORK.Process(target=_child, args=(case, there))
+    process = FORK.Process(target=_child, args=(case, limit, memory, there))
     process.start()
     there.close()
-    result: dict[str, Any] = {"case": case, "error": f"took longer than {20 * LIMIT} s"}
+    result: dict[str, Any] = {"case": case, "error": f"took longer than {20 * limit} s"}
     try:
-        if here.poll(20 * LIMIT):
+        if here.poll(20 * limit):
             result = here.recv()
     except EOFError:
         process.join()
         code = process.exitcode or 0
         result["error"] = f"ended with exit code {code}"
         if -code in (signal.SIGXCPU, signal.SIGKILL):
-            result["error"] = f"took more than {LIMIT} s of processor time, or memory"
+            result["error"] = f"took more than {limit} s of processor time, or memory"
     process.kill()
     process.join()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     result["seconds"] = time.monotonic() - started
+    result["limits"] = {"seconds": limit, "gib": memory}
     result["cpu_seconds"] = sum(after[:2]) - sum(before[:2])
     return result
 
 
-def _child(case: str, there: Any) -> None:
+def _child(case: str, limit: int, memory: int, there: Any) -> None:
     from coverage_one import guarded
 
     used = int(time.process_time())
-    resource.setrlimit(resource.RLIMIT_CPU, (used + LIMIT, used + LIMIT + 5))
-    there.send(guarded(case))
+    resource.setrlimit(resource.RLIMIT_CPU, (used + limit, used + limit + 5))
+    there.send(guarded(case, memory))
 
 
 def verdict(result: dict[str, Any]) -> str:

@@ -185,7 +185,7 @@ def main() -> None:
         return
     sys.path.insert(0, str(HERE))
     import coverage_one  # noqa: F401 - with torch, before anything is forked
-    from coverage import one, verdict
+    from coverage import LIMIT, MEMORY, one, verdict
 
     done = read(arguments.seed)
     if arguments.again:
@@ -199,7 +199,7 @@ def main() -> None:
                 break
             result = done.get(case)
             if result is None:
-                result = {"seed": arguments.seed, **one(case)}
+                result = {"seed": arguments.seed, **one(case, limit=LIMIT, memory=MEMORY)}
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(result) + "\n")
                 print(f"{case}: {verdict(result)}", flush=True)

@@ -27,7 +27,6 @@ from srinit.units.trace import locate
 from srinit.units.verify import run
 
 SIDE = 128  # pixels
-MEMORY = 10 << 30  # bytes of address space beyond what torch takes at import
 
 
 def measure(case: str) -> dict[str, Any]:
@@ -232,12 +231,13 @@ def digest(model: nn.Module) -> Any:
     return state, shape, torch.get_rng_state().sum().item()
 
 
-def guarded(case: str) -> dict[str, Any]:
+def guarded(case: str, memory: int) -> dict[str, Any]:
     """Measure a network in this process, of which the memory is limited from now on."""
     torch.set_num_threads(1)  # two networks are measured side by side
     warnings.simplefilter("ignore")
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY, in_use + MEMORY))
+    limit = in_use + (memory << 30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         return measure(case)
     except Exception as error:
@@ -245,4 +245,4 @@ def guarded(case: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(guarded(sys.argv[1])))
+    print(json.dumps(guarded(sys.argv[1], memory=10)))

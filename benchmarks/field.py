@@ -384,8 +384,15 @@ def one_narrowed(lab: Lab, record: Record, point: int, seed: int) -> None:
 def latency(args: argparse.Namespace) -> None:
     """Measure speed-ups of our networks, and the widths at which Torch-Pruning's are as fast."""
     lab, orders = Lab(args), orders_record(args)
-    about = {"depth": args.depth, "threads": args.threads, "batches": list(LATENCY_BATCHES)}
-    record = Record(RESULTS / f"field_latency_resnet{args.depth}.json", args, about)
+    about: dict[str, Any] = {
+        "depth": args.depth,
+        "threads": args.threads,
+        "batches": list(LATENCY_BATCHES),
+    }
+    kind = torch.backends.cpu.get_cpu_capability().lower()  # other arithmetic, other latencies
+    about["instructions"] = kind
+    suffix = "" if kind == "avx512" else f"_{kind}"
+    record = Record(RESULTS / f"field_latency_resnet{args.depth}{suffix}.json", args, about)
     base = plain(lab.model)
     for point in POINTS[args.depth]:
         blocks = chosen(lab, orders, "ours", point, 0)

@@ -95,7 +95,8 @@ def rendered(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 def rendered_latency(body: dict[str, Any]) -> str:
     lines = [
-        f"ResNet-{body['about']['depth']} on {body['about']['threads']} thread(s), latency kept = "
+        f"ResNet-{body['about']['depth']} on {body['about']['threads']} thread(s) with "
+        f"{body['about']['instructions'].upper()}, latency kept = "
         "measured speed-up / FLOP reduction [95 % interval over calls]:\n",
         "| blocks removed | runtime | batch | FLOPs | speed-up | latency kept |",
         "|---|---|---|---|---|---|",

@@ -49,6 +49,7 @@ def _ratio(entry: Entry) -> list[str]:
     return [
         f"ResNet-{entry['depth']}",
         f"{entry['scheme']}" + ("" if entry["scheme"] != "auto" else f" → {runs[0]['scheme']}"),
+        _arithmetic(entry),
         f"{len(runs)}",
         f"{min(passes):.1f}-{max(passes):.1f} × {entry['passes_in_reference']}",
         f"{entry['reference_seconds']:.0f}",
@@ -112,9 +113,15 @@ def _growth(entry: Entry) -> list[str]:
     ]
 
 
+def _arithmetic(entry: Entry) -> str:
+    """Return the number format of the scan; the reference is in 32 bits."""
+    return "bfloat16" if entry["where"]["bfloat16"] else "32 bits"
+
+
 def _profile(entry: Entry) -> list[str]:
     return [
         f"ResNet-{entry['depth']}",
+        _arithmetic(entry),
         f"{entry['seconds']:.1f}",
         f"{entry['flops'] / 1e12:.2f}",
         f"{entry['matmul_peak'] / 1e9:.0f}",
@@ -147,8 +154,8 @@ _GROWTH = ("network", "blocks", "images a unit", "seconds", "TFLOP", "of the mat
 TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Entry], list[str]]]] = {
     "ratio": (
         "1. Every half-width at most 0.02, against 28 plain fp32 passes",
-        ("network", "scheme", "seeds", "pass × passes, s", "reference, s", "scan, s", "ratio",
-         "largest half-width", "evaluations"),
+        ("network", "scheme", "arithmetic", "seeds", "pass × passes, s", "reference, s", "scan, s",
+         "ratio", "largest half-width", "evaluations"),
         _ratio,
     ),
     "precision": (
@@ -178,7 +185,8 @@ TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Entry], list[str]]]] = {
     "gpu": ("6. On a GPU", _GROWTH, _growth),
     "profile": (
         "Profile: the arithmetic that cannot be avoided",
-        ("network", "scan, s", "TFLOP", "matmul peak, GFLOP/s", "at the peak, s", "reached"),
+        ("network", "arithmetic", "scan, s", "TFLOP", "matmul peak, GFLOP/s",
+         "at the peak, s", "reached"),
         _profile,
     ),
     "coverage": (
