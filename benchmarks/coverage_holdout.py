@@ -106,9 +106,12 @@ def tiny(kind: Any, fresh: Any = None) -> Any:
         if inner is not None and hasattr(inner, "to_dict"):
             settings[key] = tiny(type(inner), inner)
     for key, value in SIZES.items():
-        known = hasattr(fresh, key) or key in type(fresh).attribute_map
-        if known and not isinstance(getattr(fresh, key, None), list | tuple | dict):
-            settings[key] = value
+        try:
+            known = hasattr(fresh, key) or key in type(fresh).attribute_map
+            if known and not isinstance(getattr(fresh, key, None), list | tuple | dict):
+                settings[key] = value
+        except RuntimeError:  # said layer by layer, not of all
+            continue
     try:
         return kind(**settings)
     except Exception as error:

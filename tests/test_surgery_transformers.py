@@ -118,3 +118,62 @@ def test_a_pruned_network_still_returns_hidden_states_after_the_caller_asked_for
     assert len(found) == 4
     assert torch.equal(found[1], whole[1])  # before the cut nothing changed
     assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
+
+
+def heterogeneous() -> nn.Module:
+    """Layers of two kinds, of which one has wider heads; the config says so layer by layer."""
+    sizes = {
+        **WIDTH,
+        "num_hidden_layers": 6,
+        "num_key_value_heads": 2,
+        "hidden_size_per_layer_input": 0,
+    }
+    kinds = ["sliding_attention", "full_attention"]
+    network, _ = hf(
+        "Gemma4TextModel", "Gemma4TextConfig", {}, **sizes, head_dim=8, global_head_dim=16,
+        layer_types=[*kinds, kinds[0], kinds[0], kinds[1], kinds[1]], num_kv_shared_layers=0,
+        sliding_window=4,
+    )  # fmt: skip
+    return network
+
+
+@pytest.mark.parametrize("gone", [(".0",), (".0", ".2", ".4"), (".5",)])
+def test_what_a_config_says_of_single_layers_goes_with_them(
+    gone: tuple[str, ...], tmp_path: Path
+) -> None:
+    model = heterogeneous()
+    pruned: Any = without(model, text(), *gone)
+    wide = [head.self_attn.head_dim == 16 for head in pruned.layers]
+    assert [pruned.config.per_layer_config[i].head_dim == 16 for i in range(len(wide))] == wide
+    assert len(model.config.per_layer_config) == 6
+    pruned.save_pretrained(tmp_path)
+    again = type(pruned).from_pretrained(tmp_path).eval()
+    ids = tokens(2, 9)
+    with torch.no_grad():
+        full = pruned(input_ids=ids, use_cache=False).last_hidden_state
+        assert torch.equal(again(input_ids=ids, use_cache=False).last_hidden_state, full)
+        step = pruned(input_ids=ids[:, :5], use_cache=True)
+        rest = pruned(input_ids=ids[:, 5:], past_key_values=step.past_key_values, use_cache=True)
+    torch.testing.assert_close(rest.last_hidden_state, full[:, 5:], atol=1e-5, rtol=1e-4)
+
+
+def test_a_config_that_would_read_itself_otherwise_is_not_written(tmp_path: Path) -> None:
+    """Gemma 4 reads the last layer's type as full attention, whatever the file says."""
+    pruned = without(heterogeneous(), text(), ".4", ".5")
+    with pytest.raises(ValueError, match="another network"):
+        pruned.save_pretrained(tmp_path)
+
+
+def test_tensors_that_a_module_keeps_in_a_list_are_not_compared() -> None:
+    """The network that a lowered config builds has no values to compare with."""
+    model = decoder("llama")
+    kind = type(model)
+
+    class Listing(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.model.kept = [torch.zeros(2), (torch.ones(1), 3)]
+
+    pruned = without(Listing(model.config).eval(), text(), ".1")
+    assert pruned.config.num_hidden_layers == 3
+    assert "save_pretrained" not in vars(pruned)

@@ -10,6 +10,7 @@ pruned network's form.
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from srinit.surgery.take import Cut, moved, stand_ins
 from srinit.units.facts import within
 
 INDICES = ("layer_idx", "layer_index", "layer_id", "layer_number", "block_idx")
+FOLLOWING = (int, list, tuple)  # what a config may say of layers
+OVERRIDES = "_heterogeneity_spec"  # where transformers keeps `per_layer_config`
 MAX_TRIALS = 40
 
 
@@ -107,7 +110,9 @@ def _follow(
             config, twin = found
     if twin is not None:
         _adopt(root, twin, {(cut.before, cut.after) for cut in inside.values()})
-    reason = _difference(root, twin) if twin is not None else _why_not(root, removed)
+    reason = _why_not(root, removed) if twin is None else _difference(root, twin)
+    if twin is not None and not reason:
+        reason = _changed_by_reading(twin)
     if reason:
         root.__dict__["save_pretrained"] = Refusal(reason)
 
@@ -161,10 +166,22 @@ def _lower(config: Any, field: Field, cut: Cut) -> None:
             if isinstance(value, list | tuple) and len(value) == cut.before:
                 kept = [part for index, part in enumerate(value) if index not in cut.gone]
                 body[name] = type(value)(kept)
+        _renumber_overrides(owner, cut)
     else:
         values = list(body[field.name])
         values[field.entry] = cut.after
         body[field.name] = type(body[field.name])(values)
+
+
+def _renumber_overrides(config: Any, cut: Cut) -> None:
+    """Let what a config says of single layers go with them (transformers' `per_layer_config`)."""
+    overrides = getattr(vars(config).get(OVERRIDES), "per_layer_overrides", None)
+    if overrides is None:
+        return
+    left = [index for index in range(cut.before) if index not in cut.gone]
+    config.per_layer_config = {
+        now: overrides[before] for now, before in enumerate(left) if before in overrides
+    }
 
 
 def _built(kind: type[nn.Module], config: Any) -> nn.Module | None:
@@ -218,7 +235,7 @@ def _update(config: Any, new: Any) -> None:
         old = vars(config).get(key)
         if hasattr(value, "to_dict") and hasattr(old, "to_dict"):
             _update(old, value)
-        elif isinstance(value, int | list | tuple) and value != old and not key.startswith("_"):
+        elif key == OVERRIDES or (isinstance(value, FOLLOWING) and not key.startswith("_")):
             vars(config)[key] = copy.deepcopy(value)
 
 
@@ -237,9 +254,34 @@ def _difference(root: nn.Module, twin: nn.Module) -> str:
             return f"{name} is a {type(real).__name__}"
         for key, value in vars(module).items():
             mine = vars(real).get(key, value)
-            if isinstance(value, str | int | tuple | list) and mine != value and key != "training":
+            told = isinstance(value, str | int | tuple | list) and key != "training"
+            if told and _is_plain(value) and _is_plain(mine) and mine != value:
                 return f"{name}.{key} would become {value!r}, it is {mine!r}"
     return ""
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a value can be compared: no tensors, of which the twin's have no values."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
+
+
+def _changed_by_reading(twin: nn.Module) -> str:
+    """Return how a network differs from one whose config was written and read; "" if it does not.
+
+    Some configs correct what they are given, the type of the last layer for example.
+    """
+    config: Any = twin.config
+    if not hasattr(config, "to_json_string") or not hasattr(type(config), "from_dict"):
+        return ""
+    try:
+        again: Any = type(config).from_dict(json.loads(config.to_json_string()))
+        again._attn_implementation = config._attn_implementation  # not of the file, but of the load
+    except Exception as error:  # whatever a config of somebody's raises on values of ours
+        return f"its config cannot be read again ({type(error).__name__}: {str(error)[:200]})"
+    other = _built(type(twin), again)
+    return "no network can be built from its config" if other is None else _difference(twin, other)
 
 
 def _is_depth(*modules: nn.Module) -> bool:
