@@ -175,8 +175,8 @@ def _candidates(model: Any) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, required=True, help="decides what is drawn")
-    parser.add_argument("--table", action="store_true", help="write the section of the page")
+    parser.add_argument("--seed", type=int, default=1, help="decides what is drawn")
+    parser.add_argument("--table", action="store_true", help="write the page, all seeds measured")
     parser.add_argument("--kind", choices=SHARES, help="measure those of one library only")
     parser.add_argument("--again", help="regular expression of cases that are measured anew")
     arguments = parser.parse_args()
@@ -184,7 +184,8 @@ def main() -> None:
         from coverage import HOLD_OUT
 
         text = PAGE.read_text().partition(HOLD_OUT)[0].rstrip()
-        PAGE.write_text(f"{text}\n\n{section(arguments.seed, read(arguments.seed))}")
+        sections = [section(seed, read(seed)) for seed in seeds()]
+        PAGE.write_text("\n\n".join([text, *(each.rstrip() for each in sections)]) + "\n")
         return
     sys.path.insert(0, str(HERE))
     import coverage_one  # noqa: F401 - with torch, before anything is forked
@@ -214,6 +215,12 @@ def untried(result: dict[str, Any]) -> bool:
     return str(result.get("error", "")).startswith("UntriedError")
 
 
+def seeds() -> list[int]:
+    """Return the seeds of which something was measured."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
+    return sorted({json.loads(line)["seed"] for line in lines})
+
+
 def read(seed: int) -> dict[str, dict[str, Any]]:
     """Return the latest result of every case of one draw."""
     if not RESULTS.is_file():
@@ -233,7 +240,7 @@ def section(seed: int, results: dict[str, dict[str, Any]]) -> str:
         f"{sum(row['case'].startswith(kind) for row in tried)} of {kind}" for kind in SHARES
     )
     lines = [
-        HOLD_OUT,
+        f"{HOLD_OUT}, seed {seed}",
         "",
         f"`python benchmarks/coverage_holdout.py --seed {seed}`: {len(tried)} networks ({counted})",
         "that no table and no test here names. Drawn, and left out since they could not be tried",
