@@ -131,7 +131,7 @@ def test_layer_gives_each_group_its_own_weights() -> None:
     assert torch.allclose(found, torch.cat([x[:2] @ weights[0].T, x[2:] @ weights[1].T]))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", fused_dtypes())
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("added", [None, "like the output", "one for all"])
 @pytest.mark.parametrize(
@@ -140,8 +140,6 @@ def test_layer_gives_each_group_its_own_weights() -> None:
 def test_one_grouped_convolution_does_what_one_for_each_group_does(
     made: dict[str, Any], added: str | None, relu: bool, dtype: torch.dtype
 ) -> None:
-    if dtype not in fused_dtypes():
-        pytest.skip("this CPU has no bfloat16 convolutions that clamp")
     conv = nn.Conv2d(8, 16, 3, bias=False, **made).to(dtype).requires_grad_(False)
     layer = Layer(conv)
     x = noise(6, 8, 9, 9).to(dtype).contiguous(memory_format=torch.channels_last)

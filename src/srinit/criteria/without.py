@@ -122,8 +122,7 @@ def _cheaper(
     """Return a copy that is cheaper to run; None where there is none or scores differ."""
     inputs, _ = batch
     three = modules.to_device(_first(inputs, 3), options.device)
-    with modules.eval_mode(model):
-        plain = shared_copy(model)
+    plain = shared_copy(model)
     for dtype in cheap_dtypes(model, "keep" if options.precision == "keep" else "auto"):
         cheap, _ = cheaper_copy(model, dtype, three, sites)
         if agrees(plain, cheap, batch, options.scorer, options.device):

@@ -79,8 +79,8 @@ def _own_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     changed = {
         id(tensor)
         for module in model.modules()
-        for tensor in module.parameters()
         if isinstance(module, nn.Conv2d)
+        for tensor in module.parameters()
     }
     shared = {
         id(tensor): tensor

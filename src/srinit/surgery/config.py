@@ -180,7 +180,7 @@ def _renumber_overrides(config: Any, cut: Cut) -> None:
         return
     left = [index for index in range(cut.before) if index not in cut.gone]
     config.per_layer_config = {
-        now: overrides[before] for now, before in enumerate(left) if before in overrides
+        after: overrides[before] for after, before in enumerate(left) if before in overrides
     }
 
 
@@ -277,7 +277,8 @@ def _changed_by_reading(twin: nn.Module) -> str:
         return ""
     try:
         again: Any = type(config).from_dict(json.loads(config.to_json_string()))
-        again._attn_implementation = config._attn_implementation  # not of the file, but of the load
+        if hasattr(config, "_attn_implementation"):  # not of the file, but of the load
+            again._attn_implementation = config._attn_implementation
     except Exception as error:  # whatever a config of somebody's raises on values of ours
         return f"its config cannot be read again ({type(error).__name__}: {str(error)[:200]})"
     other = _built(type(twin), again)
