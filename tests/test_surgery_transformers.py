@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,56 @@ def test_tensors_that_a_module_keeps_in_a_list_are_not_compared() -> None:
     pruned = without(Listing(model.config).eval(), text(), ".1")
     assert pruned.config.num_hidden_layers == 3
     assert "save_pretrained" not in vars(pruned)
+
+
+class OwnConfig:
+    """A config in the manner of Hugging Face that knows nothing of attention."""
+
+    def __init__(self, layers: int = 3) -> None:
+        self.layers = layers
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def to_json_string(self) -> str:
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> OwnConfig:
+        return cls(**values)
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.linear(x)
+
+
+class Own(nn.Module):
+    def __init__(self, config: OwnConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(Residual() for _ in range(config.layers))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / "config.json").write_text(self.config.to_json_string())
+
+
+def test_a_config_of_your_own_follows_the_cut_and_is_written(tmp_path: Path) -> None:
+    model = Own(OwnConfig()).eval()
+    x = torch.ones(2, 4)
+    units = find_units(model, x)
+    pruned: Any = remove_units(model, [next(iter(units))], example_inputs=x)
+    pruned.save_pretrained(tmp_path)
+    again = Own(OwnConfig.from_dict(json.loads((tmp_path / "config.json").read_text())))
+    assert len(again.blocks) == len(pruned.blocks) == 2
+    again.load_state_dict(pruned.state_dict())
+    assert torch.equal(again(x), pruned(x))
