@@ -62,7 +62,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--budget", type=float, default=540, help="seconds for this call")
-    parser.add_argument("--passes", type=int, default=3, help="of the reference, in one run")
+    parser.add_argument("--passes", type=int, help="of the reference in one run (3), of truth (50)")
+    parser.add_argument("--against", default="both", choices=("both", "fresh"), help="decisions")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--role", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -175,6 +176,7 @@ def where(args: argparse.Namespace) -> dict[str, Any]:
     if info.is_file():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = lines[0].partition(":")[2].strip() if lines else cpu
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     found = {
         "cpu": cpu,
         "cores": os.cpu_count(),
@@ -183,9 +185,7 @@ def where(args: argparse.Namespace) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "load": [round(each, 2) for each in os.getloadavg()],
-        "command": " ".join(["python", "benchmarks/scan.py", *sys.argv[1:]]).replace(
-            str(args.shared), "SHARED"
-        ),
+        "command": f"python benchmarks/{command}".replace(str(args.shared), "SHARED"),
     }
     if args.device != "cpu":
         found["gpu"] = torch.cuda.get_device_name()
@@ -206,7 +206,7 @@ def ratio(args: argparse.Namespace) -> None:
     one_pass(model, batches[:2])
     passes = [one_pass(model, batches)]
     runs = []
-    for index in range(max(args.passes - 1, 1)):
+    for index in range(max((args.passes or 3) - 1, 1)):
         seed = args.seed + index
         began = time.perf_counter()
         found = measure_sensitivity(model, units, batches, scheme=args.scheme, seed=seed)
@@ -385,6 +385,7 @@ def truth(args: argparse.Namespace) -> None:
 
     As many evaluations as 50 whole-set draws, of thousands of draws in place of 50.
     """
+    count = args.passes or TRUTH_PASSES
     record = Record("truth", args)
     if record.entries(depth=args.depth, scheme=args.scheme):
         print("complete")
@@ -395,9 +396,9 @@ def truth(args: argparse.Namespace) -> None:
     kept = _scratch(f"truth{args.depth}{args.scheme}")
     lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
     began = time.perf_counter()
-    for seed in range(1000 + len(lines), 1000 + TRUTH_PASSES):
+    for seed in range(1000 + len(lines), 1000 + count):
         if time.perf_counter() - began > args.budget:
-            print(f"not complete ({len(lines)} of {TRUTH_PASSES}): run it again")
+            print(f"not complete ({len(lines)} of {count}): run it again")
             return
         found = measure_sensitivity(
             model, units, batches, scheme=args.scheme, seed=seed, half_width=None
@@ -436,7 +437,8 @@ def decisions(args: argparse.Namespace) -> None:
     seeds = range(args.seed + 1, args.seed + 6)
     known = {"depth": args.depth, "scheme": args.scheme}
     references = [("fresh", _truth(args))]
-    if any(not record.entries(**known, seed=seed, against="whole-set") for seed in seeds):
+    missing = any(not record.entries(**known, seed=seed, against="whole-set") for seed in seeds)
+    if missing and args.against == "both":
         whole = _resumed(
             args, model, units, batches, _scratch(f"long{args.depth}{args.scheme}"), draws=50
         )
@@ -569,11 +571,11 @@ def growth(args: argparse.Namespace) -> None:
     for depth in (20, 56, 110):
         model = network(args, depth)
         units = units_of(model, args.device)
-        kwargs: dict[str, Any] = {"scheme": args.scheme, "half_width": 1e-3}
-        measure_sensitivity(model, units, batches, max_examples=64, **kwargs)
-        began = time.perf_counter()
-        found = measure_sensitivity(model, units, batches, max_examples=examples, **kwargs)
-        seconds = time.perf_counter() - began
+        kwargs: dict[str, Any] = {"scheme": args.scheme, "half_width": None}
+        few: dict[str, Any] = {**kwargs, "max_examples": 8, "batch_size": 8}
+        for _ in range(2):  # the first one warms up
+            preparation, _ = _timed(model, units, batches[:1], **few)
+        seconds, found = _timed(model, units, batches, max_examples=examples, **kwargs)
         flops = unavoidable_flops(units, found)
         times.append(seconds)
         blocks.append(len(found.units))
@@ -581,12 +583,22 @@ def growth(args: argparse.Namespace) -> None:
               f"{flops / seconds / 1e9:.0f} GFLOP/s of {peak / 1e9:.0f}")  # fmt: skip
         record.add(
             depth=depth, scheme=args.scheme, examples_a_unit=examples, blocks=len(found.units),
-            seconds=seconds, flops=flops, matmul_peak=peak, utilisation=flops / seconds / peak,
+            seconds=seconds, seconds_of_preparation=preparation, flops=flops, matmul_peak=peak,
+            utilisation=flops / seconds / peak,
             draws=sum(u.num_draws for u in found.units),
         )  # fmt: skip
     exponent = float(np.polyfit(np.log(blocks), np.log(times), 1)[0])
     print(f"seconds grow with blocks to the power of {exponent:.2f}")
     record.add(exponent=exponent, blocks=blocks, seconds=times)
+
+
+def _timed(
+    model: nn.Module, units: UnitMap, batches: Batches, **kwargs: Any
+) -> tuple[float, Sensitivity]:
+    """Return the seconds of a scan, and what it found."""
+    began = time.perf_counter()
+    found = measure_sensitivity(model, units, batches, **kwargs)
+    return time.perf_counter() - began, found
 
 
 def matmul_peak(device: str) -> float:

@@ -41,6 +41,11 @@ def _where(entries: Sequence[Entry]) -> str:
     )
 
 
+def _short(seconds: float) -> str:
+    """Return seconds with about three digits."""
+    return f"{seconds:.0f}" if seconds >= 100 else f"{seconds:.3g}"
+
+
 def _ratio(entry: Entry) -> list[str]:
     runs = entry["runs"]
     seconds = [run["seconds"] for run in runs]
@@ -51,9 +56,9 @@ def _ratio(entry: Entry) -> list[str]:
         f"{entry['scheme']}" + ("" if entry["scheme"] != "auto" else f" → {runs[0]['scheme']}"),
         _arithmetic(entry),
         f"{len(runs)}",
-        f"{min(passes):.1f}-{max(passes):.1f} × {entry['passes_in_reference']}",
-        f"{entry['reference_seconds']:.0f}",
-        f"{min(seconds):.1f}-{max(seconds):.1f}",
+        f"{_short(min(passes))}-{_short(max(passes))} × {entry['passes_in_reference']}",
+        f"{_short(entry['reference_seconds'])}",
+        f"{_short(min(seconds))}-{_short(max(seconds))}",
         f"**1/{entry['ratio']:.1f}**",
         f"{wide:.4f}",
         f"{min(r['evaluations'] for r in runs)}-{max(r['evaluations'] for r in runs)}",
@@ -67,8 +72,8 @@ def _precision(entry: Entry) -> list[str]:
         f"{entry['evaluations_whole']}",
         f"{entry['evaluations_fresh']}",
         f"**{entry['fewer_evaluations']:.0f}×**",
-        f"{entry['reference_seconds']:.0f}",
-        f"{entry['seconds_fresh']:.1f}",
+        f"{_short(entry['reference_seconds'])}",
+        f"{_short(entry['seconds_fresh'])}",
         f"**{entry['less_time']:.0f}×**",
     ]
 
@@ -102,19 +107,23 @@ def _memory(entry: Entry) -> list[str]:
 
 def _growth(entry: Entry) -> list[str]:
     if "exponent" in entry:
-        return ["exponent", "", "", "", "", f"**{entry['exponent']:.2f}**"]
+        return ["exponent", "", "", "", "", "", f"**{entry['exponent']:.2f}**"]
+    before = entry.get("seconds_of_preparation")
     return [
-        f"ResNet-{entry['depth']}",
+        entry.get("network") or f"ResNet-{entry['depth']}",
         f"{entry['blocks']}",
         f"{entry['examples_a_unit']}",
         f"{entry['seconds']:.2f}",
+        "" if before is None else f"{before:.2f}",
         f"{entry['flops'] / 1e12:.2f}",
-        f"{entry['utilisation']:.0%}",
+        f"{entry['utilisation']:.1%}",
     ]
 
 
 def _arithmetic(entry: Entry) -> str:
     """Return the number format of the scan; the reference is in 32 bits."""
+    if "gpu" in entry["where"]:
+        return "bfloat16, GPU"
     return "bfloat16" if entry["where"]["bfloat16"] else "32 bits"
 
 
@@ -150,7 +159,8 @@ def _coverage(entry: Entry) -> list[str]:
     ]
 
 
-_GROWTH = ("network", "blocks", "images a unit", "seconds", "TFLOP", "of the matmul peak")
+_GROWTH = ("network", "blocks", "images a unit", "seconds", "of them preparation", "TFLOP",
+           "of the matmul peak")  # fmt: skip
 TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Entry], list[str]]]] = {
     "ratio": (
         "1. Every half-width at most 0.02, against 28 plain fp32 passes",
@@ -183,6 +193,7 @@ TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Entry], list[str]]]] = {
     ),
     "growth": ("5. How the cost grows", _GROWTH, _growth),
     "gpu": ("6. On a GPU", _GROWTH, _growth),
+    "large": ("6. On a GPU, networks for images of 224 x 224, untrained", _GROWTH, _growth),
     "profile": (
         "Profile: the arithmetic that cannot be avoided",
         ("network", "arithmetic", "scan, s", "TFLOP", "matmul peak, GFLOP/s",

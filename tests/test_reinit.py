@@ -123,6 +123,21 @@ def test_draw_depends_on_the_seed_alone_and_not_on_draws_before() -> None:
     assert all(torch.equal(late[name], first[name]) for name in ("conv1.weight", "conv2.weight"))
 
 
+@pytest.mark.parametrize("scheme", ["keep_norm", "default", "paper"])
+def test_many_draws_at_once_are_what_each_is_alone(scheme: str) -> None:
+    unit = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    redraw = Redraw(unit, scheme=scheme, scale=0.7)
+    many = redraw.draw_many([2, 5], lambda number: 100 + number)
+    assert many is not None
+    assert set(many) == {"0.weight", "0.bias", "3.weight", "3.bias"}
+    for row, number in enumerate((2, 5)):
+        alone = redraw.draw(100 + number)
+        for name, values in many.items():
+            assert torch.equal(values[row], alone.get_parameter(name).detach()), name
+    assert not torch.equal(many["3.bias"][0], many["3.bias"][1])
+    assert Redraw(unit, scheme="permuted").draw_many([0], int) is None
+
+
 def test_paper_is_kaiming_normal_with_normalization_at_its_start() -> None:
     unit = nn.Sequential(nn.Conv2d(64, 64, 3, bias=False), nn.BatchNorm2d(64))
     unit[1].running_mean.fill_(3)

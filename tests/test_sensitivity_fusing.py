@@ -11,18 +11,20 @@ from torch import Tensor, nn
 
 from srinit.reinit import Redraw
 from srinit.sensitivity.bank import Bank
-from srinit.sensitivity.draws import Group
+from srinit.sensitivity.draws import Group, Layout
 from srinit.sensitivity.folding import bypass
-from srinit.sensitivity.fusing import (
+from srinit.sensitivity.fusing import fuse
+from srinit.sensitivity.layers import (
     MOST_STACKED,
     Layer,
     Part,
     Stack,
+    by_products,
     can_stack,
-    fuse,
     fused_dtypes,
 )
 
+BATCH_FIRST = Layout(inputs=(0,), outputs=(0,))
 HAS_HALF = torch.bfloat16 in fused_dtypes()
 
 
@@ -77,6 +79,18 @@ class Projected(Block):
         return self.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
+class Silenced(Block):
+    """Modules that do nothing in evaluation mode between a normalization and what follows it."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__(width)
+        self.drop, self.name = nn.Dropout(0.5), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.drop(self.bn1(self.conv1(x))))
+        return self.relu(self.name(self.bn2(self.conv2(out))) + x)
+
+
 class Twice(Block):
     """A convolution whose output is needed before its ReLU as well."""
 
@@ -87,7 +101,8 @@ class Twice(Block):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("kind", "rewritten"), [(Block, 1), (Branching, 0), (Twice, 0), (Projected, 1)]
+    ("kind", "rewritten"),
+    [(Block, 1), (Branching, 0), (Twice, 0), (Projected, 1), (Silenced, 2)],
 )
 def test_fused_convolutions_give_the_same_output(kind: Any, rewritten: int, dtype: Any) -> None:
     model = nn.Sequential(kind(), nn.Sequential(nn.Conv2d(16, 16, 1), nn.ReLU())).eval()
@@ -104,6 +119,9 @@ def test_fused_convolutions_give_the_same_output(kind: Any, rewritten: int, dtyp
     tolerance = 1e-4 if dtype is torch.float32 else 5e-2
     assert torch.allclose(found.float(), wanted.float(), atol=tolerance, rtol=tolerance)
     assert ("forward" in model[0].__dict__) == bool(rewritten)
+    if kind is Silenced:
+        layers = [m for m in model[0].forward.__self__.modules() if isinstance(m, Layer)]
+        assert len(layers) == rewritten
     assert "forward" in model[1].__dict__
 
 
@@ -154,24 +172,62 @@ def test_one_grouped_convolution_does_what_one_for_each_group_does(
     layer.size = 6
     layer.parts = [Part(start=2 * i, stop=2 * i + 2, weight=weight[i], bias=bias) for i in range(3)]
     wanted = layer(x, other, relu)
-    assert can_stack(conv, [2, 2, 2]) == (dtype is torch.bfloat16)
-    layer.parts = Stack(groups=3, weight=weight.flatten(0, 1), bias=bias.repeat(3))
+    assert can_stack(conv, 2) == (dtype is torch.bfloat16)
+    layer.parts = [Stack(start=0, stop=6, groups=3, weight=weight, bias=bias)]
     found = layer(x, other, relu)
     assert found.shape == shape
     assert torch.allclose(found.float(), wanted.float(), atol=0.05, rtol=0.02)
     swapped = weight.roll(1, 0)
-    layer.parts = Stack(groups=3, weight=swapped.flatten(0, 1), bias=bias.repeat(3))
+    layer.parts = [Stack(start=0, stop=6, groups=3, weight=swapped, bias=bias)]
     assert not torch.allclose(layer(x, other, relu).float(), wanted.float(), atol=0.05, rtol=0.02)
 
 
-def test_groups_of_several_sizes_or_of_many_examples_are_not_stacked() -> None:
+def test_on_a_cpu_groups_of_few_examples_are_stacked_in_bfloat16() -> None:
     conv = nn.Conv2d(8, 8, 3).bfloat16()
-    assert can_stack(conv, [1, 1]) == HAS_HALF
-    assert not can_stack(conv, [2, 2, 1])
-    assert not can_stack(conv, [MOST_STACKED + 1] * 2)
-    assert not can_stack(nn.Conv2d(8, 8, 3), [1, 1])  # 32 bits
-    assert not can_stack(nn.Linear(8, 8).bfloat16(), [1, 1])
-    assert not can_stack(nn.Conv2d(8, 8, 3, padding_mode="reflect", padding=1).bfloat16(), [1, 1])
+    assert can_stack(conv, 1) == HAS_HALF
+    assert not can_stack(conv, MOST_STACKED + 1)
+    assert not can_stack(nn.Conv2d(8, 8, 3), 1)  # 32 bits
+    assert not can_stack(nn.Linear(8, 8).bfloat16(), 1)
+    assert not can_stack(nn.Conv2d(8, 8, 3, padding_mode="reflect", padding=1).bfloat16(), 1)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 1},
+        {"kernel_size": (3, 5), "padding": (0, 2), "stride": (1, 2)},
+        {"kernel_size": 3, "padding": 2, "dilation": (2, 1), "stride": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("channels", [3, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_one_product_for_each_group_is_its_convolution(
+    made: dict[str, Any], channels: int, dtype: torch.dtype
+) -> None:
+    conv = nn.Conv2d(channels, 16, bias=False, **made).to(dtype).requires_grad_(False)
+    x = noise(6, channels, 9, 11).to(dtype).contiguous(memory_format=torch.channels_last)
+    weight, bias = noise(3, *conv.weight.shape, seed=1).to(dtype), noise(16, seed=2).to(dtype)
+    pairs = zip(x.split(2), weight, strict=True)
+    geometry = conv.stride, conv.padding, conv.dilation
+    wanted = torch.cat([nn.functional.conv2d(a, b, bias, *geometry) for a, b in pairs])
+    found = by_products(conv, x, Stack(start=0, stop=6, groups=3, weight=weight, bias=bias))
+    assert found.shape == wanted.shape
+    tolerance = 1e-4 if dtype is torch.float32 else 0.15
+    assert torch.allclose(found, wanted, atol=tolerance, rtol=tolerance)
+
+
+def test_one_product_for_each_group_is_its_linear_layer() -> None:
+    layer = nn.Linear(5, 7).requires_grad_(False)
+    x, weight = noise(6, 4, 5), noise(3, 7, 5, seed=1)
+    pairs = list(zip(x.split(2), weight, strict=True))
+    wanted = torch.cat([nn.functional.linear(a, b, layer.bias) for a, b in pairs])
+    for bias in (layer.bias, layer.bias.expand(3, 7)):
+        stack = Stack(start=0, stop=6, groups=3, weight=weight, bias=bias)
+        assert torch.allclose(by_products(layer, x, stack), wanted, atol=1e-5)
+    shifted = Stack(start=0, stop=6, groups=3, weight=weight, bias=noise(3, 7, seed=4))
+    assert not torch.allclose(by_products(layer, x, shifted), wanted, atol=1e-2)
 
 
 @pytest.mark.parametrize("kind", [Block, Projected, Branching])
@@ -192,7 +248,7 @@ def test_bank_in_bfloat16_runs_equal_groups_through_their_own_draws(kind: Any, e
     groups = [Group(draw=i, start=each * i, stop=each * (i + 1)) for i in range(8 // each)]
     with torch.inference_mode():
         ready = x.bfloat16().contiguous(memory_format=torch.channels_last)
-        found = bank.stand(groups, 8, lambda draw: 100 + draw)(None, ready).float()
+        found = bank.stand(groups, 8, lambda draw: 100 + draw, BATCH_FIRST)(None, ready).float()
         wanted = torch.cat([alone.draw(100 + g.draw)(x[g.start : g.stop]) for g in groups])
     assert torch.allclose(found, wanted, atol=5e-2 * float(wanted.abs().max()))
 
@@ -216,12 +272,42 @@ def test_bank_runs_each_group_through_its_own_draw(kind: Any, scheme: str) -> No
         Group(draw=5, start=3, stop=7),
     ]
     with torch.inference_mode():
-        found = bank.stand(groups, 7, lambda draw: 100 + draw)(None, x)
+        found = bank.stand(groups, 7, lambda draw: 100 + draw, BATCH_FIRST)(None, x)
         wanted = torch.cat([alone.draw(100 + g.draw)(x[g.start : g.stop]) for g in groups])
     assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.abs().max()))
-    assert (alone.draw_normals([1]) is None) == (scheme in ("default", "permuted") or kind.bias)
+    assert (alone.draw_many([1], int) is None) == (scheme == "permuted")
     assert len({float(part.sum()) for part in (found[0], found[2], found[3])}) == 3
     assert all(torch.equal(value, state[name]) for name, value in unit.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [Block, Branching])
+@pytest.mark.parametrize("most", [3, 100])
+def test_equal_groups_are_run_together_and_the_rest_alone_in_as_many_turns_as_fit(
+    monkeypatch: Any, kind: Any, most: int
+) -> None:
+    unit = kind().eval()
+    freeze = lambda module: module.eval().requires_grad_(False)  # noqa: E731
+    bank = Bank(
+        Redraw(unit, scheme="keep_norm", prepare=freeze),
+        [("conv1", "bn1"), ("conv2", "bn2")],
+        freeze,
+    )
+    sizes: list[int] = []
+
+    def stacked(inner: nn.Module, size: int) -> bool:
+        sizes.append(size)
+        return size == 2
+
+    monkeypatch.setattr("srinit.sensitivity.bank.can_stack", stacked)
+    monkeypatch.setattr("srinit.sensitivity.bank.MOST_BYTES", {"cpu": most * bank.bytes})
+    alone = Redraw(unit, scheme="keep_norm", prepare=freeze)
+    x = noise(9, 16, 8, 8)
+    groups = [Group(draw=i, start=2 * i, stop=min(2 * i + 2, 9)) for i in range(5)]
+    with torch.inference_mode():
+        found = bank.stand(groups, 9, lambda draw: 100 + draw, BATCH_FIRST)(None, x)
+        wanted = torch.cat([alone.draw(100 + g.draw)(x[g.start : g.stop]) for g in groups])
+    assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.abs().max()))
+    assert sizes.count(1) == 2  # once for each layer
 
 
 def test_bank_refuses_what_is_not_plain_layers() -> None:

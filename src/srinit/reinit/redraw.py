@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,10 @@ from srinit.records import record
 from srinit.reinit.matching import Call, Matcher
 from srinit.reinit.rules import Rule, Weights, rules_of
 from srinit.rng import isolated_rng
+
+NOISE_BYTES = 32 << 20  # numbers of draws that share a generator on a GPU
+MOST_IN_BLOCK = 64
+_NOISE: dict[str, Callable[..., Tensor]] = {"normal": torch.randn, "uniform": torch.rand}
 
 Scheme = Callable[[nn.Module, torch.Generator], None]
 """Draws the parameters of a module again, in place; the module is a private copy on the CPU or
@@ -62,7 +67,7 @@ class Redraw:
     """Draws one unit again, many times, into one private copy of it.
 
     The unit itself is never touched. `draw(seed)` gives the same weights for the same seed, on
-    every device: noise is made on the CPU in 32 bits.
+    every device: noise is made on the CPU in 32 bits, unless `local_noise`.
 
     Args:
         unit: Module to copy.
@@ -71,6 +76,8 @@ class Redraw:
         parts: Submodules to draw, by their names in the unit; empty: all of it.
         reference: Inputs of the unit, for `matched`: a tensor, tuple, dict, or a `Call`.
         prepare: Applied to the private copy before anything else, to change its number format.
+        local_noise: Make noise on the unit's GPU, which is many times faster; other weights then
+            than on another device. A scheme that is a callable has noise of the CPU nevertheless.
 
     Raises:
         ReinitError: Nothing in the unit can be drawn, or `matched` has no inputs.
@@ -85,6 +92,7 @@ class Redraw:
         parts: Sequence[str] = (),
         reference: Any = None,
         prepare: Callable[[nn.Module], nn.Module] | None = None,
+        local_noise: bool = False,
     ) -> None:
         self._scheme = find_scheme(scheme)
         self._scale = scale
@@ -92,6 +100,7 @@ class Redraw:
         self._unit = unit  # read, never written
         self._convert = prepare
         self.module = self._fresh()
+        self._noise_on = _noise_device(self.module) if local_noise else torch.device("cpu")
         roots = self._roots()
         if not any(True for root in roots for _ in root.parameters()):
             raise ReinitError(
@@ -138,12 +147,12 @@ class Redraw:
         Raises:
             ReinitError: The draw changed nothing, so that it would measure nothing.
         """
-        noise = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             if self._rules:
-                self._fill_rules(noise)
+                self._fill_rules(torch.Generator(self._noise_on).manual_seed(seed))
             else:
                 self.module = self._fresh()
+                noise = torch.Generator().manual_seed(seed)
                 with isolated_rng(seed):
                     for root in self._roots():
                         self._scheme(root, noise)
@@ -152,34 +161,38 @@ class Redraw:
             self._checked = True
         return self.module
 
-    def draw_normals(self, seeds: Sequence[int]) -> dict[str, Tensor] | None:
-        """Return the weights of many draws at once, by name, the draws along the first dimension.
+    def draw_many(
+        self, draws: Sequence[int], seed: Callable[[int], int]
+    ) -> dict[str, Tensor] | None:
+        """Return the values of many draws at once, by name, the draws along the first dimension.
 
-        They are those of `draw`, in 32 bits; the private copy keeps what it holds. None where
-        something else than a normal around zero is drawn.
+        They are in 32 bits; the private copy keeps what it holds. With noise of the CPU they are
+        those of `draw(seed(number))`; on a GPU, where a call costs more than what it does, some
+        draws that follow one another share a generator.
+
+        Args:
+            draws: Numbers of the draws, one after the other.
+            seed: Of the draw of a number.
+
+        Returns:
+            None where something else than normal or uniform values is drawn.
         """
         if self._matcher is not None or not self._rules:
             return None
-        found: dict[str, Tensor] = {}
-        spreads: dict[str, float] = {}
+        shapes: dict[str, torch.Size] = {}
+        drawn: dict[str, Rule] = {}
         for part, root, rules in zip(self._parts, self._roots(), self._rules, strict=True):
             for rule in rules:
                 if rule.kind == "constant":
                     continue
-                if rule.kind != "normal" or rule.mean or rule.zero_row is not None:
-                    return None
                 tensor = getattr(root.get_submodule(rule.module), rule.tensor)
-                if tensor.is_complex():
+                if rule.kind not in _NOISE or rule.zero_row is not None or tensor.is_complex():
                     return None
                 name = f"{part}.{rule.name}".strip(".")
-                found[name] = torch.empty(len(seeds), *tensor.shape)
-                spreads[name] = rule.spread * self._scale
-        for index, seed in enumerate(seeds):
-            noise = torch.Generator().manual_seed(seed)
-            for values in found.values():
-                torch.randn(values.shape[1:], generator=noise, out=values[index])
+                shapes[name], drawn[name] = tensor.shape, rule
+        found = _noise(shapes, drawn, draws, seed, self._noise_on)
         for name, values in found.items():
-            values.mul_(spreads[name])
+            _spread(values, drawn[name], self._scale)
         return found
 
     def _fill_rules(self, noise: torch.Generator) -> None:
@@ -224,6 +237,58 @@ def _equal(before: Any, after: Any) -> bool:
     return bool(before == after)
 
 
+def _noise_device(module: nn.Module) -> torch.device:
+    """Return where noise for a module is made: its GPU, if it is on one, else the CPU."""
+    devices = {parameter.device for parameter in module.parameters()}
+    on_gpu = len(devices) == 1 and all(device.type == "cuda" for device in devices)
+    return devices.pop() if on_gpu else torch.device("cpu")
+
+
+def _noise(
+    shapes: Mapping[str, torch.Size],
+    rules: Mapping[str, Rule],
+    draws: Sequence[int],
+    seed: Callable[[int], int],
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Return standard noise for each draw; on a GPU for a block of draws at a time.
+
+    What a draw holds depends on its number and its block's seed alone.
+    """
+    found = {name: torch.empty(len(draws), *shape, device=device) for name, shape in shapes.items()}
+    if device.type == "cpu":
+        for index, draw in enumerate(draws):
+            noise = torch.Generator().manual_seed(seed(draw))
+            for name, values in found.items():
+                _NOISE[rules[name].kind](shapes[name], generator=noise, out=values[index])
+        return found
+    values_a_draw = max(sum(shape.numel() for shape in shapes.values()), 1)
+    block = min(max(NOISE_BYTES // (4 * values_a_draw), 1), MOST_IN_BLOCK)
+    start = 0
+    for number, equal in itertools.groupby(draws, lambda draw: draw // block):
+        rows = [draw - number * block for draw in equal]
+        noise = torch.Generator(device).manual_seed(seed(number * block))
+        for name, values in found.items():
+            make, shape = _NOISE[rules[name].kind], (block, *shapes[name])
+            if len(rows) == block:
+                make(shape, generator=noise, out=values[start : start + block])
+                continue
+            fresh = make(shape, generator=noise, device=device)
+            values[start : start + len(rows)] = fresh[rows[0] : rows[-1] + 1]
+        start += len(rows)
+    return found
+
+
+def _spread(values: Tensor, rule: Rule, scale: float) -> None:
+    """Give standard noise the spread and the mean of a rule, in place."""
+    if rule.kind == "normal":
+        values.mul_(rule.spread * scale)
+    else:
+        values.mul_(2 * rule.spread * scale).sub_(rule.spread * scale)
+    if rule.mean:
+        values.add_(rule.mean)
+
+
 def _restore(root: nn.Module, trained: nn.Module) -> None:
     for target, value in zip(root.parameters(), trained.parameters(), strict=True):
         target.detach().copy_(value.detach())
@@ -260,18 +325,14 @@ def _fill_one(tensor: Tensor, rule: Rule, noise: torch.Generator, scale: float) 
         tensor.fill_(rule.spread)
         return
     if rule.kind == "shuffle":
-        order = torch.randperm(tensor.numel(), generator=noise).to(tensor.device)
+        order = torch.randperm(tensor.numel(), generator=noise, device=noise.device)
+        order = order.to(tensor.device)
         tensor.copy_((tensor.flatten()[order] * scale).view(tensor.shape))
         return
-    dtype = torch.complex64 if tensor.is_complex() else torch.float32
-    if rule.kind == "normal":
-        values = torch.randn(tensor.shape, generator=noise, dtype=dtype)
-        values.mul_(rule.spread * scale)
-    else:
-        values = torch.rand(tensor.shape, generator=noise)
-        values.mul_(2 * rule.spread * scale).sub_(rule.spread * scale)
-    if rule.mean:
-        values.add_(rule.mean)
+    is_complex = tensor.is_complex() and rule.kind == "normal"
+    dtype = torch.complex64 if is_complex else torch.float32
+    values = _NOISE[rule.kind](tensor.shape, generator=noise, dtype=dtype, device=noise.device)
+    _spread(values, rule, scale)
     if rule.zero_row is not None:
         values[rule.zero_row] = 0
     tensor.copy_(values)
@@ -279,7 +340,7 @@ def _fill_one(tensor: Tensor, rule: Rule, noise: torch.Generator, scale: float) 
 
 def _reset(module: nn.Module, tensors: set[str], noise: torch.Generator, scale: float) -> None:
     """Draw through the module's own `reset_parameters`, on a copy on the CPU in 32 bits."""
-    seed = int(torch.randint(2**62, (1,), generator=noise))
+    seed = int(torch.randint(2**62, (1,), generator=noise, device=noise.device))
     fresh = copy.deepcopy(module).cpu().float()
     with isolated_rng(seed), torch.no_grad():
         fresh.reset_parameters()  # type: ignore[operator]

@@ -7,7 +7,9 @@ evaluations a scan takes. Here it costs the random numbers and one small product
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,12 +17,13 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.reinit import Redraw
-from srinit.sensitivity.draws import Group, Layout
+from srinit.sensitivity.draws import Group, Layout, groups_of
 from srinit.sensitivity.folding import Pair, bypass
-from srinit.sensitivity.fusing import Part, Stack, can_stack, grouped
+from srinit.sensitivity.fusing import grouped
+from srinit.sensitivity.layers import Part, Stack, can_stack, room_for
 from srinit.sensitivity.working import is_close
 
-MOST_BYTES = 32 << 20  # weights of all draws of a batch together
+MOST_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}  # weights of draws that are made together
 KINDS = (nn.Conv2d, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -58,18 +61,53 @@ class Bank:
         weights = [redraw.module.get_parameter(f"{name}.weight") for name in names]
         self.bytes = 4 * sum(weight.numel() for weight in weights)
 
-    def fits(self, groups: Sequence[Group]) -> bool:
-        """Return whether the weights of all groups may be in memory at the same time."""
-        return self.bytes * len(groups) <= MOST_BYTES
+    @property
+    def fits(self) -> bool:
+        """Return whether the weights of some groups may be in memory at the same time."""
+        return self._most > 1
+
+    @property
+    def _most(self) -> int:
+        """How many groups' weights are made together at most."""
+        device = modules.device_of(self._body)
+        return MOST_BYTES.get(device.type, MOST_BYTES["cpu"]) // max(self.bytes, 1)
 
     def stand(
+        self, groups: Sequence[Group], size: int, seed: Callable[[int], int], layout: Layout
+    ) -> Callable[..., Any]:
+        """Return a stand-in that runs each group of a batch of `size` through its own draw.
+
+        Args:
+            groups: They cover the batch, in order.
+            size: Examples in the batch.
+            seed: Of the draw of a number.
+            layout: Of the unit; for batches whose draws do not fit into memory together.
+        """
+        if len(groups) <= self._most:
+            return self._together(groups, size, seed)
+        most = self._most
+        chunks = [groups[first : first + most] for first in range(0, len(groups), most)]
+        spans = [
+            Group(draw=index, start=chunk[0].start, stop=chunk[-1].stop)
+            for index, chunk in enumerate(chunks)
+        ]
+
+        def drawn(index: int) -> Callable[..., Any]:
+            start, stop = spans[index].start, spans[index].stop
+            some = [
+                Group(draw=group.draw, start=group.start - start, stop=group.stop - start)
+                for group in chunks[index]
+            ]
+            return partial(self._together(some, stop - start, seed), None)
+
+        return layout.grouped(spans, size, drawn)  # type: ignore[arg-type]
+
+    def _together(
         self, groups: Sequence[Group], size: int, seed: Callable[[int], int]
     ) -> Callable[..., Any]:
-        """Return a stand-in that runs each group of a batch of `size` through its own draw."""
-        seeds = [seed(group.draw) for group in groups]
-        parts = self._at_once(groups, seeds) or self._one_by_one(groups, seeds)
+        parts = self._at_once(groups, seed) or self._one_by_one(groups, seed)
 
-        def stand(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def stand(forward: Any, *args: Any, **kwargs: Any) -> Any:
             for name, layer in self._layers.items():
                 layer.parts, layer.size = parts[name], size
             try:
@@ -81,48 +119,33 @@ class Bank:
         return stand
 
     def _at_once(
-        self, groups: Sequence[Group], seeds: Sequence[int]
-    ) -> dict[str, Sequence[Part] | Stack]:
-        """Return each layer's weights for all groups; empty where they are not plain normals."""
-        drawn = self._redraw.draw_normals(seeds)
-        if drawn is None or len(drawn) != len(self._layers):
-            return {}
-        sizes = [group.stop - group.start for group in groups]
-        parts: dict[str, Sequence[Part] | Stack] = {}
+        self, groups: Sequence[Group], seed: Callable[[int], int]
+    ) -> dict[str, Sequence[Part | Stack]]:
+        """Return each layer's weights for all groups; empty where they cannot be drawn at once."""
+        drawn = self._redraw.draw_many([group.draw for group in groups], seed) or {}
+        parts: dict[str, Sequence[Part | Stack]] = {}
         for name, layer in self._layers.items():
-            values = drawn.get(f"{name}.weight".strip("."))
-            if values is None:
+            weight = drawn.pop(f"{name}.weight".strip("."), None)
+            if weight is None:
                 return {}
-            bias: Tensor | None = self._redraw.module.get_submodule(name).bias  # type: ignore[assignment]
-            factor = torch.ones(())
+            kept: Tensor | None = self._redraw.module.get_submodule(name).bias  # type: ignore[assignment]
+            bias = drawn.pop(f"{name}.bias".strip("."), kept)
+            factor = torch.ones((), device=weight.device)
             if name in self._affine:
                 scale, shift = self._affine[name]
-                factor = scale.cpu().view(1, -1, *[1] * (values.ndim - 2))
-                bias = shift if bias is None else bias * scale + shift
-            inner = layer.inner
+                factor = scale.to(weight.device).view(1, -1, *[1] * (weight.ndim - 2))
+                bias = shift if bias is None else bias * scale.to(bias.device) + shift
             if bias is not None:
-                bias = bias.to(inner.weight.dtype, copy=True)
-            if can_stack(inner, sizes):
-                room = torch.empty(values.shape, dtype=inner.weight.dtype)
-                parts[name] = Stack(
-                    groups=len(groups),
-                    weight=torch.mul(values, factor, out=room).flatten(0, 1),
-                    bias=None if bias is None else bias.repeat(len(groups)),
-                )
-                continue
-            fresh = _like(inner.weight, len(seeds)).copy_(values.mul_(factor))
-            parts[name] = [
-                Part(start=group.start, stop=group.stop, weight=weight, bias=bias)
-                for group, weight in zip(groups, fresh.unbind(), strict=True)
-            ]
-        return parts
+                bias = bias.to(layer.inner.weight, copy=True)
+            parts[name] = list(_parts(layer.inner, groups, weight, factor, bias))
+        return {} if drawn else parts
 
     def _one_by_one(
-        self, groups: Sequence[Group], seeds: Sequence[int]
-    ) -> dict[str, Sequence[Part] | Stack]:
-        parts: dict[str, list[Part]] = {name: [] for name in self._layers}
-        for group, seed in zip(groups, seeds, strict=True):
-            module = self._redraw.draw(seed)
+        self, groups: Sequence[Group], seed: Callable[[int], int]
+    ) -> dict[str, Sequence[Part | Stack]]:
+        parts: dict[str, list[Part | Stack]] = {name: [] for name in self._layers}
+        for group in groups:
+            module = self._redraw.draw(seed(group.draw))
             for name, found in parts.items():
                 weight, bias = self._weights(name, module.get_submodule(name))
                 found.append(Part(start=group.start, stop=group.stop, weight=weight, bias=bias))
@@ -141,24 +164,71 @@ class Bank:
         return fresh, None if bias is None else bias.to(fresh.dtype, copy=True)
 
     def agrees(self, layout: Layout, args: Any, kwargs: Any, size: int) -> bool:
-        """Return whether two draws side by side give what each gives alone."""
-        groups = [Group(draw=0, start=0, stop=2), Group(draw=1, start=2, stop=size)]
+        """Return whether draws side by side give what each gives alone."""
+        groups = groups_of(0, size, 1)
         with torch.inference_mode():
             alone = layout.grouped(groups, size, self._alone)  # type: ignore[arg-type]
             wanted = alone(None, *args, **kwargs)
-            found = self.stand(groups, size, int)(None, *args, **kwargs)
+            found = self.stand(groups, size, int, layout)(None, *args, **kwargs)
         if not isinstance(wanted, Tensor) or not isinstance(found, Tensor):
             return False
         return is_close(found, wanted)
 
     def _alone(self, number: int) -> Callable[..., Any]:
         module = self._redraw.draw(number)
+        for name, values in (self._redraw.draw_many([number], int) or {}).items():
+            if values.is_cuda:  # whose noise is not that of a draw alone
+                module.get_parameter(name).detach().copy_(values[0])
 
         def run(*args: Any, **kwargs: Any) -> Any:
             dtype = next(self._body.parameters()).dtype
             return _cast(module(*_cast(args, None), **_cast(kwargs, None)), dtype)
 
         return run
+
+
+def _parts(
+    inner: nn.Conv2d | nn.Linear,
+    groups: Sequence[Group],
+    values: Tensor,
+    factor: Tensor,
+    bias: Tensor | None,
+) -> Iterator[Part | Stack]:
+    """Yield a layer's drawn weights, times `factor`: together where it gains from that.
+
+    Args:
+        inner: The layer.
+        groups: The groups.
+        values: Weights of each (G, O, C, ...).
+        factor: Of each output channel.
+        bias: (O,), the same for all groups, or (G, O).
+    """
+    first = 0
+    for size, equal in itertools.groupby(groups, lambda group: group.stop - group.start):
+        some = list(equal)
+        stop = first + len(some)
+        drawn = values[first:stop]
+        own = bias[first:stop] if bias is not None and bias.ndim > 1 else bias
+        first = stop
+        if can_stack(inner, size):
+            on_cpu = drawn.device.type == "cpu"
+            room = (
+                torch.empty(drawn.shape, dtype=inner.weight.dtype)
+                if on_cpu
+                else room_for(inner.weight, len(some))
+            )
+            yield Stack(
+                start=some[0].start,
+                stop=some[-1].stop,
+                groups=len(some),
+                weight=torch.mul(drawn, factor, out=room),
+                bias=own,
+            )
+            continue
+        fresh = room_for(inner.weight, len(some)).copy_(drawn.mul_(factor))
+        biases = [own] * len(some) if own is None or own.ndim < 2 else own.unbind()
+        for group, weight, shift in zip(some, fresh.unbind(), biases, strict=True):
+            yield Part(start=group.start, stop=group.stop, weight=weight, bias=shift)
 
 
 def _cast(tree: Any, dtype: torch.dtype | None) -> Any:
@@ -168,17 +238,6 @@ def _cast(tree: Any, dtype: torch.dtype | None) -> Any:
         return tensor.to(dtype or torch.float32) if tensor.is_floating_point() else tensor
 
     return modules.tree_map(fit, tree)
-
-
-def _like(weight: Tensor, count: int) -> Tensor:
-    """Return room for `count` tensors like this one, each in its memory layout."""
-    shape, strides = weight.shape, weight.stride()
-    order = sorted(range(weight.ndim), key=lambda dim: -strides[dim])
-    room = torch.empty(
-        count, *(shape[dim] for dim in order), dtype=weight.dtype, device=weight.device
-    )
-    back = [0, *(1 + order.index(dim) for dim in range(weight.ndim))]
-    return room.permute(back)
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from srinit.sensitivity.working import convert, inputs_for
 REFERENCE_ROWS = 32  # examples on which `matched` matches, at most
 REFERENCE_VALUES = 2048  # values of one channel that suffice for its mean and spread
 KEPT_BYTES = 256 << 20  # copies of units kept between batches
+KEPT_SHARE = 10  # a GPU: of its memory, one part in so many
 
 _Key = tuple[str, tuple[int, float]]
 
@@ -74,6 +75,7 @@ class Drawing:
         self._banks: dict[_Key, Bank] = {}
         self._bankable: dict[_Key, bool] = {}
         self._prepared: Perturbation | None = None
+        self._room = _room_on(torch.device(device))
         self._lock = threading.Lock()
         rows = min(modules.batch_size(inputs), REFERENCE_ROWS)
         self._reference = modules.tree_map(torch.clone, rows_between(inputs, 0, rows))
@@ -91,7 +93,7 @@ class Drawing:
         self._banks.clear()
         for name in self._targets:
             bank = self._new_bank(name, perturbation)
-            if bank is not None and 2 * (self._bank_bytes() + bank.bytes) <= KEPT_BYTES:
+            if bank is not None and 2 * (self._bank_bytes() + bank.bytes) <= self._room:
                 self._banks[_key(name, perturbation)] = bank
 
     def problem(self, name: str, perturbation: Perturbation) -> str:
@@ -141,7 +143,7 @@ class Drawing:
 
     def _make_room(self, needed: int) -> None:
         kept = sum(_bytes(each.module) for each in self._redraws.values())
-        if kept + needed + 2 * self._bank_bytes() > KEPT_BYTES:
+        if kept + needed + 2 * self._bank_bytes() > self._room:
             self._redraws.clear()
 
     def _new_redraw(
@@ -157,6 +159,7 @@ class Drawing:
             parts=() if whole else _relative(self._targets[name]),
             reference=self._call_of(name) if matched and prepare != _frozen else None,
             prepare=prepare,
+            local_noise=True,
         )
 
     def _convert(self, unit: nn.Module) -> nn.Module:
@@ -191,6 +194,13 @@ class Drawing:
         """Return the numbers of output channels of a unit's layers."""
         parameters = self._source.get_submodule(name).parameters()
         return [parameter.shape[0] for parameter in parameters if parameter.ndim > 1]
+
+
+def _room_on(device: torch.device) -> int:
+    """Return how many bytes copies of units may take."""
+    if device.type != "cuda":
+        return KEPT_BYTES
+    return max(torch.cuda.get_device_properties(device).total_memory // KEPT_SHARE, KEPT_BYTES)
 
 
 def _key(name: str, perturbation: Perturbation) -> _Key:

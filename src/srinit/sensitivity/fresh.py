@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from srinit import modules
-from srinit.sensitivity.design import FIRST_PER_DRAW, costs_of, per_draw_for, suffix_flops
+from srinit.sensitivity.design import FIRST_PER_DRAW, per_draw_for, suffix_flops
 from srinit.sensitivity.drawing import Perturbation
 from srinit.sensitivity.examples import Batch
 from srinit.sensitivity.journal import Journal
@@ -118,7 +118,7 @@ class FreshScan:
                 params=modules.count_params(self._setup.model.get_submodule(name)),
                 half_width=self._setup.goal.pace,
                 confidence=self._setup.goal.confidence,
-                costs=costs_of(self._setup.device, self._setup.bench.dtype),
+                costs=self._setup.bench.costs(name, self._perturbation),
             )
 
     def _finished(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,8 @@ class Rows:
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
         """Return several as one."""
+        if len(parts) == 1:
+            return parts[0]
         classes = all(part.predictions is not None for part in parts)
         return cls(
             scores=tuple(score for part in parts for score in part.scores),
@@ -65,11 +68,8 @@ def rows_of(output: Any, target: Any, scorer: Scorer) -> Rows:
         and target.ndim == 1
         and not target.is_floating_point()
     )
-    if one_class and len(target) and int(target.max()) >= logits.shape[1]:
-        raise DataError(
-            f"the data has class index {int(target.max())}, but the model has "
-            f"{logits.shape[1]} outputs (0 to {logits.shape[1] - 1})."
-        )
+    if one_class and target.device.type == "cpu":
+        _check_classes(target.max().item() if len(target) else 0, logits)
     finite_B = torch.isfinite(logits).flatten(1).all(1)
     scores_B = scorer(output, target).detach().to(finite_B.device, torch.float64)
     if scores_B.shape != finite_B.shape:
@@ -77,21 +77,35 @@ def rows_of(output: Any, target: Any, scorer: Scorer) -> Rows:
             f"the scorer returned shape {tuple(scores_B.shape)} for {len(finite_B)} examples; "
             "it must return one score in [0, 1] for each."
         )
-    scores_B = torch.where(finite_B & torch.isfinite(scores_B), scores_B, 0.0)
-    if len(scores_B) and not 0 <= float(scores_B.min()) <= float(scores_B.max()) <= 1:
+    columns = [scores_B, finite_B]
+    if one_class:
+        columns += [logits.argmax(1), target.to(finite_B.device)]
+    # all at once, as every look at a GPU's numbers waits for it
+    table = torch.stack([column.to(torch.float64) for column in columns]).cpu().numpy()
+    finite = table[1] > 0
+    scores = np.where(finite & np.isfinite(table[0]), table[0], 0.0)
+    if len(scores) and not 0 <= scores.min() <= scores.max() <= 1:
         raise DataError(
-            f"the scorer returned {float(scores_B.min())} to {float(scores_B.max())}; the "
+            f"the scorer returned {scores.min()} to {scores.max()}; the "
             "intervals need scores in [0, 1]."
         )
     predictions = None
     if one_class:
-        found_B = torch.where(finite_B, logits.argmax(1), -1)
-        predictions = tuple(int(index) for index in found_B.tolist())
+        _check_classes(table[3].max(initial=0), logits)
+        predictions = tuple(np.where(finite, table[2], -1).astype(int).tolist())
     return Rows(
-        scores=tuple(scores_B.tolist()),
+        scores=tuple(scores.tolist()),
         predictions=predictions,
-        nonfinite=int((~finite_B).sum()),
+        nonfinite=int((~finite).sum()),
     )
+
+
+def _check_classes(largest: float, logits: Tensor) -> None:
+    if largest >= logits.shape[1]:
+        raise DataError(
+            f"the data has class index {int(largest)}, but the model has "
+            f"{logits.shape[1]} outputs (0 to {logits.shape[1] - 1})."
+        )
 
 
 def classes_of(target: Any) -> tuple[int, ...] | None:

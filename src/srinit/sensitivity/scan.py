@@ -85,7 +85,7 @@ def measure_sensitivity(
             interrupted goes on, with the same result.
         on_progress: Called after each batch with (units done, units, a note in words).
         precision: "auto", "keep" (the model's own), "bfloat16" or "float16".
-        batch_size: Examples a batch; 64 on a CPU, 256 elsewhere.
+        batch_size: Examples a batch; 64 on a CPU, 256 to 1024 elsewhere, by the model's FLOPs.
         max_examples: Read at most that many examples.
 
     Returns:
@@ -119,7 +119,7 @@ def measure_sensitivity(
         (True, 'data')
     """
     settings = settings_of(
-        model, device, scheme=scheme, scale=scale, draws=draws, half_width=half_width,
+        model, units, device, scheme=scheme, scale=scale, draws=draws, half_width=half_width,
         confidence=confidence, max_drop=max_drop, best=best, seed=seed, batch_size=batch_size,
         precision=precision, max_examples=max_examples,
     )  # fmt: skip
@@ -197,7 +197,7 @@ def estimate_time(
     needed; an early decision by `max_drop` is not foreseen, so that the estimate is rather high.
     """
     settings = settings_of(
-        model, device, scheme=scheme, scale=scale, draws=draws, half_width=half_width,
+        model, units, device, scheme=scheme, scale=scale, draws=draws, half_width=half_width,
         confidence=confidence, max_drop=max_drop, best=None, seed=seed, batch_size=batch_size,
         precision=precision, max_examples=max_examples,
     )  # fmt: skip

@@ -18,7 +18,8 @@ from srinit.sensitivity.working import Precision
 from srinit.units.records import UnitMap
 
 CPU_BATCH = 64  # examples: what a small network computes then stays in the cache
-GPU_BATCH = 256
+GPU_BATCHES = (1024, 512, 256)  # the largest of which one forward is at most that much work:
+GPU_WORK = 3e11  # FLOPs; less leaves a large GPU waiting for the next call
 
 
 @record
@@ -57,18 +58,34 @@ class Settings:
 
 
 def settings_of(
-    model: nn.Module, device: torch.device | str | None, *, batch_size: int | None, **values: Any
+    model: nn.Module,
+    units: UnitMap,
+    device: torch.device | str | None,
+    *,
+    batch_size: int | None,
+    **values: Any,
 ) -> Settings:
-    """Return checked settings; the batch size follows from the device where none is given.
+    """Return checked settings; the batch size follows from device and model where none is given.
 
     Raises:
         ValueError: A value makes no sense.
     """
     where = torch.device(modules.device_of(model) if device is None else device)
-    usual = CPU_BATCH if where.type == "cpu" else GPU_BATCH
+    usual = CPU_BATCH if where.type == "cpu" else gpu_batch(units.flops)
     settings = Settings(batch_size=batch_size or usual, **values)
     settings.check()
     return settings
+
+
+def gpu_batch(flops: float) -> int:
+    """Return how many examples a GPU is given at once, by the FLOPs of one.
+
+    Example:
+        >>> gpu_batch(2.5e8), gpu_batch(8e9)
+        (1024, 256)
+    """
+    fitting = [size for size in GPU_BATCHES if size * flops <= GPU_WORK]
+    return next(iter(fitting), GPU_BATCHES[-1])
 
 
 def targets_of(units: UnitMap) -> tuple[Target, ...]:

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from srinit.records import record
-from srinit.sensitivity.draws import groups_of
 from srinit.sensitivity.outcomes import Rows
 from srinit.sensitivity.records import Decision, UnitSensitivity
 from srinit.stats.sequences import MeanSequence
@@ -94,25 +93,27 @@ class Tally:
             examples_left: How many the data holds, from this batch on.
         """
         drop_B = np.asarray(baseline.scores) - np.asarray(rows.scores)
-        drops = drop_B.tolist()
-        fresh = []
-        for group in groups_of(0, len(drops), per_draw):
-            some = drops[group.start : group.stop]
-            mean = sum(some) / len(some)
-            fresh.append(min(max(mean, -1.0), 1.0))
-            self._within.append((sum((drop - mean) ** 2 for drop in some), len(some)))
+        starts_D = np.arange(0, len(drop_B), per_draw)
+        counts_D = np.diff(starts_D, append=len(drop_B))
+        means_D = np.add.reduceat(drop_B, starts_D) / counts_D
+        squares_D = np.add.reduceat((drop_B - np.repeat(means_D, counts_D)) ** 2, starts_D)
+        fresh = np.clip(means_D, -1.0, 1.0).tolist()
+        self._within += zip(squares_D.tolist(), counts_D.tolist(), strict=True)
         if self._with_interval:
             self._aim(len(self.drops) + examples_left / per_draw)
             self._sequence.update(fresh)
         self.drops += fresh
-        self.num_examples += len(drops)
+        self.num_examples += len(drop_B)
         self._nonfinite += rows.nonfinite
         self._predictions.update(rows.predictions or ())
         self._baseline.update(baseline.predictions or ())
-        for index, drop in zip(classes or (), drops, strict=False):
-            entry = self._by_class[index]
-            entry[0] += drop
-            entry[1] += 1
+        if classes is not None:
+            class_B = np.asarray(classes)
+            for index in np.unique(class_B).tolist():
+                some = drop_B[class_B == index]
+                entry = self._by_class[index]
+                entry[0] += float(some.sum())
+                entry[1] += len(some)
 
     def _aim(self, most: float) -> None:
         """Aim both intervals at what will end the scan of this unit: width, decision or data."""

@@ -18,6 +18,7 @@ from srinit.errors import ResourceError, is_out_of_memory
 from srinit.evaluate import Scorer
 from srinit.records import record
 from srinit.rng import isolated_rng, seed_for
+from srinit.sensitivity.design import Costs, costs_of
 from srinit.sensitivity.drawing import Drawing, Perturbation, Target
 from srinit.sensitivity.draws import groups_of
 from srinit.sensitivity.outcomes import Rows, classes_of, rows_of
@@ -128,6 +129,12 @@ class Workbench:
             for name in self.targets
         }
         return {name: problem for name, problem in found.items() if problem}
+
+    def costs(self, name: str, perturbation: Perturbation) -> Costs:
+        """Return what a draw of a unit and an example cost here."""
+        self._drawing.prepare(perturbation)
+        bank = self._drawing.bank(name, perturbation)
+        return costs_of(self._device, self.dtype, together=bank is not None and bank.fits)
 
     def measure(
         self,
@@ -271,8 +278,9 @@ class Workbench:
         groups = groups_of(part.start, part.stop, job.per_draw)
         layout = self._ready.layouts.get(name) if part.same else None
         bank = self._drawing.bank(name, perturbation) if layout is not None else None
-        if layout is not None and bank is not None and bank.fits(groups):
-            output = self._replayer.replay(name, part.inputs, bank.stand(groups, size, job.seed))
+        if layout is not None and bank is not None and bank.fits:
+            stand = bank.stand(groups, size, job.seed, layout)
+            output = self._replayer.replay(name, part.inputs, stand)
             yield rows_of(output, part.target, self._scorer)
             return
         redraw = self._drawing.redraw(name, perturbation)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from srinit import modules
 from srinit.errors import ModelError
 from srinit.sensitivity.folding import Pair, fold, pairs_of
-from srinit.sensitivity.fusing import fuse, fused_dtypes, has_onednn
+from srinit.sensitivity.fusing import fuse
+from srinit.sensitivity.layers import fused_dtypes, has_onednn
 
 Precision = Literal["auto", "keep", "bfloat16", "float16"]
 
@@ -37,15 +38,16 @@ def cheaper_copy(
 ) -> tuple[nn.Module, tuple[Pair, ...]]:
     """Return a copy in `dtype`, cheaper to run, and what was folded in it.
 
-    Batch normalization is folded into the layer before it, and on a CPU additions and ReLUs are
-    done by the convolution before them, where a forward on `inputs` shows the same output;
+    Batch normalization is folded into the layer before it, and additions and ReLUs are done by
+    the convolution before them, where a forward on `inputs` shows the same output;
     images are laid out with channels last. Tensors that stay as they are stay the caller's.
     """
     fresh, pairs = _folded(model, dtype, inputs, units)
     fresh = convert(fresh, dtype)
-    if dtype not in fused_dtypes() or modules.device_of(fresh).type != "cpu":
+    device = modules.device_of(fresh)
+    if dtype not in fused_dtypes(device):
         return fresh, pairs
-    ready = inputs_for(fresh, inputs, modules.device_of(fresh))
+    ready = inputs_for(fresh, inputs, device)
     try:
         with torch.no_grad():
             before = modules.logits_of(modules.call(fresh, ready))
