@@ -2,6 +2,7 @@
 
     python benchmarks/scan.py ratio        1. wall time: every half-width 0.02, against 28 passes
     python benchmarks/scan.py precision    2. evaluations and time to the error of 5 whole-set draws
+    python benchmarks/scan.py spread       2. how far the error of 5 draws is off: 60 of late blocks
     python benchmarks/scan.py truth        3. a long scan: 50 passes, a draw for every few images
     python benchmarks/scan.py decisions    3. decisions, order: against that and 50 whole-set draws
     python benchmarks/scan.py memory       4. peak memory, against a plain evaluation
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--budget", type=float, default=540, help="seconds for this call")
     parser.add_argument("--passes", type=int, help="of the reference in one run (3), of truth (50)")
+    parser.add_argument("--half-width", type=float, default=0.02, help="of decisions' scans")
     parser.add_argument("--against", default="both", choices=("both", "fresh"), help="decisions")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--role", default="", help=argparse.SUPPRESS)
@@ -318,6 +320,21 @@ def precision(args: argparse.Namespace) -> None:
     )
 
 
+def spread(args: argparse.Namespace) -> None:
+    """Measure 60 whole-set draws of the 13 last blocks of ResNet-56 over 2,048 images."""
+    model = network(args, 56)
+    units = units_of(model, args.device)
+    late = [unit for unit in units.removable if unit.name >= "layer2.5"]
+    part = UnitMap(removable=tuple(late), locked=(), params=units.params, flops=units.flops)
+    found = measure_sensitivity(
+        model, part, images(args, 256)[:8], scheme=args.scheme, draws=60, seed=5
+    )
+    drops = {unit.unit: list(unit.observations) for unit in found.units}
+    Record("spread", args).add(depth=56, scheme=args.scheme, seed=5, images=2048, drops=drops)
+    errors = [statistics.variance(each) / 5 for each in drops.values()]
+    print(f"error of five draws of these blocks: {math.sqrt(statistics.mean(errors)):.4f}")
+
+
 def _rows_to_error(journal: Path, unit: str, error: float) -> int | None:
     """Return after how many examples a unit's standard error is at most `error`."""
     drops: list[float] = []
@@ -435,7 +452,7 @@ def decisions(args: argparse.Namespace) -> None:
     batches = images(args, 256)
     units = units_of(model, args.device)
     seeds = range(args.seed + 1, args.seed + 6)
-    known = {"depth": args.depth, "scheme": args.scheme}
+    known = {"depth": args.depth, "scheme": args.scheme, "half_width": args.half_width}
     references = [("fresh", _truth(args))]
     missing = any(not record.entries(**known, seed=seed, against="whole-set") for seed in seeds)
     if missing and args.against == "both":
@@ -455,7 +472,9 @@ def decisions(args: argparse.Namespace) -> None:
         ]
         if not todo:
             continue
-        found = measure_sensitivity(model, units, batches, scheme=args.scheme, seed=seed)
+        found = measure_sensitivity(
+            model, units, batches, scheme=args.scheme, seed=seed, half_width=args.half_width
+        )
         for against, (drops, error) in todo:
             plain = _disagreements(found, drops, dict.fromkeys(drops, 0.0))
             sure = _disagreements(found, drops, error)
@@ -727,6 +746,7 @@ COMMANDS = {
     "ratio": ratio,
     "reference": reference,
     "precision": precision,
+    "spread": spread,
     "truth": truth,
     "decisions": decisions,
     "memory": memory,

@@ -86,6 +86,7 @@ def _decisions(entry: Entry) -> list[str]:
     return [
         f"ResNet-{entry['depth']}",
         "50 whole-set draws" if entry["against"] == "whole-set" else "long scan",
+        f"{entry['half_width']:g}",
         f"{entry['seed']}",
         part("decisions_wrong_and_all"),
         part("beyond_the_long_scans_error"),
@@ -175,13 +176,13 @@ TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Entry], list[str]]]] = {
         _precision,
     ),
     "truth": (
-        "The long scan: 50 passes over all images, a fresh draw for every few of them",
+        "The long scan: passes over all images, a fresh draw for every few of them",
         ("network", "passes", "evaluations", "draws a unit", "95 % half-widths"),
         _truth,
     ),
     "decisions": (
         "3. Decisions and order",
-        ("network", "against", "seed", "wrong, a half-width away",
+        ("network", "against", "asked for", "seed", "wrong, a half-width away",
          "wrong, beyond the reference's error too", "wrong, by joint interval", "Kendall tau",
          "intervals with the reference's drop"),
         _decisions,

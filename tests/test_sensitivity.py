@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from planted import CLASSES, Planted, batches_of, planted_data, units_of
 from srinit import records
 from srinit.errors import DataError, ReinitError
+from srinit.rng import isolated_rng
 from srinit.sensitivity import Sensitivity, estimate_time, measure_sensitivity
 from zoo import noise
 
@@ -164,6 +165,27 @@ def test_not_a_number_counts_as_wrong_and_never_as_redundant(data: Any) -> None:
     assert gate.reinit_drop == pytest.approx(0.9 * gate.nonfinite, abs=0.05)
     assert gate.decision == "undecided"
     assert "not finite" in gate.reason
+
+
+def test_not_a_number_that_a_clamp_hides_counts_as_wrong() -> None:
+    with isolated_rng(0):
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv2d(8, 8, 3)),
+            nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU()), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(8, CLASSES),
+        ).eval()  # fmt: skip
+    x = noise(64, 3, 12, 12)
+    with torch.no_grad():
+        data = batches_of(x, model(x).argmax(1))
+
+    def broken(unit: nn.Module, _: torch.Generator) -> None:
+        for parameter in unit.parameters():
+            parameter.detach().fill_(torch.nan)
+
+    found = scan(model, ("1",), data, scheme=broken, max_drop=0.99)["1"]
+    assert found.nonfinite == 1
+    assert found.reinit_drop == 1
+    assert found.decision != "redundant"
 
 
 def test_what_cannot_be_drawn_is_not_measured_with_its_reason(data: Any) -> None:

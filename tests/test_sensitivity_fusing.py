@@ -125,6 +125,29 @@ def test_fused_convolutions_give_the_same_output(kind: Any, rewritten: int, dtyp
     assert "forward" in model[1].__dict__
 
 
+class Keyword(Block):
+    """A module that does nothing, called by keyword, or watched by a hook."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__(width)
+        self.drop, self.name = nn.Dropout(0.5), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.name(self.conv1(self.drop(input=x))))
+
+
+def test_modules_that_do_nothing_stay_where_they_are_called_by_keyword_or_watched() -> None:
+    model = nn.Sequential(nn.Identity(), Keyword()).eval()
+    seen: list[int] = []
+    model[1].name.register_forward_hook(lambda *_: seen.append(1))
+    x = noise(2, 16, 8, 8)
+    with torch.no_grad():
+        wanted = model(x)
+        fuse(model, units=["0"])
+        assert torch.allclose(model(x), wanted, atol=1e-4)
+    assert len(seen) == 2
+
+
 def test_additions_leave_what_is_added_as_it_was() -> None:
     layer = Layer(nn.Conv2d(3, 4, 1).requires_grad_(False))
     x, other = noise(2, 3, 5, 5), noise(2, 4, 5, 5, seed=1)
@@ -216,6 +239,25 @@ def test_one_product_for_each_group_is_its_convolution(
     assert found.shape == wanted.shape
     tolerance = 1e-4 if dtype is torch.float32 else 0.15
     assert torch.allclose(found, wanted, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.mean((2, 3), keepdim=True),
+        lambda x: x[:, :, 0, 0][:, :, None, None],
+        lambda x: x.flatten(1)[:, :8].view(-1, 8, 1, 1),
+        lambda x: x.contiguous(memory_format=torch.channels_last).mean((2, 3), keepdim=True),
+    ],
+)
+def test_one_product_for_each_group_takes_single_pixels_in_any_layout(view: Any) -> None:
+    conv = nn.Conv2d(8, 4, 1, bias=False).bfloat16().requires_grad_(False)
+    x = view(noise(6, 8, 3, 3).bfloat16())
+    weight = noise(3, 4, 8, 1, 1, seed=1).bfloat16()
+    found = by_products(conv, x, Stack(start=0, stop=6, groups=3, weight=weight, bias=None))
+    pairs = zip(x.split(2), weight, strict=True)
+    wanted = torch.cat([nn.functional.conv2d(a, b) for a, b in pairs])
+    assert torch.allclose(found, wanted, atol=0.1, rtol=0.1)
 
 
 def test_one_product_for_each_group_is_its_linear_layer() -> None:

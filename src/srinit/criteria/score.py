@@ -103,7 +103,7 @@ def score_units(
     if function is None:
         sensitivity = measure_sensitivity(
             model, units, data, scheme=scheme, confidence=confidence, seed=seed, scorer=scorer,
-            device=place, precision=precision, batch_size=size, max_examples=max_examples,
+            device=place, precision=precision, batch_size=batch_size, max_examples=max_examples,
             on_progress=on_progress,
         )  # fmt: skip
         return scores_of(sensitivity)

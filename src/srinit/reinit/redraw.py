@@ -167,11 +167,11 @@ class Redraw:
         """Return the values of many draws at once, by name, the draws along the first dimension.
 
         They are in 32 bits; the private copy keeps what it holds. With noise of the CPU they are
-        those of `draw(seed(number))`; on a GPU, where a call costs more than what it does, some
-        draws that follow one another share a generator.
+        those of `draw(seed(number))`; on a GPU, where a call costs more than what it does, draws
+        share generators in blocks, and are others than `draw` gives.
 
         Args:
-            draws: Numbers of the draws, one after the other.
+            draws: Numbers of the draws, ascending.
             seed: Of the draw of a number.
 
         Returns:
@@ -274,7 +274,9 @@ def _noise(
                 make(shape, generator=noise, out=values[start : start + block])
                 continue
             fresh = make(shape, generator=noise, device=device)
-            values[start : start + len(rows)] = fresh[rows[0] : rows[-1] + 1]
+            in_a_row = rows[-1] - rows[0] + 1 == len(rows)
+            some = fresh[rows[0] : rows[-1] + 1] if in_a_row else fresh[rows]
+            values[start : start + len(rows)] = some
         start += len(rows)
     return found
 

@@ -134,7 +134,7 @@ class Bank:
             if name in self._affine:
                 scale, shift = self._affine[name]
                 factor = scale.to(weight.device).view(1, -1, *[1] * (weight.ndim - 2))
-                bias = shift if bias is None else bias * scale.to(bias.device) + shift
+                bias = shift if bias is None else bias.to(shift.device) * scale + shift
             if bias is not None:
                 bias = bias.to(layer.inner.weight, copy=True)
             parts[name] = list(_parts(layer.inner, groups, weight, factor, bias))

@@ -38,6 +38,8 @@ CPU_32 = Costs(flops_per_second=6e10, per_draw=2e-4, per_param=6e-9)
 # bets on what it showed, which the CPU makes.
 GPU = Costs(flops_per_second=5e13, per_draw=5e-4, per_param=1e-11)
 GPU_TOGETHER = Costs(flops_per_second=5e13, per_draw=2e-5, per_param=1e-11)
+# Other accelerators: their noise comes from the CPU.
+OTHER = Costs(flops_per_second=5e13, per_draw=5e-4, per_param=8e-9)
 
 
 def costs_of(
@@ -50,8 +52,11 @@ def costs_of(
         dtype: In which it calculates; None: in 32 bits.
         together: Whether the draws of a batch are made at once.
     """
-    if torch.device(device).type != "cpu":
+    kind = torch.device(device).type
+    if kind == "cuda":
         return GPU_TOGETHER if together else GPU
+    if kind != "cpu":
+        return OTHER
     return CPU if dtype is torch.bfloat16 else CPU_32
 
 

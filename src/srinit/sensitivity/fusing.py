@@ -68,7 +68,8 @@ def _rewrite(module: nn.Module, layers: dict[nn.Module, Layer]) -> None:
         return
     children = dict(found.named_modules())
     for node in list(graph.nodes):
-        if node.op == "call_module" and _passes_on(children[node.target]):
+        one = len(node.args) == 1 and not node.kwargs
+        if node.op == "call_module" and one and _passes_on(children[node.target]):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     count = 0
@@ -94,7 +95,8 @@ def _rewrite(module: nn.Module, layers: dict[nn.Module, Layer]) -> None:
 
 def _passes_on(module: nn.Module) -> bool:
     """Return whether a module in evaluation mode hands back what it gets."""
-    return type(module) in SILENT or is_folded(module)
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return (type(module) in SILENT and not hooks) or is_folded(module)
 
 
 def _chain(conv: fx.Node, children: dict[str, nn.Module]) -> tuple[list[fx.Node], Any, bool]:

@@ -8,7 +8,9 @@ its layers know which examples meet which weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -34,7 +36,7 @@ def fused_dtypes(device: torch.device | str = "cpu") -> tuple[torch.dtype, ...]:
     kind = torch.device(device).type
     if kind == "cuda":
         known = torch.version.hip is None and torch.backends.cudnn.is_available()  # type: ignore[no-untyped-call]
-        return HALF if known and torch.backends.cudnn.enabled else ()
+        return HALF if known and torch.backends.cudnn.enabled and _cudnn_is_sound() else ()
     if kind != "cpu" or not has_onednn():
         return ()
     has_half: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -232,9 +234,10 @@ def columns_of(conv: nn.Conv2d, x: Tensor) -> Tensor:
     x = x.permute(0, 2, 3, 1)
     if pad_h or pad_w:
         x = F.pad(x, (0, 0, pad_w, pad_w, pad_h, pad_h))
-    x, kind = x.contiguous(), x.dtype
-    if x.shape[-1] * x.element_size() % 8 == 0:
-        x = x.view(torch.int64)
+    shape, kind, flat = x.shape, x.dtype, x.flatten().contiguous()
+    if shape[-1] * x.element_size() % 8 == 0 and flat.storage_offset() * x.element_size() % 8 == 0:
+        flat = flat.view(torch.int64)
+    x = flat.view(*shape[:-1], -1)
     x = x.unfold(1, (high - 1) * far_h + 1, step_h).unfold(2, (wide - 1) * far_w + 1, step_w)
     x = x[..., ::far_h, ::far_w].permute(0, 1, 2, 4, 5, 3)
     return x.flatten(3).view(kind)
@@ -270,9 +273,44 @@ def _by_cudnn(
     geometry = inner.stride, inner.padding, inner.dilation, inner.groups
     if other is None:
         return torch.cudnn_convolution_relu(x, weight, bias, *geometry)  # type: ignore[arg-type]
-    if other.dtype is not x.dtype or other.ndim != 4 or other.shape[0] != x.shape[0]:
+    if other.dtype is not x.dtype or other.shape != _output_shape(inner, x, weight):
         return _finish(_plain(inner, x, weight, bias), other, True)
     return torch.cudnn_convolution_add_relu(x, weight, other, 1.0, bias, *geometry)  # type: ignore[arg-type]
+
+
+@cache
+def _cudnn_is_sound() -> bool:
+    """Return whether a fused convolution is one here, with rubbish in the memory that it is given.
+
+    PyTorch hands its own empty output in as what is added, times zero.
+    """
+
+    def values(*shape: int) -> Tensor:
+        found = torch.linspace(-1, 1, math.prod(shape), device="cuda", dtype=torch.bfloat16)
+        return found.view(shape).contiguous(memory_format=torch.channels_last)
+
+    try:
+        x, weight = values(8, 16, 8, 8), values(16, 16, 3, 3)
+        bias = torch.zeros(16, device="cuda", dtype=torch.bfloat16)
+        wanted = torch.relu(F.conv2d(x, weight, bias, padding=1))
+        rubbish = torch.full_like(wanted, torch.nan)
+        del rubbish
+        found = torch.cudnn_convolution_relu(x, weight, bias, (1, 1), (1, 1), (1, 1), 1)
+        return torch.allclose(found.float(), wanted.float(), atol=0.5, rtol=0.05)
+    except RuntimeError:
+        return False
+
+
+def _output_shape(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> tuple[int, ...]:
+    assert not isinstance(conv.padding, str)
+    geometry = zip(
+        x.shape[2:], weight.shape[2:], conv.padding, conv.dilation, conv.stride, strict=True
+    )
+    spatial = [
+        (length + 2 * pad - far * (kernel - 1) - 1) // step + 1
+        for length, kernel, pad, far, step in geometry
+    ]
+    return (x.shape[0], weight.shape[0], *spatial)
 
 
 def _plain(inner: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -55,8 +55,14 @@ class Rows:
         )
 
 
-def rows_of(output: Any, target: Any, scorer: Scorer) -> Rows:
+def rows_of(output: Any, target: Any, scorer: Scorer, within: Tensor | None = None) -> Rows:
     """Return the outcomes of a forward; an output that is not finite counts as wrong.
+
+    Args:
+        output: What the model returned.
+        target: Its target.
+        scorer: Per-example score in [0, 1].
+        within: Whether what the model computed on the way was finite (B,).
 
     Raises:
         DataError: Scores are not one a example in [0, 1], or the target does not fit the output.
@@ -67,10 +73,13 @@ def rows_of(output: Any, target: Any, scorer: Scorer) -> Rows:
         and isinstance(target, Tensor)
         and target.ndim == 1
         and not target.is_floating_point()
+        and len(target) == len(logits)
     )
     if one_class and target.device.type == "cpu":
         _check_classes(target.max().item() if len(target) else 0, logits)
     finite_B = torch.isfinite(logits).flatten(1).all(1)
+    if within is not None and within.shape == finite_B.shape:
+        finite_B = finite_B & within.to(finite_B.device)
     scores_B = scorer(output, target).detach().to(finite_B.device, torch.float64)
     if scores_B.shape != finite_B.shape:
         raise DataError(

@@ -71,7 +71,7 @@ def settings_of(
         ValueError: A value makes no sense.
     """
     where = torch.device(modules.device_of(model) if device is None else device)
-    usual = CPU_BATCH if where.type == "cpu" else gpu_batch(units.flops)
+    usual = {"cpu": CPU_BATCH, "cuda": gpu_batch(units.flops)}.get(where.type, GPU_BATCHES[-1])
     settings = Settings(batch_size=batch_size or usual, **values)
     settings.check()
     return settings
@@ -108,6 +108,7 @@ def identity(
     targets: tuple[Target, ...],
     num_examples: int,
     scorer: Scorer,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Return what a journal's first line holds: a resumed scan must have the same."""
     values = asdict(settings)
@@ -118,6 +119,7 @@ def identity(
         "num_examples": num_examples,
         "scorer": _name(scorer),
         "model": fingerprint(model),
+        "device": device.type,
         "torch": torch.__version__,
     }
 

@@ -76,7 +76,9 @@ class Setup:
 
     def open(self, path: Path | None) -> Journal:
         """Return the journal, which rank 0 keeps and every rank knows."""
-        header = identity(self.settings, self.model, self.targets, len(self.examples), self.scorer)
+        header = identity(
+            self.settings, self.model, self.targets, len(self.examples), self.scorer, self.device
+        )
         journal = Journal(path if self.ranks.rank == 0 else None, header)
         journal.lines = self.ranks.from_first(journal.lines)
         return journal

@@ -107,13 +107,15 @@ class Tally:
         self._nonfinite += rows.nonfinite
         self._predictions.update(rows.predictions or ())
         self._baseline.update(baseline.predictions or ())
-        if classes is not None:
-            class_B = np.asarray(classes)
-            for index in np.unique(class_B).tolist():
-                some = drop_B[class_B == index]
+        if classes is not None and len(classes) == len(drop_B):
+            found, which_B = np.unique(np.asarray(classes), return_inverse=True)
+            totals, counts = np.bincount(which_B, weights=drop_B), np.bincount(which_B)
+            for index, total, count in zip(
+                found.tolist(), totals.tolist(), counts.tolist(), strict=True
+            ):
                 entry = self._by_class[index]
-                entry[0] += float(some.sum())
-                entry[1] += len(some)
+                entry[0] += total
+                entry[1] += count
 
     def _aim(self, most: float) -> None:
         """Aim both intervals at what will end the scan of this unit: width, decision or data."""

@@ -24,6 +24,7 @@ from srinit.sensitivity.draws import groups_of
 from srinit.sensitivity.outcomes import Rows, classes_of, rows_of
 from srinit.sensitivity.ready import make_ready, rows_between
 from srinit.sensitivity.replay import Replayer
+from srinit.sensitivity.watch import Watch
 from srinit.sensitivity.working import Precision, inputs_for
 
 MOST_WORKERS = 4  # units measured at the same time on a CPU
@@ -277,25 +278,25 @@ class Workbench:
         size = part.stop - part.start
         groups = groups_of(part.start, part.stop, job.per_draw)
         layout = self._ready.layouts.get(name) if part.same else None
-        bank = self._drawing.bank(name, perturbation) if layout is not None else None
-        if layout is not None and bank is not None and bank.fits:
+        if layout is None:
+            redraw = self._drawing.redraw(name, perturbation)
+            for group in groups:
+                module = redraw.draw(job.seed(group.draw))
+                inputs = rows_between(part.inputs, group.start, group.stop, size)
+                watch = Watch(group.stop - group.start, _called(module))
+                output = self._replayer.whole(name, inputs, watch)
+                target = rows_between(part.target, group.start, group.stop, size)
+                yield rows_of(output, target, self._scorer, watch.finite_B)
+            return
+        bank = self._drawing.bank(name, perturbation)
+        if bank is not None and bank.fits:
             stand = bank.stand(groups, size, job.seed, layout)
-            output = self._replayer.replay(name, part.inputs, stand)
-            yield rows_of(output, part.target, self._scorer)
-            return
-        redraw = self._drawing.redraw(name, perturbation)
-        if layout is not None:
+        else:
+            redraw = self._drawing.redraw(name, perturbation)
             stand = layout.grouped(groups, size, lambda draw: redraw.draw(job.seed(draw)))
-            output = self._replayer.replay(name, part.inputs, stand)
-            yield rows_of(output, part.target, self._scorer)
-            return
-        for group in groups:
-            module = redraw.draw(job.seed(group.draw))
-            inputs = rows_between(part.inputs, group.start, group.stop, size)
-            output = self._replayer.whole(name, inputs, _called(module))
-            yield rows_of(
-                output, rows_between(part.target, group.start, group.stop, size), self._scorer
-            )
+        watch = Watch(size, stand, layout.outputs)
+        output = self._replayer.replay(name, part.inputs, watch)
+        yield rows_of(output, part.target, self._scorer, watch.finite_B)
 
     @property
     def grouped(self) -> frozenset[str]:

@@ -1,0 +1,53 @@
+"""Whether what a unit puts out is finite: what follows may hide that it is not.
+
+A convolution that clamps turns NaN into 0, and the network's answer is a number again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+# B examples
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Watch:
+    """A stand-in for a unit that notes whose output is finite, of all its calls.
+
+    Args:
+        size: Examples in the batch.
+        stand: The stand-in that does the work.
+        dims: In which dimension of each output the batch lies, None where nowhere; None: unknown.
+    """
+
+    def __init__(
+        self, size: int, stand: Callable[..., Any], dims: Sequence[int | None] | None = None
+    ) -> None:
+        self._size, self._stand, self._dims = size, stand, dims
+        self.finite_B: Tensor | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the stand-in returns."""
+        output = self._stand(*args, **kwargs)
+        leaves = pytree.tree_leaves(output)
+        dims = self._dims if self._dims is not None else (None,) * len(leaves)
+        for leaf, dim in zip(leaves, dims, strict=True):
+            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+                finite_B = self._finite(leaf, dim)
+                self.finite_B = finite_B if self.finite_B is None else self.finite_B & finite_B
+        return output
+
+    def _finite(self, leaf: Tensor, dim: int | None) -> Tensor:
+        """Return of which examples all values are finite: their sum is, and is cheap."""
+        dtype = torch.float32 if leaf.dtype in HALF else leaf.dtype
+        if dim is None:
+            return leaf.sum(dtype=dtype).isfinite().expand(self._size)
+        others = [each for each in range(leaf.ndim) if each != dim]
+        sums = leaf.sum(others, dtype=dtype) if others else leaf
+        return sums.view(self._size, -1).isfinite().all(1)
