@@ -15,6 +15,7 @@ from srinit import records
 from srinit.errors import DataError, ReinitError
 from srinit.rng import isolated_rng
 from srinit.sensitivity import Sensitivity, estimate_time, measure_sensitivity
+from srinit.sensitivity.watch import Watch
 from zoo import noise
 
 
@@ -186,6 +187,20 @@ def test_not_a_number_that_a_clamp_hides_counts_as_wrong() -> None:
     assert found.nonfinite == 1
     assert found.reinit_drop == 1
     assert found.decision != "redundant"
+
+
+def test_infinity_in_a_mask_that_a_unit_hands_on_is_no_failure() -> None:
+    mask = torch.full((6, 4), -torch.inf)
+    watch = Watch(6, lambda _: (torch.ones(6, 3), mask), (0, 0))
+    watch(None)
+    assert watch.finite_B is not None
+    assert watch.finite_B.tolist() == [True] * 6
+    hidden = torch.ones(2, 6, 3)  # the batch comes second
+    hidden[1, 4, 0] = torch.nan
+    watch = Watch(6, lambda _: hidden, (1,))
+    watch(None)
+    assert watch.finite_B is not None
+    assert watch.finite_B.tolist() == [True] * 4 + [False, True]
 
 
 def test_what_cannot_be_drawn_is_not_measured_with_its_reason(data: Any) -> None:

@@ -14,11 +14,9 @@ from torch.utils import _pytree as pytree
 
 # B examples
 
-HALF = (torch.float16, torch.bfloat16)
-
 
 class Watch:
-    """A stand-in for a unit that notes whose output is finite, of all its calls.
+    """A stand-in for a unit that notes whose first output is finite, of all its calls.
 
     Args:
         size: Examples in the batch.
@@ -38,16 +36,17 @@ class Watch:
         leaves = pytree.tree_leaves(output)
         dims = self._dims if self._dims is not None else (None,) * len(leaves)
         for leaf, dim in zip(leaves, dims, strict=True):
-            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            if isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.is_nested:
                 finite_B = self._finite(leaf, dim)
                 self.finite_B = finite_B if self.finite_B is None else self.finite_B & finite_B
+                break  # others may be masks, which hold infinity by right
         return output
 
     def _finite(self, leaf: Tensor, dim: int | None) -> Tensor:
         """Return of which examples all values are finite: their sum is, and is cheap."""
-        dtype = torch.float32 if leaf.dtype in HALF else leaf.dtype
+        dtype = torch.float64 if leaf.dtype is torch.float64 else torch.float32
         if dim is None:
             return leaf.sum(dtype=dtype).isfinite().expand(self._size)
         others = [each for each in range(leaf.ndim) if each != dim]
         sums = leaf.sum(others, dtype=dtype) if others else leaf
-        return sums.view(self._size, -1).isfinite().all(1)
+        return sums.reshape(self._size, -1).isfinite().all(1)
