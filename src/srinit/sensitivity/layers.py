@@ -23,7 +23,6 @@ from srinit.records import record
 # B examples, G groups of them, C channels in, O out, K what one output is a sum over
 
 MOST_STACKED = 4  # examples of a group up to which a CPU is faster with one call for all groups
-HALF = (torch.bfloat16, torch.float16)
 
 
 def has_onednn() -> bool:
@@ -32,11 +31,15 @@ def has_onednn() -> bool:
 
 
 def fused_dtypes(device: torch.device | str = "cpu") -> tuple[torch.dtype, ...]:
-    """Return the number formats in which a device's convolutions can add and clamp."""
+    """Return the number formats in which a device's convolutions can add and clamp.
+
+    Not float16: its range is soon left, and a clamp may hide that.
+    """
     kind = torch.device(device).type
     if kind == "cuda":
         known = torch.version.hip is None and torch.backends.cudnn.is_available()  # type: ignore[no-untyped-call]
-        return HALF if known and torch.backends.cudnn.enabled and _cudnn_is_sound() else ()
+        sound = known and torch.backends.cudnn.enabled and _cudnn_is_sound()
+        return (torch.bfloat16,) if sound else ()
     if kind != "cpu" or not has_onednn():
         return ()
     has_half: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -151,7 +154,7 @@ def room_for(weight: Tensor, count: int) -> Tensor:
 
 
 def _stacked(inner: Any, x: Tensor, stack: Stack, other: Tensor | None, relu: bool) -> Tensor:
-    if x.device.type == "cpu" and type(inner) is nn.Conv2d and x.dtype in HALF:
+    if x.device.type == "cpu" and type(inner) is nn.Conv2d and x.dtype is torch.bfloat16:
         after = "relu" if relu and other is None else "none"
         found = _by_groups(inner, x, stack, after)
         return found if other is None else _finish(found, other, relu)
