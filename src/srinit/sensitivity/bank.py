@@ -211,7 +211,7 @@ def _parts(
         own = bias[first:stop] if bias is not None and bias.ndim > 1 else bias
         first = stop
         if can_stack(inner, size):
-            on_cpu = drawn.device.type == "cpu"
+            on_cpu = drawn.device.type == "cpu"  # oneDNN's grouped convolution wants it plain
             room = (
                 torch.empty(drawn.shape, dtype=inner.weight.dtype)
                 if on_cpu

@@ -261,7 +261,7 @@ def _by_onednn(
         )
         return found
     half = x.dtype is torch.bfloat16  # in 32 bits adding afterwards, in place, is faster
-    alike = other.shape[0] == x.shape[0] and other.dtype is x.dtype and other.ndim == 4
+    alike = other.dtype is x.dtype and other.shape == _output_shape(inner, x, weight)
     if not half or not alike or inner.groups > 1:  # grouped ones add, but do not clamp then
         return _finish(_plain(inner, x, weight, bias), other, relu)
     summed: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
