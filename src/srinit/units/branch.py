@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import operator
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from srinit.errors import SurgeryError
-
-ADDITIONS = (operator.add, operator.iadd, operator.sub, torch.add, torch.sub)
-METHODS = ("add", "add_", "__add__", "__iadd__")
+from srinit.units.leave import called_in, leave_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,7 @@ def without_branch(
     parts: Collection[str],
     *,
     given: Collection[str] = (),
+    gated: tuple[int, ...] | None = None,
     readings: Readings | None = None,
 ) -> nn.Module:
     """Return a module like `site` whose forward leaves out the branch through `parts`.
@@ -56,6 +54,7 @@ def without_branch(
         parts: The submodules (by their names in `site`) that only the branch uses.
         given: Names of the arguments that tensors are passed for; others keep their defaults
             where the code asks for their values.
+        gated: Shape of the sum (with any batch) where it is a gated one that goes as a whole.
         readings: Sites read before; further ones are added to it.
 
     Returns:
@@ -71,9 +70,9 @@ def without_branch(
     for name, value in ((n, v) for reading in found for n, v in reading.constants.items()):
         if name not in shell._buffers:  # the shell is not the one that was read
             shell.register_buffer(name, value, persistent=False)
-    key = (id(found), frozenset(parts))
+    key = (id(found), frozenset(parts), gated)
     if key not in known.cuts:
-        known.cuts[key] = (found, [_Mode.of(shell, reading, parts) for reading in found])
+        known.cuts[key] = (found, [_Mode.of(shell, one, parts, gated) for one in found])
     modes = known.cuts[key][1]
     forward = _forward(modes[0].network, modes[-1].network)
     body = {"forward": forward, "__module__": own.__module__, "__doc__": own.__doc__}
@@ -134,11 +133,17 @@ class _Mode:
     constants: dict[str, Any]
 
     @classmethod
-    def of(cls, shell: nn.Module, reading: _Reading, parts: Collection[str]) -> _Mode:
+    def of(
+        cls,
+        shell: nn.Module,
+        reading: _Reading,
+        parts: Collection[str],
+        gated: tuple[int, ...] | None,
+    ) -> _Mode:
         """Return a reading without a branch."""
         graph = copy.deepcopy(reading.graph)
         read = _attributes(graph)
-        _leave_out(shell, graph, frozenset(parts))
+        leave_out(shell, graph, frozenset(parts), gated=gated)
         return cls(fx.GraphModule(shell, graph), read, _attributes(graph), reading.constants)
 
 
@@ -223,7 +228,7 @@ def _reading(shell: nn.Module, given: Collection[str], *, training: bool) -> _Re
 
 def _attributes(graph: fx.Graph) -> frozenset[str]:
     """Return the parameters and buffers that the code reads itself, those of no called module."""
-    called = _called(graph.nodes)
+    called = called_in(graph.nodes)
     read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     return frozenset(n for n in read if not any(n.startswith(f"{name}.") for name in called))
 
@@ -259,60 +264,6 @@ def _defaults(shell: nn.Module, given: Collection[str]) -> dict[str, Any]:
         for name, parameter in inspect.signature(shell.forward).parameters.items()
         if parameter.default is not parameter.empty and name not in given
     }
-
-
-def _leave_out(shell: nn.Module, graph: fx.Graph, parts: frozenset[str]) -> None:
-    """Replace the addition whose one side is `parts` by its other side."""
-    weighted = {
-        name
-        for name in _called(graph.nodes)
-        if next(shell.get_submodule(name).parameters(), None) is not None
-    }
-    roots = [node for node in graph.nodes if node.op == "output" or _acts(node)]
-    for node in reversed(list(graph.nodes)):
-        if not _is_addition(node):
-            continue
-        for keep in node.all_input_nodes:
-            needed = _needed(roots, node, keep)
-            if weighted - _called(needed) == parts:
-                node.replace_all_uses_with(keep)
-                for step in reversed(list(graph.nodes)):
-                    if step not in needed and step.op != "placeholder":
-                        graph.erase_node(step)
-                return
-    raise SurgeryError(
-        f"the forward of {type(shell).__name__} has no addition whose one side is "
-        f"{', '.join(sorted(parts))}"
-    )
-
-
-def _acts(node: fx.Node) -> bool:
-    """Tell whether a step whose result nobody reads still does something."""
-    in_place = node.op == "call_method" and str(node.target).endswith("_")
-    return not node.users and (in_place or node.target is operator.setitem)
-
-
-def _is_addition(node: fx.Node) -> bool:
-    known = (node.op == "call_function" and node.target in ADDITIONS) or (
-        node.op == "call_method" and node.target in METHODS
-    )
-    return known and len(node.all_input_nodes) == 2
-
-
-def _called(nodes: Iterable[fx.Node]) -> set[str]:
-    return {str(node.target) for node in nodes if node.op == "call_module"}
-
-
-def _needed(roots: Collection[fx.Node], addition: fx.Node, keep: fx.Node) -> set[fx.Node]:
-    """Return the steps that are needed if an addition is replaced by one of its sides."""
-    waiting = list(roots)
-    seen: set[fx.Node] = set()
-    while waiting:
-        node = waiting.pop()
-        if node not in seen:
-            seen.add(node)
-            waiting.extend([keep] if node is addition else node.all_input_nodes)
-    return seen - {addition}
 
 
 def _forward(evaluating: fx.GraphModule, training: fx.GraphModule) -> Callable[..., Any]:

@@ -49,6 +49,14 @@ def branches(
         heaviest = max(parts, key=lambda part: facts.saved_params([part]))
         alone = per_site[merge.site.number] == 1 and merge.site.name and merge.parts
         name = merge.site.name if alone and not _holds_others(facts, merge, outside) else heaviest
+        if merge.gate:
+            detail = (
+                f"the sum that it ends in weighs the shortcut by what {merge.gate} makes, and it "
+                "cannot be proved that the weights add up to one; without it the network would go "
+                "on with a scaled value"
+            )
+            locks.append(locked_unit(facts, name or heaviest, "gated", detail, kind=kind))
+            continue
         often = [part for part in (name, *parts) if facts.counts[part] > 1]
         if often:
             times = facts.counts[often[0]]
@@ -88,6 +96,9 @@ def _readable(facts: Facts, merge: Merge, unit: Unit, rewritten: Rewritten) -> U
         zeroed = zeroed_unit(facts, merge, unit)
         if zeroed is not None:
             return zeroed
+        if merge.gated:
+            detail = f"it ends in a gated sum, which cannot be taken out as a whole: {error}"
+            return locked(unit, "gated", detail)
         detail = f"its branch cannot be taken out: {error}"
         return locked(unit, "verification failed", detail)
     return unit

@@ -146,11 +146,13 @@ def rewrite(model: nn.Module, unit: Unit, rewritten: Rewritten) -> nn.Module:
     name = site_of(unit)
     prefix = len(name) + 1 if name else 0
     parts = tuple(part[prefix:] for part in gone_from(unit))
-    given = unit.output.get("given", ()) if isinstance(unit.output, dict) else ()
+    output = unit.output if isinstance(unit.output, dict) else {}
+    given = output.get("given", ())
+    gated = (2, *unit.out_shape) if output.get("gated") else None
     site = model.get_submodule(name)
     key = (id(site), type(site), parts)  # the network itself changes its class, not its id
     if key not in rewritten.sites:
-        made = without_branch(site, parts, given=given, readings=rewritten.readings)
+        made = without_branch(site, parts, given=given, gated=gated, readings=rewritten.readings)
         rewritten.sites[key] = (site, made)
     return rewritten.sites[key][1]
 

@@ -59,7 +59,7 @@ def branch_unit(facts: Facts, merge: Merge, name: str, kind: Kind) -> Unit:
         how="branch",
         parts=parts,
         class_name=class_name(facts, name),
-        output={"given": given_names(facts, site)},
+        output={"given": given_names(facts, site)} | ({"gated": True} if merge.gated else {}),
         site=None if name == site.name else site.name,
         also={part: _stand_in(facts, part) for part in also},
     )
@@ -71,7 +71,8 @@ def zeroed_unit(facts: Facts, merge: Merge, unit: Unit) -> Unit | None:
     That is possible where the module that ends the branch has an argument of its output's shape,
     and the site has no parameters of its own that nobody would read any more.
     """
-    if facts.own_params(merge.site.name, merge.dead, (*merge.parts, *merge.outside)):
+    alone = not merge.gated  # the other side of the sum must stay as it is
+    if not alone or facts.own_params(merge.site.name, merge.dead, (*merge.parts, *merge.outside)):
         return None
     last = _last_module(facts, merge)
     call = facts.call(last) if last else None

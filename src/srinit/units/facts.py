@@ -8,6 +8,8 @@ from functools import cached_property
 
 from torch import nn
 
+from srinit.units.mixes import find_mixes
+from srinit.units.rule import short
 from srinit.units.trace import Call, Trace
 
 
@@ -27,6 +29,8 @@ class Facts:
         self._first: dict[str, Call] = {}
         for call in trace.calls:
             self._first.setdefault(call.name, call)
+        tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        trace.mixes = find_mixes(trace, tensors)
 
     def call(self, name: str) -> Call | None:
         """Return the first call of a module, or None."""
@@ -61,6 +65,24 @@ class Facts:
         if op.flops == 0:
             return False
         return op.uses_params or any(value in self.weights for value in op.inputs)
+
+    @cached_property
+    def useless(self) -> frozenset[int]:
+        """Operations whose results nobody uses: final states, weights of attention.
+
+        Those that write into a tensor count as used: who reads it through a view is not seen.
+        """
+        found: set[int] = set()
+        for index in range(len(self.trace.ops) - 1, -1, -1):
+            op = self.trace.ops[index]
+            writes = not op.outputs or op.name.split(".")[1].endswith("_") or short(op) == "copy"
+            used = any(
+                out in self.final or any(r not in found for r in self.readers(out))
+                for out in op.outputs
+            )
+            if not writes and not used:
+                found.add(index)
+        return frozenset(found)
 
     def chain(self, number: int | None) -> list[int]:
         """Return the calls around a call, itself first, the model last."""

@@ -7,10 +7,11 @@ transformer layer with two of them, or the forward of the whole network.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from srinit.units.facts import Facts
-from srinit.units.rule import ADDITIONS, NORMS, SCALES, SHAPE_KEPT, VIEWS, short
+from srinit.units.rule import ADDITIONS, NORMS, SCALES, SHAPE_KEPT, VIEWS, short, stays
 from srinit.units.trace import Call
 
 POOLS = frozenset(
@@ -48,53 +49,91 @@ class Merge:
     dead: frozenset[int]  # operations that nobody needs without the branch
     parts: tuple[str, ...]  # outermost modules with parameters that die, called by the site
     outside: tuple[str, ...]  # the same, called elsewhere
+    gated: bool = False  # the whole sum goes, its gate too: its weights add up to one
+    gate: str = ""  # what makes the weight of the shortcut, where no value could stay
 
 
 def find_merges(facts: Facts) -> list[Merge]:
     """Return the additions whose one side can go, in order of execution."""
     found = []
     for index, op in enumerate(facts.trace.ops):
-        if short(op) not in ADDITIONS or len(op.inputs) != 2 or op.inputs[0] == op.inputs[1]:
-            continue
         site = facts.trace.calls[facts.owner[index]]
-        one, other = op.inputs
-        merge = _merge(facts, index, site, one, other) or _merge(facts, index, site, other, one)
+        if index in facts.trace.mixes:
+            merge = _mixed(facts, index, site)
+        elif short(op) not in ADDITIONS or len(op.inputs) < 2 or op.inputs[0] == op.inputs[1]:
+            continue
+        else:
+            merge = next(filter(None, (_merge(facts, index, site, v) for v in op.inputs)), None)
         if merge is not None:
             found.append(merge)
-    return found
+    gated = [merge for merge in found if merge.gated]
+    return [m for m in found if m.gated or not any(m.op in other.dead for other in gated)]
 
 
-def _merge(facts: Facts, index: int, site: Call, skip: int, branch: int) -> Merge | None:
-    out = facts.trace.ops[index].outputs
-    if not out or facts.trace.shapes[skip] != facts.trace.shapes[out[0]]:
+def _merge(facts: Facts, index: int, site: Call, skip: int) -> Merge | None:
+    op = facts.trace.ops[index]
+    branch = [value for value in op.inputs if value != skip]
+    out = op.outputs
+    if not out or facts.trace.shapes[skip] != facts.trace.shapes[out[0]] or not stays(op, skip):
         return None
     dead = dead_without(facts, branch, index)
     weight = sum(facts.heavy(k) for k in dead)
     if weight == 0:
         return None
-    projection = sum(facts.heavy(k) for k in dead_without(facts, skip, index))
-    if projection > MAX_PROJECTION or projection >= weight:
-        return None
     entries = {value for k in dead for value in facts.trace.ops[k].inputs}
-    if not _shortcut_reaches(facts, skip, entries):
+    shortcut = _shortcut(facts, skip, entries)
+    if shortcut is None:
+        return None
+    gate = _gate_on(facts, *shortcut)
+    projection = sum(facts.heavy(k) for k in dead_without(facts, [skip], index))
+    if not gate and (projection > MAX_PROJECTION or projection >= weight):
         return None
     parts, outside = _dead_modules(facts, site, dead)
     if not parts and not outside:
         return None
-    return Merge(index, site, skip, dead, parts, outside)
+    return Merge(index, site, skip, dead, parts, outside, gate=gate)
 
 
-def dead_without(facts: Facts, value: int, reader: int) -> frozenset[int]:
-    """Return the operations that serve only `reader`'s reading of `value`."""
-    dead: set[int] = set()
-    waiting = [-made] if (made := facts.trace.maker[value]) is not None else []
+def _mixed(facts: Facts, index: int, site: Call) -> Merge | None:
+    """Return a gated sum whose whole can go, with what makes its gate."""
+    found = facts.trace.mixes[index]
+    op = facts.trace.ops[index]
+    dead = dead_without(facts, op.inputs, index, keep=found.keep)
+    if not any(facts.heavy(k) for k in dead):
+        return None
+    parts, outside = _dead_modules(facts, site, dead)
+    if not parts and not outside:
+        return None
+    return Merge(index, site, found.keep, dead, parts, outside, gated=True)
+
+
+def dead_without(
+    facts: Facts, values: Iterable[int], reader: int, *, keep: int | None = None
+) -> frozenset[int]:
+    """Return the operations that serve only `reader`'s reading of `values`.
+
+    Args:
+        facts: The recorded forward.
+        values: What `reader` reads no more.
+        reader: An operation.
+        keep: A value that is needed in any case.
+    """
+    gone = set(values)
+    made_by = {facts.trace.maker[value] for value in gone}
+    waiting = [-made for made in made_by if made is not None]
+    heapq.heapify(waiting)
     seen = set(waiting)
+    dead: set[int] = set()
     while waiting:
         index = -heapq.heappop(waiting)  # latest first, so all its readers are decided
         op = facts.trace.ops[index]
         needed = any(
-            out in facts.final
-            or any(not (r in dead or (r == reader and out == value)) for r in facts.readers(out))
+            out == keep
+            or out in facts.final
+            or any(
+                not (r in dead or r in facts.useless or (r == reader and out in gone))
+                for r in facts.readers(out)
+            )
             for out in op.outputs
         )
         if needed:
@@ -108,14 +147,14 @@ def dead_without(facts: Facts, value: int, reader: int) -> frozenset[int]:
     return frozenset(dead)
 
 
-def _shortcut_reaches(facts: Facts, skip: int, entries: set[int]) -> bool:
-    """Tell whether light operations lead from an entry of the branch to the shortcut's end."""
+def _shortcut(facts: Facts, skip: int, entries: set[int]) -> tuple[int, list[int]] | None:
+    """Return an entry of the branch, and the light operations from it to the shortcut's end."""
     best: dict[int, int] = {}
-    waiting = [(skip, 0)]
+    waiting: list[tuple[int, int, int, list[int]]] = [(0, 0, skip, [])]  # fewest products first
     while waiting:
-        value, products = waiting.pop()
+        products, steps, value, path = heapq.heappop(waiting)
         if value in entries and value not in facts.weights:
-            return True
+            return value, path
         if best.get(value, MAX_PROJECTION + 1) <= products:
             continue
         best[value] = products
@@ -125,8 +164,34 @@ def _shortcut_reaches(facts: Facts, skip: int, entries: set[int]) -> bool:
         op = facts.trace.ops[made]
         products += facts.heavy(made)
         if (facts.heavy(made) or short(op) in LIGHT) and products <= MAX_PROJECTION:
-            waiting += [(source, products) for source in op.inputs if source not in facts.weights]
-    return False
+            for source in op.inputs:
+                if source not in facts.weights:
+                    heapq.heappush(waiting, (products, steps + 1, source, [*path, made]))
+    return None
+
+
+def _gate_on(facts: Facts, start: int, path: Iterable[int]) -> str:
+    """Return the module that makes what the shortcut is scaled by; "" if it is not scaled so.
+
+    A shortcut that products with parameters scale, such as the carry gate of a highway layer,
+    is no value that the network has without the branch.
+    """
+    along = {value for index in path for value in facts.trace.ops[index].outputs} | {start}
+    for index in path:
+        if short(facts.trace.ops[index]) not in SCALES:
+            continue
+        waiting = [v for v in facts.trace.ops[index].inputs if v not in along]
+        seen = set(waiting)
+        while waiting:
+            made = facts.trace.maker[waiting.pop()]
+            if made is None:
+                continue
+            if facts.heavy(made):
+                return facts.trace.calls[facts.owner[made]].name or "the network's own forward"
+            fresh = [v for v in facts.trace.ops[made].inputs if v not in seen | along]
+            seen.update(fresh)
+            waiting += fresh
+    return ""
 
 
 def _dead_modules(
@@ -140,16 +205,16 @@ def _dead_modules(
         call = facts.trace.calls[number]
         if any(_inside(call, other) for other in gone) or not facts.has_params(call.name):
             continue
-        if all(k in dead or not _needed(facts, k) for k in range(call.start, call.end)):
+        if all(k in dead or not _used(facts, k) for k in range(call.start, call.end)):
             gone.append(call)
     inside = [c.name for c in gone if c.parent == site.number]
     outside = [c.name for c in gone if c.parent != site.number]
     return tuple(inside), tuple(outside)
 
 
-def _needed(facts: Facts, index: int) -> bool:
-    op = facts.trace.ops[index]
-    return any(facts.readers(out) or out in facts.final for out in op.outputs)
+def _used(facts: Facts, index: int) -> bool:
+    """Tell whether an operation makes something that is used."""
+    return bool(facts.trace.ops[index].outputs) and index not in facts.useless
 
 
 def _inside(call: Call, other: Call) -> bool:

@@ -18,7 +18,10 @@ Reason = Literal[
     "never called",
     "verification failed",
     "kept",  # the user said so
-    "last of container",
+    "gated",  # its sum with the shortcut is weighted, and no value of the network is left of it
+    "joined",  # what enters it also goes around it; handing it on would compute something else
+    "part of a unit",  # it goes with the rest of a branch
+    "opaque",  # its forward is compiled, scripted or quantized
 ]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 
-from srinit.units.trace import Call, Op, Trace
+from srinit.units.trace import Call, Op, Trace, Value
 
 VIEWS = frozenset(
     [
@@ -95,9 +95,9 @@ NORMS = frozenset(
     ]
 )
 SCALES = frozenset(["mul", "div"])
-ADDITIONS = frozenset(["add", "sub", "rsub"])
+ADDITIONS = frozenset(["add", "sub", "rsub", "addcmul"])
 JOINS = frozenset(["cat", "stack"])
-MERGING = ADDITIONS | JOINS
+MERGING = ADDITIONS | JOINS | {"lerp", "where"}
 # What a root-mean-square norm written out in Python consists of, besides the above.
 REDUCTIONS = frozenset(["pow", "mean", "rsqrt", "sum", "var", "sqrt", "var_mean", "square"])
 
@@ -212,12 +212,15 @@ def _outside(trace: Trace, call: Call, source: int, value: int, state: _State) -
 def _passed(trace: Trace, op: Op, index: int, state: _State) -> frozenset[int] | None:
     """Return the merges on the path through an operation; None where the path ends there."""
     name = short(op)
+    if index in trace.mixes:
+        found = trace.mixes[index]
+        mixed = found.branch <= state.weighted and found.branch.isdisjoint(state.outside)
+        if mixed and found.keep in state.skip:
+            return state.skip[found.keep] | {index}
     on_path = [value for value in op.inputs if value in state.skip]
     if not on_path:
         return None
-    so_far = state.skip[on_path[0]]
-    for value in on_path[1:]:
-        so_far |= state.skip[value]
+    so_far = frozenset[int]().union(*(state.skip[value] for value in on_path))
     if name in VIEWS or name in SHAPE_KEPT:
         return so_far
     if name in NORMS:
@@ -226,14 +229,79 @@ def _passed(trace: Trace, op: Op, index: int, state: _State) -> frozenset[int] |
     if name in SCALES:
         free = all(value not in state.depends or _scalar(trace, value) for value in others)
         return so_far if free else None
-    if name in ADDITIONS or name in JOINS:
+    kept = {value for value in on_path if stays(op, value)}
+    if name in JOINS or (name in ADDITIONS and kept):
         joins = len(op.inputs) > 1 and any(
             value in state.weighted and value not in state.outside for value in op.inputs
         )
         if name in JOINS and not joins:
             return so_far
+        if joins and _behind_a_gate(trace, index, kept, state):
+            return None
         return so_far | {index} if joins else so_far
     return None
+
+
+def stays(op: Op, value: int) -> bool:
+    """Tell whether an addition without its other side is this value: not `-x`, not `2 * x`.
+
+    Example:
+        >>> stays(Op("aten.add.Tensor", (1, 2), (3,), (), 0), 2)
+        True
+    """
+    if op.again is None or len(op.inputs) < 2:
+        return True
+    first = op.again.args[0] == Value(value)
+    name = short(op)
+    if name == "rsub":
+        return not first and op.again.kwargs.get("alpha", 1) == 1
+    return first or (name == "add" and op.again.kwargs.get("alpha", 1) == 1)
+
+
+def _behind_a_gate(trace: Trace, index: int, kept: set[int], state: _State) -> bool:
+    """Tell whether the path enters an addition scaled by what parameters make of its start.
+
+    One number per position may be the factor of a norm, which a path may pass; the carry gate of
+    a highway layer is one too, and only the addition that follows tells them apart.
+    """
+    for value in kept:
+        made = trace.maker[value]
+        if made is None or short(trace.ops[made]) not in SCALES or value not in state.skip:
+            continue
+        alone = trace.readers.get(value) == [index]
+        factors = [other for other in trace.ops[made].inputs if other not in state.skip]
+        start = [other for other in trace.ops[made].inputs if other in state.skip]
+        if alone and any(_gate(trace, factor, start) for factor in factors):
+            return True
+    return False
+
+
+def _gate(trace: Trace, factor: int, start: list[int]) -> bool:
+    """Tell whether a factor is made by a product with parameters of what it scales."""
+    waiting, seen = [factor], {factor, *start}
+    while waiting:
+        made = trace.maker[waiting.pop()]
+        if made is None:
+            continue
+        op = trace.ops[made]
+        if op.flops and not set(start).isdisjoint(_sources(trace, op)):
+            return True
+        waiting += [value for value in op.inputs if value not in seen]
+        seen.update(op.inputs)
+    return False
+
+
+def _sources(trace: Trace, op: Op) -> set[int]:
+    """Return what an operation reads, through views and norms."""
+    found: set[int] = set()
+    waiting = list(op.inputs)
+    while waiting:
+        value = waiting.pop()
+        found.add(value)
+        made = trace.maker[value]
+        if made is not None and short(trace.ops[made]) in VIEWS | NORMS | SHAPE_KEPT:
+            waiting += [v for v in trace.ops[made].inputs if v not in found]
+    return found
 
 
 def _scalar(trace: Trace, value: int) -> bool:

@@ -20,7 +20,32 @@ from torch.utils.flop_counter import flop_registry
 from srinit import modules
 from srinit.rng import isolated_rng
 
+REPLAYED = frozenset(["aten._softmax.default", "aten.clone.default", "aten._unsafe_view.default"])
+"""Operations that a gate may consist of, besides those on single elements and views."""
 Path = tuple[str | int, ...]  # where a tensor sits in nested arguments or outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Stands for a tensor in a recorded structure."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Stands for a parameter or buffer in recorded arguments."""
+
+    number: int  # its id
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """An operation with its arguments, tensors replaced by `Value` and `Weight`."""
+
+    function: Any
+    args: Any
+    kwargs: Any
 
 
 @dataclass(slots=True)
@@ -32,6 +57,7 @@ class Op:
     outputs: tuple[int, ...]
     params: tuple[int, ...]  # ids of the parameters and buffers read
     flops: int
+    again: Again | None = None  # how to compute it again; None where that is never asked for
 
     @property
     def uses_params(self) -> bool:
@@ -56,10 +82,11 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """Stands for a tensor in a recorded structure."""
+class Mix:
+    """A sum of a branch and what it starts from, with weights that add up to one."""
 
-    number: int
+    keep: Any  # what is left of it without its branch
+    branch: frozenset[Any]  # values of the branch that it mixes in
 
 
 @dataclass(slots=True)
@@ -75,6 +102,7 @@ class Trace:
     final: list[int] = field(default_factory=list)  # values the model returned
     batch: int = 1
     result: Any = None  # what the model returned
+    mixes: dict[int, Mix] = field(default_factory=dict)  # by operation
 
     def calls_of(self, name: str) -> list[Call]:
         """Return the calls of one module."""
@@ -94,7 +122,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.params = params
         self.numbers: dict[int, int] = {}
         self.alive: list[Tensor] = []  # ids stay unique as long as the tensors live
-        self.known: dict[int, tuple[str, Any]] = {}  # by id of an operation: name, counter
+        self.known: dict[int, tuple[str, Any, bool]] = {}  # by id: name, counter, is elementwise
+        self.of_weights: set[int] = set()  # values made from parameters and buffers alone
         self.flops: dict[Any, int] = {}  # of operations on tensors of the same shapes
         self.is_over = False
 
@@ -126,15 +155,43 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **kwargs)
         index = len(self.trace.ops)
         made = [t for t in _tensors_in([result]) if id(t) not in self.params]
+        again = self._again(func, args, kwargs, inputs, params)  # before an input gets a new number
         outputs = tuple(self._new(tensor, index) for tensor in made)
-        if id(func) not in self.known:
-            self.known[id(func)] = (str(func), flop_registry.get(func.overloadpacket))
-        name, counter = self.known[id(func)]
+        name, counter, _ = self._known(func)
         flops = 0 if counter is None else self._flops(name, counter, args, kwargs, result)
-        self.trace.ops.append(Op(name, tuple(inputs), outputs, tuple(params), flops))
+        self.trace.ops.append(Op(name, tuple(inputs), outputs, tuple(params), flops, again))
+        if self._of_weights(inputs, params):
+            self.of_weights.update(outputs)
         for value in inputs:
             self.trace.readers.setdefault(value, []).append(index)
         return result
+
+    def _known(self, func: Any) -> tuple[str, Any, bool]:
+        if id(func) not in self.known:
+            light = torch.Tag.pointwise in func.tags or func.is_view or str(func) in REPLAYED
+            self.known[id(func)] = (str(func), flop_registry.get(func.overloadpacket), light)
+        return self.known[id(func)]
+
+    def _again(
+        self, func: Any, args: Any, kwargs: Any, inputs: list[int], params: list[int]
+    ) -> Again | None:
+        """Return how to compute an operation again: one elementwise, or of weights alone."""
+        if not self._of_weights(inputs, params) and not self._known(func)[2]:
+            return None
+        return Again(func, self._template(args), self._template(kwargs))
+
+    def _of_weights(self, inputs: list[int], params: list[int]) -> bool:
+        return bool(inputs or params) and self.of_weights.issuperset(inputs)
+
+    def _template(self, tree: Any) -> Any:
+        if isinstance(tree, Tensor):
+            mine = id(tree) in self.params
+            return Weight(id(tree)) if mine else Value(self.number(tree))
+        if isinstance(tree, dict):
+            return {key: self._template(value) for key, value in tree.items()}
+        if isinstance(tree, tuple | list):
+            return [self._template(value) for value in tree]
+        return tree
 
     def _flops(self, name: str, counter: Any, args: Any, kwargs: Any, result: Any) -> int:
         """Return the FLOPs of an operation, counted once for tensors of the same shapes."""
