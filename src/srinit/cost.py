@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from srinit import modules
+from srinit.flops import Uncounted, custom_mapping
 from srinit.records import record
 from srinit.rng import isolated_rng
 
@@ -21,15 +22,17 @@ class Cost:
     params: int  # a shared parameter counts once
     flops: int  # per example; one multiply-add counts 2
     size_bytes: int  # of parameters and buffers, as they are stored
+    not_counted: tuple[str, ...] = ()  # operations whose arithmetic `flops` leaves out
 
 
 def count_cost(model: nn.Module, inputs: modules.Inputs) -> Cost:
     """Return parameters, FLOPs per example and bytes of `model`.
 
     FLOPs are those of torch's `FlopCounterMode`: matrix products, convolutions and attention,
-    one multiply-add counting 2; normalization, activations and additions count nothing. One
-    forward pass in evaluation mode is counted and divided by the batch size. The model's modes
-    and the global random state are as before.
+    one multiply-add counting 2; normalization, activations, look-ups and additions count nothing.
+    What it has no rule for is counted by `srinit.flops` (recurrent layers, products with a vector,
+    quantized linear maps) or named in `not_counted`. One forward pass in evaluation mode is counted
+    and divided by the batch size. The model's modes and the global random state are as before.
 
     Args:
         model: Any module.
@@ -37,18 +40,19 @@ def count_cost(model: nn.Module, inputs: modules.Inputs) -> Cost:
 
     Example:
         >>> count_cost(nn.Linear(3, 2), torch.zeros(4, 3))
-        Cost(params=8, flops=12, size_bytes=32)
+        Cost(params=8, flops=12, size_bytes=32, not_counted=())
     """
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=custom_mapping())
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]
-    rng, attention = isolated_rng(0), visible_attention()
-    with modules.eval_mode(model), torch.no_grad(), rng, attention, counter:
+    rng, attention, rest = isolated_rng(0), visible_attention(), Uncounted()
+    with modules.eval_mode(model), torch.no_grad(), rng, attention, rest, counter:
         modules.call(model, inputs)
     stored = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return Cost(
         params=modules.count_params(model),
         flops=counter.get_total_flops() // max(modules.batch_size(inputs), 1),
         size_bytes=sum(tensor.numel() * tensor.element_size() for tensor in stored.values()),
+        not_counted=tuple(sorted(rest.names)),
     )
 
 

@@ -58,6 +58,7 @@ def unit_tree(units: UnitMap) -> Tree:
         f"network: {count(units.params)} params, {count(units.flops)} FLOPs per example "
         f"(1 multiply-add = 2); {len(units.removable)} removable units hold "
         f"{percent(share)} of the params, {len(units.locked)} locked"
+        + (f"; not counted: {', '.join(units.not_counted)}" if units.not_counted else "")
     )
     branches: dict[str, Tree] = {}
     rows: list[tuple[int, str, str, str]] = [
@@ -106,6 +107,8 @@ def baseline_table(metrics: BaselineMetrics) -> Table:
     table.add_row("top-1", f"{percent(metrics.score, 2)} of {metrics.num_examples}")
     table.add_row("params", f"{metrics.params:,}")
     table.add_row("FLOPs per example (1 multiply-add = 2)", f"{metrics.flops:,}")
+    if metrics.not_counted:
+        table.add_row("not counted in FLOPs", ", ".join(metrics.not_counted))
     table.add_row("weights on disk", f"{metrics.size_bytes / 1e6:.2f} MB")
     for latency in metrics.latency:
         table.add_row(f"latency, batch {latency.batch_size}", f"{latency.median_ms:.2f} ms")
@@ -135,6 +138,8 @@ def stage_table(metrics: StageMetrics) -> Table:
         "FLOPs per example": f"{metrics.cost_before.flops:,} → {metrics.cost_after.flops:,}",
         "measured on": f"{metrics.num_examples} validation examples",
     }
+    if metrics.cost_before.not_counted:
+        facts["not counted in FLOPs"] = ", ".join(metrics.cost_before.not_counted)
     return facts_table(facts)
 
 

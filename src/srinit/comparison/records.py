@@ -94,6 +94,7 @@ class CostSide:
     flops_pruned: int
     size_bytes_baseline: int
     size_bytes_pruned: int
+    not_counted: tuple[str, ...] = ()  # operations whose arithmetic the FLOPs leave out
 
 
 @record

@@ -187,6 +187,7 @@ def _cost(session: Session) -> CostSide:
         flops_pruned=metrics.cost_after.flops,
         size_bytes_baseline=metrics.cost_before.size_bytes,
         size_bytes_pruned=metrics.cost_after.size_bytes,
+        not_counted=metrics.cost_before.not_counted,
     )
 
 

@@ -48,6 +48,7 @@ class BaselineMetrics:
     size_bytes: int
     latency: tuple[Latency, ...]
     device: str
+    not_counted: tuple[str, ...] = ()  # operations whose arithmetic `flops` leaves out
 
 
 def baseline(session: Session) -> BaselineMetrics:
@@ -82,6 +83,7 @@ def baseline(session: Session) -> BaselineMetrics:
             for size in session.config.compare.latency_batches
         ),
         device=str(session.device),
+        not_counted=cost.not_counted,
     )
     write_npz(path.with_name("predictions.npz"), vars(outcomes))
     session.folder.audit("baseline", f"score {metrics.score}")

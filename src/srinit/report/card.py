@@ -89,6 +89,9 @@ def _details(report: ReportInput) -> str:
         f"- FLOPs per example (one multiply-add counts 2): {before.flops:,} before, "
         f"{after.flops:,} now",
     ]
+    cost = report.comparison.cost if report.comparison is not None else None
+    if cost is not None and cost.not_counted:
+        lines.append(f"- Not counted in FLOPs: {', '.join(map(plain, cost.not_counted))}")
     if report.class_names:
         lines.append(f"- Classes: {', '.join(map(plain, report.class_names))}")
     for export in report.exports:

@@ -136,6 +136,8 @@ def _scan(report: ReportInput, say: Say) -> Text:
 def _limits(report: ReportInput, say: Say) -> list[Text]:
     found = report.comparison
     limits = [say("limit.drop"), say("limit.flops")]
+    if found is not None and found.cost is not None and found.cost.not_counted:
+        limits.append(say("limit.not_counted", names=", ".join(found.cost.not_counted)))
     if found is not None:
         num, share = fmt.fixed(found.num_examples), fmt.percent(found.confidence, 0)
         limits.append(say("limit.interval", num=num, confidence=share))

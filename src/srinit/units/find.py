@@ -303,6 +303,7 @@ class _Found:
             flops=sum(op.flops for op in facts.trace.ops) // facts.trace.batch,
             inputs=inputs,
             note="" if self.units else _why_none(facts.model),
+            not_counted=tuple(sorted(facts.trace.not_counted)),
         )
 
 

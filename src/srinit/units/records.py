@@ -76,6 +76,7 @@ class UnitMap:
     flops: int  # of the whole network, per example; one multiply-add counts 2
     inputs: Any = None  # structure, shapes and dtypes of the example inputs (JSON)
     note: str = ""  # why there are none, where there are none
+    not_counted: tuple[str, ...] = ()  # operations whose arithmetic the FLOPs leave out
 
     def __iter__(self) -> Iterator[Unit]:
         """Iterate over the removable units."""

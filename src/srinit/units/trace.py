@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from srinit import modules
+from srinit.flops import counter_of, uncounted
 from srinit.rng import isolated_rng
 
 REPLAYED = frozenset(["aten._softmax.default", "aten.clone.default", "aten._unsafe_view.default"])
@@ -102,6 +102,7 @@ class Trace:
     final: list[int] = field(default_factory=list)  # values the model returned
     batch: int = 1
     result: Any = None  # what the model returned
+    not_counted: dict[str, int] = field(default_factory=dict)  # how often what has no rule ran
     mixes: dict[int, Mix] = field(default_factory=dict)  # by operation
 
     def calls_of(self, name: str) -> list[Call]:
@@ -159,6 +160,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = tuple(self._new(tensor, index) for tensor in made)
         name, counter, _ = self._known(func)
         flops = 0 if counter is None else self._flops(name, counter, args, kwargs, result)
+        rest = uncounted(func, [*args, *kwargs.values()]) if counter is None else ""
+        if rest:
+            self.trace.not_counted[rest] = self.trace.not_counted.get(rest, 0) + 1
         self.trace.ops.append(Op(name, tuple(inputs), outputs, tuple(params), flops, again))
         if self._of_weights(inputs, params):
             self.of_weights.update(outputs)
@@ -169,7 +173,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _known(self, func: Any) -> tuple[str, Any, bool]:
         if id(func) not in self.known:
             light = torch.Tag.pointwise in func.tags or func.is_view or str(func) in REPLAYED
-            self.known[id(func)] = (str(func), flop_registry.get(func.overloadpacket), light)
+            self.known[id(func)] = (str(func), counter_of(func), light)
         return self.known[id(func)]
 
     def _again(
