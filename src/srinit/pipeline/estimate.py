@@ -11,10 +11,11 @@ import torch
 from srinit import modules
 from srinit.config import Config
 from srinit.pipeline import recovery
+from srinit.pipeline.look import found_units
 from srinit.pipeline.observer import Silent
 from srinit.pipeline.session import Session
 from srinit.sensitivity import estimate_time
-from srinit.units import UnitMap, find_units
+from srinit.units import UnitMap
 
 TIMED_BATCHES = 3
 TRAINING_FACTOR = 4.0  # forward, backward and the teacher's forward, in forwards
@@ -129,10 +130,7 @@ def whole_run(config: Config) -> dict[str, Any]:
     """Return what a run would do and how long it takes, without writing anything."""
     session = Session(config, folder=None, observer=Silent())
     session.check_fit()
-    settings = config.units
-    units = find_units(
-        session.model, session.example_inputs, keep=settings.keep, level=settings.level
-    )
+    units = found_units(session)
     seconds = stages(session, units)
     return {
         "model": config.model.source,

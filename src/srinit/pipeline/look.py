@@ -132,8 +132,15 @@ def inspect(session: Session) -> UnitMap:
     path = session.path / "units.json"
     if path.is_file():
         return session.folder.read_record(UnitMap, path, schema=UNITS_SCHEMA)
+    units = found_units(session)
+    session.folder.write_record(path, units, schema=UNITS_SCHEMA)
+    return units
+
+
+def found_units(session: Session) -> UnitMap:
+    """Return the units of the network as `units` of the config asks for them."""
     settings = session.config.units
-    units = find_units(
+    return find_units(
         session.model,
         session.example_inputs,
         keep=settings.keep,
@@ -141,8 +148,6 @@ def inspect(session: Session) -> UnitMap:
         include_plain=settings.include_plain,
         select=settings.select,
     )
-    session.folder.write_record(path, units, schema=UNITS_SCHEMA)
-    return units
 
 
 def scan(session: Session) -> Sensitivity:

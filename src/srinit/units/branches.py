@@ -72,6 +72,21 @@ def branches(
     return units, list(seen.values())
 
 
+def named_by_part(
+    facts: Facts, merges: Iterable[Merge], name: str, rewritten: Rewritten
+) -> Unit | None:
+    """Return the branch whose heaviest part has a name, as a unit of that name, or None."""
+    for merge in merges:
+        parts = (*merge.parts, *merge.outside)
+        often = any(facts.counts[part] > 1 for part in parts)
+        if merge.gate or often or name != max(parts, key=lambda p: facts.saved_params([p])):
+            continue
+        found = _readable(facts, merge, branch_unit(facts, merge, name, "branch"), rewritten)
+        if isinstance(found, Unit):
+            return found
+    return None
+
+
 def _outermost(merges: list[Merge]) -> list[Merge]:
     chosen: list[Merge] = []
     for merge in sorted(merges, key=lambda m: len(m.dead)):

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator
 
 from srinit.units.describe import class_name, in_container, stage_of
 from srinit.units.facts import Facts
+from srinit.units.joined import goes_around
+from srinit.units.merges import find_merges
 from srinit.units.records import Unit
 from srinit.units.rule import NORMS, SCALES, SHAPE_KEPT, VIEWS, short
 from srinit.units.trace import Call
@@ -24,13 +26,21 @@ def plain_units(facts: Facts, *, outside: Collection[Call]) -> list[Unit]:
     layer of the network, its classifier, is left out.
     """
     heavy = [index for index in range(len(facts.trace.ops)) if facts.heavy(index)]
+    busy = frozenset[int]().union(*(merge.dead for merge in find_merges(facts)))
     units = []
     for run in _runs(facts, heavy, outside):
         while run and not _keeps_shape(facts, run):
             run = run[:-1]
-        if run and any(index >= run[-1].end for index in heavy):
+        if not run or not busy.isdisjoint(range(run[0].start, run[-1].end)) or _joined(facts, run):
+            continue
+        if any(index >= run[-1].end for index in heavy):
             units.append(_unit(facts, run))
     return units
+
+
+def _joined(facts: Facts, run: list[Call]) -> str:
+    source, sink = run[0].inputs[0][1], run[-1].outputs[0][1]
+    return goes_around(facts, run[0].start, run[-1].end, source, sink, side_by_side=True)
 
 
 def _unit(facts: Facts, run: list[Call]) -> Unit:

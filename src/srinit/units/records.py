@@ -21,6 +21,7 @@ Reason = Literal[
     "gated",  # its sum with the shortcut is weighted, and no value of the network is left of it
     "joined",  # what enters it also goes around it; handing it on would compute something else
     "part of a unit",  # it goes with the rest of a branch
+    "no parameters",  # removing it alone would save nothing
     "opaque",  # its forward is compiled, scripted or quantized
 ]
 

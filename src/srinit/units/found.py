@@ -1,0 +1,207 @@
+"""The units of one network while they are being chosen: found, locked, put in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from srinit import modules
+from srinit.units.branches import branches
+from srinit.units.bypass import Rewritten, gone_from
+from srinit.units.choose import Candidate, candidates, choose
+from srinit.units.describe import locked, whole_unit
+from srinit.units.facts import Facts, within
+from srinit.units.handed import providing
+from srinit.units.merges import find_merges
+from srinit.units.near import near_misses, shared
+from srinit.units.patterns import covered
+from srinit.units.records import Kind, LockedUnit, Unit, UnitMap
+from srinit.units.structure import provided
+from srinit.units.taps import tap_of
+from srinit.units.trace import Call
+
+Level = Literal["block", "sublayer", "stage"]
+
+
+class Found:
+    """The units of one network while they are being chosen.
+
+    Args:
+        facts: The recorded forward.
+        rewritten: Sites without their branches, for the trial runs.
+    """
+
+    def __init__(self, facts: Facts, rewritten: Rewritten) -> None:
+        self.facts = facts
+        self.rewritten = rewritten
+        self.units: dict[str, Unit] = {}
+        self.locks: dict[str, LockedUnit] = {}
+        self.calls: dict[str, Call] = {}
+        self.sources: dict[str, int] = {}
+        self.sinks: dict[str, int] = {}
+
+    def by_rule(self, level: Level) -> None:
+        """Add what the skip-path rule finds, and the branches outside of it."""
+        facts = self.facts
+        choice = choose(facts, candidates(facts))
+        merges = find_merges(facts)
+        kinds: dict[str, Kind] = dict.fromkeys(choice.units, "block")
+        chosen: Mapping[str, Candidate] = choice.units
+        if level == "stage":
+            stages = {
+                name: candidate
+                for name, candidate in choice.above.items()
+                if not any(name != other and within(name, other) for other in choice.above)
+            }
+            inner = {n: c for n, c in chosen.items() if not any(within(n, s) for s in stages)}
+            chosen = {**inner, **stages}
+            kinds |= dict.fromkeys(stages, "stage")
+        elif level == "sublayer":
+            chosen = self._halves(choice.units, choice.below)
+            kinds |= dict.fromkeys(choice.below, "sublayer")
+        for name, candidate in chosen.items():
+            if not self.overlaps(name):
+                self.whole(candidate, kinds[name])
+        for lock in shared(facts, self.units):
+            self.locks[lock.name] = lock
+        calls = list(self.calls.values())
+        calls += [call for call in facts.trace.calls if call.name in self.locks]
+        self._branches(merges, calls, "branch" if level != "sublayer" else "sublayer")
+
+    def _halves(
+        self, units: Mapping[str, Candidate], below: Mapping[str, Candidate]
+    ) -> dict[str, Candidate]:
+        """Return units with one addition whole, and of the others what is a module of its own."""
+        single = {
+            name: candidate
+            for name, candidate in units.items()
+            if len(candidate.stream.merges) == 1 and not any(within(other, name) for other in below)
+        }
+        return {**single, **below}
+
+    def _branches(self, merges: list[Any], calls: list[Call], kind: Kind) -> None:
+        units, locks = branches(
+            self.facts, merges, outside=calls, kind=kind, rewritten=self.rewritten
+        )
+        by_name = {merge.site.name: merge for merge in merges}
+        for unit in units:
+            if unit.name in self.units or self.overlaps(unit.name):
+                continue
+            self.units[unit.name] = unit
+            merge = by_name.get(unit.name)
+            if merge is not None:
+                self.calls[unit.name] = merge.site
+                if merge.site.inputs and merge.site.outputs:
+                    self.sources[unit.name] = merge.site.inputs[0][1]
+                    self.sinks[unit.name] = merge.site.outputs[0][1]
+        for lock in locks:
+            self.locks.setdefault(lock.name, lock)
+
+    def whole(self, candidate: Candidate, kind: Kind) -> None:
+        """Add a module that goes as a whole."""
+        self.units[candidate.name] = whole_unit(self.facts, candidate, kind)
+        self.calls[candidate.name] = candidate.call
+        self.sources[candidate.name] = candidate.stream.source
+        self.sinks[candidate.name] = candidate.stream.sink
+
+    def overlaps(self, name: str) -> bool:
+        """Tell whether a module lies in one that is spoken for, or around it."""
+        taken = (*self.units, *self.locks)
+        return any(within(name, other) or within(other, name) for other in taken)
+
+    def add(self, units: Iterable[Unit]) -> None:
+        """Add units found in another way."""
+        for unit in units:
+            self.units.setdefault(unit.name, unit)
+
+    def choose(
+        self, units: Mapping[str, Unit], streams: Iterable[tuple[str, Call, int, int]]
+    ) -> None:
+        """Let these be the units, with their streams; streams of others stay where none lies in.
+
+        Args:
+            units: The choice.
+            streams: Name, call, start and end of the choice's streams.
+        """
+        self.units = dict(units)
+        for name in list(self.sources):
+            if any(within(name, n) or within(n, name) for n in self.units):
+                self.calls.pop(name), self.sources.pop(name), self.sinks.pop(name)
+        for name, call, source, sink in streams:
+            self.calls[name], self.sources[name], self.sinks[name] = call, source, sink
+
+    def near(self) -> None:
+        """Add the near-misses."""
+        also = [name for unit in self.units.values() for name in unit.also]
+        for lock in providing(self.facts):
+            gone = [*also, *(part for unit in self.units.values() for part in unit.parts)]
+            if not self.overlaps(lock.name) and not any(within(lock.name, n) for n in gone):
+                self.locks[lock.name] = lock
+        for lock in near_misses(self.facts, [*self.units, *self.locks, *also]):
+            self.locks[lock.name] = lock
+
+    def lock_providers_and_taps(self, *, free: Iterable[Any] = ()) -> None:
+        """Lock units that later parts need, and those whose output is collected elsewhere."""
+        everyone = [(self.calls[name], source) for name, source in self.sources.items()]
+        for name in list(self.units):
+            unit, call, sink = self.units[name], self.calls.get(name), self.sinks.get(name)
+            if call is None or sink is None:
+                continue
+            made = ""
+            if unit.how != "branch":
+                made = provided(self.facts, call, unit.output, sink)
+            if made:
+                detail = f"it computes {made} that later parts use; nothing could take its place"
+                self.locks[name] = locked(self.units.pop(name), "provider", detail)
+                continue
+            reader = tap_of(self.facts, call, sink, everyone)
+            if reader and name not in free:
+                detail = (
+                    f"its output is also used by {reader}, which would get that of the unit "
+                    f"before it; to allow that, write select=[..., {name!r}]"
+                )
+                self.locks[name] = locked(self.units.pop(name), "tap", detail)
+
+    def lock_kept(self, protected: list[str]) -> None:
+        """Lock what the user protects."""
+        for name in list(self.units):
+            unit = self.units[name]
+            gone = (*(gone_from(unit) if unit.how == "branch" else (name,)), *unit.also)
+            held = [k for k in protected if any(within(k, part) for part in gone)]
+            if any(covered(part, protected) for part in (name, *gone)):
+                detail = "protected by keep; take it out of keep to free it"
+            elif held:
+                detail = f"{held[0]} would go with it, and keep protects that"
+            else:
+                continue
+            self.locks[name] = locked(self.units.pop(name), "kept", detail)
+
+    def map(self, inputs: Any, note: str) -> UnitMap:
+        """Return the records, in order of execution."""
+        facts = self.facts
+        last = len(facts.trace.calls)
+
+        def place(name: str) -> tuple[int, str]:
+            call = facts.call(name)
+            return (last if call is None else call.number, name)
+
+        order = sorted([*self.units, *self.locks], key=place)
+        positions = {name: position for position, name in enumerate(order)}
+        return UnitMap(
+            removable=tuple(
+                replace(self.units[name], position=positions[name])
+                for name in order
+                if name in self.units
+            ),
+            locked=tuple(
+                replace(self.locks[name], position=positions[name])
+                for name in order
+                if name in self.locks
+            ),
+            params=modules.count_params(facts.model),
+            flops=sum(op.flops for op in facts.trace.ops) // facts.trace.batch,
+            inputs=inputs,
+            note="" if self.units else note,
+            not_counted=tuple(sorted(facts.trace.not_counted)),
+        )
