@@ -133,15 +133,20 @@ def _rnn_layer(x: Tensor, w_in: Tensor, w_hidden: Tensor, *args: Any, **_: Any) 
 def _rnn(x: Tensor, weights: Any, *args: Any, **_: Any) -> int:
     """All layers and directions: every step multiplies by every matrix once (cuDNN, MIOpen)."""
     sizes = next((a for a in args if isinstance(a, list | tuple)), ())
-    return 2 * _steps(x, sizes) * sum(w.numel() for w in weights if w.ndim == 2)
+    return 2 * _steps(x, sizes) * _matrices(weights)
 
 
 @_raw
 def _rnn_whole(x: Tensor, second: Any, third: Any, *args: Any, **_: Any) -> int:
-    """`aten::lstm` and its like: (input, state, weights) or (packed data, sizes, state, weights)."""
+    """`aten::lstm` and its like; packed data come with their sizes in the second place."""
     packed = isinstance(second, Tensor) and isinstance(args[0], list | tuple)
     weights = args[0] if packed else third
-    return 2 * _steps(x, ()) * sum(w.numel() for w in weights if w.ndim == 2)
+    return 2 * _steps(x, ()) * _matrices(weights)
+
+
+def _matrices(weights: Iterable[Tensor]) -> int:
+    """Return how many entries the matrices among weights and biases have."""
+    return sum(int(weight.numel()) for weight in weights if weight.ndim == 2)
 
 
 def _steps(x: Tensor, sizes: Iterable[int]) -> int:
@@ -192,8 +197,8 @@ def _trilinear(
             shape.insert(dim, 1)
         shapes.append(shape)
     sizes = [max(column) for column in zip(*shapes, strict=True)]
-    inner = max((sizes[dim] for dim in sums[:1]), default=1)
-    return 2 * prod(sizes) + 2 * prod(sizes) // inner
+    inner = sizes[sums[0]] if len(sums) else 1
+    return int(2 * prod(sizes) + 2 * prod(sizes) // inner)
 
 
 @_raw
@@ -210,7 +215,7 @@ def _quantized_linear(x: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
 
 @_raw
 def _deformable(x: Tensor, weight: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
-    """torchvision's deformable convolution, the interpolation of its samples left out."""
+    """Torchvision's deformable convolution, the interpolation of its samples left out."""
     return 2 * out_val.numel() * weight[0].numel()
 
 

@@ -43,7 +43,7 @@ class UnitsSection(Section):
         default=False, description="offer layers without a shortcut around them (VGG, MobileNetV1)"
     )
     select: list[str] | None = Field(
-        default=None, description="offer only these modules, names or globs, found or not"
+        default=None, description="offer only these units, of any grain, names or globs"
     )
 
 

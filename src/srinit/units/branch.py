@@ -77,6 +77,8 @@ def without_branch(
     forward = _forward(modes[0].network, modes[-1].network)
     body = {"forward": forward, "__module__": own.__module__, "__doc__": own.__doc__}
     shell.__class__ = type(own.__name__, (own,), body)
+    if isinstance(shell, fx.GraphModule):  # its copies are made from its graph
+        vars(shell).update(_graph=modes[0].network.graph, _code=modes[0].network.code)
     still_read = frozenset().union(*(mode.after for mode in modes))
     for name in sorted(frozenset().union(*(mode.before for mode in modes)) - still_read):
         _forget(shell, name)
@@ -246,6 +248,8 @@ def _watched(own: type[nn.Module], asked: list[bool]) -> type[nn.Module]:
 
 
 def _graph(shell: nn.Module, given: Collection[str]) -> fx.Graph:
+    if isinstance(shell, fx.GraphModule):  # is code that was read already
+        return copy.deepcopy(shell.graph)
     try:
         try:
             return _Reader().trace(shell)

@@ -14,6 +14,7 @@ from srinit.units.bypass import PassThroughFor, Rewritten
 from srinit.units.describe import locked
 from srinit.units.facts import Facts
 from srinit.units.found import Found, Level
+from srinit.units.opaque import opaque_locks, opaque_parts, why_none
 from srinit.units.patterns import Pattern, matching
 from srinit.units.plain import plain_units
 from srinit.units.records import UnitMap
@@ -61,6 +62,7 @@ def find_units(
 
     Raises:
         ModelError: The model does not run on the inputs.
+        TypeError: The model is no `nn.Module`.
         ConfigError: A pattern in `keep` or `select` matches no submodule.
 
     Example:
@@ -72,19 +74,26 @@ def find_units(
         >>> units.names, units.locked[0].reason
         (('layers.1', 'layers.2'), 'kept')
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"find_units takes a torch.nn.Module, not {type(model).__name__}; pass the PyTorch "
+            "network that it was made from."
+        )
     named = dict(model.named_modules())
     protected = matching(keep, named, argument="keep")
     selected = None if select is None else matching(select, named, argument="select")
-    exact = {pattern for pattern in select or () if pattern in named}
+    exact = {p for p in select or () if isinstance(p, str) and p in named}
     try:
         trace = record(model, example_inputs)
         fused = any(isinstance(module, FUSED) for module in named.values())
         expected = run(model, example_inputs) if fused else trace.result
     except Exception as error:  # the model's own code may fail in any way
         shapes = [tuple(tensor.shape) for tensor in modules.tensors(example_inputs)]
+        sealed = next(iter(opaque_parts(model).items()), None)
         raise ModelError(
             f"the model does not run on the example inputs {shapes}: "
             f"{type(error).__name__}: {error}"
+            + (f"; of {sealed[0] or type(model).__name__}: {sealed[1]}" if sealed else "")
         ) from error
     facts = Facts(model, trace)
     rewritten = Rewritten()
@@ -94,6 +103,8 @@ def find_units(
         found.add(plain_units(facts, outside=list(found.calls.values())))
     if rule is None and selected is None:
         found.near()
+        for lock in opaque_locks(facts, [*found.units, *found.locks]):
+            found.locks[lock.name] = lock
     else:
         names = _named(facts, selected, rule)
         choose_by_word(found, names, level=level, exact=exact if rule is None else set(names))
@@ -105,17 +116,9 @@ def find_units(
     for name, text in failed.items():
         detail = f"without it the network fails: {text}"
         found.locks[name] = locked(found.units.pop(name), "verification failed", detail)
-    return found.map(describe(example_inputs), _why_none(model))
+    return found.map(describe(example_inputs), why_none(facts))
 
 
 def _named(facts: Facts, selected: list[str] | None, rule: Rule | None) -> list[str]:
     names = list(facts.named) if selected is None else selected
     return [name for name in names if name and (rule is None or rule(name, facts.named[name]))]
-
-
-def _why_none(model: nn.Module) -> str:
-    return (
-        f"no unit was found: {type(model).__name__} has no module whose output is its input plus "
-        "a branch. Networks of plain layers have none by this rule; include_plain=True offers "
-        "runs of convolution, norm and activation that keep the shape."
-    )

@@ -16,7 +16,20 @@ from srinit.units.mixes import mix, plain_weight, random_leaf
 ADDITIONS = (operator.add, operator.iadd, operator.sub, torch.add, torch.sub, torch.addcmul)
 METHODS = ("add", "add_", "sub", "sub_", "addcmul", "addcmul_", "__add__", "__iadd__")
 SUMS = frozenset(
-    ["add", "iadd", "sub", "isub", "rsub", "mul", "imul", "truediv", "div", "lerp", "where", "addcmul"]
+    [
+        "add",
+        "iadd",
+        "sub",
+        "isub",
+        "rsub",
+        "mul",
+        "imul",
+        "truediv",
+        "div",
+        "lerp",
+        "where",
+        "addcmul",
+    ]
 )
 ELEMENTWISE = SUMS | {
     "neg", "sigmoid", "tanh", "exp", "relu", "clamp", "gt", "ge", "lt", "le", "logical_not", "to",
@@ -125,17 +138,17 @@ class _Steps:
         args = fx.node.map_arg(key.args, lambda one: value_of(one).clone())
         kwargs = fx.node.map_arg(key.kwargs, lambda one: value_of(one).clone())
         if key.op == "call_method":
-            result = getattr(args[0], str(key.target))(*args[1:], **kwargs)  # type: ignore[index]
+            result = getattr(args[0], str(key.target))(*args[1:], **kwargs)
         else:
             assert callable(key.target)
-            result = key.target(*args, **kwargs)  # type: ignore[arg-type]
+            result = key.target(*args, **kwargs)
         assert isinstance(result, Tensor)
         return result
 
     def leaf(self, key: fx.Node, trial: int) -> Tensor:
         """Return a weight of the module, or random numbers of the sum's shape."""
         if key.op == "get_attr":
-            owner = self.shell
+            owner: Any = self.shell
             for step in str(key.target).split("."):
                 owner = getattr(owner, step)
             if isinstance(owner, Tensor):

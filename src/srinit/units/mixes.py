@@ -147,7 +147,8 @@ class Recorded:
     def compute(self, key: int, value_of: Callable[[Any], Tensor], trial: int) -> Tensor:
         """Return a value of an operation, computed again."""
         op = self._op(key)
-        assert op is not None and op.again is not None
+        assert op is not None
+        assert op.again is not None
 
         def filled(tree: Any) -> Any:
             if isinstance(tree, Value):

@@ -103,6 +103,7 @@ class Trace:
     batch: int = 1
     result: Any = None  # what the model returned
     not_counted: dict[str, int] = field(default_factory=dict)  # how often what has no rule ran
+    foreign: int = 0  # parameters that were read and are not the model's
     mixes: dict[int, Mix] = field(default_factory=dict)  # by operation
 
     def calls_of(self, name: str) -> list[Call]:
@@ -131,6 +132,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def number(self, tensor: Tensor) -> int:
         """Return the value a tensor holds now."""
         if id(tensor) not in self.numbers:
+            self.trace.foreign += isinstance(tensor, nn.Parameter)
             self._new(tensor, None)
         return self.numbers[id(tensor)]
 

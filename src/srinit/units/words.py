@@ -140,14 +140,15 @@ class _Words:
     def _owner(self, name: str, call: Call) -> str:
         """Return the unit that a module without a shortcut of its own is a part of, or ""."""
         for pool in self.pools:
-            for unit in (*pool.units.values(), *pool.locks.values()):
-                also = (*unit.parts, *unit.also) if isinstance(unit, Unit) else ()
-                if any(within(name, part) and name != unit.name for part in (unit.name, *also)):
-                    return unit.name
+            held = {n: (n, *unit.parts, *unit.also) for n, unit in pool.units.items()}
+            held |= {n: (n,) for n in pool.locks}
+            for owner, parts in held.items():
+                if any(within(name, part) and name != owner for part in parts):
+                    return owner
         for merge in self.merges:
             if any(index in merge.dead for index in range(call.start, call.end)):
-                parts = (*merge.parts, *merge.outside)
-                return max(parts, key=lambda part: self.facts.saved_params([part]))
+                gone = (*merge.parts, *merge.outside)
+                return max(gone, key=lambda part: self.facts.saved_params([part]))
         return ""
 
     def finish(self, names: Sequence[str]) -> None:
