@@ -69,7 +69,7 @@ def test_an_exported_network_is_refused_with_what_to_do() -> None:
 
 
 def test_what_is_no_module_is_refused() -> None:
-    with pytest.raises(TypeError, match="takes a torch.nn.Module, not function"):
+    with pytest.raises(TypeError, match=r"takes a torch\.nn\.Module, not function"):
         find_units(lambda x: x, X)  # type: ignore[arg-type]
 
 
