@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -163,3 +163,18 @@ def test_keep_protects_the_unit_that_holds_a_module() -> None:
     assert units.names == ("0",)
     assert units.locked[0].reason == "kept"
     assert "1.down would go with it" in units.locked[0].detail
+
+
+def test_every_reason_has_a_text_in_every_language_of_the_report() -> None:
+    from srinit.report.text import catalog
+    from srinit.units.records import Reason
+
+    for reason in get_args(Reason):
+        for language in ("en", "ja"):
+            assert catalog(language)[f"lock.{reason.replace(' ', '_')}"]
+
+
+def test_the_estimate_reads_the_units_as_the_run_does() -> None:
+    from srinit.pipeline import estimate, look
+
+    assert estimate.found_units is look.found_units

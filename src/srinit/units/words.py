@@ -47,7 +47,8 @@ def choose_by_word(base: Found, names: Sequence[str], *, level: Level, exact: se
     for name in outer_first:
         if not words.is_taken(name):
             words.take(name, alone=True)
-    words.finish(outer_first)
+    weighted = [n for n in outer_first if n in exact or base.facts.has_params(n)]
+    words.finish(weighted)  # a glob or class is no word for what has no parameters
 
 
 class _Words:
