@@ -18,8 +18,8 @@ def opaque(module: nn.Module) -> str:
     """Return why nobody can look into a module's own code or weights, or "".
 
     Example:
-        >>> opaque(nn.Linear(1, 1)), opaque(torch.jit.script(nn.ReLU())).partition(":")[0]
-        ('', 'it is compiled by torch.jit')
+        >>> opaque(nn.Linear(1, 1)), opaque(torch.ao.nn.quantized.ReLU6()).partition(":")[0]
+        ('', 'it is quantized')
     """
     if isinstance(module, torch.jit.ScriptModule):
         return f"it is compiled by torch.jit: its parts are never called; {ADVICE}"
