@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from srinit.config.base import SPLITS, Section, SourceSection
+from srinit.class_names import unlisted
+from srinit.config.base import SPLITS, Section, SourceSection, composed
 
 Split = Literal["train", "calibration", "validation", "test"]
 Limited = Literal["train", "calibration", "validation", "test", "site"]
@@ -135,6 +136,11 @@ class DataSection(SourceSection):
     augment: AugmentSection = Field(default=AugmentSection(), description="of training images")
     batch_size: int = Field(default=64, ge=1, le=65536, description="examples a batch")
 
+    @field_validator("classes", "defect_class", "costs")
+    @classmethod
+    def _composed(cls, value: Any) -> Any:
+        return composed(value)
+
     @model_validator(mode="after")
     def _sets_fit_together(self) -> DataSection:
         problems = list(self._problems())
@@ -171,13 +177,13 @@ class DataSection(SourceSection):
     def _not_in(self, classes: list[str]) -> Any:
         for name in self.defect_classes:
             if name not in classes:
-                yield f"defect_class {name!r} is not in classes {classes[:12]}"
+                yield f"defect_class {name!r} {unlisted(name, classes)}"
         if len(set(self.defect_classes)) == len(classes):
             yield "defect_class names every class; leave the good one out"
         for actual, row in (self.costs or {}).items():
             for name in (actual, *row):
                 if name not in classes:
-                    yield f"costs: {name!r} is not in classes {classes[:12]}"
+                    yield f"costs: {name!r} {unlisted(name, classes)}"
 
     @property
     def defect_classes(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes, evaluate
 from srinit.latency import Latency, measure_latency
+from srinit.pipeline.facts import data_facts
 from srinit.pipeline.session import Session
 from srinit.records import record
 from srinit.sensitivity import Sensitivity, measure_sensitivity
@@ -59,6 +60,7 @@ def baseline(session: Session) -> BaselineMetrics:
     path = session.path / "baseline" / "metrics.json"
     if path.is_file():
         return session.folder.read_record(BaselineMetrics, path, schema=BASELINE_SCHEMA)
+    data_facts(session)
     session.check_fit()
     outcomes = evaluate(
         session.model,
@@ -130,6 +132,8 @@ def inspect(session: Session) -> UnitMap:
     path = session.path / "units.json"
     if path.is_file():
         return session.folder.read_record(UnitMap, path, schema=UNITS_SCHEMA)
+    data_facts(session)
+    session.check_fit()
     settings = session.config.units
     units = find_units(
         session.model,

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from srinit.class_names import natural_key
 from srinit.errors import DataError, require
 from srinit.sources.examples import EncodedImages
-from srinit.sources.kinds.loaded import Loaded, class_indices, natural_key
+from srinit.sources.kinds.loaded import Loaded, class_indices
 
 IMAGE_COLUMNS = ("image", "img", "x", "bytes")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "y", "target")
