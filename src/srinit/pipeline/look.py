@@ -10,9 +10,10 @@ from typing import Any
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.errors import DataError
-from srinit.evaluate import Outcomes, evaluate
+from srinit.evaluate import Outcomes, Suspicion, evaluate, suspicions
 from srinit.latency import Latency, measure_latency
 from srinit.pipeline.facts import data_facts
+from srinit.pipeline.normalization import better_normalization
 from srinit.pipeline.session import Session
 from srinit.records import record
 from srinit.sensitivity import Sensitivity, measure_sensitivity
@@ -20,6 +21,7 @@ from srinit.sources import load_function
 from srinit.store import write_npz
 from srinit.units import UnitMap, find_units
 
+WARNING = "WARNING:"
 BASELINE_SCHEMA = "srinit.baseline/1"
 UNITS_SCHEMA = "srinit.units/1"
 SCORES_SCHEMA = "srinit.scores/1"
@@ -49,6 +51,7 @@ class BaselineMetrics:
     size_bytes: int
     latency: tuple[Latency, ...]
     device: str
+    warnings: tuple[Suspicion, ...] = ()  # signs that the network was put together wrongly
 
 
 def baseline(session: Session) -> BaselineMetrics:
@@ -69,6 +72,7 @@ def baseline(session: Session) -> BaselineMetrics:
         device=session.device,
         on_progress=session.observer.progress,
     )
+    warnings = _suspicions(session, outcomes)
     _check_expected(session, outcomes)
     cost = count_cost(session.model, session.example_inputs)
     metrics = BaselineMetrics(
@@ -84,11 +88,29 @@ def baseline(session: Session) -> BaselineMetrics:
             for size in session.config.compare.latency_batches
         ),
         device=str(session.device),
+        warnings=warnings,
     )
     write_npz(path.with_name("predictions.npz"), vars(outcomes))
-    session.folder.audit("baseline", f"score {metrics.score}")
+    session.folder.audit(
+        "baseline",
+        f"score {metrics.score}",
+        reason="; ".join(f"{WARNING} {each.text}" for each in warnings),
+    )
     session.folder.write_record(path, metrics, schema=BASELINE_SCHEMA)
     return metrics
+
+
+def _suspicions(session: Session, outcomes: Outcomes) -> tuple[Suspicion, ...]:
+    """Return the signs that the network was put together wrongly, and say them."""
+    if session.config.score != "top1" or not len(outcomes.targets):
+        return ()
+    found = (
+        *suspicions(outcomes.targets, outcomes.predictions, session.class_names),
+        *better_normalization(session),
+    )
+    for each in found:
+        session.observer.say(f"{WARNING} the unpruned network: {each.text}.")
+    return found
 
 
 def _check_expected(session: Session, outcomes: Outcomes) -> None:
