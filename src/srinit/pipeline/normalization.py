@@ -17,7 +17,7 @@ from srinit.sources import DataSet, Preprocess, limited
 
 EXAMPLES = 128  # calibration images
 FEWEST_ERRORS = 10  # fewer cannot tell one normalization from another
-SIGNIFICANT = 0.001  # of the exact paired test, over all that are tried
+SIGNIFICANT = 0.01  # of the exact paired test, over all that are tried
 GAIN = 0.05  # of accuracy, at least
 
 Values = tuple[float, ...]
