@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from class_project import CLASSES, config, make_project
-from srinit import cli, sources
+from srinit import cli
 from srinit.errors import DataError
 from srinit.sources import DataSet, limited, split
 
@@ -64,11 +64,8 @@ def test_a_source_that_lacks_a_class_is_blamed_itself(
         file.write_bytes(file.read_bytes() + b"\0")
     shutil.move(tmp_path / "q" / "data", tmp_path / "p" / "held")
     shutil.rmtree(tmp_path / "p" / "data" / "dim")
-    data = {
-        "classes": None,
-        "test": "folder:held",
-        "split": {"calibration": 0.5, "validation": 0.5},
-    }
+    shares = {"calibration": 0.5, "validation": 0.5}
+    data = {"classes": None, "test": "folder:held", "split": shares}
     message = failed(capsys, "inspect", config(tmp_path / "p", data=data))
     assert "data.source (folder:data) has 3 classes and data.test (folder:held) has 4" in message
     assert "data.source (folder:data) has no 'dim'" in message
@@ -80,7 +77,7 @@ def test_a_source_that_lacks_a_class_is_blamed_itself(
 
 @pytest.mark.parametrize(
     ("channels", "wanted"),
-    [(1, "takes images of 1 channel and gets 3"), (3, "of 3 channels and gets 1")],
+    [(1, "takes images of 1 channel and gets 3"), (3, "takes images of 3 channels and gets 1")],
 )
 def test_a_wrong_number_of_channels_names_the_key(
     project: Path, capsys: pytest.CaptureFixture[str], channels: int, wanted: str
@@ -177,4 +174,3 @@ def test_classes_in_another_order_are_told_as_such(tmp_path: Path) -> None:
     other.pool.class_names = ("c1", "c0")
     with pytest.raises(DataError, match="same classes in another order"):
         check_classes({"train": one, "test": other}, {})
-    assert sources.SPLITS

@@ -46,8 +46,13 @@ class TestLinks:
         (tmp_path / "ok" / "2024-05").symlink_to("../.pool")
         data = load(tmp_path)
         assert data.class_counts == {"ng": 1, "ok": 5}
-        theirs = torchvision.ImageFolder(tmp_path, is_valid_file=lambda p: "/.pool/" not in p)
-        theirs = [path for path, target in theirs.samples if theirs.classes[target] != ".pool"]
+        theirs = [
+            path
+            for name in ("ng", "ok")
+            for path, _ in torchvision.folder.make_dataset(
+                tmp_path, {name: 0}, extensions=(".png",)
+            )
+        ]
         assert sorted(str(tmp_path / name) for name in data.names) == sorted(theirs)
         assert "1 hidden files or folders were left out (.pool)" in notes(data)
 
@@ -116,13 +121,7 @@ class TestEntries:
         told = notes(data)
         assert "2 files that are no images were left out (1 .heic, 1 .txt; the first is" in told
         assert "2 files lie beside the class folders, in no class, and were left out" in told
-        assert (
-            "3 hidden files or folders were left out (.DS_Store, ok/._2.png, ..."
-            in told.replace("ok/.ipynb_checkpoints", "...").replace(
-                "ok/._2.png, ...", "ok/._2.png, ..."
-            )
-            or "3 hidden" in told
-        )
+        assert "3 hidden files or folders were left out (.DS_Store, ok/." in told
         assert "8 files or folders of file servers, systems or tools were left out" in told
 
     def test_a_class_may_be_called_like_litter_if_it_is_listed(self, tmp_path: Path) -> None:
@@ -211,7 +210,7 @@ class TestClassNames:
         with pytest.raises(DataError, match="'OK' and 'OK ' differ only in white space"):
             sources.load_data(f"csv:{tmp_path}/a.csv", classes=["OK"])
         (tmp_path / "a.csv").write_text("path,label\n1.png,OK \n2.png,ng\n")
-        with pytest.raises(DataError, match="did you mean 'OK'. It differs in white space"):
+        with pytest.raises(DataError, match=r"did you mean 'OK'\? It differs in white space"):
             sources.load_data(f"csv:{tmp_path}/a.csv", classes=["ng", "OK"])
         put(tmp_path / "letters" / "a", "1.png")
         put(tmp_path / "letters" / "A", "2.png")
