@@ -242,3 +242,23 @@ class TestClassNames:
             np.savez(tmp_path / "a.npz", images=images, labels=labels, class_names=names)
             with pytest.raises(DataError, match=why):
                 sources.load_data(f"npz:{tmp_path}/a.npz")
+
+
+class TestOtherSources:
+    def test_arrays_and_files_that_are_not_read_are_named(self, tmp_path: Path) -> None:
+        pa = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        images = np.zeros((2, 2, 2), dtype=np.uint8)
+        np.savez(tmp_path / "a.npz", images=images, labels=np.array([0, 1]), masks=images)
+        data = sources.load_data(f"npz:{tmp_path}/a.npz")
+        assert "arrays left out: masks" in notes(data)
+        put(tmp_path, "1.png")
+        cells = [(tmp_path / "1.png").read_bytes()]
+        (tmp_path / "p" / "old").mkdir(parents=True)
+        parquet.write_table(
+            pa.table({"image": cells, "label": [0]}), tmp_path / "p" / "train.parquet"
+        )
+        (tmp_path / "p" / "._train.parquet").write_bytes(b"x")
+        data = sources.load_data(f"parquet:{tmp_path}/p")
+        assert len(data) == 1
+        assert "2 other files or folders were left out (._train.parquet, old)" in notes(data)

@@ -64,7 +64,8 @@ class PreprocessSection(Section):
         default="bilinear", description="of resizing, with anti-aliasing as Pillow does it"
     )
     bits: Literal[8, 10, 12, 14, 16] = Field(
-        default=8, description="bits in use of images with more than 8 bits a sample"
+        default=8,
+        description="bits in use of images, gray or color, with more than 8 bits a sample",
     )
 
     @model_validator(mode="after")
@@ -111,11 +112,11 @@ class DataSection(SourceSection):
     )
     split: dict[Split, Share] = Field(
         default={},
-        description="shares of `source`, by content hash; they add up to at most 1. Without it: "
-        "train 0.4, calibration 0.2, validation 0.1, test 0.3, less those named above",
+        description="shares of `source` and of each class in it, by content hash; they add up to "
+        "at most 1. Without it: train 0.4, calibration 0.2, validation 0.1, test 0.3, less those named above",
     )
     limit: dict[Limited, Count] = Field(
-        default={}, description="at most so many examples, drawn by content hash"
+        default={}, description="at most so many examples, class by class, drawn by content hash"
     )
     classes: list[str] | Literal["alphabetical", "natural"] | None = Field(
         default=None,

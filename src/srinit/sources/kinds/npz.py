@@ -65,7 +65,11 @@ def from_arrays(
         labels = [value.item() for value in targets]
         names, targets = class_indices(labels, declared=declared, classes=classes, where=where)
     rows = [f"{title} row {index}" for index in range(count)]
-    return Loaded(_examples(inputs, rows, targets), names)
+    used = {next((key for key in TARGETS if key in arrays), ""), NAMES, *inputs}
+    used |= {next((key for key in INPUTS if key in arrays), "")}
+    unused = [key for key in arrays if key not in used]
+    notes = (f"{where}: arrays left out: {', '.join(unused[:12])}",) if unused else ()
+    return Loaded(_examples(inputs, rows, targets), names, notes)
 
 
 def _pick(
