@@ -113,7 +113,8 @@ class DataSection(SourceSection):
     split: dict[Split, Share] = Field(
         default={},
         description="shares of `source` and of each class in it, by content hash; they add up to "
-        "at most 1. Without it: train 0.4, calibration 0.2, validation 0.1, test 0.3, less those named above",
+        "at most 1. Without it: train 0.4, calibration 0.2, validation 0.1, test 0.3, less those "
+        "named above",
     )
     limit: dict[Limited, Count] = Field(
         default={}, description="at most so many examples, class by class, drawn by content hash"

@@ -104,10 +104,10 @@ def _suspicions(session: Session, outcomes: Outcomes) -> tuple[Suspicion, ...]:
     """Return the signs that the network was put together wrongly, and say them."""
     if session.config.score != "top1" or not len(outcomes.targets):
         return ()
-    found = (
-        *suspicions(outcomes.targets, outcomes.predictions, session.class_names),
-        *better_normalization(session),
-    )
+    found = suspicions(outcomes.targets, outcomes.predictions, session.class_names)
+    exchanged = [each.values for each in found if each.kind == "exchanged"]
+    explained = sum(int(each["would"]) - int(each["now"]) for each in exchanged)
+    found += better_normalization(session, above=outcomes.score + explained / len(outcomes.targets))
     for each in found:
         session.observer.say(f"{WARNING} the unpruned network: {each.text}.")
     return found

@@ -39,11 +39,15 @@ USUAL_GRAY: dict[str, tuple[Values, Values, float]] = {
 }
 
 
-def better_normalization(session: Session) -> tuple[Suspicion, ...]:
+def better_normalization(session: Session, *, above: float = 0.0) -> tuple[Suspicion, ...]:
     """Return that another normalization makes many more calibration images right, if one does.
 
     Those of `USUAL`, the data's own mean and deviation, and colors in the order BGR are tried on
     `EXAMPLES` images; the best is held against the config's by an exact paired test.
+
+    Args:
+        session: The run.
+        above: Accuracy that something else explains already, such as exchanged classes.
     """
     data = session.split("calibration")
     if not data.pool.holds_images or session.config.score != "top1" or not session.class_names:
@@ -60,7 +64,7 @@ def better_normalization(session: Session) -> tuple[Suspicion, ...]:
     name, other, bgr, right = max(tried, key=lambda each: each[3].sum())
     gained, lost = int((right & ~now).sum()), int((now & ~right).sum())
     surprise = binom.sf(gained - 1, gained + lost, 0.5) * len(tried)
-    if surprise >= SIGNIFICANT or (gained - lost) / len(data) < GAIN:
+    if surprise >= SIGNIFICANT or (gained - lost) / len(data) < GAIN or right.mean() <= above:
         return ()
     return (_suspicion(name, other, bgr, int(right.sum()), int(now.sum()), len(data)),)
 
