@@ -129,7 +129,9 @@ class TestClasses:
         assert len(data) == 2
         assert sources.describe({"test": data}) == [
             "test: 2 examples (ok 2)",
-            f"{tmp_path}: 1 files that are no images were left out (1 .txt)",
+            f"{tmp_path}: 1 files that are no images were left out (1 .txt; "
+            "the first is ok/readme.txt)",
+            f"{tmp_path}: 1 hidden files or folders were left out (ok/._0.png)",
         ]
 
     def test_unlabeled_images_have_no_class(self, tmp_path: Path) -> None:

@@ -116,6 +116,9 @@ def baseline_table(metrics: BaselineMetrics) -> Table:
         table.add_row("NaN or infinite outputs", percent(metrics.nonfinite, 2))
     for row in metrics.classes:
         table.add_row(f"recall {escape(row.name)}", f"{percent(row.recall)} of {row.num_examples}")
+    if metrics.warnings:
+        table.caption_justify = "left"
+        table.caption = "\n".join(f"WARNING: {escape(each.text)}" for each in metrics.warnings)
     return table
 
 

@@ -14,16 +14,21 @@ def inspect(config: ConfigFile, common: Common) -> Result:
     """Show the units: which can be removed, which are locked and why."""
     from srinit import records
     from srinit.cli.draw import unit_tree
-    from srinit.pipeline import look, start
+    from srinit.pipeline import facts, look, start
 
     if common.dry_run:
         return _dry("inspect", config, common)
     with RichObserver() as observer, start.begin(config, common.overrides, observer) as session:
         observer.stage("inspect")
         units = look.inspect(session)
+        data = facts.data_facts(session)
     return Result(
         verb="inspect",
-        data={"run": str(session.path), "units": records.plain(units)},
+        data={
+            "run": str(session.path),
+            "data": records.plain(data),
+            "units": records.plain(units),
+        },
         text=unit_tree(units),
         next=f"srinit scan -c {config}",
     )

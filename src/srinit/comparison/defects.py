@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from srinit.class_names import nearest
 from srinit.comparison.differences import Bools, increase, rate
 from srinit.comparison.records import ClassMisses, DefectRisk, Rate
 from srinit.errors import ConfigError
@@ -66,10 +66,9 @@ def check_class(name: str, names: Iterable[str], what: str) -> None:
     known = list(names)
     if name in known:
         return
-    folded = {each.casefold(): each for each in known}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.0)
-    nearest = f"; did you mean {folded[near[0]]!r}?" if near else ""
-    raise ConfigError(f"{what}: there is no class {name!r}; the classes are {known[:12]}{nearest}")
+    raise ConfigError(
+        f"{what}: there is no class {name!r}; the classes are {known[:12]}{nearest(name, known)}"
+    )
 
 
 def check_costs(names: Sequence[str], costs: Costs) -> None:

@@ -12,6 +12,8 @@ from pydantic import (
     model_validator,
 )
 
+from srinit.class_names import canonical
+
 SPLITS = ("train", "calibration", "validation", "test")
 
 
@@ -37,6 +39,24 @@ class SourceSection(Section):
     @classmethod
     def _source_alone(cls, value: Any) -> Any:
         return {"source": value} if isinstance(value, str) else value
+
+
+def composed(value: Any) -> Any:
+    """Return a value whose texts, keys included, are in Unicode form NFC, as class names are.
+
+    Raises:
+        ValueError: Two keys become one.
+    """
+    if isinstance(value, str):
+        return canonical(value)
+    if isinstance(value, list):
+        return [composed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {composed(key): composed(item) for key, item in value.items()}
+    if len(found) < len(value):
+        raise ValueError("two keys are the same name in Unicode form NFC")
+    return found
 
 
 def _holds_truth(value: Any) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from srinit.config.base import SPLITS, Section, SourceSection
+from srinit.class_names import unlisted
+from srinit.config.base import SPLITS, Section, SourceSection, composed
 
 Split = Literal["train", "calibration", "validation", "test"]
 Limited = Literal["train", "calibration", "validation", "test", "site"]
@@ -63,7 +64,8 @@ class PreprocessSection(Section):
         default="bilinear", description="of resizing, with anti-aliasing as Pillow does it"
     )
     bits: Literal[8, 10, 12, 14, 16] = Field(
-        default=8, description="bits in use of images with more than 8 bits a sample"
+        default=8,
+        description="bits in use of images, gray or color, with more than 8 bits a sample",
     )
 
     @model_validator(mode="after")
@@ -110,11 +112,12 @@ class DataSection(SourceSection):
     )
     split: dict[Split, Share] = Field(
         default={},
-        description="shares of `source`, by content hash; they add up to at most 1. Without it: "
-        "train 0.4, calibration 0.2, validation 0.1, test 0.3, less those named above",
+        description="shares of `source` and of each class in it, by content hash; they add up to "
+        "at most 1. Without it: train 0.4, calibration 0.2, validation 0.1, test 0.3, less those "
+        "named above",
     )
     limit: dict[Limited, Count] = Field(
-        default={}, description="at most so many examples, drawn by content hash"
+        default={}, description="at most so many examples, class by class, drawn by content hash"
     )
     classes: list[str] | Literal["alphabetical", "natural"] | None = Field(
         default=None,
@@ -134,6 +137,11 @@ class DataSection(SourceSection):
     preprocess: PreprocessSection = Field(default=PreprocessSection(), description="of images")
     augment: AugmentSection = Field(default=AugmentSection(), description="of training images")
     batch_size: int = Field(default=64, ge=1, le=65536, description="examples a batch")
+
+    @field_validator("classes", "defect_class", "costs")
+    @classmethod
+    def _composed(cls, value: Any) -> Any:
+        return composed(value)
 
     @model_validator(mode="after")
     def _sets_fit_together(self) -> DataSection:
@@ -171,13 +179,13 @@ class DataSection(SourceSection):
     def _not_in(self, classes: list[str]) -> Any:
         for name in self.defect_classes:
             if name not in classes:
-                yield f"defect_class {name!r} is not in classes {classes[:12]}"
+                yield f"defect_class {name!r} {unlisted(name, classes)}"
         if len(set(self.defect_classes)) == len(classes):
             yield "defect_class names every class; leave the good one out"
         for actual, row in (self.costs or {}).items():
             for name in (actual, *row):
                 if name not in classes:
-                    yield f"costs: {name!r} is not in classes {classes[:12]}"
+                    yield f"costs: {name!r} {unlisted(name, classes)}"
 
     @property
     def defect_classes(self) -> tuple[str, ...]:

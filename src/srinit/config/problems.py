@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from srinit.class_names import unlisted
 from srinit.config.sections import (
     Config,
     DataSection,
@@ -106,6 +107,8 @@ def across_sections(body: dict[str, Any]) -> list[str]:
     roi = _valid(RoiSection, body.get("roi"))
     shift = _valid(ShiftSection, body.get("shift"))
     lines = []
+    if data is not None and gates is not None:
+        lines += _gates_of_no_class(data, gates)
     if data is not None and gates is not None and roi is not None and shift is not None:
         lines += _gates_without(data, gates, roi, shift)
     score = str(body.get("score", "top1"))
@@ -150,6 +153,21 @@ def _gates_without(
         lines.append("  gates.site: needs data.site, the site's own examples")
     if gates.max_shift_drop is not None and not shift.examples:
         lines.append("  gates.max_shift_drop: needs shift.examples, test images to corrupt")
+    return lines
+
+
+def _gates_of_no_class(data: DataSection, gates: GatesSection) -> list[str]:
+    """Return the limits of classes that are not in data.classes, where that is a list."""
+    if not isinstance(data.classes, list):
+        return []
+    lines = []
+    for name, limit in gates.limits().items():
+        known = data.defect_classes if name in GATES_OF_DEFECTS else ()
+        known = known or tuple(data.classes)
+        for key in limit if isinstance(limit, dict) else ():
+            if key not in known:
+                kind = "data.classes" if known == tuple(data.classes) else "data.defect_class"
+                lines.append(f"  gates.{name}.{key}: {key!r} {unlisted(key, known, kind)}")
     return lines
 
 

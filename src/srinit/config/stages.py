@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from srinit.config.base import Section
+from srinit.config.base import Section, composed
 
 CRITERIA = (
     "reinit_drop", "removal_drop", "output_cka", "block_influence", "cka", "l1", "taylor",
@@ -337,6 +337,11 @@ class GatesSection(Section):
         default=False,
         description="data.site must hold the limits on errors, too (without labels: min_agreement)",
     )
+
+    @field_validator("max_class_recall_drop", "max_missed_defect_increase")
+    @classmethod
+    def _composed(cls, value: Any) -> Any:
+        return composed(value)
 
     def limits(self) -> dict[str, float | dict[str, float]]:
         """Return the gates that are set, as `check_gates` takes them."""

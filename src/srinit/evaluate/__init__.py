@@ -15,6 +15,7 @@ from srinit.evaluate.scorers import (
     token_accuracy,
     top1,
 )
+from srinit.evaluate.soundness import Suspicion, suspicions
 
 __all__ = [
     "SCORERS",
@@ -23,6 +24,7 @@ __all__ = [
     "Parts",
     "Progress",
     "Scorer",
+    "Suspicion",
     "agreement",
     "evaluate",
     "find_scorer",
@@ -32,6 +34,7 @@ __all__ = [
     "next_token_accuracy",
     "predicted",
     "save_outcomes",
+    "suspicions",
     "token_accuracy",
     "top1",
 ]

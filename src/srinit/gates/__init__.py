@@ -1,6 +1,6 @@
 """Judges a comparison by limits that were set before; measures nothing."""
 
-from srinit.gates.feasible import check_feasible, examples_needed
+from srinit.gates.feasible import check_class_names, check_feasible, examples_needed
 from srinit.gates.judges import check_gates, check_unlabeled
 from srinit.gates.records import Gate, GateResult, Limits
 
@@ -8,6 +8,7 @@ __all__ = [
     "Gate",
     "GateResult",
     "Limits",
+    "check_class_names",
     "check_feasible",
     "check_gates",
     "check_unlabeled",

@@ -97,6 +97,37 @@ def check_feasible(
         raise ConfigError("\n".join(problems))
 
 
+def check_class_names(
+    limits: Limits,
+    names: Sequence[str],
+    *,
+    defect_class: str | Sequence[str] | None = None,
+    costs: Costs | None = None,
+    where: str = "gates",
+) -> None:
+    """Raise `ConfigError` where a limit, a defect class or a cost names what is no class.
+
+    Args:
+        limits: As for `check_gates`.
+        names: The classes.
+        defect_class: The class, or classes, that mean defective.
+        costs: What errors cost.
+        where: What the messages call the limits.
+
+    Example:
+        >>> check_class_names({"max_class_recall_drop": {"scrach": 0.01}}, ["ok", "scratch"])
+        Traceback (most recent call last):
+        ...
+        srinit.errors.ConfigError: gates.max_class_recall_drop.scrach: there is no class 'scrach'...
+    """
+    check_names(limits)
+    defects = find_defects(names, defect_class, costs)
+    for name, limit in limits.items():
+        known = (defects or names) if name in OF_DEFECTS else names
+        for key in limit if isinstance(limit, Mapping) else ():
+            check_class(key, known, f"{where}.{name}.{key}")
+
+
 def examples_needed(name: str, limit: float, confidence: float = 0.95) -> float:
     """Return the fewest examples on which a gate passes if no prediction changes.
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from srinit.class_names import canonical
 from srinit.errors import DataError
 from srinit.monitor.log import Prediction, PredictionLog
 
@@ -82,15 +83,15 @@ def from_log(log: PredictionLog, model: str, class_names: Sequence[str]) -> Obse
             f"the log holds no prediction of the model {model[:12]}... of this run (found: "
             f"{', '.join(others) or 'no prediction'}). `model` is the SHA-256 of its weights."
         )
-    index = {name: position for position, name in enumerate(class_names)}
-    unknown = sorted({e.prediction for e in found if e.prediction not in index})
+    index = {canonical(name): position for position, name in enumerate(class_names)}
+    unknown = sorted({p for e in found if (p := canonical(e.prediction)) not in index})
     if unknown:
         raise DataError(
             f"the log holds classes that the model does not have: {', '.join(unknown[:5])}; "
             f"it has {', '.join(list(class_names)[:12])}."
         )
     return Observations(
-        prediction=np.array([index[e.prediction] for e in found], dtype=np.int64),
+        prediction=np.array([index[canonical(e.prediction)] for e in found], dtype=np.int64),
         confidence=np.array([e.confidence for e in found]),
         features=_vectors(found),
         agrees=_flags([None if e.shadow is None else e.shadow == e.prediction for e in found]),

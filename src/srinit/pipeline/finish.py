@@ -140,6 +140,7 @@ def result(session: Session) -> RunResult:
         failed_gates=tuple(gate.sentence for gate in gates.failed),
         report=str(session.path / "report" / "report.html"),
         onnx=str(onnx) if onnx.is_file() else "",
+        warnings=tuple(each.text for each in look.baseline(session).warnings),
     )
     session.folder.audit("finish", "passed" if found.passed else "failed")
     session.folder.write_record(session.path / "result.json", found, schema=RESULT_SCHEMA)

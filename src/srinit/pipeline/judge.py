@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from srinit import artifact
+from srinit.class_names import ClassList
 from srinit.comparison import (
     Comparison,
     CostSide,
@@ -158,7 +159,7 @@ def compare_on(session: Session, other: Path | None, data: str | None) -> Site:
         test = load_data(
             data,
             preprocess=test.pool.preprocess,
-            classes=session.class_names or None,
+            classes=ClassList(session.class_names, "the run") if session.class_names else None,
             root=Path(),
             may_lack_classes=True,
         )

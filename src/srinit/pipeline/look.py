@@ -10,8 +10,10 @@ from typing import Any
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.errors import DataError
-from srinit.evaluate import Outcomes, evaluate
+from srinit.evaluate import Outcomes, Suspicion, evaluate, suspicions
 from srinit.latency import Latency, measure_latency
+from srinit.pipeline.facts import data_facts
+from srinit.pipeline.normalization import better_normalization
 from srinit.pipeline.session import Session
 from srinit.records import record
 from srinit.sensitivity import Sensitivity, measure_sensitivity
@@ -19,6 +21,7 @@ from srinit.sources import load_function
 from srinit.store import write_npz
 from srinit.units import UnitMap, find_units
 
+WARNING = "WARNING:"
 BASELINE_SCHEMA = "srinit.baseline/1"
 UNITS_SCHEMA = "srinit.units/1"
 SCORES_SCHEMA = "srinit.scores/1"
@@ -49,6 +52,7 @@ class BaselineMetrics:
     latency: tuple[Latency, ...]
     device: str
     not_counted: tuple[str, ...] = ()  # operations whose arithmetic `flops` leaves out
+    warnings: tuple[Suspicion, ...] = ()  # signs that the network was put together wrongly
 
 
 def baseline(session: Session) -> BaselineMetrics:
@@ -60,6 +64,7 @@ def baseline(session: Session) -> BaselineMetrics:
     path = session.path / "baseline" / "metrics.json"
     if path.is_file():
         return session.folder.read_record(BaselineMetrics, path, schema=BASELINE_SCHEMA)
+    data_facts(session)
     session.check_fit()
     outcomes = evaluate(
         session.model,
@@ -68,6 +73,7 @@ def baseline(session: Session) -> BaselineMetrics:
         device=session.device,
         on_progress=session.observer.progress,
     )
+    warnings = _suspicions(session, outcomes)
     _check_expected(session, outcomes)
     cost = count_cost(session.model, session.example_inputs)
     metrics = BaselineMetrics(
@@ -84,11 +90,29 @@ def baseline(session: Session) -> BaselineMetrics:
         ),
         device=str(session.device),
         not_counted=cost.not_counted,
+        warnings=warnings,
     )
     write_npz(path.with_name("predictions.npz"), vars(outcomes))
-    session.folder.audit("baseline", f"score {metrics.score}")
+    session.folder.audit(
+        "baseline",
+        f"score {metrics.score}",
+        reason="; ".join(f"{WARNING} {each.text}" for each in warnings),
+    )
     session.folder.write_record(path, metrics, schema=BASELINE_SCHEMA)
     return metrics
+
+
+def _suspicions(session: Session, outcomes: Outcomes) -> tuple[Suspicion, ...]:
+    """Return the signs that the network was put together wrongly, and say them."""
+    if session.config.score != "top1" or not len(outcomes.targets):
+        return ()
+    found = suspicions(outcomes.targets, outcomes.predictions, session.class_names)
+    exchanged = [each.values for each in found if each.kind == "exchanged"]
+    explained = sum(int(each["would"]) - int(each["now"]) for each in exchanged)
+    found += better_normalization(session, above=outcomes.score + explained / len(outcomes.targets))
+    for each in found:
+        session.observer.say(f"{WARNING} the unpruned network: {each.text}.")
+    return found
 
 
 def _check_expected(session: Session, outcomes: Outcomes) -> None:
@@ -132,6 +156,8 @@ def inspect(session: Session) -> UnitMap:
     path = session.path / "units.json"
     if path.is_file():
         return session.folder.read_record(UnitMap, path, schema=UNITS_SCHEMA)
+    data_facts(session)
+    session.check_fit()
     units = found_units(session)
     session.folder.write_record(path, units, schema=UNITS_SCHEMA)
     return units

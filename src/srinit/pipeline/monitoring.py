@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srinit import artifact, sources
+from srinit.class_names import ClassList
 from srinit.errors import ConfigError, DataError, PruneError
 from srinit.monitor import Observations, Reference, Watch, from_log, read_log, watch
 from srinit.pipeline import cut, judge, observe, operate, start
@@ -170,7 +171,7 @@ def _observed(session: Session, source: str, names: tuple[str, ...]) -> tuple[Ob
     data = sources.load_data(
         source,
         preprocess=sources.preprocess_from(config.data.preprocess),
-        classes=names,
+        classes=ClassList(names, "the run") if names else None,
         root=Path(),
     )
     found = observe.observe(

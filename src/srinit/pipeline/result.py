@@ -31,6 +31,7 @@ class RunResult:
     stopped_because: str = ""  # why the stages ended before the target
     report: str = ""
     onnx: str = ""
+    warnings: tuple[str, ...] = ()  # signs that the unpruned network was put together wrongly
 
     def words(self) -> str:
         """Return the summary that is printed at the end of a run."""
@@ -43,6 +44,7 @@ class RunResult:
             lines.append("Every gate passed.")
         else:
             lines.append(f"NOT PASSED: {'; '.join(self.failed_gates) or 'see the stages above.'}")
+        lines += [f"WARNING: the unpruned network: {each}." for each in self.warnings]
         if self.onnx:
             lines.append(f"For the edge: {self.onnx}")
         lines.append(f"Report: {self.report}")

@@ -8,11 +8,10 @@ from typing import Any
 
 from srinit.config import Config, load_config
 from srinit.gates import check_feasible
-from srinit.pipeline import cut, finish, judge, look, operate, processes, site, staged, start
+from srinit.pipeline import cut, facts, finish, judge, look, operate, processes, site, staged, start
 from srinit.pipeline.observer import Observer, Silent
 from srinit.pipeline.result import SCHEMA, RunResult
 from srinit.pipeline.session import Session
-from srinit.sources import describe
 
 Step = tuple[str, Callable[[Session], Any]]
 STEPS: tuple[Step, ...] = (
@@ -88,8 +87,7 @@ def check_ahead(session: Session) -> None:
     tuned_elsewhere = config.finetune.command is not None
     if config.finetune.epochs > 0 and not tuned_elsewhere:
         session.split("train")
-    for line in describe(session.data):
-        session.observer.say(line)
+    facts.data_facts(session)
     session.check_fit()
     check_feasible(
         config.gates.limits(),

@@ -16,6 +16,7 @@ from srinit import modules, sources
 from srinit.config import Config
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
 from srinit.evaluate import Scorer, find_scorer, labeled_by
+from srinit.gates import check_class_names
 from srinit.pipeline.observer import Observer, Silent
 from srinit.records import record
 from srinit.sources import DataSet
@@ -60,6 +61,7 @@ class Session:
         self.origin = origin or Path()
         self._folder = folder
         self.observer: Observer = observer or Silent()
+        self.data_told = False  # what the data are was said
         self.stage = 1  # the pruning stage at work, or the one that was delivered
         outcome = None if folder is None else folder.path / OUTCOME
         if outcome is not None and outcome.is_file():
@@ -116,9 +118,22 @@ class Session:
     def data(self) -> dict[str, DataSet]:
         """The data sets by name: train, calibration, validation, test (those there are)."""
         found = sources.load_splits(self.config.data, root=self.config.root, seed=self.config.seed)
+        self._check_named(found)
         if self.config.score == "agreement":
             self._label(found)
         return found
+
+    def _check_named(self, data: dict[str, DataSet]) -> None:
+        """Check that the classes that gates name are some."""
+        names = next((each.class_names for each in data.values() if each.class_names), ())
+        settings = self.config.data
+        if names and self.config.score == "top1":
+            check_class_names(
+                self.config.gates.limits(),
+                names,
+                defect_class=settings.defect_classes or None,
+                costs=settings.costs,
+            )
 
     def _label(self, data: dict[str, DataSet]) -> None:
         """Put the unpruned network's predictions in the place of all labels."""
@@ -181,7 +196,8 @@ class Session:
         """Check that the model runs on the data and has one output per class.
 
         Raises:
-            ModelError: It does not run.
+            ModelError: It does not run; where it would with another number of channels, that is
+                said.
             DataError: The number of classes differs.
         """
         model, inputs = self.model, self.example_inputs
@@ -194,7 +210,7 @@ class Session:
             shapes = [tuple(t.shape) for t in modules.tensors(inputs)]
             raise ModelError(
                 f"the model does not run on the data (inputs {shapes}): "
-                f"{str(error).splitlines()[0]}. Check data.preprocess."
+                f"{self._other_channels() or self._reason(error)}"
             ) from error
         logits = modules.logits_of(output)
         names = self.class_names
@@ -205,3 +221,26 @@ class Session:
                 f"the data has {len(names)} classes ({', '.join(names[:12])}), but the model has "
                 f"{logits.shape[1]} outputs. Name the right data, or the classes in data.classes."
             )
+
+    @staticmethod
+    def _reason(error: Exception) -> str:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        return f"{first}. Check data.preprocess: size, crop and channels."
+
+    def _other_channels(self) -> str:
+        """Return what to do where the model runs on images with another number of channels."""
+        if not self.split("calibration").pool.holds_images:
+            return ""
+        given = self.example_inputs.shape[1]
+        other = 1 if given == 3 else 3
+        probe = self.example_inputs[:, :1].expand(-1, other, -1, -1)
+        try:
+            with modules.eval_mode(self.model), torch.inference_mode():
+                modules.call(self.model, probe)
+        except (RuntimeError, TypeError, ValueError):
+            return ""
+        return (
+            f"it takes images of {other} channel{'s' if other > 1 else ''} and gets {given}. Write "
+            f"data.preprocess.channels: {other} ({'gray' if other == 1 else 'RGB'}), with "
+            f"{other} value{'s' if other > 1 else ''} of mean and std."
+        )

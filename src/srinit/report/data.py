@@ -9,6 +9,7 @@ from srinit.comparison.records import Comparison
 from srinit.comparison.shift import Shift
 from srinit.comparison.site import Site
 from srinit.criteria.records import UnitScores
+from srinit.evaluate.soundness import Suspicion
 from srinit.export import Exported
 from srinit.finetune.records import TuneLog
 from srinit.gates import GateResult
@@ -48,6 +49,7 @@ class BaselineFacts:
     num_examples: int = 0
     classes: tuple[NamedClass, ...] = ()
     device: str = ""
+    warnings: tuple[Suspicion, ...] = ()
 
 
 @record
@@ -115,6 +117,7 @@ class ReportInput:
     onnx_latency: tuple[LatencyPair, ...] = ()
     baseline_score: float | None = None  # validation data, a fraction
     baseline_examples: int = 0
+    baseline_warnings: tuple[Suspicion, ...] = ()
     class_names: tuple[str, ...] = ()
     defect_class: str | None = None
     seed: int | None = None

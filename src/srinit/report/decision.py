@@ -231,6 +231,8 @@ class _Evidence:
 
 def _evidence(report: ReportInput, say: Say) -> _Evidence:
     evidence = _Evidence(say)
+    for found in report.baseline_warnings:
+        evidence.conditions.append(say(f"condition.baseline.{found.kind}", **found.values))
     _of_answers(report, evidence)
     _of_latency(report, evidence)
     _of_exports(report, evidence)

@@ -94,6 +94,7 @@ def load_report_input(run: Path) -> ReportInput:
         **_exports(run / "export" / "export.json"),
         baseline_score=baseline.score,
         baseline_examples=baseline.num_examples,
+        baseline_warnings=baseline.warnings,
         class_names=tuple(row.name for row in baseline.classes),
         defect_class=_defect_classes(data.get("defect_class")),
         seed=config.get("seed"),

@@ -79,7 +79,7 @@ class DataSet:
         return DataSet(self.pool, tuple(self.indices[position] for position in positions))
 
     def image(self, position: int) -> Image.Image:
-        """Return one example as it is stored, for people to look at.
+        """Return one example in its own size and colors, 8 bits a sample, for people to look at.
 
         Raises:
             DataError: The examples are no images, or this one cannot be read.
@@ -88,13 +88,13 @@ class DataSet:
         if not isinstance(examples, ImageExamples):
             raise DataError(f"{self.pool.source} holds no images.")
         try:
-            return examples.image(index)
+            return examples.image(index, self.pool.preprocess.bits)
         except ValueError as error:
             raise DataError(f"{self.pool.source}: {examples.names[index]}: {error}") from None
 
     def thumbnail(self, position: int, size: int = 96) -> Image.Image:
         """Return one example as a small RGB image, at most `size` pixels wide and high."""
-        image = to_channels(self.image(position), 3, self.pool.preprocess.bits)
+        image = to_channels(self.image(position), 3)
         image.thumbnail((size, size))
         return image
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from srinit.sources.deep import Bits, scaled_image
 from srinit.sources.images import MAX_FILE_BYTES, open_image
 
 UNLABELED = -1  # target of an example that nobody labeled
@@ -40,11 +41,15 @@ class Examples(Protocol):
 class ImageExamples(Examples, Protocol):
     """Examples that are images; they are preprocessed and may be augmented."""
 
-    def image(self, index: int) -> Image.Image:
-        """Return an example as an image.
+    def image(self, index: int, bits: Bits) -> Image.Image:
+        """Return an example as an image of 8 bits a sample.
+
+        Args:
+            index: Of the example.
+            bits: Bits in use of samples that have more than 8.
 
         Raises:
-            ValueError: It cannot be read.
+            ValueError: It cannot be read, or its samples do not fit `bits`.
         """
         ...
 
@@ -82,9 +87,9 @@ class ImageFiles:
         except OSError as error:
             raise ValueError(error.strerror or type(error).__name__) from None
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int, bits: Bits) -> Image.Image:
         """Return the decoded image."""
-        return open_image(self.content(index))
+        return open_image(self.content(index), bits)
 
 
 @dataclass(frozen=True)
@@ -99,16 +104,16 @@ class EncodedImages:
         """Return the encoded bytes."""
         return self.encoded[index]
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int, bits: Bits) -> Image.Image:
         """Return the decoded image."""
-        return open_image(self.encoded[index])
+        return open_image(self.encoded[index], bits)
 
 
 @dataclass(frozen=True)
 class PixelArrays:
-    """Images as bytes in one array (N, H, W) or (N, H, W, C)."""
+    """Images as bytes, or as samples of 16 bits, in one array (N, H, W) or (N, H, W, C)."""
 
-    array: npt.NDArray[np.uint8]
+    array: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     names: Sequence[str]
     targets: npt.NDArray[Any]
 
@@ -116,12 +121,14 @@ class PixelArrays:
         """Return the pixels' bytes."""
         return bytes(self.array[index].tobytes())
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int, bits: Bits) -> Image.Image:
         """Return the image."""
         pixels = self.array[index]
-        return Image.fromarray(
-            pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-        )
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[..., 0]
+        if pixels.dtype == np.uint8:
+            return Image.fromarray(pixels)
+        return scaled_image(pixels[..., :3] if pixels.ndim == 3 else pixels, bits)
 
 
 @dataclass(frozen=True)

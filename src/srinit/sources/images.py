@@ -3,38 +3,59 @@
 from __future__ import annotations
 
 import io
-from typing import Literal
 
-import numpy as np
 from PIL import Image
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")  # EPS would run Ghostscript
+from srinit.sources.deep import Bits, deep_image, refuse_deep
+
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}  # EPS would run Ghostscript
+"""What is read, and the endings by which a folder's images are known, in any case."""
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 MAX_PIXELS = 89_000_000  # larger images are refused as decompression bombs
 MAX_FILE_BYTES = 256 << 20
+SEVERAL = "srinit_several"  # key of `Image.info`: the file holds more than this picture
 
-Bits = Literal[8, 10, 12, 14, 16]
 
+def open_image(content: bytes, bits: Bits = 8) -> Image.Image:
+    """Return a decoded image of 8 bits a sample; of several pictures in a file the first.
 
-def open_image(content: bytes) -> Image.Image:
-    """Return a decoded image; of an animation the first picture.
+    Args:
+        content: The encoded image.
+        bits: Bits in use of samples that have more than 8; see `deep_image`.
 
     Raises:
-        ValueError: Not an image, truncated, or beyond `MAX_PIXELS` or `MAX_FILE_BYTES`.
+        ValueError: Not an image, truncated, beyond `MAX_PIXELS` or `MAX_FILE_BYTES`, or with
+            samples of more than 8 bits that `bits` does not fit.
     """
+    if not content:
+        raise ValueError("the file is empty")
     if len(content) > MAX_FILE_BYTES:
         raise ValueError(f"{len(content):,} bytes are too many (limit {MAX_FILE_BYTES:,})")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(io.BytesIO(content), formats=list(FORMATS))
+        several = image.format != "MPO" and bool(getattr(image, "is_animated", False))
     except Exception as error:  # decoders raise errors of every kind on damaged files
         raise ValueError(_reason(error)) from None
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width}x{image.height} pixels are too many (limit {MAX_PIXELS:,})")
     try:
-        image.load()
+        decoded = deep_image(image, content, bits)
+        if decoded is None:
+            image.load()
+            decoded = image
     except Exception as error:
         raise ValueError(_reason(error)) from None
-    return image
+    if several:
+        decoded.info[SEVERAL] = True
+    return decoded
 
 
 def _reason(error: Exception) -> str:
@@ -54,27 +75,12 @@ def to_channels(image: Image.Image, channels: int, bits: Bits = 8) -> Image.Imag
         ValueError: The image has more than 8 bits a sample and `bits` does not say how many.
 
     Example:
+        >>> import numpy as np
         >>> deep = Image.fromarray(np.array([[0, 4095]], dtype=np.uint16))
         >>> np.asarray(to_channels(deep, 1, bits=12)).tolist()
         [[0, 255]]
     """
-    if image.mode == "F":
-        raise ValueError("has floating-point pixels; give such data as npz: arrays")
-    if image.mode.startswith("I"):
-        image = _reduced(image, bits)
+    image = refuse_deep(image, bits)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("L" if channels == 1 else "RGB")
-
-
-def _reduced(image: Image.Image, bits: Bits) -> Image.Image:
-    if bits == 8:
-        raise ValueError("has 16 bits a sample; write data.preprocess.bits: 16 (or 10, 12, 14)")
-    samples = np.asarray(image).astype(np.int64)
-    largest = 2**bits - 1
-    if samples.min() < 0 or samples.max() > largest:
-        raise ValueError(
-            f"has samples from {samples.min()} to {samples.max()}, "
-            f"which is more than data.preprocess.bits: {bits}"
-        )
-    return Image.fromarray((samples >> (bits - 8)).astype(np.uint8))

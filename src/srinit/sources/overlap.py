@@ -65,8 +65,32 @@ def describe(sets: Mapping[str, DataSet]) -> list[str]:
         if absent:
             lines.append(f"{name} has no example of {', '.join(absent[:12])}")
         lines += _conflicts(name, data)
+    lines += _shared_out(sets)
     notes = dict.fromkeys(note for data in sets.values() for note in data.pool.notes)
     return lines + list(notes)
+
+
+def _shared_out(sets: Mapping[str, DataSet]) -> list[str]:
+    """Return a sentence for every source that several sets are parts of."""
+    parts: dict[int, list[str]] = {}
+    for name, data in sets.items():
+        parts.setdefault(id(data.pool), []).append(name)
+    return [
+        f"{sets[names[0]].pool.source} is shared out to {', '.join(names)}: by content hash, the "
+        "same share of every class to one image, equal images together"
+        for names in parts.values()
+        if len(names) > 1 and not _is_drawn(sets, names)
+    ]
+
+
+def _is_drawn(sets: Mapping[str, DataSet], names: Sequence[str]) -> bool:
+    """Whether the sets share examples: one was drawn out of another."""
+    seen: set[int] = set()
+    for name in names:
+        if seen & set(sets[name].indices):
+            return True
+        seen |= set(sets[name].indices)
+    return False
 
 
 def _conflicts(name: str, data: DataSet) -> list[str]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from srinit.errors import DataError
+from srinit.sources.depths import Depths
 from srinit.sources.examples import UNLABELED, Examples, ImageExamples, TensorExamples
 from srinit.sources.preprocess import Preprocess
 
@@ -52,16 +53,23 @@ class Pool:
         self.examples = examples
         self.class_names = tuple(class_names)
         self.preprocess = preprocess
-        self.notes = tuple(notes)
+        self._notes = tuple(notes)
         self._cache_bytes = cache_bytes
         self._ids: list[str] = []
         self._slots = np.full(len(examples.names), -1, dtype=np.int64)  # place in the store
         self._store: Pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)
         self._used = 0
         self._lock = threading.Lock()  # two readers may decode at once
+        self._depths = Depths(len(self))
 
     def __len__(self) -> int:
         return len(self._slots)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know: of how the source was read, and of the images decoded."""
+        names = self.examples.names
+        return (*self._notes, *self._depths.notes(self.source, names, self.preprocess.bits))
 
     def relabel(self, indices: Sequence[int], targets: npt.NDArray[Any]) -> None:
         """Put `targets` in the place of those of some examples; the others become unlabeled."""
@@ -145,7 +153,9 @@ class Pool:
     def _decode(self, index: int) -> Pixels | str:
         assert isinstance(self.examples, ImageExamples)
         try:
-            return self.preprocess.pixels(self.examples.image(index))
+            image = self.examples.image(index, self.preprocess.bits)
+            self._depths.see(index, image)
+            return self.preprocess.pixels(image)
         except (ValueError, OSError, MemoryError) as error:
             return str(error) or type(error).__name__
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from srinit.errors import ConfigError
 from srinit.records import record
-from srinit.sources.images import Bits, to_channels
+from srinit.sources.deep import Bits
+from srinit.sources.images import to_channels
 
 # B batch, C channels, H W space
 

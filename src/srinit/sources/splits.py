@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from srinit.class_names import ClassList
 from srinit.errors import ConfigError, DataError
-from srinit.rng import seed_for
+from srinit.sources import strata
+from srinit.sources.agreement import check_classes, keys
 from srinit.sources.dataset import DataSet
 from srinit.sources.kinds import KINDS, some_classes
 from srinit.sources.overlap import check_overlap
@@ -66,10 +69,10 @@ def load_data(
 
 
 def split(data: DataSet, shares: Mapping[str, float], *, seed: int) -> dict[str, DataSet]:
-    """Return disjoint parts of `data` of about the given shares.
+    """Return disjoint parts of `data` of about the given shares, the same share of every class.
 
-    Where an example goes depends on its content and the seed alone: the same image is always on
-    the same side, also when files are renamed, added or listed in another order.
+    Where an example goes depends on the contents of its class and the seed alone, not on names or
+    order; equal images are always on the same side. See `srinit.sources.strata`.
 
     Args:
         data: What is shared out.
@@ -87,32 +90,25 @@ def split(data: DataSet, shares: Mapping[str, float], *, seed: int) -> dict[str,
         )
     if unknown := sorted(set(shares) - set(SPLITS)):
         raise ConfigError(f"data.split: {unknown[0]!r} is not one of {', '.join(SPLITS)}.")
-    bounds, edge = [], 0.0
-    for name in sorted(shares, key=SPLITS.index):
-        bounds.append((name, edge, edge + shares[name]))
-        edge += shares[name]
-    chosen: dict[str, list[int]] = {name: [] for name, _, _ in bounds}
-    for position, content in enumerate(data.ids):
-        place = _place(content, seed)
-        for name, low, high in bounds:
-            if low <= place < high:
-                chosen[name].append(position)
-                break
-    return {name: data.subset(positions) for name, positions in chosen.items()}
+    names = sorted(shares, key=SPLITS.index)
+    place = strata.places(data, seed=seed, together=True)
+    ranges = strata.bounds([shares[name] for name in names])
+    return {
+        name: data.subset(np.flatnonzero((low <= place) & (place < high)).tolist())
+        for name, (low, high) in zip(names, ranges, strict=True)
+    }
 
 
 def limited(data: DataSet, count: int, *, seed: int) -> DataSet:
-    """Return `count` examples drawn by content hash, in their old order."""
+    """Return `count` examples, the same share of every class, drawn by content hash.
+
+    They stand in their old order; a smaller count gives a part of a larger one's.
+    """
     if count >= len(data):
         return data
-    ids = data.ids
-    order = sorted(range(len(data)), key=lambda i: (_place(ids[i], seed + 1), i))
+    place = strata.places(data, seed=seed + 1, together=False)
+    order = sorted(range(len(data)), key=lambda position: (place[position], position))
     return data.subset(sorted(order[:count]))
-
-
-def _place(content: str, seed: int) -> float:
-    digest = hashlib.sha256(f"{seed_for('split', seed)} {content}".encode()).digest()
-    return int.from_bytes(digest[:7], "big") / 2**56
 
 
 def load_splits(
@@ -144,7 +140,7 @@ def load_splits(
     for name, data in found.items():
         if len(data) == 0:
             raise DataError(f"no example is left for {name}; give it a larger share.")
-    check_classes(found, settings.defect_class, settings.costs)
+    check_classes(found, keys(settings), settings.defect_class, settings.costs)
     shared = settings.calibration == FROM_TRAIN or settings.allow_train_calibration_overlap
     check_overlap(found, allowed=[("train", "calibration")] if shared else [])
     if check_images:
@@ -181,42 +177,10 @@ def _sources(settings: Any, root: Path, seed: int) -> dict[str, DataSet]:
             raise ConfigError("data.calibration: train needs training data, and no share of split.")
         found["calibration"] = found["train"]
     if settings.site is not None:
-        named = next((data.class_names for data in found.values() if data.class_names), ())
-        options["classes"] = named or settings.classes
+        name, named = next(
+            ((name, data.class_names) for name, data in found.items() if data.class_names), ("", ())
+        )
+        if named:
+            options["classes"] = ClassList(named, keys(settings)[name])
         found[SITE] = load_data(settings.site, **options, may_lack_classes=True)
     return found
-
-
-def check_classes(
-    sets: Mapping[str, DataSet],
-    defect_class: str | Sequence[str] | None = None,
-    costs: Mapping[str, Mapping[str, float]] | None = None,
-) -> None:
-    """Raise unless all sets have the same classes in the same order.
-
-    Raises:
-        DataError: They differ.
-        ConfigError: `defect_class` or `costs` name what is none of them.
-    """
-    labeled = {name: data.class_names for name, data in sets.items() if data.class_names}
-    first = next(iter(labeled), None)
-    if first is None:
-        return
-    for other, names in labeled.items():
-        if names != labeled[first]:
-            raise DataError(
-                f"{other} has {len(names)} classes {list(names)[:12]}, {first} has "
-                f"{len(labeled[first])} {list(labeled[first])[:12]}; write data.classes."
-            )
-    named = [defect_class] if isinstance(defect_class, str) else list(defect_class or ())
-    wanted = [("data.defect_class", name) for name in named]
-    for actual, row in (costs or {}).items():
-        wanted += [("data.costs", name) for name in (actual, *row)]
-    for key, name in wanted:
-        if name not in labeled[first]:
-            folded = {each.casefold(): each for each in labeled[first]}
-            near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.0)
-            raise ConfigError(
-                f"{key} {name!r} is not one of the classes {list(labeled[first])[:12]}; "
-                f"did you mean {folded[near[0]]!r}?"
-            )

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from srinit.class_names import canonical, difference, in_order, origin, spelled
 from srinit.errors import DataError
 from srinit.sources.examples import UNLABELED, ImageFiles
 from srinit.sources.images import SUFFIXES
-from srinit.sources.kinds.loaded import (
-    Loaded,
-    in_order,
-    natural_key,
-    outside,
-    raise_outside,
-    raise_unreadable_names,
-)
+from srinit.sources.kinds.loaded import Loaded
+from srinit.sources.kinds.walk import Inventory
 
 ENDINGS = ", ".join(sorted(SUFFIXES))
 
@@ -27,11 +20,13 @@ ENDINGS = ", ".join(sorted(SUFFIXES))
 def folder(name: str, root: Path, classes: Sequence[str] | None) -> Loaded:
     """Return the images under a folder with one sub-folder a class, in natural order.
 
-    Files whose names begin with a dot are skipped, files with other endings noted.
+    Links are followed, as torchvision's `ImageFolder` does. What is left out (hidden files, what
+    file servers leave behind, other endings) is counted and named in the notes.
 
     Raises:
-        DataError: No folder, no sub-folders, a class without images, or other class folders
-            than `classes`.
+        DataError: No folder, no sub-folders, a class without images, other class folders than
+            `classes`, class folders that look alike, links that lead nowhere, folders that cannot
+            be read.
         UnsafeError: A link leads out of the folder.
     """
     return _labeled(name, root, classes, all_classes=True)
@@ -50,47 +45,44 @@ def some_classes(name: str, root: Path, classes: Sequence[str] | None) -> Loaded
 
 def _labeled(name: str, root: Path, classes: Sequence[str] | None, *, all_classes: bool) -> Loaded:
     base = _folder("folder", name, root)
-    found = [p.name for p in base.iterdir() if p.is_dir() and p.name[0] != "."]
+    listed = () if classes is None or isinstance(classes, str) else tuple(classes)
+    inventory = Inventory(base)
+    found = inventory.class_folders(listed)
+    inventory.check(found)
     names = _class_folders(base, found, classes, all_classes=all_classes)
+    written = {canonical(each): each for each in found}
     files: list[str] = []
     targets: list[int] = []
-    others: Counter[str] = Counter()
-    escaped: list[str] = []
-    raise_unreadable_names(base, names)
     for index, class_name in enumerate(names):
-        paths = _walk(base, base / class_name, others, escaped)
-        files += (images := [str(path.relative_to(base)) for path in paths])
-        targets += [index] * len(images)
-    raise_outside(base, escaped)
-    raise_unreadable_names(base, files)
+        if class_name in written:
+            files += (images := inventory.images(base / written[class_name]))
+            targets += [index] * len(images)
+    inventory.check(files)
     empty = sorted(set(range(len(names))) - set(targets))
     if not files or (empty and all_classes):
         raise DataError(
             f"{base}: no images of class {', '.join(names[i] for i in empty)} (endings: {ENDINGS})."
         )
-    return Loaded(
-        ImageFiles(base, files, np.array(targets, dtype=np.int64)), names, _notes(base, others)
-    )
+    examples = ImageFiles(base, files, np.array(targets, dtype=np.int64))
+    return Loaded(examples, names, inventory.notes(files))
 
 
 def unlabeled_images(name: str, root: Path, classes: Sequence[str] | None) -> Loaded:
     """Return all images under a folder, whatever its sub-folders; every target is -1.
 
     Raises:
-        DataError: No folder, or no images in it.
+        DataError: No folder, no images in it, links that lead nowhere, folders that cannot be read.
         UnsafeError: A link leads out of the folder.
     """
     base = _folder("images", name, root)
-    others: Counter[str] = Counter()
-    escaped: list[str] = []
-    files = [str(path.relative_to(base)) for path in _walk(base, base, others, escaped)]
-    raise_outside(base, escaped)
-    raise_unreadable_names(base, files)
+    inventory = Inventory(base)
+    files = inventory.images(base)
+    inventory.check(files)
     if not files:
         raise DataError(f"{base} holds no images (endings: {ENDINGS}).")
     targets = np.full(len(files), UNLABELED, dtype=np.int64)
-    names = () if classes is None or isinstance(classes, str) else tuple(classes)
-    return Loaded(ImageFiles(base, files, targets), names, _notes(base, others))
+    names = () if classes is None or isinstance(classes, str) else tuple(map(canonical, classes))
+    return Loaded(ImageFiles(base, files, targets), names, inventory.notes(files))
 
 
 def _folder(kind: str, name: str, root: Path) -> Path:
@@ -109,40 +101,30 @@ def _class_folders(
             f"{base} has no sub-folders; put the images of each class into one. Images that "
             "nobody labeled are named images:DIR."
         )
+    written: dict[str, str] = {}
+    for name in found:
+        twin = written.setdefault(canonical(name), name)
+        if twin != name:
+            raise DataError(
+                f"{base}: the class folders {spelled(twin)} and {spelled(name)} differ only in "
+                f"{difference(twin, name)}; put the images of the class into one of them."
+            )
     names = in_order(found, classes, str(base))
-    absent = [name for name in names if name not in found] if all_classes else []
-    surplus = [name for name in found if name not in names]
+    absent = [name for name in names if name not in written] if all_classes else []
+    surplus = [name for name in written if name not in names]
     if absent or surplus:
         raise DataError(
-            f"{base}: the {len(found)} class folders do not match the {len(names)} of data.classes "
-            f"(missing: {absent[:12]}, not expected: {surplus[:12]})."
+            f"{base}: the {len(found)} class folders do not match the {len(names)} of "
+            f"{origin(classes)} (missing: {absent[:12]}, not expected: {surplus[:12]})."
+            + _look_alike(absent or names, surplus)
         )
     return names
 
 
-def _walk(base: Path, top: Path, others: Counter[str], escaped: list[str]) -> list[Path]:
-    """Return the image files under `top` in natural order; count what is left out."""
-    images = []
-    for path in _files(top):
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() not in SUFFIXES:
-            others[path.suffix.lower() or "no ending"] += 1
-        elif (path.is_symlink() or top.is_symlink()) and outside(base, path):
-            escaped.append(str(path.relative_to(base)))
-        else:
-            images.append(path)
-    return sorted(images, key=natural_key)
-
-
-def _files(top: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(top):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(place, name) for name in names)
-
-
-def _notes(base: Path, others: Counter[str]) -> tuple[str, ...]:
-    if not others:
-        return ()
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
-    return (f"{base}: {sum(others.values())} files that are no images were left out ({kinds})",)
+def _look_alike(absent: Sequence[str], surplus: Sequence[str]) -> str:
+    """Return what tells a folder from the class that it looks like, where there is such a pair."""
+    for name in surplus:
+        for other in absent:
+            if why := difference(other, name):
+                return f" {spelled(other)} and the folder {spelled(name)} differ in {why}."
+    return ""

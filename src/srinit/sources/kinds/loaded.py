@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from srinit.class_names import (
+    canonical,
+    check_distinct,
+    in_order,
+    natural_key,
+    nearest,
+    origin,
+    spelled,
+)
 from srinit.errors import DataError, UnsafeError
 from srinit.sources.examples import Examples
 
@@ -23,52 +30,6 @@ class Loaded(NamedTuple):
     examples: Examples
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def natural_key(path: Path | str) -> list[tuple[int, int | str]]:
-    """Return a sort key under which img2 comes before img10.
-
-    Example:
-        >>> sorted(["img10", "img2"], key=natural_key)
-        ['img2', 'img10']
-    """
-    parts = re.split(r"(\d+)", str(path).lower())
-    return [
-        (1, int(part)) if part.isascii() and part.isdigit() and len(part) < 100 else (0, part)
-        for part in parts
-    ]
-
-
-def in_order(found: Iterable[str], classes: Sequence[str] | None, where: str) -> tuple[str, ...]:
-    """Return class names in the order of the model's outputs.
-
-    Two orders are in use: plain sorting (torchvision's `ImageFolder`) and natural sorting (timm's).
-    Where they differ the order must be said, since a wrong one goes unnoticed.
-
-    Args:
-        found: The names that the source has.
-        classes: The order: a list of names, "alphabetical" or "natural"; None if both agree.
-        where: The source, for messages.
-
-    Raises:
-        DataError: The two orders differ and none was chosen.
-
-    Example:
-        >>> in_order(["ok", "ng"], None, "parts")
-        ('ng', 'ok')
-    """
-    plain, natural = sorted(set(found)), sorted(set(found), key=natural_key)
-    if classes == "alphabetical" or (classes is None and plain == natural):
-        return tuple(plain)
-    if classes == "natural":
-        return tuple(natural)
-    if classes is not None:
-        return tuple(classes)
-    raise DataError(
-        f"{where}: the order of the {len(plain)} classes is not clear. Write data.classes: "
-        f"alphabetical ({', '.join(plain[:4])} ...; torchvision's ImageFolder) or data.classes: "
-        f"natural ({', '.join(natural[:4])} ...; timm), as in training, or a list of names."
-    )
 
 
 def file_at(kind: str, name: str, root: Path) -> Path:
@@ -170,14 +131,13 @@ def class_indices(
     texts = [str(value) for value in labels]
     names = in_order(texts, classes, where)
     place = {name: index for index, name in enumerate(names)}
-    unknown = sorted(set(texts) - set(names), key=natural_key)
+    unknown = sorted(set(map(canonical, texts)) - set(names), key=natural_key)
     if unknown:
-        near = difflib.get_close_matches(unknown[0], names, n=1, cutoff=0.6)
         raise DataError(
-            f"{where}: labels {unknown[:5]} are not in data.classes {list(names)[:12]}"
-            + (f"; did you mean {near[0]!r}?" if near else ".")
+            f"{where}: labels {unknown[:5]} are not in {origin(classes)} {list(names)[:12]}"
+            f"{nearest(unknown[0], names) or '.'}"
         )
-    return names, np.array([place[text] for text in texts], dtype=np.int64)
+    return names, np.array([place[canonical(text)] for text in texts], dtype=np.int64)
 
 
 def _from_indices(
@@ -189,18 +149,25 @@ def _from_indices(
     low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, -1)
     if low < 0:
         raise DataError(f"{where}: label {low} is negative; class indices start at 0.")
-    given = None if isinstance(classes, str) else classes
-    names = tuple(declared or given or (str(index) for index in range(min(high, 1 << 20) + 1)))
+    given = None if classes is None or isinstance(classes, str) else tuple(map(canonical, classes))
+    numbers = (str(index) for index in range(min(high, 1 << 20) + 1))
+    names = tuple(map(canonical, declared or given or numbers))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{where}: the class name {spelled(twice)} stands for two indices.")
+    check_distinct(names, where, given)
     if high >= len(names):
         raise DataError(
             f"{where}: label {high} is beyond the {len(names)} class names {list(names)[:12]}."
         )
-    if classes is None or isinstance(classes, str) or tuple(classes) == names:
+    if given is None or given == names:
         return names, labels  # the indices themselves say the order
-    if sorted(classes) != sorted(names):
+    if sorted(given) != sorted(names):
+        absent = [name for name in given if name not in names]
         raise DataError(
             f"{where}: the {len(names)} classes {list(names)[:12]} are not the "
-            f"{len(classes)} of data.classes {list(classes)[:12]}."
+            f"{len(given)} of {origin(classes)} {list(given)[:12]}"
+            f"{nearest(absent[0], names) if absent else '.'}"
         )
-    order = np.array([list(classes).index(name) for name in names], dtype=np.int64)
-    return tuple(classes), order[labels]
+    order = np.array([given.index(name) for name in names], dtype=np.int64)
+    return given, order[labels]

@@ -22,11 +22,11 @@ NAMES = "class_names"
 def npz(name: str, root: Path, classes: Sequence[str] | None) -> Loaded:
     """Return the examples of an NPZ file; what they are is told by name, type and shape.
 
-    `images` (or `x`) of bytes, (N, H, W) or (N, H, W, C), are images and are preprocessed. Other
-    arrays, such as floats (N, ...) or tokens (N, T), are handed to the model as they are; without
-    `images` or `x` every array but the targets is an argument of its name. `labels` (or `y`) (N,)
-    are class indices; targets of more dimensions, such as masks, are kept as they are. Names of
-    classes may be in `class_names`.
+    `images` (or `x`) of bytes or uint16, (N, H, W) or (N, H, W, C), are images and are
+    preprocessed. Other arrays, such as floats (N, ...) or tokens (N, T), are handed to the model
+    as they are; without `images` or `x` every array but the targets is an argument of its name.
+    `labels` (or `y`) (N,) are class indices; targets of more dimensions, such as masks, are kept
+    as they are. Names of classes may be in `class_names`.
 
     Raises:
         DataError: The file is damaged, holds objects, or lacks arrays.
@@ -65,7 +65,11 @@ def from_arrays(
         labels = [value.item() for value in targets]
         names, targets = class_indices(labels, declared=declared, classes=classes, where=where)
     rows = [f"{title} row {index}" for index in range(count)]
-    return Loaded(_examples(inputs, rows, targets), names)
+    used = {next((key for key in TARGETS if key in arrays), ""), NAMES, *inputs}
+    used |= {next((key for key in INPUTS if key in arrays), "")}
+    unused = [key for key in arrays if key not in used]
+    notes = (f"{where}: arrays left out: {', '.join(unused[:12])}",) if unused else ()
+    return Loaded(_examples(inputs, rows, targets), names, notes)
 
 
 def _pick(
@@ -91,7 +95,7 @@ def _examples(
     inputs: Mapping[str, npt.NDArray[Any]], rows: list[str], targets: npt.NDArray[Any]
 ) -> Examples:
     single = inputs.get("")
-    if single is not None and single.dtype == np.uint8 and single.ndim in (3, 4):
+    if single is not None and single.dtype in (np.uint8, np.uint16) and single.ndim in (3, 4):
         if single.ndim == 3 or single.shape[3] in (1, 3, 4):
             return PixelArrays(single, rows, targets)
         raise DataError(

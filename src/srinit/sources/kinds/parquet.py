@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from srinit.class_names import natural_key
 from srinit.errors import DataError, require
 from srinit.sources.examples import EncodedImages
-from srinit.sources.kinds.loaded import Loaded, class_indices, natural_key
+from srinit.sources.kinds.loaded import Loaded, class_indices
 
 IMAGE_COLUMNS = ("image", "img", "x", "bytes")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "y", "target")
@@ -32,7 +33,21 @@ def parquet(name: str, root: Path, classes: Sequence[str] | None) -> Loaded:
     require("pyarrow", "parquet", f"for parquet:{name}")
     files = parquet_files(name, root)
     tables = [_read(file) for file in files]
-    return from_tables(tables, [file.name for file in files], classes, where=f"parquet:{name}")
+    loaded = from_tables(tables, [file.name for file in files], classes, where=f"parquet:{name}")
+    return loaded._replace(notes=_left_out((root / name).absolute(), files))
+
+
+def _left_out(path: Path, files: Sequence[Path]) -> tuple[str, ...]:
+    """Return a sentence if a folder holds more than the files that are read."""
+    if not path.is_dir():
+        return ()
+    read = {file.name for file in files}
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in read)
+    if not others:
+        return ()
+    return (
+        f"{path}: {len(others)} other files or folders were left out ({', '.join(others[:3])})",
+    )
 
 
 def parquet_files(name: str, root: Path) -> list[Path]:
@@ -43,7 +58,7 @@ def parquet_files(name: str, root: Path) -> list[Path]:
     """
     path = (root / name).absolute()
     if path.is_dir():
-        files = list(path.glob("*.parquet"))
+        files = [file for file in path.glob("*.parquet") if not file.name.startswith(".")]
     elif "*" in path.name or "?" in path.name:
         files = list(path.parent.glob(path.name)) if path.parent.is_dir() else []
     else:

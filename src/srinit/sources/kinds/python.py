@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from srinit.errors import DataError
+from srinit.sources.deep import Bits, refuse_deep
 from srinit.sources.examples import Examples
 from srinit.sources.functions import load_function
 from srinit.sources.kinds.loaded import Loaded, class_indices
@@ -80,10 +81,13 @@ class MapImages:
 
     def content(self, index: int) -> bytes:
         """Return the pixels' bytes."""
-        return bytes(self.image(index).tobytes())
+        return bytes(self._found(index).tobytes())
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, index: int, bits: Bits) -> Image.Image:
         """Return the image."""
+        return refuse_deep(self._found(index), bits)
+
+    def _found(self, index: int) -> Image.Image:
         found = self.dataset[index][0]
         if not isinstance(found, Image.Image):
             raise ValueError(f"is {type(found).__name__}, not a PIL image")
