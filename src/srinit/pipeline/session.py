@@ -15,7 +15,7 @@ from torch import nn
 from srinit import modules, sources
 from srinit.config import Config
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
-from srinit.evaluate import Scorer, find_scorer, labeled_by
+from srinit.evaluate import SCORERS, Scorer, find_scorer, labeled_by, scored
 from srinit.pipeline.observer import Observer, Silent
 from srinit.records import record
 from srinit.sources import DataSet
@@ -178,10 +178,10 @@ class Session:
         }
 
     def check_fit(self) -> None:
-        """Check that the model runs on the data and has one output per class.
+        """Check that the model runs on the data, and that its output is what the score needs.
 
         Raises:
-            ModelError: It does not run.
+            ModelError: It does not run, or has no head.
             DataError: The number of classes differs.
         """
         model, inputs = self.model, self.example_inputs
@@ -196,10 +196,17 @@ class Session:
                 f"the model does not run on the data (inputs {shapes}): "
                 f"{str(error).splitlines()[0]}. Check data.preprocess."
             ) from error
-        logits = modules.logits_of(output)
+        score = self.config.score
+        logits = scored(output, score) if score in SCORERS else modules.logits_of(output)
         names = self.class_names
-        if self.config.score != "top1":
+        if score != "top1":
             return
+        if logits.ndim > 2:
+            raise DataError(
+                f"score: top1 needs class scores (B, C), and the model returns "
+                f"{tuple(logits.shape)}. Set score: to one of {', '.join(SCORERS)} or py:FILE.py:"
+                "FUNCTION, or name a network with one output an example (hf: model.args.auto)."
+            )
         if logits.ndim == 2 and names and logits.shape[1] != len(names):
             raise DataError(
                 f"the data has {len(names)} classes ({', '.join(names[:12])}), but the model has "
