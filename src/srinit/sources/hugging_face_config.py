@@ -54,7 +54,7 @@ def config_of(body: Any, changes: Mapping[str, Any]) -> Any:
 
     if not isinstance(body, Mapping) or not isinstance(body.get("model_type"), str):
         raise ConfigError("model.args.config is no config of transformers: it has no model_type.")
-    values = {k: _decoded(v) for k, v in body.items() if k not in ("model_type", "auto_map")}
+    values = {k: decoded(v) for k, v in body.items() if k not in ("model_type", "auto_map")}
     try:
         if changes:
             _check_changes(transformers.AutoConfig.for_model(body["model_type"], **values), changes)
@@ -88,12 +88,13 @@ def encoded(tree: Any) -> Any:
     return [encoded(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 
-def _decoded(tree: Any) -> Any:
+def decoded(tree: Any) -> Any:
+    """Return what `encoded` was given, from JSON's form."""
     if isinstance(tree, Mapping):
         if tree.keys() == {FLOAT} and tree[FLOAT] in ("NaN", "Infinity", "-Infinity"):
             return float(tree[FLOAT])
-        return {key: _decoded(value) for key, value in tree.items()}
-    return [_decoded(value) for value in tree] if isinstance(tree, list) else tree
+        return {key: decoded(value) for key, value in tree.items()}
+    return [decoded(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def check_numbers(config: Mapping[str, Any]) -> None:
