@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from srinit.surgery.config_search import ConfigSearch, Trial
-from srinit.surgery.config_twin import INDICES, built, differences, is_followed, read_from_disk
+from srinit.surgery.config_twin import INDICES, built, is_followed, read_from_disk
 from srinit.surgery.take import Cut, moved, stand_ins
 from srinit.units.facts import within
 
@@ -93,7 +93,7 @@ def _follow(
         reason = _why_not(root, removed, search.trials)
     else:
         _adopt(root, found)
-        reason = _reason(root, found, search.trials)
+        reason = _reason(root, found, search)
     if reason:
         root.__dict__["save_pretrained"] = Refusal(reason)
 
@@ -105,13 +105,13 @@ def _why_not(root: nn.Module, removed: Sequence[str], trials: int) -> str:
     return f"no field of {type(root.config).__name__} was found that takes {removed[0]} out{tried}"
 
 
-def _reason(root: nn.Module, found: Trial, trials: int) -> str:
+def _reason(root: nn.Module, found: Trial, search: ConfigSearch) -> str:
     """Return why a config may not be written; "" if it builds the pruned network."""
-    problems = differences(root, found.twin, found.pairs)
+    problems = search.compare(found.twin, found.pairs)
     if stand_ins(root):
         return _why_not(root, (), 0)
     if problems:
-        return f"of {trials} configs that were tried none gives these layers ({problems[0]})"
+        return f"of {search.trials} configs that were tried none gives these layers ({problems[0]})"
     try:
         again = read_from_disk(root.config)
     except Exception as error:  # whatever a config of somebody's raises on values of ours
@@ -119,7 +119,7 @@ def _reason(root: nn.Module, found: Trial, trials: int) -> str:
     other = built(type(root), again)
     if other is None:
         return "no network can be built from its config once it was written and read"
-    changed = differences(root, other, found.pairs)
+    changed = search.compare(other, found.pairs)
     return f"{changed[0]} once the config was written and read" if changed else ""
 
 

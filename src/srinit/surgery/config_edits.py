@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from srinit.surgery.config_twin import Body
@@ -18,6 +18,7 @@ SPEAKS = re.compile(
     r"layer|depth|block|step|interval|freq|period|offset|every|dense|sparse|moe|pattern|ind(ex|ic)"
     r"|_ids?$|replace|hybrid|shared|stage"
 )
+NUMBERED = re.compile(r"([a-z_]+?)(\d*)")  # stem, stage3
 SHORT = 64  # longer lists than this are not written out
 
 Place = tuple[str | int, ...]
@@ -75,7 +76,32 @@ def lowered(body: Body, cut: Cut) -> list[list[Edit]]:
         beside = [] if entry else shortened(body, cut, place[:-1])
         found += [[lower, *beside], [lower]] if beside else [[lower]]
     everywhere = shortened(body, cut)
+    marked = boundaries(body, cut)
+    if marked:
+        found = [[*way, *marked] for way in found[:2]] + found
     return found + ([everywhere] if everywhere else [])
+
+
+def boundaries(body: Body, cut: Cut) -> list[Edit]:
+    """Return the edits of lists that name places between layers: 0 before the first, n after all.
+
+    Places come as numbers, as in `out_indices`, or in names, as in `stage3`; both go together.
+    """
+    edits: list[Edit] = []
+    for place, value in leaves(body):
+        if not isinstance(value, list) or not value or "out" not in str(place[-1]):
+            continue
+        names = [NUMBERED.fullmatch(entry) if _is_text(entry) else None for entry in value]
+        if all(map(_is_int, value)) and all(0 <= index <= cut.before for index in value):
+            edits.append((place, _once(_moved(index, cut) for index in value)))
+        elif all(names):
+            new = [f"{m[1]}{_moved(int(m[2]), cut)}" if m[2] else m[1] for m in names if m]
+            edits.append((place, _once(new)))
+    return edits
+
+
+def _once(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
 
 
 def shortened(body: Body, cut: Cut, beside: Place | None = None) -> list[Edit]:

@@ -37,7 +37,7 @@ from srinit.surgery.config_twin import (
 from srinit.surgery.take import Cut
 
 MAX_TRIALS = 400
-MAX_SECONDS = 40.0  # a network of many layers takes a second to build, even without memory
+MAX_SECONDS = 20.0  # a network of many layers takes a second to build, even without memory
 MAX_FIRST = 40  # ways to lower a count
 
 
@@ -73,6 +73,10 @@ class ConfigSearch:
         self._gone: set[str] = set()  # problems that some edit did away with
         self._body = body_of(self._config)
         self._old = read(self._config, self._body)
+        unpruned = built(type(root), self._old)
+        modules = {} if unpruned is None else dict(unpruned.named_modules())
+        names = {name: self._origin(name) for name, _ in root.named_modules()}
+        self._built_as = {now: modules[old] for now, old in names.items() if old in modules}
 
     def find(self, *, thorough: bool = True) -> Trial | None:
         """Return the trial with the fewest differences; None where no list got shorter.
@@ -189,7 +193,21 @@ class ConfigSearch:
             return None
         changes = followed(self._old, config)
         pairs = [(old, new) for _, old, new in changes]
-        return Trial(body, config, twin, changes, differences(self.root, twin, pairs))
+        return Trial(body, config, twin, changes, self.compare(twin, pairs))
+
+    def compare(self, twin: nn.Module, pairs: list[Pair]) -> list[str]:
+        """Return how what a config builds differs from the pruned network."""
+        return differences(self.root, twin, pairs, self._built_as)
+
+    def _origin(self, name: str) -> str:
+        """Return the name that a module of the pruned network had before the cuts."""
+        parts = name.split(".")
+        for depth, step in enumerate(name.split(".")):
+            cut = self.cuts.get(".".join(name.split(".")[:depth]))
+            if cut is not None and step.isdigit():
+                left = [index for index in range(cut.before) if index not in cut.gone]
+                parts[depth] = str(left[int(step)])
+        return ".".join(parts)
 
 
 def moved_indices_of(body: Body, cut: Cut) -> list[Edit]:

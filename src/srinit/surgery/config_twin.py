@@ -17,7 +17,7 @@ from srinit.rng import isolated_rng
 from srinit.sources.hugging_face_config import decoded
 
 INDICES = ("layer_idx", "layer_index", "layer_id", "layer_number", "block_idx")
-UNTOLD = ("training", "name_or_path", "_is_hf_initialized")  # of the load, not of the network
+UNTOLD = ("training",)
 IMPLEMENTATIONS = ("_attn_implementation", "_experts_implementation")  # these as well
 
 Body = dict[str, Any]
@@ -83,13 +83,17 @@ def followed(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
     return found
 
 
-def differences(root: nn.Module, twin: nn.Module, pairs: list[Pair]) -> list[str]:
+def differences(
+    root: nn.Module, twin: nn.Module, pairs: list[Pair], built_as: Mapping[str, nn.Module]
+) -> list[str]:
     """Return how a network built from a config differs from the pruned one, one text each.
 
     Args:
         root: The pruned network.
         twin: What the config builds; may lie on the meta device.
         pairs: Old and new values of the config, which modules may keep as well.
+        built_as: By the name in `root`, the module that the unpruned config builds. What is not
+            as it was built came with loading or running, and no config has ever held it.
     """
     one, other = _shapes(root), _shapes(twin)
     kept = root.state_dict().keys()
@@ -106,7 +110,7 @@ def differences(root: nn.Module, twin: nn.Module, pairs: list[Pair]) -> list[str
         elif type_before_parametrizations(real) is not type_before_parametrizations(module):
             found.append(f"{name} is a {type(real).__name__}")
         else:
-            told = _told(real, module, pairs)
+            told = _told(real, module, pairs, built_as.get(name, real))
             found += [f"{name}.{k} would become {v!r}, it is {w!r}" for k, v, w in told]
     return found + [f"{name} is missing" for name in mine]
 
@@ -116,7 +120,9 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in tensors.items() if hasattr(value, "shape")}
 
 
-def _told(real: nn.Module, module: nn.Module, pairs: list[Pair]) -> Iterator[tuple[str, Any, Any]]:
+def _told(
+    real: nn.Module, module: nn.Module, pairs: list[Pair], before: nn.Module
+) -> Iterator[tuple[str, Any, Any]]:
     """Yield the plain attributes in which a module and its twin differ."""
     for key, value in vars(module).items():
         mine = vars(real).get(key, value)
@@ -125,6 +131,8 @@ def _told(real: nn.Module, module: nn.Module, pairs: list[Pair]) -> Iterator[tup
         told = isinstance(value, str | int | float | tuple | list)
         same = mine == value if _plain(value) and _plain(mine) else True
         if told and not same and not is_followed(key, mine, value, pairs):
+            if _plain(first := vars(before).get(key, mine)) and first != mine:
+                continue
             yield key, value, mine
 
 
@@ -134,7 +142,17 @@ def is_followed(key: str, old: Any, new: Any, pairs: list[Pair]) -> bool:
         return False
     if ("idx" in key or "index" in key) and isinstance(old, int) and isinstance(new, int):
         return True
-    return (old, new) in pairs
+    return (old, new) in pairs or any(_kinds(old, new, *pair) for pair in pairs)
+
+
+def _kinds(old: Any, new: Any, before: Any, after: Any) -> bool:
+    """Tell whether lists hold the kinds, each once, of what the config lists layer by layer."""
+    if not all(isinstance(each, list) for each in (old, new, before, after)):
+        return False
+    if not all(isinstance(entry, str) for entry in (*old, *new, *before, *after)):
+        return False
+    once = len(set(old)) == len(old) and len(set(new)) == len(new)
+    return once and set(old) == set(before) and set(new) == set(after)
 
 
 def _plain(value: Any) -> bool:
