@@ -14,6 +14,7 @@ from torch import nn
 
 from srinit.errors import CheckpointError, ConfigError, DataError, ModelError, UnsafeError
 from srinit.evaluate import agreement, evaluate, next_token_accuracy, token_accuracy, top1
+from srinit.rng import isolated_rng
 from srinit.sources import load_model, self_contained
 from zoo import noise, tokens
 from zoo_transformers import WIDTH
@@ -27,8 +28,7 @@ def saved(folder: Path, kind: str, config: str, **settings: Any) -> nn.Module:
     """Save a small network with the weights of its class's start, as a trainer would."""
     sizes = {"num_hidden_layers": 3, **WIDTH, **settings}
     made = getattr(transformers, config)(**sizes)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with isolated_rng(0):
         model: nn.Module = getattr(transformers, kind)(made).eval()
     model.save_pretrained(folder)
     return model
@@ -95,7 +95,7 @@ def test_a_head_that_is_not_tied_may_not_be_missing(tmp_path: Path) -> None:
 def test_a_folder_without_weights_is_refused_and_the_config_alone_is_not(tmp_path: Path) -> None:
     causal(tmp_path / "net")
     (tmp_path / "net" / FILE).unlink()
-    with pytest.raises(CheckpointError, match="would be random.*model.weights"):
+    with pytest.raises(CheckpointError, match=r"would be random.*model\.weights"):
         load_model("hf:net", root=tmp_path)
     notes: list[str] = []
     one, other = (
@@ -116,7 +116,9 @@ def test_weights_that_are_named_take_the_place_of_the_folders(tmp_path: Path) ->
 def test_pickled_weights_are_refused_and_the_way_out_is_told(tmp_path: Path) -> None:
     model = causal(tmp_path / "net")
     (tmp_path / "net" / FILE).unlink()
-    torch.save(model.state_dict(), tmp_path / "net" / "pytorch_model.bin")
+    torch.save(  # noqa: TID251
+        model.state_dict(), tmp_path / "net" / "pytorch_model.bin"
+    )
     with pytest.raises(UnsafeError, match=r"pytorch_model\.bin.*model\.weights"):
         load_model("hf:net", root=tmp_path)
     found = load_model("hf:net", root=tmp_path, weights="net/pytorch_model.bin")
@@ -252,7 +254,7 @@ def test_code_beside_the_weights_is_never_run(tmp_path: Path) -> None:
 
 def test_arguments_that_the_config_does_not_know_are_refused(tmp_path: Path) -> None:
     causal(tmp_path / "net")
-    with pytest.raises(ModelError, match="num_hiden_layers.*nearest: num_hidden_layers"):
+    with pytest.raises(ModelError, match=r"num_hiden_layers.*nearest: num_hidden_layers"):
         load_model("hf:net", args={"num_hiden_layers": 2}, root=tmp_path)
     args = self_contained({}, "net", tmp_path)
     assert args["auto"] == "LlamaForCausalLM"
