@@ -36,8 +36,8 @@ from srinit.surgery.config_twin import (
 )
 from srinit.surgery.take import Cut
 
-MAX_TRIALS = 400
-MAX_SECONDS = 20.0  # a network of many layers takes a second to build, even without memory
+MAX_TRIALS = 300
+MAX_SECONDS = 60.0  # a network of many layers takes a second to build, even without memory
 MAX_FIRST = 40  # ways to lower a count
 
 

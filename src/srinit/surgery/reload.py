@@ -14,7 +14,7 @@ from srinit.surgery.config import Refusal
 from srinit.surgery.config_twin import read_from_disk
 from srinit.units.verify import run
 
-MAX_BYTES = 1 << 30  # of parameters: above it the second network would take too much memory
+MAX_BYTES = 512 << 20  # of parameters: above it the second network would take too much memory
 
 
 def prove_reload(pruned: nn.Module, inputs: Any) -> None:
