@@ -79,7 +79,7 @@ def build_hugging_face(name: str) -> tuple[nn.Module, Any, dict[str, Any]]:
         coverage_holdout.check_config(config)
     folder = tempfile.mkdtemp()
     config.save_pretrained(folder)
-    base: dict[str, Any] = {"source": f"hf:{folder}", "args": {"auto": "AutoModel"}}
+    base: dict[str, Any] = {"source": f"hf:{folder}/config.json", "args": {"auto": "AutoModel"}}
     model = load_model(base["source"], args=base["args"])
     inputs = inputs_for(name, model) if listed else coverage_holdout.guessed_inputs(model)
     return model, inputs, base
@@ -122,4 +122,4 @@ def settled(model: nn.Module) -> nn.Module:
 def folder_of(base: dict[str, Any]) -> Path | None:
     """Return the temporary folder that a Hugging Face base lies in."""
     kind, _, path = str(base["source"]).partition(":")
-    return Path(path) if kind == "hf" else None
+    return Path(path).parent if kind == "hf" else None

@@ -33,7 +33,7 @@ def saved(tmp_path: Path) -> tuple[Path, nn.Module]:
     )  # fmt: skip
     config.save_pretrained(tmp_path / "bert")
     args = {"auto": "AutoModelForMaskedLM"}
-    model = load_model("hf:bert", args=args, root=tmp_path)
+    model = load_model("hf:bert/config.json", args=args, root=tmp_path)
     units = find_units(model, TOKENS)
     gone = [unit for unit in units.removable if unit.name.endswith((".1", ".2"))]
     assert len(gone) == 2

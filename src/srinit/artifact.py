@@ -235,18 +235,21 @@ def _base(
     source = body.get("source")
     if not isinstance(source, str) or not isinstance(body.get("args", {}), dict):
         raise ConfigError(f"{folder}: the recipe's base has no source.")
+    args = dict(body.get("args", {}))
+    if base is None and source.startswith("hf:") and "config" in args:
+        args.setdefault("auto", "AutoModel")  # recipes that name no class meant this one
     if base is None and not trust_code and not source.startswith(("timm:", "torchvision:", "hf:")):
         raise UnsafeError(
             f"{folder}: building this network runs code that the recipe names ({source}). "
             f"If you wrote it: load_pruned(folder, base={source!r}), or trust_code=True."
         )
     if base is None and not trust_code:
-        _check_harmless(source, body.get("args", {}), folder)
+        _check_harmless(source, args, folder)
         size = (Path(folder) / WEIGHTS).stat().st_size
-        sources.check_sizes(body.get("args", {}), limit=MOST_TIMES * size + SPARE_BYTES)
+        sources.check_sizes(args, limit=MOST_TIMES * size + SPARE_BYTES)
     if root is None and body.get("root"):
         root = Path(body["root"])
-    return sources.load_model(source, args=body.get("args", {}), root=root)
+    return sources.load_model(source, args=args, root=root, bare=True)
 
 
 def _check_harmless(source: str, args: Mapping[str, Any], folder: Path | str) -> None:

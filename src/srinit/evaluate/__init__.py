@@ -12,6 +12,7 @@ from srinit.evaluate.scorers import (
     image_iou,
     next_token_accuracy,
     predicted,
+    scored,
     token_accuracy,
     top1,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "next_token_accuracy",
     "predicted",
     "save_outcomes",
+    "scored",
     "suspicions",
     "token_accuracy",
     "top1",

@@ -5,7 +5,7 @@ An example whose output holds NaN or infinity scores 0 whatever the scorer says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srinit import modules
-from srinit.errors import ConfigError, DataError
+from srinit.errors import ConfigError, DataError, ModelError
 
 # B batch, C classes, T tokens, V vocabulary, H W space
 
 IGNORED = -100  # target of a token or pixel that is not scored, as in torch's cross entropy
+HIDDEN = {"last_hidden_state", "pooler_output"}  # names of transformers' outputs without a head
 VOID = 255  # the same in segmentation masks, as in Pascal VOC
 
 
@@ -44,14 +45,44 @@ def predicted(logits: Tensor) -> Tensor:
     return logits.argmax(dim)
 
 
+def scored(output: Any, score: str) -> Tensor:
+    """Return the predictions in a network's output; hidden states are none.
+
+    Args:
+        output: Of the network.
+        score: What they are wanted for, for the message.
+
+    Raises:
+        ModelError: The network has no head: it returns hidden states.
+    """
+    named = set(output) if isinstance(output, Mapping) else set(getattr(output, "__dict__", ()))
+    if named & HIDDEN and not named & {"logits", "out"}:
+        raise ModelError(
+            f"{score} needs predictions, and the network returns hidden states "
+            f"({type(output).__name__}: {', '.join(sorted(named))}): it has no head. Take the "
+            "class that was trained with one (model.args.auto: AutoModelForCausalLM, "
+            "AutoModelForImageClassification, ...), or a score of your own (py:FILE.py:FUNCTION)."
+        )
+    return modules.logits_of(output)
+
+
 def top1(output: Any, target: Any) -> Tensor:
     """Return 1.0 where the most likely class is the target; non-finite outputs count as wrong.
+
+    Raises:
+        ModelError: The network returns hidden states.
+        DataError: It does not return one row of class scores an example.
 
     Example:
         >>> top1(torch.tensor([[0.1, 0.9], [float("nan"), 0.0]]), torch.tensor([1, 1]))
         tensor([1., 0.])
     """
-    logits = modules.logits_of(output)
+    logits = scored(output, "top1")
+    if logits.ndim > 2 or predicted(logits).shape != target.shape:
+        raise DataError(
+            f"top1 needs class scores (B, C) and classes (B,), found {tuple(logits.shape)} and "
+            f"{tuple(target.shape)}. Other scores: {', '.join(SCORERS)}, py:FILE.py:FUNCTION."
+        )
     finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1)
     right_B: Tensor = (predicted(logits) == target.to(logits.device)) & finite_B
     return right_B.float()
@@ -71,7 +102,7 @@ def token_accuracy(output: Any, target: Any) -> Tensor:
         >>> token_accuracy(logits, torch.tensor([[1, 1, -100]]))
         tensor([0.5000])
     """
-    return _token_accuracy(modules.logits_of(output), target)
+    return _token_accuracy(scored(output, "token_accuracy"), target)
 
 
 def next_token_accuracy(output: Any, target: Any) -> Tensor:
@@ -82,16 +113,24 @@ def next_token_accuracy(output: Any, target: Any) -> Tensor:
     Raises:
         DataError: Shapes differ, or an example has no scored token.
     """
-    return _token_accuracy(modules.logits_of(output)[:, :-1], target[:, 1:])
+    return _token_accuracy(scored(output, "next_token_accuracy"), target, ahead=1)
 
 
-def _token_accuracy(logits: Tensor, target: Tensor) -> Tensor:
+def _token_accuracy(logits: Tensor, target: Tensor, *, ahead: int = 0) -> Tensor:
+    """Return the share of places whose logits predict the target `ahead` places on."""
     target_BT = target.to(logits.device)
     if logits.ndim != 3 or logits.shape[:2] != target_BT.shape:
         raise DataError(
             f"token scores need logits (B, T, V) and targets (B, T), found "
             f"{tuple(logits.shape)} and {tuple(target_BT.shape)}."
         )
+    known = target.numel() > 0 and target.device.type == "cpu"  # a look at a GPU's numbers waits
+    if known and int(target.max()) >= logits.shape[2] > 1:
+        raise DataError(
+            f"the data has the token or class {int(target.max())}, but the network has "
+            f"{logits.shape[2]} outputs a place: these are other tokens, or another network."
+        )
+    logits, target_BT = logits[:, : logits.shape[1] - ahead], target_BT[:, ahead:]
     scored_BT = target_BT != IGNORED
     count_B = scored_BT.sum(1)
     if bool((count_B == 0).any()):
@@ -115,7 +154,8 @@ def image_iou(output: Any, target: Any) -> Tensor:
         >>> image_iou(logits, torch.tensor([[[1, 0, 0, 255]]]))
         tensor([0.5000])
     """
-    logits, target = modules.logits_of(output), target.to(modules.logits_of(output).device)
+    logits = scored(output, "image_iou")
+    target = target.to(logits.device)
     if logits.ndim != 4 or target.ndim != 3 or len(logits) != len(target):
         raise DataError(
             f"IoU needs logits (B, C, H, W) and targets (B, H, W), found "
@@ -144,7 +184,7 @@ def agreement(output: Any, target: Any) -> Tensor:
     `target` is what `labeled_by(reference, data)` serves: classes (B,), (B, T) or (B, H, W). The
     score needs no labels.
     """
-    logits = modules.logits_of(output)
+    logits = scored(output, "agreement")
     finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1)
     equal = predicted(logits) == target.to(logits.device)
     share_B: Tensor = equal.reshape(len(equal), -1).float().mean(1)

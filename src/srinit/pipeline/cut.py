@@ -226,7 +226,9 @@ def load(session: Session, folder: Path) -> nn.Module:
     settings = session.config.model
 
     def base() -> nn.Module:
-        return sources.load_model(settings.source, args=settings.args, root=session.config.root)
+        return sources.load_model(
+            settings.source, args=settings.args, root=session.config.root, bare=True
+        )
 
     return artifact.load_pruned(folder, base=base).to(session.device)
 

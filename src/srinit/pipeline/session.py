@@ -15,7 +15,7 @@ from torch import nn
 from srinit import modules, sources
 from srinit.config import Config
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
-from srinit.evaluate import Scorer, find_scorer, labeled_by
+from srinit.evaluate import SCORERS, Scorer, find_scorer, labeled_by, scored
 from srinit.gates import check_class_names
 from srinit.pipeline.observer import Observer, Silent
 from srinit.records import record
@@ -193,11 +193,11 @@ class Session:
         }
 
     def check_fit(self) -> None:
-        """Check that the model runs on the data and has one output per class.
+        """Check that the model runs on the data, and that its output is what the score needs.
 
         Raises:
-            ModelError: It does not run; where it would with another number of channels, that is
-                said.
+            ModelError: It does not run, or has no head; where it would run with another number of
+                channels, that is said.
             DataError: The number of classes differs.
         """
         model, inputs = self.model, self.example_inputs
@@ -212,10 +212,17 @@ class Session:
                 f"the model does not run on the data (inputs {shapes}): "
                 f"{self._other_channels() or self._reason(error)}"
             ) from error
-        logits = modules.logits_of(output)
+        score = self.config.score
+        logits = scored(output, score) if score in SCORERS else modules.logits_of(output)
         names = self.class_names
-        if self.config.score != "top1":
+        if score != "top1":
             return
+        if logits.ndim > 2:
+            raise DataError(
+                f"score: top1 needs class scores (B, C), and the model returns "
+                f"{tuple(logits.shape)}. Set score: to one of {', '.join(SCORERS)} or py:FILE.py:"
+                "FUNCTION, or name a network with one output an example (hf: model.args.auto)."
+            )
         if logits.ndim == 2 and names and logits.shape[1] != len(names):
             raise DataError(
                 f"the data has {len(names)} classes ({', '.join(names[:12])}), but the model has "

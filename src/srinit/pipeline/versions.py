@@ -84,7 +84,7 @@ def load_version(folder: Path, config: Config) -> nn.Module:
     settings, recipe = config.model, artifact.read_recipe(folder)
 
     def base() -> nn.Module:
-        return sources.load_model(settings.source, args=settings.args, root=config.root)
+        return sources.load_model(settings.source, args=settings.args, root=config.root, bare=True)
 
     ours = recipe.base.get("source") == settings.source
     return artifact.load_pruned(folder, base=base if ours else None)

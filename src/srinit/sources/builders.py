@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from srinit.errors import ConfigError, ModelError, require
 from srinit.sources.functions import load_function
 from srinit.sources.hugging_face import hugging_face_model
+from srinit.sources.request import ModelRequest
 from srinit.sources.unknown import unknown
 
-Builder = Callable[[str, dict[str, Any], Path, bool], nn.Module]
-"""Takes the name after the prefix, the factory's arguments, the root, and whether to download."""
+Builder = Callable[[ModelRequest], nn.Module]
 
 
-def timm_model(name: str, args: dict[str, Any], _root: Path, download: bool) -> nn.Module:
+def timm_model(request: ModelRequest) -> nn.Module:
     """Return a model of timm's registry, https://huggingface.co/docs/timm."""
+    name, args, download = request.name, dict(request.args), request.download
     require("timm", "vision", f"for timm:{name}")
     import timm
 
@@ -35,8 +34,9 @@ def timm_model(name: str, args: dict[str, Any], _root: Path, download: bool) -> 
     return model
 
 
-def torchvision_model(name: str, args: dict[str, Any], _root: Path, download: bool) -> nn.Module:
+def torchvision_model(request: ModelRequest) -> nn.Module:
     """Return a model of torchvision's registry, https://docs.pytorch.org/vision."""
+    name, args, download = request.name, dict(request.args), request.download
     require("torchvision", "vision", f"for torchvision:{name}")
     import torchvision
 
@@ -53,17 +53,17 @@ def torchvision_model(name: str, args: dict[str, Any], _root: Path, download: bo
     return model
 
 
-def python_model(name: str, args: dict[str, Any], root: Path, _download: bool) -> nn.Module:
+def python_model(request: ModelRequest) -> nn.Module:
     """Return what the user's own factory makes."""
-    model: nn.Module = load_function(name, root)(**args)
+    model: nn.Module = load_function(request.name, request.root)(**request.args)
     return model
 
 
-def run_model(name: str, _args: dict[str, Any], root: Path, _download: bool) -> nn.Module:
+def run_model(request: ModelRequest) -> nn.Module:
     """Return the pruned model of a run folder; the user named it, so its code is trusted."""
     # The artifact is built on this package, so it is looked up only when a run is asked for.
     artifact = importlib.import_module("srinit.artifact")
-    folder = root / name
+    name, folder = request.name, request.root / request.name
     stages = sorted(folder.glob("stages/*/recipe.json"))
     if not stages:
         what = "holds no pruned model yet" if folder.is_dir() else "does not exist"

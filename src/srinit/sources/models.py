@@ -12,6 +12,7 @@ from srinit.errors import ConfigError, ModelError, PruneError
 from srinit.rng import isolated_rng, seed_for
 from srinit.sources.builders import BUILDERS
 from srinit.sources.fit import load_weights
+from srinit.sources.request import ModelRequest
 from srinit.sources.weights import read_weights
 
 KINDS = "timm:NAME, torchvision:NAME, hf:FOLDER, py:FILE.py:FACTORY, run:RUN"
@@ -25,6 +26,7 @@ def load_model(
     weights_sha256: str | None = None,
     root: Path | None = None,
     allow_download: bool = False,
+    bare: bool = False,
     on_note: Callable[[str], None] | None = None,
 ) -> nn.Module:
     """Return the model a source names, on the CPU, in evaluation mode.
@@ -37,17 +39,19 @@ def load_model(
             config.json, or a name in the local cache), `py:FILE.py:FACTORY` (runs the user's own
             code) or `run:RUN` (a run's pruned model).
         args: Keyword arguments of the factory.
-        weights: File with the trained weights, loaded strictly; without it the model keeps the
-            weights its factory gave it.
+        weights: File with the trained weights, loaded strictly; those of an `hf:` folder are
+            then not read. Without it the model keeps the weights its factory gave it; those of an
+            `hf:` folder must be there, in safetensors, for every tensor of the network.
         weights_sha256: Hash that the weights file must have.
         root: Folder that relative paths start from.
+        bare: The architecture is all that is asked for: weights of an `hf:` folder are not read.
         allow_download: Let timm, torchvision and transformers fetch what `args` ask for.
         on_note: Called with one sentence for everything that was changed while loading.
 
     Raises:
         ConfigError: The source has no known prefix, or would download.
         ModelError: The model cannot be built.
-        CheckpointError: The weights do not fit.
+        CheckpointError: The weights are missing, or do not fit.
         UnsafeError: The weights are a pickle.
 
     Example:
@@ -58,9 +62,17 @@ def load_model(
     if kind not in BUILDERS or not name:
         raise ConfigError(f"model.source {source!r} is not one of {KINDS}.")
     base = root or Path()
+    request = ModelRequest(
+        name=name,
+        args=dict(args or {}),
+        root=base,
+        download=allow_download,
+        bare=bare or weights is not None,
+        note=on_note or (lambda _: None),
+    )
     try:
         with isolated_rng(seed_for("load_model", source)):
-            model = BUILDERS[kind](name, dict(args or {}), base, allow_download)
+            model = BUILDERS[kind](request)
     except PruneError:
         raise
     except Exception as error:

@@ -17,6 +17,7 @@ from srinit.surgery.cache import check_cache
 from srinit.surgery.compact import Pairs, compact, outputs, same
 from srinit.surgery.config import follow_cut
 from srinit.surgery.copying import copied
+from srinit.surgery.reload import prove_reload
 from srinit.surgery.take import deletable, take_out
 from srinit.units.bypass import PassThroughFor
 from srinit.units.facts import within
@@ -163,6 +164,7 @@ def remove_with_origins(
         problem = difference(reference[0], _run(result, example_inputs, names))
         if problem:
             raise SurgeryError(f"after on_removed {problem}.")
+    prove_reload(result, example_inputs)
     found = result.state_dict(keep_vars=True).items()
     return result, {key: keys[id(tensor)] for key, tensor in found if id(tensor) in keys}
 
