@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from srinit import modules
+from srinit.evaluate import inputs_of
 from srinit.records import record
 from srinit.rng import isolated_rng
 
@@ -39,6 +40,7 @@ def count_cost(model: nn.Module, inputs: modules.Inputs) -> Cost:
         >>> count_cost(nn.Linear(3, 2), torch.zeros(4, 3))
         Cost(params=8, flops=12, size_bytes=32)
     """
+    inputs = inputs_of(inputs, model)
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]
     rng, attention = isolated_rng(0), visible_attention()

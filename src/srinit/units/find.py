@@ -10,6 +10,7 @@ from torch import nn
 
 from srinit import modules
 from srinit.errors import ModelError
+from srinit.evaluate import inputs_of
 from srinit.specs import describe
 from srinit.units.branches import branches
 from srinit.units.bypass import PassThroughFor, Rewritten
@@ -78,6 +79,7 @@ def find_units(
         >>> units.names, units.locked[0].reason
         (('layers.1', 'layers.2'), 'kept')
     """
+    example_inputs = inputs_of(example_inputs, model)
     named = dict(model.named_modules())
     protected = matching(keep, named, argument="keep")
     selected = None if select is None else matching(select, named, argument="select")
