@@ -95,7 +95,7 @@ class Unknown(nn.Module):
 
 
 def test_an_error_of_the_exporter_says_what_it_came_from_without_colors(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="No ONNX function found for .*svd") as caught:
+    with pytest.raises(ModelError, match=r"No ONNX function found for .*svd") as caught:
         export_onnx(Unknown(), torch.ones(2, 3), tmp_path / "m.onnx")
     assert not re.search(r"\x1b", str(caught.value))
     assert "step 3/3" not in str(caught.value)

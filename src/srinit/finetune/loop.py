@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from srinit.finetune import checkpoint
 from srinit.finetune.average import averaged
 from srinit.finetune.checks import check_trainable, check_validation, task_loss
 from srinit.finetune.features import watched
-from srinit.finetune.records import Recipe, TuneLog, TunePoint
+from srinit.finetune.records import Recipe, TuneLog, TunePoint, nothing_to_do
 from srinit.finetune.step import Gradients
 from srinit.finetune.stream import num_batches, stream
 from srinit.finetune.together import Together
@@ -90,14 +91,12 @@ def fine_tune(
     check_validation(recipe, validation)
     per_epoch = num_batches(train, recipe)
     total = math.ceil(recipe.epochs * per_epoch)
-    chosen = None
-    if total:
-        check_trainable(model)
-        chosen = task_loss(loss, scorer, recipe, teacher)
+    if total == 0:
+        return nothing_to_do(recipe)
+    check_trainable(model)
+    chosen = task_loss(loss, scorer, recipe, teacher)
     with process_group() as ranks:
         run = _Run(model, recipe, total, seed, validation, scorer, Together(ranks))
-        if total == 0:
-            return run.log("nothing to do")
         run.begin(state)
         stopped = _trained(
             run, train, teacher, features, augment, chosen, per_epoch, state, on_progress,
@@ -281,7 +280,7 @@ class _Run:
             self.best_score = -1.0 if score is None else score
             self.best_step, self.stale = self.step, 0
             entries = candidate.state_dict().items()
-            self.best = {name: value.detach().clone() for name, value in entries}
+            self.best = {name: copy.deepcopy(value) for name, value in entries}
         else:
             self.stale += 1
 

@@ -124,3 +124,16 @@ class TuneLog:
     stopped: Literal["finished", "patience", "diverged", "nothing to do", "user"]
     note: str = ""
     part_size: int | None = None  # examples that fitted into memory at once; None: whole batches
+
+
+def nothing_to_do(recipe: Recipe) -> TuneLog:
+    """Return the record of a fine-tuning that takes no step."""
+    return TuneLog(
+        recipe=recipe,
+        points=(),
+        steps=0,
+        best_step=0,
+        score_before=None,
+        score_after=None,
+        stopped="nothing to do",
+    )
