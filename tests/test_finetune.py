@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from srinit.errors import CheckpointError, ConfigError, DataError, ModelError
+from srinit.evaluate import loss_for, token_accuracy
 from srinit.finetune import Recipe, fine_tune, loop, recalibrate, run_command, run_function
 from srinit.finetune.features import feature_loss, watched
-from srinit.finetune.loss import task_loss
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -358,7 +358,7 @@ def test_tokens_are_scored_at_their_own_places() -> None:
     logits = torch.zeros(2, 5, 7)
     target = torch.arange(10).reshape(2, 5) % 7
     sharp = logits.scatter(2, target.unsqueeze(2), 20.0)
-    loss = task_loss(Recipe())
+    loss = loss_for(token_accuracy)
     assert float(loss(sharp, target)) < 1e-3
     assert float(loss(logits, target)) == pytest.approx(math.log(7))
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from srinit import modules
+from srinit.evaluate import inputs_of
 from srinit.flops import Uncounted, custom_mapping
 from srinit.records import record
 from srinit.rng import isolated_rng
@@ -42,6 +43,7 @@ def count_cost(model: nn.Module, inputs: modules.Inputs) -> Cost:
         >>> count_cost(nn.Linear(3, 2), torch.zeros(4, 3))
         Cost(params=8, flops=12, size_bytes=32, not_counted=())
     """
+    inputs = inputs_of(inputs, model)
     counter = FlopCounterMode(display=False, custom_mapping=custom_mapping())
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]
     rng, attention, rest = isolated_rng(0), visible_attention(), Uncounted()

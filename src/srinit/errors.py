@@ -22,6 +22,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PruneError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the command line returns."""
@@ -119,6 +121,34 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(words in text for words in FULL_MEMORY)
+
+
+def as_names(names: Any, argument: str) -> tuple[str, ...]:
+    """Return names as a tuple.
+
+    Args:
+        names: A list of names; None is an empty one.
+        argument: What they were given as, for the error.
+
+    Raises:
+        TypeError: A text, which would be read letter by letter, or no list of texts.
+
+    Example:
+        >>> as_names(["block1"], "remove")
+        ('block1',)
+    """
+    if names is None:
+        return ()
+    if isinstance(names, str):
+        raise TypeError(f"{argument} is a list of names, found a text: write [{names!r}].")
+    try:
+        found = tuple(names)
+    except TypeError:
+        raise TypeError(f"{argument} is a list of names, found {type(names).__name__}.") from None
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} is a list of names, found {type(name).__name__} in it.")
+    return found
 
 
 def require(module: str, extra: str, purpose: str) -> None:

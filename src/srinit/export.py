@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,19 @@ from torch import Tensor, nn
 
 from srinit import modules, store
 from srinit.errors import ModelError, ResourceError, is_out_of_memory, require
+from srinit.evaluate import inputs_of
 from srinit.latency import LatencyPair, pair, resized, time_in_turn
 from srinit.records import record
 
-TOLERANCE = 1e-4
+TOLERANCES = {  # difference from PyTorch that is allowed, as a share of the largest output
+    torch.float64: 1e-6,
+    torch.float32: 1e-4,
+    torch.float16: 8 * torch.finfo(torch.float16).eps,
+    torch.bfloat16: 8 * torch.finfo(torch.bfloat16).eps,
+}
+LEAST_SCALE = 0.1  # smaller outputs are sums of larger numbers, whose rounding they carry
 EXPORT_BATCH = 2  # a batch of one would be taken for a constant
+COLOR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # escape sequences of terminals
 NOISY = ("torch.onnx", "onnxscript", "torch.export", "torch.fx", "onnx_ir")
 
 
@@ -49,10 +58,12 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
 
     Raises:
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
-        ModelError: The network cannot be exported, or the file answers differently.
+        ModelError: The network cannot be exported, or the file answers differently: by more than
+            the rounding of the network's number format allows (`TOLERANCES`).
     """
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, "onnx", "for ONNX export")
+    inputs = _bare(inputs, model)
     arguments = _arguments(inputs)
     names = [f"input{i}" if i else "input" for i in range(len(arguments))]
     if isinstance(inputs, dict):
@@ -90,7 +101,9 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise ModelError(f"ONNX export failed: {_first_line(error)}") from error
+        raise ModelError(
+            f"ONNX export failed: {_reason(error).rstrip('.')}.{_format_hint(model)}"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     version = max(o.version for o in opsets if o.domain in ("", "ai.onnx"))
@@ -106,6 +119,7 @@ def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
     Raises:
         ModelError: The network cannot be exported, or the file answers differently.
     """
+    inputs = _bare(inputs, model)
     arguments = _arguments(inputs)
     try:
         with modules.eval_mode(model), _quiet(), torch.no_grad():
@@ -115,7 +129,7 @@ def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise ModelError(f"torch.export failed: {_first_line(error)}") from error
+        raise ModelError(f"torch.export failed: {_reason(error)}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}")  # must end in .pt2
     try:
@@ -127,7 +141,7 @@ def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
     except Exception as error:
-        raise ModelError(f"torch.export failed: {_first_line(error)}") from error
+        raise ModelError(f"torch.export failed: {_reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
     return _published(model, inputs, modules.logits_of(output), path, content, "torch.export")
@@ -171,7 +185,7 @@ def measure_onnx_pair(
     baseline: Path, pruned: Path, inputs: Any, *, batch_size: int = 1, repeats: int = 30
 ) -> LatencyPair:
     """Return the onnxruntime latency of two files on the CPU, timed in turn."""
-    batch = _arguments(resized(inputs, batch_size))
+    batch = _arguments(resized(_bare(inputs), batch_size))
     one, other = time_in_turn([_caller(baseline, batch), _caller(pruned, batch)], repeats)
     return pair(one, other, batch_size=batch_size, device="cpu", runtime="onnxruntime")
 
@@ -202,6 +216,12 @@ def _feeds(session: Any, arguments: tuple[Tensor, ...]) -> dict[str, Any]:
     return {name: value.cpu().numpy() for name, value in zip(names, arguments, strict=True)}
 
 
+def _bare(inputs: Any, model: nn.Module | None = None) -> Any:
+    """Return inputs without a loader's labels; those with names as a dict."""
+    inputs = inputs_of(inputs, model)
+    return dict(inputs) if isinstance(inputs, Mapping) else inputs
+
+
 def _arguments(inputs: Any) -> tuple[Tensor, ...]:
     if isinstance(inputs, dict):
         return tuple(inputs.values())
@@ -220,14 +240,17 @@ def _published(
 ) -> Exported:
     """Write the file if its answers are PyTorch's, and return the record."""
     with modules.eval_mode(model), torch.no_grad():
-        expected = modules.logits_of(modules.call(model, inputs)).detach().float().cpu()
-    found = found.detach().float().cpu()
-    difference = float((expected - found).abs().max()) if found.shape == expected.shape else np.inf
-    scale = max(1.0, float(expected.abs().max()))
-    if not difference <= TOLERANCE * scale:
+        output = modules.logits_of(modules.call(model, inputs)).detach()
+    coarsest = _number_format(model, output)
+    expected, found = output.double().cpu(), found.detach().double().cpu()
+    difference = _difference(expected, found)
+    finite = expected[torch.isfinite(expected)].abs()
+    largest = float(finite.max()) if finite.numel() else 0.0
+    allowed = TOLERANCES[coarsest] * max(LEAST_SCALE, largest)
+    if not difference <= allowed:
         raise ModelError(
-            f"the {kind} of {path.name} answers differently from PyTorch: by {difference:.3g}, "
-            f"on outputs up to {scale:.3g}; allowed {TOLERANCE:g} of that."
+            f"the {kind} of {path.name} answers differently from PyTorch: by {difference:.3g}, on "
+            f"outputs up to {largest:.3g}; {allowed:.3g} is allowed for {_name(coarsest)}."
         )
     store.write_bytes(path, content)
     same = expected.argmax(-1) == found.argmax(-1) if expected.ndim > 1 else expected == found
@@ -243,9 +266,48 @@ def _published(
     )
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+def _difference(expected: Tensor, found: Tensor) -> float:
+    """Return the largest absolute difference; equal infinities differ by nothing."""
+    if found.shape != expected.shape:
+        return float("inf")
+    apart = torch.where(expected == found, 0.0, (expected - found).abs())
+    return float(apart.max()) if apart.numel() else 0.0
+
+
+def _number_format(model: nn.Module, output: Tensor) -> torch.dtype:
+    """Return the coarsest number format that a network computes in."""
+    there = {tensor.dtype for tensor in (output, *model.parameters(), *model.buffers())}
+    known = [dtype for dtype in TOLERANCES if dtype in there]
+    return max(known, key=TOLERANCES.__getitem__, default=torch.float32)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _format_hint(model: nn.Module) -> str:
+    first = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    if first == torch.float32:
+        return ""
+    return (
+        f" The network is {_name(first)}, which onnxruntime does not know for every operator on "
+        "a CPU; export model.float() instead."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Return the kind and the first line of what an error came from, without colors.
+
+    Exporters wrap what went wrong in errors that speak of their own steps; all of them are kept
+    as causes of the error that is raised.
+    """
+    said = ""
+    cause: BaseException | None = error
+    while cause is not None:
+        lines = [line.strip() for line in COLOR.sub("", str(cause)).splitlines() if line.strip()]
+        said = f"{type(cause).__name__}: {(lines or [''])[0]}" if lines or not said else said
+        cause = cause.__cause__
+    return said
 
 
 @contextmanager

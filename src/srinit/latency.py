@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
+from srinit.evaluate import inputs_of
 from srinit.records import record
 
 WARM_UP = 2
@@ -141,7 +142,7 @@ def resized(inputs: Any, batch_size: int) -> Any:
 
 
 def _caller(model: nn.Module, inputs: Any, batch_size: int) -> Callable[[], None]:
-    batch = resized(inputs, batch_size)
+    batch = resized(inputs_of(inputs, model), batch_size)
     device = modules.device_of(model)
 
     def call() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from srinit import modules
+from srinit.evaluate import inputs_of
 from srinit.latency import resized
 from srinit.records import record
 
@@ -88,7 +89,7 @@ def measure_ownership(
         >>> found.energy_wh_per_1000 > 0, found.peak_bytes
         (True, 32)
     """
-    batch, device = resized(inputs, batch_size), modules.device_of(model)
+    batch, device = resized(inputs_of(inputs, model), batch_size), modules.device_of(model)
     with modules.eval_mode(model), torch.inference_mode():
         for _ in range(WARM_UP):
             _call(model, batch, device)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from srinit import records
 from srinit.criteria import UnitScores, scores_of
-from srinit.errors import PlanError
+from srinit.errors import PlanError, as_names
 from srinit.records import record
 from srinit.sensitivity.records import Sensitivity
 from srinit.units.records import Unit, UnitMap
@@ -154,10 +155,13 @@ def make_plan(
     Raises:
         PlanError: An unknown or locked unit is named, or a target cannot be met; the message
             says what can.
+        TypeError: `remove` or `keep` is a text in place of a list of names, or something else
+            is of a wrong kind.
     """
+    _check_arguments(sensitivity, scores, rule, max_drop)
     units = sensitivity.unit_map
-    keep = tuple(keep)
-    named = tuple(remove or ())
+    keep = as_names(keep, "keep")
+    named = as_names(remove, "remove")
     _check_names(units, named, keep)
     by_interval = max_drop is not None and rule == "interval"
     evidence = scores_of(sensitivity)
@@ -197,6 +201,22 @@ def make_plan(
         criterion=scores.criterion,
         inputs=units.inputs,
     )
+
+
+def _check_arguments(sensitivity: Any, scores: Any, rule: Any, max_drop: Any) -> None:
+    if not isinstance(sensitivity, Sensitivity):
+        raise TypeError(
+            f"a plan is made from a scan (Sensitivity), found {type(sensitivity).__name__}; "
+            "measure_sensitivity gives one, and scores= takes those of a criterion."
+        )
+    if scores is not None and not isinstance(scores, UnitScores):
+        raise TypeError(
+            f"scores are UnitScores, as score_units gives, not {type(scores).__name__}."
+        )
+    if rule not in get_args(Rule):
+        raise PlanError(f"rule is one of {', '.join(get_args(Rule))}, not {rule!r}.")
+    if max_drop is not None and not math.isfinite(max_drop):
+        raise PlanError(f"max_drop={max_drop} cannot be met: give a fraction such as 0.01.")
 
 
 def _check_names(units: UnitMap, named: Sequence[str], keep: Sequence[str]) -> None:
@@ -290,7 +310,7 @@ def _shortest(
     """Return the length of the shortest prefix that meets every budget."""
     limits = {}
     for name, value in wanted.items():
-        if value <= 0:
+        if not 0 < value < math.inf:
             raise PlanError(
                 f"{name}={value:g} cannot be met: give a fraction in (0, 1] or a count."
             )

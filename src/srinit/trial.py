@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from srinit.comparison import Difference, compare_outcomes
-from srinit.evaluate import Outcomes, Scorer, evaluate, top1
+from srinit.errors import ConfigError, as_names
+from srinit.evaluate import Outcomes, Scorer, check_rereadable, evaluate, inputs_of, top1
 from srinit.finetune import recalibrate
 from srinit.records import record
 from srinit.surgery import remove_units
@@ -48,7 +49,8 @@ def try_removals(
         model: The unpruned network; not touched.
         units: Its units.
         candidates: Names of units that are removed together.
-        data: Calibration batches `(inputs, target)`; read twice for every candidate.
+        data: Calibration batches, `(inputs, target)` or dicts with `labels`; read twice for every
+            candidate.
         example_inputs: One batch that the network takes.
         gone: Units that are gone already.
         scorer: Score per example in [0, 1].
@@ -56,6 +58,10 @@ def try_removals(
         recover: A short training of a network without a candidate, before it is measured; its
             teacher and data are the caller's. None: recalibrated only.
         on_progress: Called with (candidates done, candidates in all).
+
+    Raises:
+        ConfigError: A candidate is a text in place of a list of names, or names no unit.
+        DataError: The data can be read only once.
 
     Example:
         >>> import torch
@@ -70,6 +76,13 @@ def try_removals(
         >>> trial.removed, -1 <= trial.cost.low <= trial.cost.drop <= trial.cost.high <= 1
         (('0.layers.0',), True)
     """
+    check_rereadable(data, "a trial")
+    candidates = [as_names(names, "a candidate of candidates") for names in candidates]
+    gone = as_names(gone, "gone")
+    unknown = [name for names in (gone, *candidates) for name in names if not _knows(units, name)]
+    if unknown:
+        raise ConfigError(f"{unknown[0]!r} cannot be tried: it is no removable unit.")
+    example_inputs = inputs_of(example_inputs, model)
 
     def outcomes(names: Sequence[str], recover: Recover | None) -> Outcomes:
         chosen = [units[name] for name in names]
@@ -88,3 +101,8 @@ def try_removals(
         if on_progress is not None:
             on_progress(number, len(candidates))
     return tuple(found)
+
+
+def _knows(units: UnitMap | Mapping[str, Unit], name: str) -> bool:
+    known = units.names if isinstance(units, UnitMap) else units
+    return name in known

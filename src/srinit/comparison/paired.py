@@ -13,7 +13,7 @@ from srinit.comparison.defects import Costs, defect_risk, find_defects
 from srinit.comparison.differences import difference, rate
 from srinit.comparison.records import ClassChange, Comparison, CostSide
 from srinit.errors import DataError
-from srinit.evaluate import Outcomes, Scorer, evaluate, top1
+from srinit.evaluate import Outcomes, Scorer, check_rereadable, evaluate, top1
 from srinit.latency import LatencyPair
 from srinit.stats import paired
 
@@ -37,14 +37,19 @@ def compare(
     Args:
         baseline: The unpruned network; neither network is changed.
         pruned: The pruned one.
-        data: Re-iterable of `(inputs, target)` batches, the same both times.
+        data: Re-iterable of batches, `(inputs, target)` or dicts with `labels`, the same both
+            times.
         scorer: Per-example score in [0, 1].
         class_names: In the order of the model's outputs.
         defect_class: The class, or classes, that mean defective.
         costs: What errors cost: true class to predicted class to cost.
         defect_share: Share of all pieces that are defective, for the costs; None: as in the data.
         confidence: Of every interval, two-sided.
+
+    Raises:
+        DataError: There is no example, or the data can be read only once.
     """
+    check_rereadable(data, "a comparison")
     return compare_outcomes(
         evaluate(baseline, data, scorer=scorer),
         evaluate(pruned, data, scorer=scorer),

@@ -15,7 +15,7 @@ from srinit.comparison.differences import rate
 from srinit.comparison.paired import MAX_LISTED
 from srinit.comparison.records import Rate
 from srinit.errors import DataError
-from srinit.evaluate import Outcomes, evaluate
+from srinit.evaluate import Outcomes, batches_of, check_rereadable, evaluate
 from srinit.records import record
 from srinit.stats import paired
 
@@ -59,19 +59,20 @@ def compare_unlabeled(
     Args:
         baseline: The unpruned network; neither network is changed.
         pruned: The pruned one.
-        data: Re-iterable of `(inputs, anything)` batches, the same both times.
+        data: Re-iterable of batches `(inputs, anything)` or dicts of inputs, the same both times.
         class_names: In the order of the outputs.
         confidence: Of the intervals: exact for the agreement, Student's for the shift.
 
     Raises:
-        DataError: There is no example.
+        DataError: There is no example, or the data can be read only once.
 
     Example:
         >>> model, data = nn.Linear(2, 3), [(torch.eye(2), None)]
         >>> compare_unlabeled(model, model, data).agreement.rate
         1.0
     """
-    batches = Unread(data)
+    check_rereadable(data, "a comparison")
+    batches = Unread(data, baseline)
     return unlabeled_outcomes(
         evaluate(baseline, batches),
         evaluate(pruned, batches),
@@ -120,9 +121,9 @@ def unlabeled_outcomes(
 class Unread:
     """Batches whose targets are all class 0, so that nothing of the labels is ever read."""
 
-    def __init__(self, data: Iterable[tuple[Any, Any]]) -> None:
-        self.data = data
+    def __init__(self, data: Iterable[Any], model: nn.Module | None = None) -> None:
+        self.data, self.model = data, model
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        for inputs, _ in self.data:
+        for inputs, _ in batches_of(self.data, self.model):
             yield inputs, torch.zeros(modules.batch_size(inputs), dtype=torch.long)

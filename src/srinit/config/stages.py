@@ -235,8 +235,10 @@ class FinetuneSection(Section):
     ema: float | None = Field(default=None, gt=0, lt=1, description="decay of averaged weights")
     loss: str | None = Field(
         default=None,
-        description="py:FILE.py:FUNCTION(output, target), a scalar; default: cross entropy of "
-        "classes, tokens or pixels",
+        pattern=r"^(cross_entropy|next_token|.+:.+)$",
+        description="cross_entropy (each place predicts its own target), next_token (the token "
+        "after it) or py:FILE.py:FUNCTION(output, target), a scalar; default: what belongs to "
+        "score, which has to be named for a score of your own",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="of the forward pass; auto: bfloat16 on a GPU, else float32"

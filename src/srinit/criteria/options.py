@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from srinit.criteria.records import UnitScore
-from srinit.evaluate import Scorer, top1
+from srinit.evaluate import Loss, Scorer, top1
 from srinit.reinit import Scheme
 from srinit.sensitivity.examples import Batch
 from srinit.units.records import UnitMap
 
-Loss = Callable[[Any, Any], Tensor]  # (output of the model, target) -> scalar
 OnProgress = Callable[[float, float | None, str], None]  # batches done, batches in all, a note
 
 
@@ -26,7 +25,7 @@ class Options:
     device: torch.device
     seed: int = 0
     scorer: Scorer = top1  # per-example score in [0, 1]
-    loss: Loss | None = None  # None: cross entropy
+    loss: Loss | None = None  # None: what belongs to the scorer (`srinit.evaluate.loss_for`)
     confidence: float = 0.95  # of intervals
     scheme: str | Scheme = "auto"  # of re-initialization
     precision: str = "auto"  # bfloat16 where the hardware gains from it and scores agree

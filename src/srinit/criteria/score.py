@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,10 +12,10 @@ from torch import nn
 
 from srinit import modules
 from srinit.criteria import removal, similarity, weights
-from srinit.criteria.options import Criterion, Loss, OnProgress, Options
+from srinit.criteria.options import Criterion, OnProgress, Options
 from srinit.criteria.records import UnitScore, UnitScores
 from srinit.errors import ConfigError, ModelError
-from srinit.evaluate import Scorer, top1
+from srinit.evaluate import Loss, Scorer, top1
 from srinit.reinit import Scheme
 from srinit.rng import isolated_rng, seed_for
 from srinit.sensitivity import Sensitivity, measure_sensitivity
@@ -71,11 +71,12 @@ def score_units(
     Args:
         model: Any module; only read. The criterion works on a copy.
         units: Its units.
-        data: Calibration batches `(inputs, target)`.
+        data: Calibration batches `(inputs, target)`, or dicts with `labels`.
         criterion: A name above, or your own (`srinit.criteria.Criterion`).
         scheme: Perturbation of `reinit_drop`.
         scorer: Per-example score in [0, 1].
-        loss: Of `taylor`, `(output, target) -> scalar`; by default cross entropy.
+        loss: Of `taylor`, `(output, target) -> scalar`; by default what belongs to `scorer`
+            (`srinit.evaluate.loss_for`).
         confidence: Of intervals, one unit at a time.
         seed: Of the choice and order of examples, and of random criteria.
         device: Where inputs go; by default to the model's first parameter.
@@ -117,15 +118,22 @@ def score_units(
         precision=precision,
         on_progress=on_progress,
     )
-    batches = _Batches(() if criterion in READS_NOTHING else data, size, seed, max_examples)
+    reads = criterion not in READS_NOTHING
+    batches = _Batches(data if reads else (), model, size, seed, max_examples)
     name = criterion if isinstance(criterion, str) else name_of(criterion)
     with isolated_rng(seed_for("criterion", seed)):
-        found = dict(function(_copied(model), units, batches, options))
+        scores = function(_copied(model), units, batches, options)
+    if not isinstance(scores, Mapping):
+        raise ConfigError(
+            f"the criterion {name} returned {type(scores).__name__}; return a dict of scores by "
+            "name of unit, such as {unit.name: score for unit in units}."
+        )
+    found = dict(scores)
     baseline = found.pop("", None)
     known = set(units.names)
     if not set(found) <= known:
         raise ConfigError(
-            f"the criterion {name} scored {sorted(set(found) - known)[0]!r}, which is no "
+            f"the criterion {name} scored {sorted(map(str, set(found) - known))[0]!r}, which is no "
             "removable unit; return scores by name for the units you are given."
         )
     return UnitScores(
@@ -171,6 +179,11 @@ def find_criterion(criterion: str | Criterion) -> Criterion | None:
         ConfigError: There is none of that name.
     """
     if not isinstance(criterion, str):
+        if not callable(criterion):
+            raise ConfigError(
+                f"a criterion is a name or a function, not {type(criterion).__name__}; known are "
+                f"reinit_drop, {', '.join(CRITERIA)}."
+            )
         return criterion
     known = ("reinit_drop", *CRITERIA)
     if criterion not in known:
@@ -218,9 +231,14 @@ class _Batches:
     """Examples of any data set, in random order, in batches of one size."""
 
     def __init__(
-        self, data: Iterable[Batch], size: int, seed: int, max_examples: int | None
+        self,
+        data: Iterable[Batch],
+        model: nn.Module,
+        size: int,
+        seed: int,
+        max_examples: int | None,
     ) -> None:
-        self._examples: Examples | None = None if data == () else open_examples(data)
+        self._examples: Examples | None = None if data == () else open_examples(data, model)
         count = 0 if self._examples is None else len(self._examples)
         order = order_of(count, seed)[:max_examples] if count else []
         self._parts = [order[i : i + size] for i in range(0, len(order), size)]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import random as _random
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from srinit import modules
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
+from srinit.evaluate import loss_for
+from srinit.evaluate.losses import checked
 from srinit.rng import seed_for
 from srinit.units.records import Unit, UnitMap
 
@@ -46,7 +46,7 @@ def taylor(
     groups = {unit.name: parameters_of(model, unit) for unit in units}
     flat = [weight for weights in groups.values() for weight in weights]
     totals = dict.fromkeys(groups, 0.0)
-    loss = options.loss or cross_entropy
+    loss = checked(options.loss or loss_for(options.scorer))
     count = 0
     for inputs, target in data:
         inputs, target = modules.to_device((inputs, target), options.device)
@@ -61,14 +61,6 @@ def taylor(
         if options.on_progress is not None:
             options.on_progress(count, len(data), "Taylor")
     return {name: total / count for name, total in totals.items()}
-
-
-def cross_entropy(output: Any, target: Any) -> Tensor:
-    """Return cross entropy of logits (B, C), (B, T, V), (B, C, H, W), or of one logit (B,)."""
-    logits = modules.logits_of(output).float()
-    if logits.ndim == 1 or logits.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(logits.reshape(-1), target.float().reshape(-1))
-    return F.cross_entropy(logits.movedim(2, 1) if logits.ndim == 3 else logits, target)
 
 
 def position(

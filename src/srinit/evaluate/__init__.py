@@ -1,7 +1,14 @@
 """Per-example outcomes of a model over a loader, and the scores they are made of."""
 
 from srinit.evaluate.agreement import Labeled, labeled_by
+from srinit.evaluate.batches import (
+    batches_of,
+    check_rereadable,
+    inputs_and_target,
+    inputs_of,
+)
 from srinit.evaluate.loop import Progress, evaluate
+from srinit.evaluate.losses import LOSSES, CrossEntropy, Loss, loss_for
 from srinit.evaluate.outcomes import Outcomes, load_outcomes, save_outcomes
 from srinit.evaluate.parts import Parts
 from srinit.evaluate.scorers import (
@@ -19,19 +26,27 @@ from srinit.evaluate.scorers import (
 from srinit.evaluate.soundness import Suspicion, suspicions
 
 __all__ = [
+    "LOSSES",
     "SCORERS",
+    "CrossEntropy",
     "Labeled",
+    "Loss",
     "Outcomes",
     "Parts",
     "Progress",
     "Scorer",
     "Suspicion",
     "agreement",
+    "batches_of",
+    "check_rereadable",
     "evaluate",
     "find_scorer",
     "image_iou",
+    "inputs_and_target",
+    "inputs_of",
     "labeled_by",
     "load_outcomes",
+    "loss_for",
     "next_token_accuracy",
     "predicted",
     "save_outcomes",

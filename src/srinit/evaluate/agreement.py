@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.errors import ModelError
+from srinit.evaluate.batches import batches_of
 from srinit.evaluate.parts import Parts
 from srinit.evaluate.scorers import predicted
 
@@ -39,7 +40,7 @@ class Labeled:
                 modules.call(self.reference, modules.to_device(inputs, device))
             )
 
-        for inputs, _ in self.data:
+        for inputs, _ in batches_of(self.data, self.reference):
             with modules.eval_mode(self.reference), torch.inference_mode():
                 logits = torch.cat(parts.run(answers, inputs))
             if not bool(torch.isfinite(logits).all()):
@@ -57,7 +58,7 @@ def labeled_by(reference: nn.Module, data: Iterable[tuple[Any, Any]]) -> Labeled
 
     Args:
         reference: The model to agree with, such as the unpruned one; not changed.
-        data: Batches `(inputs, anything)`.
+        data: Batches `(inputs, anything)`, or dicts of inputs.
 
     Example:
         >>> from srinit.evaluate import evaluate, agreement

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.errors import DataError
+from srinit.evaluate.batches import batches_of
 from srinit.evaluate.outcomes import Outcomes
 from srinit.evaluate.parts import Parts
-from srinit.evaluate.scorers import Scorer, predicted, top1
+from srinit.evaluate.scorers import SCORERS, Scorer, predicted, top1
+from srinit.evaluate.targets import check_range, num_classes
 
 # B batch, C classes
 
@@ -40,7 +42,7 @@ def evaluate(
 
     Args:
         model: Any module.
-        data: Iterable of `(inputs, target)` batches.
+        data: Iterable of batches: `(inputs, target)`, or dicts with `labels`.
         scorer: Per-example score in [0, 1]; see `SCORERS`.
         device: Where the inputs go; by default to the device of the model's first parameter.
         on_progress: Called with (examples done, examples in all or None).
@@ -67,7 +69,7 @@ def evaluate(
         return _outcome(modules.call(model, modules.to_device(inputs, place)), target, scorer)
 
     with modules.eval_mode(model), torch.inference_mode():
-        for inputs, target in data:
+        for inputs, target in batches_of(data, model):
             found = pieces.run(outcome, (inputs, target))
             parts += found
             done += sum(len(part["scores"]) for part in found)
@@ -81,38 +83,45 @@ def evaluate(
 def _outcome(output: Any, target: Any, scorer: Scorer) -> Part:
     logits = modules.logits_of(output)
     finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1).cpu()
-    one_class = logits.ndim <= 2 and isinstance(target, Tensor) and target.ndim == 1
-    if one_class:
-        _check_targets(target, max(2, logits.shape[1] if logits.ndim == 2 else 1))
-    scores_B = _checked(scorer(output, target), len(finite_B), finite_B, scorer)
+    scores = scorer(output, target)  # says first where the target does not fit
+    classes = classes_of(logits, target, scorer)
+    if classes is not None and len(classes):
+        check_range(int(classes.min()), int(classes.max()), num_classes(logits))
+    scores_B = _checked(scores, len(finite_B), finite_B, scorer)
     found: Part = {"scores": scores_B.numpy(), "finite": finite_B.numpy()}
-    if not one_class:
+    if classes is None:
         empty = np.empty(0)
         none = empty.astype(np.int64)
         return {**found, "targets": none, "predictions": none, "confidence": empty}
     classes_B = torch.where(finite_B, predicted(logits).cpu(), -1)
     return {
         **found,
-        "targets": target.cpu().long().numpy(),
+        "targets": classes.numpy(),
         "predictions": classes_B.numpy(),
         "confidence": torch.where(finite_B, _confidence(logits).cpu().double(), 0.0).numpy(),
     }
 
 
-def _check_targets(target: Tensor, num_classes: int) -> None:
-    if target.numel() == 0:
-        return
-    low, high = int(target.min()), int(target.max())
-    if low < 0:
-        raise DataError(
-            f"the data holds unlabeled examples (target {low}); score them by agreement with "
-            "another model: evaluate(model, labeled_by(reference, data), scorer=agreement)."
-        )
-    if high >= num_classes:
-        raise DataError(
-            f"the data has class index {high}, but the model has {num_classes} outputs "
-            f"(0 to {num_classes - 1})."
-        )
+def classes_of(logits: Tensor, target: Any, scorer: Scorer) -> Tensor | None:
+    """Return the class index of every example on the CPU, where one is chosen; else None.
+
+    Targets (B,) of whole numbers are classes; other numbers are so for scores that know no else.
+
+    Args:
+        logits: Of the model.
+        target: Of the batch.
+        scorer: What they are scored by; your own may score other things than classes.
+    """
+    if logits.ndim > 2 or not isinstance(target, Tensor):
+        return None
+    if target.ndim == 2 and target.shape[1] == 1:
+        target = target[:, 0]
+    if target.shape != logits.shape[:1]:
+        return None
+    if target.is_floating_point() and scorer not in SCORERS.values():
+        return None
+    classes: Tensor = target.long().cpu()
+    return classes
 
 
 def _checked(scores: Any, count: int, finite: Tensor, scorer: Scorer) -> Tensor:

@@ -15,12 +15,11 @@ from torch.nn import functional as F
 
 from srinit import modules
 from srinit.errors import ConfigError, DataError, ModelError
+from srinit.evaluate.targets import IGNORED, VOID, class_indices
 
 # B batch, C classes, T tokens, V vocabulary, H W space
 
-IGNORED = -100  # target of a token or pixel that is not scored, as in torch's cross entropy
 HIDDEN = {"last_hidden_state", "pooler_output"}  # names of transformers' outputs without a head
-VOID = 255  # the same in segmentation masks, as in Pascal VOC
 
 
 class Scorer(Protocol):
@@ -71,20 +70,20 @@ def top1(output: Any, target: Any) -> Tensor:
 
     Raises:
         ModelError: The network returns hidden states.
-        DataError: It does not return one row of class scores an example.
+        DataError: The output is not (B, C), (B, 1) or (B,), or the target no class index (B,).
 
     Example:
         >>> top1(torch.tensor([[0.1, 0.9], [float("nan"), 0.0]]), torch.tensor([1, 1]))
         tensor([1., 0.])
     """
     logits = scored(output, "top1")
-    if logits.ndim > 2 or predicted(logits).shape != target.shape:
+    if logits.ndim > 2:
         raise DataError(
-            f"top1 needs class scores (B, C) and classes (B,), found {tuple(logits.shape)} and "
-            f"{tuple(target.shape)}. Other scores: {', '.join(SCORERS)}, py:FILE.py:FUNCTION."
+            f"top1 scores one class an example, from class scores (B, C), found "
+            f"{tuple(logits.shape)}. Other scores: {', '.join(SCORERS)}, py:FILE.py:FUNCTION."
         )
     finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1)
-    right_B: Tensor = (predicted(logits) == target.to(logits.device)) & finite_B
+    right_B: Tensor = (predicted(logits) == class_indices(logits, target)) & finite_B
     return right_B.float()
 
 
@@ -113,24 +112,29 @@ def next_token_accuracy(output: Any, target: Any) -> Tensor:
     Raises:
         DataError: Shapes differ, or an example has no scored token.
     """
-    return _token_accuracy(scored(output, "next_token_accuracy"), target, ahead=1)
+    logits = scored(output, "next_token_accuracy")
+    _check_tokens(logits, target)
+    return _token_accuracy(logits[:, :-1], target[:, 1:])
 
 
-def _token_accuracy(logits: Tensor, target: Tensor, *, ahead: int = 0) -> Tensor:
-    """Return the share of places whose logits predict the target `ahead` places on."""
-    target_BT = target.to(logits.device)
-    if logits.ndim != 3 or logits.shape[:2] != target_BT.shape:
+def _check_tokens(logits: Tensor, target: Any) -> None:
+    if logits.ndim != 3 or not isinstance(target, Tensor) or logits.shape[:2] != target.shape[:2]:
         raise DataError(
             f"token scores need logits (B, T, V) and targets (B, T), found "
-            f"{tuple(logits.shape)} and {tuple(target_BT.shape)}."
+            f"{tuple(logits.shape)} and {_shape(target)}."
         )
     known = target.numel() > 0 and target.device.type == "cpu"  # a look at a GPU's numbers waits
-    if known and int(target.max()) >= logits.shape[2] > 1:
+    is_index = not target.is_floating_point() and target.ndim == 2
+    if known and is_index and int(target.max()) >= logits.shape[2] > 1:
         raise DataError(
             f"the data has the token or class {int(target.max())}, but the network has "
             f"{logits.shape[2]} outputs a place: these are other tokens, or another network."
         )
-    logits, target_BT = logits[:, : logits.shape[1] - ahead], target_BT[:, ahead:]
+
+
+def _token_accuracy(logits: Tensor, target: Any) -> Tensor:
+    _check_tokens(logits, target)
+    target_BT = class_indices(logits, target)
     scored_BT = target_BT != IGNORED
     count_B = scored_BT.sum(1)
     if bool((count_B == 0).any()):
@@ -155,12 +159,13 @@ def image_iou(output: Any, target: Any) -> Tensor:
         tensor([0.5000])
     """
     logits = scored(output, "image_iou")
-    target = target.to(logits.device)
-    if logits.ndim != 4 or target.ndim != 3 or len(logits) != len(target):
+    masks = isinstance(target, Tensor) and target.ndim in (3, 4) and len(logits) == len(target)
+    if logits.ndim != 4 or not masks:
         raise DataError(
             f"IoU needs logits (B, C, H, W) and targets (B, H, W), found "
-            f"{tuple(logits.shape)} and {tuple(target.shape)}."
+            f"{tuple(logits.shape)} and {_shape(target)}."
         )
+    target = class_indices(logits, target)
     if logits.shape[2:] != target.shape[1:]:
         logits = F.interpolate(logits.float(), size=target.shape[1:], mode="bilinear")
     return torch.stack(list(map(_iou, predicted(logits), target)))
@@ -186,9 +191,19 @@ def agreement(output: Any, target: Any) -> Tensor:
     """
     logits = scored(output, "agreement")
     finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1)
-    equal = predicted(logits) == target.to(logits.device)
+    guess = predicted(logits)
+    if _shape(target) != _shape(guess):
+        raise DataError(
+            f"agreement compares classes {_shape(guess)} with those of the other model, found "
+            f"{_shape(target)}; give labeled_by(reference, data)."
+        )
+    equal = guess == target.to(logits.device)
     share_B: Tensor = equal.reshape(len(equal), -1).float().mean(1)
     return share_B * finite_B
+
+
+def _shape(target: Any) -> tuple[int, ...] | str:
+    return tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
 
 
 SCORERS: dict[str, Scorer] = {

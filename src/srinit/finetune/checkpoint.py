@@ -33,6 +33,9 @@ def write(
         optimizer: Its state is kept, by the position of the parameter.
         extra: Further state dicts by name, such as the best weights.
         counters: Numbers and texts, as JSON.
+
+    Raises:
+        CheckpointError: An entry of the network is no tensor.
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -41,6 +44,12 @@ def write(
                 tensors[f"optimizer/{index}/{key}"] = value
     for group, entries in extra.items():
         tensors |= {f"{group}/{name}": value for name, value in entries.items()}
+    odd = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise CheckpointError(
+            f"the state of fine-tuning cannot be kept: {odd[0].partition('/')[2]!r} of the network "
+            "is no tensor (get_extra_state); make it a buffer."
+        )
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     header = {"schema": SCHEMA, "counters": json.dumps(counters)}
     store.write_bytes(path, save(plain, metadata=header))

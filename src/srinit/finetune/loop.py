@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,15 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
-from srinit.errors import CheckpointError, ConfigError
-from srinit.evaluate import Parts, Scorer, top1
+from srinit.errors import CheckpointError, DataError
+from srinit.evaluate import Loss, Parts, Scorer, top1
+from srinit.evaluate.losses import places_of
 from srinit.finetune import checkpoint
+from srinit.finetune.average import averaged
+from srinit.finetune.checks import check_trainable, check_validation, task_loss
 from srinit.finetune.features import watched
-from srinit.finetune.loss import Loss, task_loss
-from srinit.finetune.records import Recipe, TuneLog, TunePoint
+from srinit.finetune.records import Recipe, TuneLog, TunePoint, nothing_to_do
 from srinit.finetune.step import Gradients
 from srinit.finetune.stream import num_batches, stream
 from srinit.finetune.together import Together
@@ -62,38 +65,41 @@ def fine_tune(
     Args:
         model: The network after the cut, on its device. Its train flags are restored.
         train: A `DataSet` (shuffled and augmented anew every epoch), or an iterable of
-            `(inputs, target)` batches that is read once an epoch.
+            batches that is read once an epoch: `(inputs, target)`, or dicts with `labels`.
         validation: Batches that choose the best weights and stop early; None keeps the last.
         teacher: The unpruned network, to copy its soft predictions; not changed.
         features: Modules whose outputs `recipe.feature_weight` pulls together: name in the model
             to name in `teacher`. Where the shapes differ they are left out.
         recipe: How to train.
         augment: Random changes of training images, for a `DataSet`.
-        loss: Own loss `(output, target) -> scalar`; default cross entropy.
-        scorer: Score on validation.
+        loss: Own loss `(output, target) -> scalar`; by default the one that belongs to `scorer`
+            (`srinit.evaluate.loss_for`): cross entropy, of the next tokens where those are scored.
+        scorer: Score on validation, and what is trained where no loss is given.
         seed: Of shuffling, augmentation and dropout.
         state: File that the state is kept in while training; deleted at the end.
         on_progress: Called after every step.
 
     Raises:
-        ConfigError: Early stopping was asked for without validation data.
+        ConfigError: Early stopping was asked for without validation data; every parameter is
+            frozen; or the scorer is your own, and no loss is given.
+        DataError: Batches are none, or targets do not fit the output.
         CheckpointError: `state` is damaged, or of a training with another recipe, seed or
             length.
         ResourceError: Not even two examples fit into memory.
     """
     recipe = recipe or Recipe()
-    if recipe.patience is not None and validation is None:
-        raise ConfigError("finetune.patience stops on validation data; name data.validation.")
+    check_validation(recipe, validation)
     per_epoch = num_batches(train, recipe)
     total = math.ceil(recipe.epochs * per_epoch)
+    if total == 0:
+        return nothing_to_do(recipe)
+    check_trainable(model)
+    chosen = task_loss(loss, scorer, recipe, teacher)
     with process_group() as ranks:
         run = _Run(model, recipe, total, seed, validation, scorer, Together(ranks))
-        if total == 0:
-            return run.log("nothing to do")
         run.begin(state)
         stopped = _trained(
-            run, train, teacher, features, augment, loss or task_loss(recipe), per_epoch, state,
-            on_progress,
+            run, train, teacher, features, augment, chosen, per_epoch, state, on_progress,
         )  # fmt: skip
     run.keep_best()
     if state is not None and run.together.rank == 0:
@@ -107,7 +113,7 @@ def _trained(
     teacher: nn.Module | None,
     features: Mapping[str, str] | None,
     augment: Any,
-    loss: Loss,
+    loss: Loss | None,
     per_epoch: int,
     state: Path | None,
     on_progress: Progress | None,
@@ -126,6 +132,7 @@ def _trained(
             model=model,
             recipe=recipe,
             loss=loss,
+            places=places_of(run.scorer),
             teacher=teacher,
             features=(ours, theirs, pairs) if pairs else None,
             scaler=run.scaler,
@@ -133,7 +140,7 @@ def _trained(
             parts=run.parts,
         )
         return run.train(
-            stream(train, recipe, augment, run.seed, per_epoch, run.step, run.together),
+            stream(model, train, recipe, augment, run.seed, per_epoch, run.step, run.together),
             gradients,
             per_epoch=per_epoch,
             state=state,
@@ -162,20 +169,16 @@ class _Run:
         half = recipe.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.parts = Parts(self.device, least=2)
-        self.average = (
-            AveragedModel(
-                model,
-                multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),  # type: ignore[no-untyped-call]
-                use_buffers=True,
-            )
-            if recipe.ema
-            else None
-        )
+        self.average = averaged(model, recipe.ema) if recipe.ema else None
         self.points: list[TunePoint] = []
         self.best: dict[str, Tensor] = {}
         self.best_score, self.best_step = -1.0, 0
         self.step, self.stale = 0, 0
         self.losses: list[float] = []
+        self.why = ""  # it ended
+        normed = any(isinstance(module, _BatchNorm) for module in model.modules())
+        self.fewest = 2 if normed else 1  # examples of a step: batch normalization needs two
+        self.skipped = 0
 
     def begin(self, state: Path | None) -> None:
         """Go on from a state, or measure the network before the first step."""
@@ -204,7 +207,13 @@ class _Run:
             value = self._one_step(inputs, target, whole, gradients)
             self.step += 1
             if not math.isfinite(value):
+                self.why = self._diverged(value)
                 return "diverged"
+            if self.skipped == per_epoch == self.step:
+                raise DataError(
+                    f"nothing can be trained: no batch holds {self.fewest} examples for each "
+                    "process, as batch normalization needs them. Give larger batches."
+                )
             self.losses.append(value)
             if self.step % per_epoch == 0 or self.step == self.total:
                 self.measure(epoch=self.step / per_epoch)
@@ -218,7 +227,8 @@ class _Run:
         return "finished"
 
     def _one_step(self, inputs: Any, target: Any, whole: int, gradients: Gradients) -> float:
-        if whole < 2 * self.together.count:  # batch normalization needs two examples
+        if whole < self.fewest * self.together.count:
+            self.skipped += 1
             return self.losses[-1] if self.losses else 0.0
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(self.step)
@@ -270,7 +280,7 @@ class _Run:
             self.best_score = -1.0 if score is None else score
             self.best_step, self.stale = self.step, 0
             entries = candidate.state_dict().items()
-            self.best = {name: value.detach().clone() for name, value in entries}
+            self.best = {name: copy.deepcopy(value) for name, value in entries}
         else:
             self.stale += 1
 
@@ -288,8 +298,18 @@ class _Run:
             score_before=self.points[0].validation_score if self.points else None,
             score_after=self.best_score if self.best_score >= 0 else None,
             stopped=stopped,
+            note=self.why,
             part_size=self.parts.limit,
         )
+
+    def _diverged(self, value: float) -> str:
+        what = "a gradient was not finite" if value == math.inf else f"the loss was {value}"
+        hint = (
+            "before anything was trained: look for NaN or infinity in the examples"
+            if self.step == 1
+            else "a smaller learning rate (lr) may help"
+        )
+        return f"{what} at step {self.step}; {hint}. The best weights before it were kept."
 
     def _note(self) -> str:
         last = next((p for p in reversed(self.points) if p.validation_score is not None), None)

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.errors import DataError
-from srinit.evaluate import Parts
+from srinit.evaluate import Parts, batches_of
 
 
 def recalibrate(
@@ -32,7 +32,7 @@ def recalibrate(
 
     Args:
         model: The network after the cut; our copy, not the caller's original.
-        data: Batches `(inputs, target)`; the targets are not used.
+        data: Batches `(inputs, target)`, or dicts of inputs; targets are not used.
         device: Where the inputs go; by default to the device of the model.
 
     Returns:
@@ -90,7 +90,7 @@ def _read(
     def read(inputs: Any) -> None:
         modules.call(model, modules.to_device(inputs, place))
 
-    for inputs, _ in data:
+    for inputs, _ in batches_of(data, model):
         if modules.batch_size(inputs) > 1:
             kept = _statistics(norms)
             parts.run(read, inputs, again=partial(_restore, norms, kept))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.errors import is_out_of_memory
-from srinit.evaluate import Parts
-from srinit.finetune.loss import Features, Loss, combined
+from srinit.evaluate import CrossEntropy, Loss, Parts
+from srinit.finetune.loss import Features, combined
 from srinit.finetune.records import Recipe
 from srinit.finetune.together import Together
 from srinit.rng import isolated_rng
@@ -24,7 +24,8 @@ class Gradients:
 
     model: nn.Module
     recipe: Recipe
-    loss: Loss
+    loss: Loss | None  # of the task; None: the teacher alone is followed
+    places: CrossEntropy  # says which places of the output have a target
     teacher: nn.Module | None
     features: Features | None
     scaler: torch.amp.GradScaler
@@ -49,7 +50,7 @@ class Gradients:
             ResourceError: Not even two examples fit.
         """
         size = modules.batch_size(inputs)
-        kept = [(b, b.clone()) for b in self.model.buffers() if b.is_floating_point() or not b.ndim]
+        kept = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         while True:
             reason = ""
             try:
@@ -63,7 +64,7 @@ class Gradients:
                 return found
             self._clear()
             with torch.no_grad():
-                for buffer, before in kept:  # running statistics of the layers that were reached
+                for buffer, before in kept:  # running statistics and counters that were reached
                     buffer.copy_(before)
             self.parts.shrink(size, reason)
 
@@ -88,6 +89,7 @@ class Gradients:
             target,
             inputs,
             loss=self.loss,
+            places=self.places,
             teacher=self.teacher,
             recipe=self.recipe,
             features=self.features,

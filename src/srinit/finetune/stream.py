@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from srinit.errors import ConfigError
+from torch import nn
+
+from srinit.errors import ConfigError, DataError
 from srinit.finetune.records import Recipe
 from srinit.finetune.together import Together
 from srinit.rng import seed_for
@@ -16,17 +18,22 @@ def num_batches(train: Any, recipe: Recipe) -> int:
 
     Raises:
         ConfigError: The data have no length.
+        DataError: There is no batch.
     """
     try:
-        return len(train.batches(recipe.batch_size) if hasattr(train, "batches") else train)
+        count = len(train.batches(recipe.batch_size) if hasattr(train, "batches") else train)
     except TypeError:
         raise ConfigError(
             f"fine_tune needs the number of batches of train, and {type(train).__name__} has no "
             "length: give a list of batches, a DataLoader or a DataSet."
         ) from None
+    if count == 0 and recipe.epochs > 0:
+        raise DataError("the training data hold no batch; nothing can be trained on them.")
+    return count
 
 
 def stream(
+    model: nn.Module,
     train: Any,
     recipe: Recipe,
     augment: Any,
@@ -55,6 +62,6 @@ def stream(
                 yield inputs, target, min(left, recipe.batch_size)
         else:
             yield from (
-                together.share(batch) for number, batch in enumerate(train) if number >= skip
+                together.share(batch, model) for number, batch in enumerate(train) if number >= skip
             )
         epoch, skip = epoch + 1, 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from srinit import modules
-from srinit.evaluate import Scorer, evaluate
+from srinit.evaluate import Scorer, evaluate, inputs_and_target
 from srinit.sensitivity import Ranks
 
 
@@ -59,7 +59,11 @@ class Together:
         if self.count == 1:
             return
         present = [model for model in models if model is not None]
-        self._average([b for m in present for b in m.buffers() if b.is_floating_point()])
+        floats = [b for m in present for b in m.buffers() if b.is_floating_point()]
+        before = [buffer.clone() for buffer in floats]
+        self._average(floats)
+        for buffer, own, same in zip(floats, before, self._equal(before), strict=True):
+            buffer.copy_(torch.where(same, own, buffer))  # constants stay as they are, bit for bit
 
     def _average(self, values: list[Tensor]) -> None:
         by_type: dict[torch.dtype, list[Tensor]] = {}
@@ -72,6 +76,16 @@ class Together:
             parts = torch.split(flat, [value.numel() for value in some])
             for value, part in zip(some, parts, strict=True):
                 value.copy_(part.view_as(value))
+
+    def _equal(self, values: list[Tensor]) -> list[Tensor]:
+        """Return which entries are the same in all processes."""
+        found = []
+        for value in values:
+            low, high = value.clone(), value.clone()
+            distributed.all_reduce(low, distributed.ReduceOp.MIN)
+            distributed.all_reduce(high, distributed.ReduceOp.MAX)
+            found.append(low == high)
+        return found
 
     def score(
         self, model: nn.Module, data: Iterable[tuple[Any, Any]], scorer: Scorer
@@ -92,10 +106,11 @@ class Together:
     def _own(self, data: Iterable[Any]) -> Iterator[Any]:
         return (batch for number, batch in enumerate(data) if number % self.count == self.rank)
 
-    def share(self, batch: tuple[Any, Any]) -> tuple[Any, Any, int]:
+    def share(self, batch: Any, model: nn.Module) -> tuple[Any, Any, int]:
         """Return this process's examples of a batch, and how many the whole batch has."""
-        whole = modules.batch_size(batch[0])
+        inputs, target = inputs_and_target(batch, model)
+        whole = modules.batch_size(inputs)
         if self.count == 1:
-            return (*batch, whole)
-        inputs, target = modules.tree_map(lambda t: t[self.rank :: self.count], batch)
+            return inputs, target, whole
+        inputs, target = modules.tree_map(lambda t: t[self.rank :: self.count], (inputs, target))
         return inputs, target, whole

@@ -383,7 +383,7 @@ def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
         teacher=session.model,
         features=_cut_points(session) if recipe.feature_weight else None,
         recipe=recipe,
-        loss=recovery.loss(session, recipe),
+        loss=session.loss,
         scorer=session.scorer,
         augment=recovery.augment(session),
         seed=session.config.seed,

@@ -246,6 +246,7 @@ def _scored(session: Session, criterion: str | Criterion, examples: int | None) 
         confidence=session.config.scan.confidence,
         seed=session.config.seed,
         scorer=session.scorer,
+        loss=session.loss,
         device=session.device,
         max_examples=examples,
         on_progress=session.observer.progress,

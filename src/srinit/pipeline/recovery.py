@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from srinit.comparison import Difference
-from srinit.finetune import Loss, Recipe, TuneLog, auto_recipe, fine_tune, next_token_loss
+from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.sensitivity import Ranks
-from srinit.sources import Augment, load_function
+from srinit.sources import Augment
 from srinit.trial import try_removals
 
 FIELDS = (
@@ -41,15 +41,6 @@ def recipe(session: Session) -> Recipe:
     return auto_recipe(
         len(session.split("train")), validated="validation" in session.data, given=given
     )
-
-
-def loss(session: Session, recipe: Recipe) -> Loss | None:
-    """Return the loss of the config's task; None: cross entropy at an output's own places."""
-    name = session.config.finetune.loss
-    if name is not None:
-        found: Loss = load_function(name.removeprefix("py:"), session.config.root)
-        return found
-    return next_token_loss(recipe) if session.config.score == "next_token_accuracy" else None
 
 
 def augment(session: Session) -> Augment:
@@ -91,7 +82,8 @@ def few_steps(session: Session, steps: int) -> Callable[[nn.Module], TuneLog] | 
             None,
             teacher=session.model,
             recipe=short,
-            loss=loss(session, short),
+            loss=session.loss,
+            scorer=session.scorer,
             augment=augment(session),
             seed=session.config.seed,
         )

@@ -7,8 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from srinit.config import Config, load_config
+from srinit.finetune.checks import check_trainable, task_loss
 from srinit.gates import check_feasible
-from srinit.pipeline import cut, facts, finish, judge, look, operate, processes, site, staged, start
+from srinit.pipeline import (
+    cut,
+    facts,
+    finish,
+    judge,
+    look,
+    operate,
+    processes,
+    recovery,
+    site,
+    staged,
+    start,
+)
 from srinit.pipeline.observer import Observer, Silent
 from srinit.pipeline.result import SCHEMA, RunResult
 from srinit.pipeline.session import Session
@@ -78,7 +91,8 @@ def check_ahead(session: Session) -> None:
     """Check what would stop the run later: data that is missing, gates that cannot pass.
 
     Raises:
-        ConfigError: A data set is missing, or a gate cannot pass on so few test examples.
+        ConfigError: A data set is missing, a gate cannot pass on so few test examples, or nothing
+            of the network can be trained.
         DataError: The data does not fit the model.
     """
     config = session.config
@@ -87,6 +101,9 @@ def check_ahead(session: Session) -> None:
     tuned_elsewhere = config.finetune.command is not None
     if config.finetune.epochs > 0 and not tuned_elsewhere:
         session.split("train")
+        if config.finetune.fn is None:
+            check_trainable(session.model)
+            task_loss(session.loss, session.scorer, recovery.recipe(session), session.model)
     facts.data_facts(session)
     session.check_fit()
     check_feasible(

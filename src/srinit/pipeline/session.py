@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 from srinit import modules, sources
 from srinit.config import Config
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
-from srinit.evaluate import SCORERS, Scorer, find_scorer, labeled_by, scored
+from srinit.evaluate import LOSSES, SCORERS, Loss, Scorer, find_scorer, labeled_by, scored
 from srinit.gates import check_class_names
 from srinit.pipeline.observer import Observer, Silent
 from srinit.records import record
@@ -113,6 +114,17 @@ class Session:
             load=lambda name, root: sources.load_function(name.removeprefix("py:"), root),
             root=self.config.root,
         )
+
+    @cached_property
+    def loss(self) -> Loss | None:
+        """The loss that the config names; None: the one that belongs to its score."""
+        settings = self.config.finetune
+        if settings.loss is None:
+            return None
+        if settings.loss in LOSSES:
+            return replace(LOSSES[settings.loss], label_smoothing=settings.label_smoothing)
+        found: Loss = sources.load_function(settings.loss.removeprefix("py:"), self.config.root)
+        return found
 
     @cached_property
     def data(self) -> dict[str, DataSet]:

@@ -6,16 +6,17 @@ come sorted by class.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from srinit import modules
 from srinit.errors import DataError
+from srinit.evaluate import batches_of, inputs_and_target
 from srinit.rng import isolated_rng, seed_for
 
 Batch = tuple[Any, Any]  # inputs, target; the batch is the first dimension of every tensor
@@ -31,11 +32,15 @@ class Examples(Protocol):
         ...
 
 
-def open_examples(data: Iterable[Batch]) -> Examples:
+def open_examples(data: Iterable[Any], model: nn.Module | None = None) -> Examples:
     """Return `data` with random access.
 
     A data set of this package and a map-style `DataLoader` are read where they are, example by
     example. Anything else is read once, as it is, and kept in memory.
+
+    Args:
+        data: Batches `(inputs, target)`, or dicts with `labels`.
+        model: What takes the inputs.
 
     Raises:
         DataError: There is no example.
@@ -44,9 +49,9 @@ def open_examples(data: Iterable[Batch]) -> Examples:
     if dataset is not None and hasattr(dataset, "subset") and hasattr(dataset, "batches"):
         found: Examples = _Subsets(dataset)
     elif isinstance(data, DataLoader) and data.batch_sampler is not None:
-        found = _Loader(data)
+        found = _Loader(data, model)
     else:
-        found = _Kept(data)
+        found = _Kept(data, model)
     if len(found) == 0:
         raise DataError("the data holds no example; nothing can be measured on it.")
     return found
@@ -77,8 +82,8 @@ class _Subsets:
 class _Loader:
     """A `DataLoader` over a map-style data set, with its own collation and workers."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self._loader = loader
+    def __init__(self, loader: DataLoader[Any], model: nn.Module | None) -> None:
+        self._loader, self._model = loader, model
 
     def __len__(self) -> int:
         return len(self._loader.dataset)  # type: ignore[arg-type]
@@ -94,15 +99,15 @@ class _Loader:
             )
             iterator = iter(reader)
         for batch in iterator:
-            yield _pair(batch)
+            yield inputs_and_target(batch, self._model)
 
 
 class _Kept:
     """Batches read once and kept; examples are gathered from them."""
 
-    def __init__(self, data: Iterable[Batch]) -> None:
+    def __init__(self, data: Iterable[Any], model: nn.Module | None) -> None:
         with isolated_rng(0):
-            self._batches = [_pair(batch) for batch in data]
+            self._batches = list(batches_of(data, model))
         sizes = [modules.batch_size(inputs) for inputs, _ in self._batches]
         self._place = [(number, row) for number, size in enumerate(sizes) for row in range(size)]
 
@@ -131,21 +136,12 @@ class _Kept:
         return modules.tree_map(take, inputs), modules.tree_map(take, target)
 
 
-def _pair(batch: Any) -> Batch:
-    if isinstance(batch, tuple | list) and len(batch) == 2:
-        return batch[0], batch[1]
-    raise DataError(
-        f"every batch must be (inputs, target), found {type(batch).__name__}"
-        + (f" of {len(batch)} entries." if isinstance(batch, tuple | list) else ".")
-    )
-
-
 def _stack(rows: Sequence[Any]) -> Any:
     """Return the trees of single rows as one tree of a batch."""
     first = rows[0]
     if isinstance(first, Tensor):
         return torch.cat(list(rows)) if first.ndim else first
-    if isinstance(first, dict):
+    if isinstance(first, Mapping):
         return {key: _stack([row[key] for row in rows]) for key in first}
     if isinstance(first, tuple | list):
         return type(first)(_stack(parts) for parts in zip(*rows, strict=True))

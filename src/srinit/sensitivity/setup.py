@@ -52,7 +52,7 @@ class Setup:
         """Return the setup of a scan with these settings."""
         where = torch.device(modules.device_of(model) if device is None else device)
         targets = targets_of(units)
-        examples = open_examples(data)
+        examples = open_examples(data, model)
         order = order_of(len(examples), settings.seed)[: settings.max_examples]
         first = next(examples.read([order[: settings.batch_size]]))
         bench = Workbench(

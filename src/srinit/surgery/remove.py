@@ -11,6 +11,7 @@ from torch import nn
 
 from srinit import modules
 from srinit.errors import PlanError, SurgeryError
+from srinit.evaluate import inputs_of
 from srinit.plan import PrunePlan
 from srinit.specs import example_from
 from srinit.surgery.cache import check_cache
@@ -63,6 +64,8 @@ def apply_plan(
         >>> len(apply_plan(model, plan).layers), len(model.layers)
         (2, 3)
     """
+    if not isinstance(plan, PrunePlan):
+        raise TypeError(f"plan is a PrunePlan, as make_plan gives, not {type(plan).__name__}.")
     units = [removal.unit for removal in plan.remove]
     if example_inputs is None and plan.inputs is not None:
         example_inputs = example_from(plan.inputs, device=modules.device_of(model))
@@ -128,6 +131,7 @@ def remove_with_origins(
     """
     chosen = list(units)
     check_names(model, chosen)
+    example_inputs = inputs_of(example_inputs, model)
     if example_inputs is None:
         raise PlanError(
             "the result of a surgery is checked by running it, and the plan describes no inputs; "

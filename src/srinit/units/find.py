@@ -9,6 +9,7 @@ from torch import nn
 
 from srinit import modules
 from srinit.errors import ModelError
+from srinit.evaluate import inputs_of
 from srinit.specs import describe
 from srinit.units.bypass import PassThroughFor, Rewritten
 from srinit.units.describe import locked
@@ -79,6 +80,7 @@ def find_units(
             f"find_units takes a torch.nn.Module, not {type(model).__name__}; pass the PyTorch "
             "network that it was made from."
         )
+    example_inputs = inputs_of(example_inputs, model)
     named = dict(model.named_modules())
     protected = matching(keep, named, argument="keep")
     selected = None if select is None else matching(select, named, argument="select")

@@ -27,12 +27,16 @@ def matching(
 
     Raises:
         ConfigError: A pattern names no module; the nearest name is offered.
+        TypeError: `patterns` is one pattern in place of a list.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
         >>> matching(["class:ReLU"], dict(model.named_modules()), argument="keep")
         ['1']
     """
+    if isinstance(patterns, str | type):
+        name = repr(patterns) if isinstance(patterns, str) else patterns.__name__
+        raise TypeError(f"{argument} is a list of names or classes: write [{name}].")
     found: set[str] = set()
     problems = []
     for pattern in patterns:
