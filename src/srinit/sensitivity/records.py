@@ -44,6 +44,9 @@ class SchemeTrial:
     reliability: float | None  # variance between units / (that + variance of a unit's mean)
     saturated: float  # share of units at floor or ceiling
     chosen: bool
+    num_units: int = 0  # that the pilot tried it on
+    merit_low: float | None = None  # reliability times the share not saturated: 95 % of its
+    merit_high: float | None = None  # values on resampled units
 
 
 @record
@@ -63,6 +66,7 @@ class Sensitivity:
     stopped_by: str  # "precision", "decision" or "data"
     scheme_reason: str = ""  # why this scheme, in words
     trials: tuple[SchemeTrial, ...] = ()
+    scheme_certainty: float | None = None  # share of resamples of the pilot with the same choice
     seconds: float | None = None  # not part of what is reproducible; None in files
 
     def __getitem__(self, name: str) -> UnitSensitivity:

@@ -159,6 +159,7 @@ def _run(
         stopped_by=stopped,
         scheme_reason=choice.reason,
         trials=choice.trials,
+        scheme_certainty=choice.certainty,
         seconds=time.perf_counter() - began,
     )
 
