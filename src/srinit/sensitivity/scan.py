@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,13 +10,12 @@ import torch
 from torch import nn
 
 from srinit.evaluate import Scorer, top1
-from srinit.records import record
 from srinit.reinit import Scheme
 from srinit.sensitivity.examples import Batch
 from srinit.sensitivity.fresh import FreshScan
 from srinit.sensitivity.pilot import choose_scheme
 from srinit.sensitivity.progress import OnProgress
-from srinit.sensitivity.ranks import Ranks, process_group
+from srinit.sensitivity.ranks import process_group
 from srinit.sensitivity.records import Sensitivity
 from srinit.sensitivity.settings import settings_of
 from srinit.sensitivity.setup import Setup
@@ -162,61 +160,3 @@ def _run(
         scheme_certainty=choice.certainty,
         seconds=time.perf_counter() - began,
     )
-
-
-@record
-class Estimate:
-    """How long a scan will take, from a few batches of it."""
-
-    seconds: float
-    num_examples: int  # of which the most demanding unit is expected to need
-    batches_measured: int
-
-
-def estimate_time(
-    model: nn.Module,
-    units: UnitMap,
-    data: Iterable[Batch],
-    *,
-    scheme: str | Scheme = "auto",
-    scale: float = 1.0,
-    draws: int | None = None,
-    half_width: float | None = 0.02,
-    confidence: float = 0.95,
-    max_drop: float | None = None,
-    seed: int = 0,
-    scorer: Scorer = top1,
-    device: torch.device | str | None = None,
-    precision: Precision = "auto",
-    batch_size: int | None = None,
-    max_examples: int | None = None,
-    batches: int = 2,
-) -> Estimate:
-    """Return how long `measure_sensitivity` with these arguments will take.
-
-    A few batches are measured for it. The spread of the drops in them says how many more are
-    needed; an early decision by `max_drop` is not foreseen, so that the estimate is rather high.
-    """
-    settings = settings_of(
-        model, units, device, scheme=scheme, scale=scale, draws=draws, half_width=half_width,
-        confidence=confidence, max_drop=max_drop, best=None, seed=seed, batch_size=batch_size,
-        precision=precision, max_examples=max_examples,
-    )  # fmt: skip
-    began = time.perf_counter()
-    with eager():
-        setup = Setup.of(model, units, data, settings, scorer=scorer, device=device, ranks=Ranks())
-        journal = setup.open(None)
-        choice = choose_scheme(setup, journal)
-        problems = setup.bench.check(choice.perturbation)
-        scan = FreshScan(setup, choice.perturbation, problems, None)
-        ready = time.perf_counter()
-        count = sum(1 for _ in itertools.islice(scan.steps(journal), batches))
-    now = time.perf_counter()
-    measured = [tally for tally in scan.tallies.values() if not tally.problem]
-    if setup.num_draws is not None:
-        factor = setup.num_draws * len(setup.order) / max(scan.seen, 1)
-        seconds = ready - began + (now - ready) * factor
-        return Estimate(seconds=seconds, num_examples=len(setup.order), batches_measured=count)
-    left = scan.progress.seconds_left(measured) or 0.0
-    most = max((scan.progress.examples_left(t) + t.num_examples for t in measured), default=0)
-    return Estimate(seconds=now - began + left, num_examples=int(most), batches_measured=count)
