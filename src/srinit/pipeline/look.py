@@ -9,9 +9,10 @@ from typing import Any
 
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
-from srinit.errors import DataError
+from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, evaluate
 from srinit.latency import Latency, measure_latency
+from srinit.pipeline.estimate import num_removed
 from srinit.pipeline.session import Session
 from srinit.records import record
 from srinit.sensitivity import Sensitivity, measure_sensitivity
@@ -159,6 +160,8 @@ def scan(session: Session) -> Sensitivity:
         half_width=settings.half_width,
         confidence=settings.confidence,
         max_drop=session.config.plan.max_drop,
+        precision=settings.precision,
+        num_remove=_num_remove(session),
         seed=session.config.seed,
         scorer=session.scorer,
         device=session.device,
@@ -170,6 +173,25 @@ def scan(session: Session) -> Sensitivity:
     session.folder.audit("scan", f"measured {len(sensitivity.units)} units")
     session.folder.write_record(path, sensitivity, schema=SENSITIVITY_SCHEMA)
     return sensitivity
+
+
+def _num_remove(session: Session) -> int | None:
+    """Return how many units go, where the scan's precision follows that.
+
+    Raises:
+        ConfigError: There is nothing to decide.
+    """
+    settings, plan = session.config.scan, session.config.plan
+    if settings.precision == "equal" or settings.num_remove is not None:
+        return settings.num_remove
+    if not (plan.flops or plan.params or plan.latency or plan.remove):
+        if plan.max_drop is None:
+            raise ConfigError(
+                "scan.precision: decide has nothing to decide: name a target (plan.flops, "
+                "plan.params, plan.latency, plan.max_drop), or scan.num_remove."
+            )
+        return None
+    return max(num_removed(session.config, len(inspect(session))), 1)
 
 
 def scores(session: Session) -> UnitScores:

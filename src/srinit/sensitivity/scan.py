@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 import torch
 from torch import nn
@@ -24,6 +25,8 @@ from srinit.sensitivity.workbench import eager
 from srinit.sensitivity.working import Precision
 from srinit.units.records import UnitMap
 
+Widths = Literal["equal", "decide"]
+
 
 def measure_sensitivity(
     model: nn.Module,
@@ -42,7 +45,9 @@ def measure_sensitivity(
     device: torch.device | str | None = None,
     journal: Path | None = None,
     on_progress: OnProgress | None = None,
-    precision: Precision = "auto",
+    precision: Widths | Precision = "equal",
+    num_remove: int | None = None,
+    arithmetic: Precision = "auto",
     batch_size: int | None = None,
     max_examples: int | None = None,
 ) -> Sensitivity:
@@ -82,7 +87,12 @@ def measure_sensitivity(
         journal: File to which every observation is appended, and from which a scan that was
             interrupted goes on, with the same result.
         on_progress: Called after each batch with (units done, units, a note in words).
-        precision: "auto", "keep" (the model's own), "bfloat16" or "float16".
+        precision: "equal": the same half-width for every unit. "decide": wide intervals for
+            units that surely go or stay, down to `half_width` for those near the line, which is
+            `num_remove` or `max_drop`; locked units are measured coarsely. With `confidence` no
+            unit is ever put on the wrong side. A number format is taken for `arithmetic`.
+        num_remove: With "decide": how many units go, those with the smallest drops.
+        arithmetic: "auto", "keep" (the model's own), "bfloat16" or "float16".
         batch_size: Examples a batch; 64 on a CPU, 256 to 1024 elsewhere, by the model's FLOPs.
         max_examples: Read at most that many examples.
 
@@ -116,10 +126,13 @@ def measure_sensitivity(
         >>> found["0"].low <= found["0"].reinit_drop <= found["0"].high, found.stopped_by
         (True, 'data')
     """
+    widths: str = precision
+    if precision in get_args(Precision):
+        widths, arithmetic = "equal", cast(Precision, precision)
     settings = settings_of(
         model, units, device, scheme=scheme, scale=scale, draws=draws, half_width=half_width,
         confidence=confidence, max_drop=max_drop, best=best, seed=seed, batch_size=batch_size,
-        precision=precision, max_examples=max_examples,
+        precision=arithmetic, max_examples=max_examples, widths=widths, num_remove=num_remove,
     )  # fmt: skip
     began = time.perf_counter()
     with eager(), process_group() as ranks:
@@ -143,6 +156,7 @@ def _run(
         scan.run(journal, on_progress)
     found, stopped = scan.result()
     settings = setup.settings
+    selection = scan.selection if isinstance(scan, FreshScan) else None
     return Sensitivity(
         units=found,
         unit_map=setup.units,
@@ -155,6 +169,9 @@ def _run(
         num_examples=scan.seen,
         seed=settings.seed,
         stopped_by=stopped,
+        precision=settings.widths,
+        num_remove=settings.num_remove,
+        selection_error=None if selection is None else selection.error,
         scheme_reason=choice.reason,
         trials=choice.trials,
         scheme_certainty=choice.certainty,
