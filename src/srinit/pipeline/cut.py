@@ -50,7 +50,8 @@ def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
     """Return the plan for `targets` (see `make_plan`), by default those of the config.
 
     The network is built and measured after some removals of the ranking, those near the target
-    among them, and the others lie between, so that the report's slider looks its costs up.
+    among them, and the others lie between, so that the report's slider looks its costs up. All
+    processes of a run must call it.
 
     Raises:
         PlanError: The target cannot be met, or names unknown or locked units.
@@ -235,7 +236,7 @@ def tune(session: Session) -> nn.Module:
         return load(session, stage_folder(session))
     settings = session.config.finetune
     if not (session.path / "plan.json").is_file():
-        look.scan(session)  # together, before what rank 0 does alone
+        plan(session)  # together, before what rank 0 does alone
     if settings.command is None and settings.fn is None:
         return _tuned(session, processes.first(session, prune))
     return processes.first(session, _tuned)

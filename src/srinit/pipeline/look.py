@@ -15,7 +15,7 @@ from srinit.latency import Latency, measure_latency
 from srinit.pipeline.estimate import num_removed
 from srinit.pipeline.session import Session
 from srinit.records import record
-from srinit.sensitivity import Sensitivity, measure_sensitivity
+from srinit.sensitivity import Ranks, Sensitivity, measure_sensitivity
 from srinit.sources import load_function
 from srinit.store import write_npz
 from srinit.units import UnitMap, find_units
@@ -195,7 +195,10 @@ def _num_remove(session: Session) -> int | None:
 
 
 def scores(session: Session) -> UnitScores:
-    """Return the scores that rank: the scan's, or those of `plan.criterion`, kept in `scan/`."""
+    """Return the scores that rank: the scan's, or those of `plan.criterion`, kept in `scan/`.
+
+    All processes of a run must call it; so must they `beside`.
+    """
     settings = session.config.plan
     if settings.criterion == "reinit_drop":
         return scores_of(scan(session))
@@ -237,6 +240,7 @@ def _scored(session: Session, criterion: str | Criterion, examples: int | None) 
         scorer=session.scorer,
         device=session.device,
         max_examples=examples,
+        ranks=Ranks(),
         on_progress=session.observer.progress,
     )
 

@@ -10,10 +10,10 @@ from torch import nn
 from srinit.criteria import UnitScores
 from srinit.curve import PrefixMeter
 from srinit.errors import PlanError
-from srinit.pipeline import confirm
+from srinit.pipeline import confirm, processes
 from srinit.pipeline.session import Session
 from srinit.plan import Prefix, PrunePlan, make_plan
-from srinit.sensitivity import Sensitivity
+from srinit.sensitivity import Ranks, Sensitivity
 from srinit.units import UnitMap, covered, matching
 
 
@@ -35,6 +35,8 @@ def make(
         scores: What ranks.
         targets: What to reach, by default what the config says.
         gone: Units that earlier stages removed; they come first.
+
+    All processes of a run must call it: rank 0 times networks alone, and trials are shared.
     """
     settings = session.config.plan
     if not sensitivity.unit_map.removable:
@@ -75,9 +77,15 @@ def make(
             )
         )
 
+    def shared(left_out: tuple[str, ...]) -> PrunePlan:
+        if Ranks().count == 1:
+            return made(left_out)
+        text = processes.text_of_first(lambda: made(left_out).to_json())
+        return PrunePlan.from_json(text, where="the plan of rank 0")
+
     if settings.trial_examples == 0:
-        return made(())
-    return confirm.confirmed(session, uncut(session), sensitivity.unit_map, made, gone=gone)
+        return shared(())
+    return confirm.confirmed(session, uncut(session), sensitivity.unit_map, shared, gone=gone)
 
 
 def _near(

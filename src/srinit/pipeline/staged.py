@@ -120,16 +120,10 @@ def plan(session: Session) -> PrunePlan | None:
         return plans.read(session.folder, path)
     before = _before(session)
     if before is None:
-        look.scan(session)  # by all processes; so is the next
-        full = processes.first(session, cut.plan)
+        full = cut.plan(session)
     else:
         sensitivity, scores = _looked_again(session, before)
-        text = processes.text_of_first(
-            lambda: planning.make(
-                session, cut.uncut, sensitivity, scores, gone=before.names
-            ).to_json()
-        )
-        full = PrunePlan.from_json(text, where="the plan")
+        full = planning.make(session, cut.uncut, sensitivity, scores, gone=before.names)
     gone = before.names if before is not None else ()
     left = len(full.remove) - len(gone)
     if left <= 0 and before is not None:
