@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from srinit import records
@@ -21,7 +22,7 @@ from srinit.finetune import recalibrate
 from srinit.records import record
 from srinit.sensitivity import Ranks
 from srinit.sensitivity.workbench import eager
-from srinit.sensitivity.working import Precision
+from srinit.sensitivity.working import Precision, faster_copy
 from srinit.surgery import remove_units
 from srinit.surgery.remove import check_names
 from srinit.trialbench import TrialBench
@@ -177,5 +178,9 @@ class _Work:
         network = remove_units(self.model, chosen, example_inputs=self.example_inputs)
         recalibrate(network, self.data)
         if recover is not None:
+            if any(type(module) is nn.Conv2d for module in network.modules()):
+                network = network.to(memory_format=torch.channels_last)
             recover(network)
+        if self.precision != "keep":
+            network = faster_copy(network, self.example_inputs)
         return evaluate(network, self.data, scorer=self.scorer)

@@ -24,6 +24,7 @@ from srinit.pipeline.recovery import Rehearsal
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.records import record
+from srinit.sensitivity.working import faster_copy
 from srinit.sources import load_function
 from srinit.store import sha256_bytes
 from srinit.surgery import apply_plan, carry_back, kept_names
@@ -224,6 +225,7 @@ def tune_log(session: Session) -> TuneLog:
 
 
 def _validated(session: Session, model: nn.Module) -> float:
+    model = faster_copy(model, session.example_inputs)
     return evaluate(model, session.batches("validation"), scorer=session.scorer).score
 
 

@@ -139,5 +139,6 @@ def whole_run(config: Config) -> dict[str, Any]:
         "units": len(units),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "total_seconds": round(sum(seconds.values()), 1),
-        "note": "from a few timed batches; latency measurements, export and report come on top",
+        "note": "from a few timed forwards or batches; latency measurements, export and report "
+        "come on top",
     }

@@ -14,6 +14,7 @@ from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.sensitivity import Ranks
+from srinit.sensitivity.working import has_fast_bfloat16
 from srinit.sources import Augment, load_function
 from srinit.trial import try_removals
 
@@ -79,8 +80,14 @@ def few_steps(session: Session, steps: int) -> Callable[[nn.Module], TuneLog] | 
     if Ranks().count > 1 or not len(train):
         return None
     per_epoch = len(train.batches(full.batch_size))
+    cheap = full.precision == "auto" and has_fast_bfloat16(session.device)
     short = replace(
-        full, epochs=(steps - 0.5) / per_epoch, patience=None, ema=None, feature_weight=0.0
+        full,
+        epochs=(steps - 0.5) / per_epoch,
+        patience=None,
+        ema=None,
+        feature_weight=0.0,
+        precision="bfloat16" if cheap else full.precision,
     )
 
     def recover(model: nn.Module) -> TuneLog:
