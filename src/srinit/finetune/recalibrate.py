@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -54,7 +55,7 @@ def recalibrate(
     place = modules.device_of(model) if device is None else device
     momenta = [norm.momentum for norm in norms]
     kept = _statistics(norms)
-    with modules.eval_mode(model), torch.no_grad():
+    with modules.eval_mode(model), torch.no_grad(), _channels_last(model):
         try:
             for norm in norms:
                 norm.reset_running_stats()
@@ -68,6 +69,23 @@ def recalibrate(
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
     return True
+
+
+@contextmanager
+def _channels_last(model: nn.Module) -> Iterator[None]:
+    """Lay the weights of convolutions out with channels last for a while: a CPU is faster then."""
+    kept = []
+    try:
+        for module in model.modules():
+            if type(module) is nn.Conv2d and module.weight.device.type == "cpu":
+                kept.append((module.weight, module.weight.data))
+                module.weight.data = module.weight.data.contiguous(
+                    memory_format=torch.channels_last
+                )
+        yield
+    finally:
+        for weight, data in reversed(kept):  # a shared one was kept twice
+            weight.data = data
 
 
 def _statistics(norms: list[_BatchNorm]) -> list[Tensor]:
@@ -95,12 +113,21 @@ def _read(
             kept = _statistics(norms)
             parts.run(read, inputs, again=partial(_restore, norms, kept))
             count += 1
-    if count == 0:
+    check_statistics(count, [value for norm in norms for value in norm.buffers()])
+
+
+def check_statistics(batches: int, statistics: Iterable[Tensor]) -> None:
+    """Raise `DataError` where normalization could not be estimated.
+
+    Args:
+        batches: How many it was estimated on.
+        statistics: What came out.
+    """
+    if batches == 0:
         raise DataError(
             "normalization cannot be recalibrated: no batch holds two examples. "
             "Give more calibration data, or set prune.recalibrate: false."
         )
-    statistics = [value for norm in norms for value in norm.buffers()]
     if not all(bool(torch.isfinite(value).all()) for value in statistics):
         raise DataError(
             "normalization cannot be recalibrated: the calibration data lead to NaN or infinity. "

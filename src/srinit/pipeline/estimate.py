@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
-import torch
-
-from srinit import modules
 from srinit.config import Config
 from srinit.pipeline import recovery
 from srinit.pipeline.look import found_units
 from srinit.pipeline.observer import Silent
 from srinit.pipeline.session import Session
-from srinit.sensitivity import estimate_time
+from srinit.pipeline.sizes import num_removed, num_stages
+from srinit.sensitivity import estimate_time, seconds_per_example
 from srinit.units import UnitMap
 
-TIMED_BATCHES = 3
+BUDGET = 30.0  # seconds that timing may take, about; finding the units comes on top
+TRIAL_FACTOR = 0.4  # of a forward: what lies before a unit is computed once, in cheap arithmetic
 TRAINING_FACTOR = 4.0  # forward, backward and the teacher's forward, in forwards
 
 
-def seconds_per_example(session: Session) -> float:
-    """Return the time of one example through the unpruned network, in evaluation mode."""
-    found: list[float] = []
-    batches = iter(session.batches("calibration"))
-    with modules.eval_mode(session.model), torch.inference_mode():
-        for number, (inputs, _) in enumerate(batches):
-            placed = modules.to_device(inputs, session.device)
-            begin = time.perf_counter()
-            modules.call(session.model, placed)
-            if session.device.type == "cuda":
-                torch.cuda.synchronize(session.device)
-            if number:  # the first warms up
-                found.append((time.perf_counter() - begin) / modules.batch_size(inputs))
-            if number == TIMED_BATCHES:
-                break
-    return sorted(found)[len(found) // 2] if found else 0.0
+def seconds_of_one(session: Session) -> float:
+    """Return the time of one example through the unpruned network, in evaluation mode.
+
+    First two examples are timed, then batches of the run's size, if there is time for them.
+    """
+    model, device = session.model, session.device
+    few = seconds_per_example(model, session.example_inputs, device, budget=BUDGET / 6)
+    size = min(session.config.data.batch_size, len(session.split("calibration")))
+    if 4 * size * few > BUDGET / 6:
+        return few
+    inputs, _ = next(iter(session.batches("calibration")))
+    return seconds_per_example(model, inputs, device, budget=BUDGET / 6)
 
 
 def scan_seconds(session: Session, units: UnitMap) -> float:
-    """Return how long the scan will take, from the first batches of it."""
+    """Return how long the scan will take, from the first batches of it or from a few forwards."""
     settings = session.config.scan
     return estimate_time(
         session.model,
@@ -55,31 +49,8 @@ def scan_seconds(session: Session, units: UnitMap) -> float:
         seed=session.config.seed,
         scorer=session.scorer,
         device=session.device,
+        budget=BUDGET / 2,
     ).seconds
-
-
-def num_removed(config: Config, num_units: int) -> int:
-    """Return about how many units a plan will remove; all that there are if that is not known.
-
-    A share of FLOPs, parameters or time is taken for the same share of the units.
-    """
-    settings = config.plan
-    targets = (settings.flops, settings.params, settings.latency)
-    shares = [1 - target for target in targets if target is not None]
-    if shares:
-        return min(max(math.ceil(max(shares) * num_units - 1e-9), len(settings.remove)), num_units)
-    return num_units if settings.max_drop is not None else min(len(settings.remove), num_units)
-
-
-def num_stages(config: Config, removed: int, num_units: int) -> int:
-    """Return in how many stages so many units will go."""
-    settings = config.prune
-    if settings.step.units is not None:
-        return max(math.ceil(removed / settings.step.units), 1)
-    share = settings.step.flops or settings.step.params
-    if share is not None:
-        return max(math.ceil(removed / num_units / share), 1) if num_units else 1
-    return settings.stages
 
 
 def trial_examples(config: Config, removed: int, calibration: int) -> tuple[int, int]:
@@ -104,7 +75,7 @@ def trial_examples(config: Config, removed: int, calibration: int) -> tuple[int,
 def stages(session: Session, units: UnitMap) -> dict[str, float]:
     """Return the seconds of each part of a whole run; with several stages, of all together."""
     config = session.config
-    each = seconds_per_example(session)
+    each = seconds_of_one(session)
     sizes = {name: len(data) for name, data in session.data.items()}
     removed = num_removed(config, len(units))
     count = num_stages(config, removed, len(units))
@@ -114,7 +85,7 @@ def stages(session: Session, units: UnitMap) -> dict[str, float]:
     return {
         "baseline": each * sizes.get("validation", 0),
         "scan": count * scan_seconds(session, units),
-        "plan": count * each * (read + TRAINING_FACTOR * trained),
+        "plan": count * each * (TRIAL_FACTOR * read + TRAINING_FACTOR * trained),
         "prune": count * 3 * each * sizes.get("validation", 0),
         "fine-tune": count
         * each
@@ -138,5 +109,6 @@ def whole_run(config: Config) -> dict[str, Any]:
         "units": len(units),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "total_seconds": round(sum(seconds.values()), 1),
-        "note": "from a few timed batches; latency measurements, export and report come on top",
+        "note": "from a few timed forwards or batches; latency measurements, export and report "
+        "come on top",
     }

@@ -14,6 +14,7 @@ from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.sensitivity import Ranks
+from srinit.sensitivity.working import has_fast_bfloat16
 from srinit.sources import Augment
 from srinit.trial import try_removals
 
@@ -52,8 +53,7 @@ def augment(session: Session) -> Augment:
 def trial_data(session: Session) -> list[tuple[Any, Any]]:
     """Return the calibration batches on which removals are tried, chosen by content."""
     calibration = session.split("calibration")
-    order = sorted(range(len(calibration)), key=lambda position: calibration.ids[position])
-    few = calibration.subset(order[: session.config.plan.trial_examples])
+    few = calibration.by_content(session.config.plan.trial_examples)
     return list(few.batches(session.config.data.batch_size))
 
 
@@ -71,8 +71,14 @@ def few_steps(session: Session, steps: int) -> Callable[[nn.Module], TuneLog] | 
     if Ranks().count > 1 or not len(train):
         return None
     per_epoch = len(train.batches(full.batch_size))
+    cheap = full.precision == "auto" and has_fast_bfloat16(session.device)
     short = replace(
-        full, epochs=(steps - 0.5) / per_epoch, patience=None, ema=None, feature_weight=0.0
+        full,
+        epochs=(steps - 0.5) / per_epoch,
+        patience=None,
+        ema=None,
+        feature_weight=0.0,
+        precision="bfloat16" if cheap else full.precision,
     )
 
     def recover(model: nn.Module) -> TuneLog:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.errors import ModelError
@@ -74,6 +75,35 @@ def _folded(
     if is_close(after, before):
         return fresh, pairs
     return _own_copy(model, dtype), ()
+
+
+def faster_copy(model: nn.Module, inputs: Any) -> nn.Module:
+    """Return a copy that answers alike in the same number format, and sooner where that is known.
+
+    On a CPU: folded, fused and with channels last, where a forward on `inputs` agrees.
+    """
+    if torch.float32 not in cheap_dtypes(model, "auto"):
+        return shared_copy(model)
+    ready = modules.to_device(inputs, modules.device_of(model))
+    return cheaper_copy(model, torch.float32, ready, ())[0]
+
+
+def lighter_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy in `dtype`, images with channels last, whose normalization can be estimated.
+
+    Nothing is folded, and batch normalization keeps its number format: its statistics are sums.
+    """
+    fresh = _own_copy(model, dtype)
+    for module in fresh.modules():
+        if isinstance(module, _BatchNorm):
+            continue
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None and tensor.is_floating_point():
+                    tensor.data = tensor.data.to(dtype)
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    return fresh
 
 
 def _own_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -147,10 +177,11 @@ def cheap_dtypes(model: nn.Module, precision: Precision) -> tuple[torch.dtype, .
         return (torch.float16,)
     device = modules.device_of(model)
     full = (torch.float32,) if device.type == "cpu" and has_onednn() else ()
-    return (torch.bfloat16, *full) if _has_fast_bfloat16(device) else full
+    return (torch.bfloat16, *full) if has_fast_bfloat16(device) else full
 
 
-def _has_fast_bfloat16(device: torch.device) -> bool:
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies in bfloat16 faster than in 32 bits."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
