@@ -188,6 +188,7 @@ def load_pruned(
         _base(recipe, base, folder, root, trust_code=trust_code),
         [removal.unit for removal in recipe.plan.remove],
         in_place=recipe.in_place,
+        inputs=recipe.plan.inputs,
     )
     _take_dtypes(model, state)
     sources.load_weights(model, state, where=str(path))

@@ -42,7 +42,7 @@ def count_cost(model: nn.Module, inputs: modules.Inputs) -> Cost:
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]
     rng, attention = isolated_rng(0), visible_attention()
-    with modules.eval_mode(model), torch.no_grad(), rng, attention, counter:
+    with modules.untouched(model), torch.no_grad(), rng, attention, counter:
         modules.call(model, inputs)
     stored = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return Cost(

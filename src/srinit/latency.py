@@ -65,7 +65,8 @@ def measure_latency_pair(
 ) -> LatencyPair:
     """Return the latency of both networks, timed call by call in turn."""
     callers = [_caller(model, inputs, batch_size) for model in (baseline, pruned)]
-    one, other = time_in_turn(callers, repeats)
+    with modules.untouched(baseline), modules.untouched(pruned):
+        one, other = time_in_turn(callers, repeats)
     return pair(one, other, batch_size=batch_size, device=modules.device_of(baseline))
 
 

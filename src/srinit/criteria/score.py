@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -11,15 +10,17 @@ import torch
 from torch import nn
 
 from srinit import modules
+from srinit.copying import copied
 from srinit.criteria import removal, similarity, weights
 from srinit.criteria.options import Criterion, Loss, OnProgress, Options
 from srinit.criteria.records import UnitScore, UnitScores
-from srinit.errors import ConfigError, ModelError
+from srinit.errors import ConfigError
 from srinit.evaluate import Scorer, top1
 from srinit.reinit import Scheme
 from srinit.rng import isolated_rng, seed_for
 from srinit.sensitivity import Sensitivity, measure_sensitivity
 from srinit.sensitivity.examples import Batch, Examples, open_examples, order_of
+from srinit.sensitivity.ready import rows_between
 from srinit.sensitivity.working import Precision
 from srinit.units.records import UnitMap
 
@@ -120,7 +121,7 @@ def score_units(
     batches = _Batches(() if criterion in READS_NOTHING else data, size, seed, max_examples)
     name = criterion if isinstance(criterion, str) else name_of(criterion)
     with isolated_rng(seed_for("criterion", seed)):
-        found = dict(function(_copied(model), units, batches, options))
+        found = dict(function(_copied(model, batches, place), units, batches, options))
     baseline = found.pop("", None)
     known = set(units.names)
     if not set(found) <= known:
@@ -204,14 +205,10 @@ def _checked(unit: str, value: Any, name: str) -> UnitScore:
     return UnitScore(unit=unit, score=number)
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model).eval()
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise ModelError(
-            f"the model cannot be copied ({type(error).__name__}: {error}); remove what cannot "
-            "be copied from it (open files, locks, generators) first."
-        ) from error
+def _copied(model: nn.Module, batches: _Batches, device: torch.device) -> nn.Module:
+    first = next(iter(batches), None)
+    some = None if first is None else modules.to_device(rows_between(first[0], 0, 3), device)
+    return copied(model, some)[0].eval()
 
 
 class _Batches:

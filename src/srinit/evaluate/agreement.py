@@ -40,7 +40,7 @@ class Labeled:
             )
 
         for inputs, _ in self.data:
-            with modules.eval_mode(self.reference), torch.inference_mode():
+            with modules.untouched(self.reference), torch.inference_mode():
                 logits = torch.cat(parts.run(answers, inputs))
             if not bool(torch.isfinite(logits).all()):
                 raise ModelError(

@@ -66,7 +66,7 @@ def evaluate(
         inputs, target = piece
         return _outcome(modules.call(model, modules.to_device(inputs, place)), target, scorer)
 
-    with modules.eval_mode(model), torch.inference_mode():
+    with modules.untouched(model), torch.inference_mode():
         for inputs, target in data:
             found = pieces.run(outcome, (inputs, target))
             parts += found

@@ -24,6 +24,7 @@ from srinit.finetune.together import Together
 from srinit.records import plain
 from srinit.rng import seed_for
 from srinit.sensitivity import process_group
+from srinit.state import check_initialized
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, a note
 CHECKPOINT_STEPS = 50
@@ -82,6 +83,7 @@ def fine_tune(
         ResourceError: Not even two examples fit into memory.
     """
     recipe = recipe or Recipe()
+    check_initialized(model)
     if recipe.patience is not None and validation is None:
         raise ConfigError("finetune.patience stops on validation data; name data.validation.")
     per_epoch = num_batches(train, recipe)
@@ -118,7 +120,7 @@ def _trained(
     pairs = dict(features or {}) if recipe.feature_weight and teacher is not None else {}
     with (
         modules.eval_mode(model),
-        modules.eval_mode(guide),  # train flags are restored
+        modules.untouched(guide),  # train flags are restored
         watched(model, pairs) as ours,
         watched(guide, pairs.values()) as theirs,
     ):

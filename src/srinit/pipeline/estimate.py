@@ -24,7 +24,7 @@ def seconds_per_example(session: Session) -> float:
     """Return the time of one example through the unpruned network, in evaluation mode."""
     found: list[float] = []
     batches = iter(session.batches("calibration"))
-    with modules.eval_mode(session.model), torch.inference_mode():
+    with modules.untouched(session.model), torch.inference_mode():
         for number, (inputs, _) in enumerate(batches):
             placed = modules.to_device(inputs, session.device)
             begin = time.perf_counter()

@@ -10,13 +10,13 @@ from typing import Any
 from torch import nn
 
 from srinit import modules
+from srinit.copying import Pairs, copied
 from srinit.errors import PlanError, SurgeryError
 from srinit.plan import PrunePlan
 from srinit.specs import example_from
 from srinit.surgery.cache import check_cache
-from srinit.surgery.compact import Pairs, compact, outputs, same
+from srinit.surgery.compact import compact, outputs, same
 from srinit.surgery.config import follow_cut
-from srinit.surgery.copying import copied
 from srinit.surgery.take import deletable, take_out
 from srinit.units.bypass import PassThroughFor
 from srinit.units.facts import within
@@ -133,7 +133,7 @@ def remove_with_origins(
             "pass example_inputs=..., one batch that the network takes."
         )
     names = tuple(unit.name for unit in chosen)
-    result, pairs = copied(model)
+    result, pairs = copied(model, example_inputs)
     keys = {id(tensor): key for key, tensor in result.state_dict(keep_vars=True).items()}
     result = take_out(result, chosen, passthrough=passthrough)
     reference = _run_twice(result, example_inputs, pairs, names)

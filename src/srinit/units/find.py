@@ -11,6 +11,7 @@ from torch import nn
 from srinit import modules
 from srinit.errors import ModelError
 from srinit.specs import describe
+from srinit.state import check_initialized
 from srinit.units.branches import branches
 from srinit.units.bypass import PassThroughFor, Rewritten
 from srinit.units.choose import Candidate, candidates, choose
@@ -66,7 +67,7 @@ def find_units(
         passthrough: Your own stand-ins for removed units; pass the same to `apply_plan`.
 
     Raises:
-        ModelError: The model does not run on the inputs.
+        ModelError: The model does not run on the inputs, or has lazy parts without weights.
         ConfigError: A pattern in `keep` or `select` matches no submodule.
 
     Example:
@@ -78,6 +79,7 @@ def find_units(
         >>> units.names, units.locked[0].reason
         (('layers.1', 'layers.2'), 'kept')
     """
+    check_initialized(model)
     named = dict(model.named_modules())
     protected = matching(keep, named, argument="keep")
     selected = None if select is None else matching(select, named, argument="select")

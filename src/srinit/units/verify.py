@@ -22,7 +22,7 @@ SINGLY = 6  # up to so many units are tried one by one; more are tried in groups
 
 def run(model: nn.Module, inputs: Any, *, seed: int = 0) -> Any:
     """Return the output of a model in evaluation mode, its random choices seeded."""
-    with modules.eval_mode(model), isolated_rng(seed), torch.no_grad():
+    with modules.untouched(model), isolated_rng(seed), torch.no_grad():
         return modules.call(model, inputs)
 
 
@@ -79,7 +79,7 @@ def verify(
         return _uncalled(group, calls) or difference(expected, found)
 
     every = list(units.values())
-    with modules.eval_mode(model), isolated_rng(), torch.no_grad():
+    with modules.untouched(model), isolated_rng(), torch.no_grad():
         groups = (every, every[::2], every[1::2])
         if len(every) > SINGLY and not any(problem(group) for group in groups):
             return {}
