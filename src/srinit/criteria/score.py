@@ -22,6 +22,7 @@ from srinit.sensitivity import Sensitivity, measure_sensitivity
 from srinit.sensitivity.examples import Batch, Examples, open_examples, order_of
 from srinit.sensitivity.ready import rows_between
 from srinit.sensitivity.working import Precision
+from srinit.units.fingerprint import check_fits
 from srinit.units.records import UnitMap
 
 CRITERIA: dict[str, Criterion] = {
@@ -108,6 +109,7 @@ def score_units(
             on_progress=on_progress,
         )  # fmt: skip
         return scores_of(sensitivity)
+    check_fits(model, units)
     options = Options(
         device=place,
         seed=seed,

@@ -68,12 +68,8 @@ class Drawing:
         inputs: Any,
         device: torch.device | str,
     ) -> None:
-        self._source, self._targets, self._ready, self._device = (
-            ready.source,
-            targets,
-            ready,
-            device,
-        )
+        self._source = ready.source
+        self._targets, self._ready, self._device = targets, ready, device
         self._redraws: dict[_Key, Redraw] = {}
         self._banks: dict[_Key, Bank] = {}
         self._bankable: dict[_Key, bool] = {}

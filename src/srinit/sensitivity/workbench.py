@@ -101,9 +101,7 @@ class Workbench:
             self._ready = make_ready(
                 model, names, batch, scorer=scorer, device=self._device, precision=precision
             )
-            self._drawing = Drawing(
-                self._ready.source, self.targets, self._ready, batch[0], self._device
-            )
+            self._drawing = Drawing(self.targets, self._ready, batch[0], self._device)
         for name in names:
             if name not in self._replayer.known:
                 self.problems[name] = "the unit is never called by the model"

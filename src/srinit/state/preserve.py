@@ -44,7 +44,8 @@ def is_uninitialized(model: nn.Module) -> bool:
 
 
 def _is_lazy(module: nn.Module) -> bool:
-    return any(map(is_lazy, (*module._parameters.values(), *module._buffers.values())))
+    tensors: list[Any] = [*module._parameters.values(), *module._buffers.values()]
+    return any(map(is_lazy, tensors))
 
 
 @contextmanager

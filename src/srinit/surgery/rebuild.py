@@ -44,8 +44,8 @@ def rebuild(
         PlanError: There is no submodule of a unit's name.
     """
     chosen = list(units)
-    check_names(model, chosen)
     result = _own(model, inputs)
+    check_names(result, chosen)
     result = take_out(result, chosen, passthrough=passthrough)
     cuts = {}
     entries_of = deletable(result, chosen)

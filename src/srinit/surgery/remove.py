@@ -20,6 +20,7 @@ from srinit.surgery.config import follow_cut
 from srinit.surgery.take import deletable, take_out
 from srinit.units.bypass import PassThroughFor
 from srinit.units.facts import within
+from srinit.units.fingerprint import check_fits
 from srinit.units.records import Unit
 from srinit.units.verify import difference, run
 
@@ -45,7 +46,8 @@ def apply_plan(
         passthrough: Your own stand-ins for removed units.
 
     Raises:
-        PlanError: The plan names a unit the network does not have.
+        PlanError: The plan was made for another network, by the names and shapes of its tensors;
+            its values, number format and device do not matter.
         SurgeryError: The result does not run, or its output has another form.
 
     Example:
@@ -97,7 +99,7 @@ def remove_units(
         passthrough: Your own stand-ins for removed units.
 
     Raises:
-        PlanError: There is no submodule of a unit's name, or no example inputs.
+        PlanError: The units were found in another network, or there are no example inputs.
         SurgeryError: The result does not run, or its output has another form.
     """
     result, _ = remove_with_origins(
@@ -168,7 +170,7 @@ def remove_with_origins(
 
 
 def check_names(model: nn.Module, units: Sequence[Unit]) -> None:
-    """Raise `PlanError` unless every unit is a submodule, named once and inside no other."""
+    """Raise `PlanError` unless every unit is of this network, named once and inside no other."""
     there = {name for name, _ in model.named_modules(remove_duplicate=False)}
     for unit in units:
         for name in (unit.name, *unit.parts, *unit.also):
@@ -187,6 +189,7 @@ def check_names(model: nn.Module, units: Sequence[Unit]) -> None:
         outer = [other for other in names if other != name and within(name, other)]
         if outer:
             raise PlanError(f"{name!r} lies inside {outer[0]!r} of the same plan; name only one.")
+    check_fits(model, units)
 
 
 def _run_twice(model: nn.Module, inputs: Any, pairs: Pairs, names: Sequence[str]) -> list[Any]:
