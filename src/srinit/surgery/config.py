@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from srinit.rng import isolated_rng
+from srinit.surgery.names import follow_names
 from srinit.surgery.take import Cut, moved, stand_ins
 from srinit.units.facts import within
 
@@ -66,6 +67,7 @@ def follow_cut(model: nn.Module, cuts: Mapping[str, Cut], removed: Sequence[str]
     """
     for path, cut in cuts.items():
         renumber(model.get_submodule(moved(path, cuts)), cut)
+    follow_names(model, cuts)
     roots: list[str] = []
     for name, module in model.named_modules():
         if _has_config(module) and not any(within(name, root) for root in roots):
