@@ -1,6 +1,12 @@
 """What a network holds besides its weights: found by walking it, and put back after a forward."""
 
-from srinit.state.preserve import Preserved, check_initialized, is_uninitialized, preserved
+from srinit.state.preserve import (
+    Preserved,
+    check_initialized,
+    is_uninitialized,
+    preserved,
+    preserves,
+)
 from srinit.state.reach import HOOK_TABLES, Held, held_by
 
 __all__ = [
@@ -11,4 +17,5 @@ __all__ = [
     "held_by",
     "is_uninitialized",
     "preserved",
+    "preserves",
 ]

@@ -7,8 +7,8 @@ import types
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from srinit.state.reach import Held, held_by
 
 REGISTRIES = ("_parameters", "_buffers", "_modules")
 CODE = (types.FunctionType, types.MethodType, partial)
+P = ParamSpec("P")
+T = TypeVar("T")
 Undo = Callable[[], bool]  # puts one object back; returns whether it had changed
 
 
@@ -73,6 +75,18 @@ def preserved(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         before.restore()
+
+
+def preserves(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a function whose first argument is a network leave it as it was; see `preserved`."""
+
+    @wraps(function)
+    def kept(*args: P.args, **kwargs: P.kwargs) -> T:
+        model: Any = args[0] if args else kwargs["model"]
+        with preserved(model):
+            return function(*args, **kwargs)
+
+    return kept
 
 
 class Preserved:

@@ -1,7 +1,7 @@
 """What a network says of its own parts, by name and by number, brought in line after a cut.
 
-timm lists the parts that features are taken from (`feature_info`), torchvision those that it returns
-(`return_layers`), and many networks keep how many blocks they have.
+timm lists the parts that features are taken from (`feature_info`), torchvision those that it
+returns (`return_layers`), and many networks keep how many blocks they have.
 """
 
 from __future__ import annotations
@@ -148,9 +148,8 @@ def _numbers(key: str, value: Sequence[int], names: _Names) -> list[int]:
         places = [int(part) for part in path.split(".") if part.isdigit()]
         if key == "stage_ends" and path in ("blocks", "stages"):
             new = [sum(index not in cut.gone for index in range(end)) for end in new]
-        elif key in LISTS and len(places) == 1 and places[0] < len(new):
-            if new[places[0]] == cut.before:
-                new[places[0]] = cut.after
+        elif key in LISTS and len(places) == 1 and new[places[0] :][:1] == [cut.before]:
+            new[places[0]] = cut.after
     return new
 
 

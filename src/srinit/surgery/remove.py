@@ -129,6 +129,7 @@ def remove_with_origins(
     """
     chosen = list(units)
     check_names(model, chosen)
+    check_fits(model, chosen)
     if example_inputs is None:
         raise PlanError(
             "the result of a surgery is checked by running it, and the plan describes no inputs; "
@@ -170,7 +171,7 @@ def remove_with_origins(
 
 
 def check_names(model: nn.Module, units: Sequence[Unit]) -> None:
-    """Raise `PlanError` unless every unit is of this network, named once and inside no other."""
+    """Raise `PlanError` unless every unit is a submodule, named once and inside no other."""
     there = {name for name, _ in model.named_modules(remove_duplicate=False)}
     for unit in units:
         for name in (unit.name, *unit.parts, *unit.also):
@@ -189,7 +190,6 @@ def check_names(model: nn.Module, units: Sequence[Unit]) -> None:
         outer = [other for other in names if other != name and within(name, other)]
         if outer:
             raise PlanError(f"{name!r} lies inside {outer[0]!r} of the same plan; name only one.")
-    check_fits(model, units)
 
 
 def _run_twice(model: nn.Module, inputs: Any, pairs: Pairs, names: Sequence[str]) -> list[Any]:

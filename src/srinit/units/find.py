@@ -11,7 +11,7 @@ from torch import nn
 from srinit import modules
 from srinit.errors import ModelError
 from srinit.specs import describe
-from srinit.state import check_initialized
+from srinit.state import preserves
 from srinit.units.branches import branches
 from srinit.units.bypass import PassThroughFor, Rewritten
 from srinit.units.choose import Candidate, candidates, choose
@@ -36,6 +36,7 @@ Rule = Callable[[str, nn.Module], bool]
 """A user's own rule: from name and module to whether it is a unit."""
 
 
+@preserves
 def find_units(
     model: nn.Module,
     example_inputs: Any,
@@ -80,7 +81,6 @@ def find_units(
         >>> units.names, units.locked[0].reason
         (('layers.1', 'layers.2'), 'kept')
     """
-    check_initialized(model)
     named = dict(model.named_modules())
     protected = matching(keep, named, argument="keep")
     selected = None if select is None else matching(select, named, argument="select")

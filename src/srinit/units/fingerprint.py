@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from torch import nn
+from torch import Tensor, nn
 
 from srinit.errors import PlanError
 from srinit.state import check_initialized
@@ -15,19 +15,17 @@ from srinit.units.records import Unit
 def fingerprint(model: nn.Module) -> str:
     """Return what tells a network from others: its tensors' count, values and a hash.
 
-    Hashed are the names and shapes of parameters and of saved buffers. Values, number format and
-    device are no part of it: a plan holds for the same network trained further, or moved.
+    Hashed are the names and shapes of parameters; of buffers only where there are none, as in
+    quantized networks. Values, number format and device are no part of it: a plan holds for the
+    same network trained further, or moved.
 
     Example:
         >>> fingerprint(nn.Linear(3, 2))
         '2 tensors with 8 values, sha256 0bc0ae9a63ab65a4'
     """
     check_initialized(model)
-    named = dict(model.named_parameters(remove_duplicate=False))
-    for path, module in model.named_modules(remove_duplicate=False):
-        for name, buffer in module._buffers.items():
-            if buffer is not None and name not in module._non_persistent_buffers_set:
-                named[f"{path}.{name}" if path else name] = buffer
+    named: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    named = named or dict(model.named_buffers(remove_duplicate=False))
     lines = "\n".join(f"{name} {list(named[name].shape)}" for name in sorted(named))
     values = sum(tensor.numel() for tensor in named.values())
     digest = hashlib.sha256(lines.encode()).hexdigest()[:16]

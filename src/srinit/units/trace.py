@@ -186,7 +186,7 @@ def record(model: nn.Module, inputs: Any, *, seed: int = 0) -> Trace:
     torch.backends.mha.set_fastpath_enabled(False)  # a fused kernel hides the additions
     try:
         with (
-            modules.untouched(model),
+            modules.eval_mode(model),
             isolated_rng(seed),
             torch.no_grad(),
             _wrapped(named, recorder, stack),

@@ -79,7 +79,7 @@ def verify(
         return _uncalled(group, calls) or difference(expected, found)
 
     every = list(units.values())
-    with modules.untouched(model), isolated_rng(), torch.no_grad():
+    with modules.eval_mode(model), isolated_rng(), torch.no_grad():
         groups = (every, every[::2], every[1::2])
         if len(every) > SINGLY and not any(problem(group) for group in groups):
             return {}
