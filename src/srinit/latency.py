@@ -56,7 +56,8 @@ def measure_latency(
         batch_size: Examples a call.
         repeats: Timed calls at most, after two that are not counted; slow networks get fewer.
     """
-    times = time_in_turn([_caller(model, inputs, batch_size)], repeats)[0]
+    with modules.untouched(model):
+        times = time_in_turn([_caller(model, inputs, batch_size)], repeats)[0]
     return summarize(times, batch_size=batch_size, device=modules.device_of(model))
 
 
