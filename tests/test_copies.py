@@ -87,7 +87,13 @@ def by_kept_tensor(model: Net) -> None:
     model.head.forward = lambda x: x @ weight.T
 
 
+def by_global(model: Net) -> None:
+    KNOWN["net"] = model
+    model.head.register_forward_hook(lambda _, __, output: output + KNOWN["net"].stem.bias.mean())
+
+
 REFERENCES = {
+    by_global: "of 'head', global variable 'KNOWN', entry 'net' would still be the original itself",
     by_hook: "forward hook 'by_hook.<locals>.adds' of 'head', closure variable 'model'",
     by_pre_hook: "forward pre hook .* of 'head', closure variable 'held', entry 'stem'",
     by_patched_forward: "attribute 'forward' of 'blocks.1', closure variable 'old'",
