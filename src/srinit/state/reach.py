@@ -62,9 +62,9 @@ def held_by(model: nn.Module, *, hooks: bool = True) -> Iterator[Held]:
 
     Example:
         >>> net, other = nn.ReLU(), nn.Linear(1, 1)
-        >>> net.call = lambda x: other(x)
+        >>> vars(net)["others"] = [other]
         >>> [str(held) for held in held_by(net) if held.value is other]
-        ["attribute 'call' of the network, closure variable 'other'"]
+        ["attribute 'others' of the network, entry 0"]
     """
     walk = _Walk()
     tree = list(model.named_modules())

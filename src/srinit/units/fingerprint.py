@@ -21,7 +21,7 @@ def fingerprint(model: nn.Module) -> str:
 
     Example:
         >>> fingerprint(nn.Linear(3, 2))
-        '2 tensors with 8 values, sha256 0bc0ae9a63ab65a4'
+        '2 tensors with 8 values, sha256 69c9b4f0f4aadd29'
     """
     check_initialized(model)
     named: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
