@@ -25,6 +25,15 @@ from srinit.errors import (
 )
 from srinit.plan import PrunePlan
 from srinit.records import record
+from srinit.state.beside import (
+    empty_entries,
+    fit_entries,
+    freeze,
+    frozen,
+    is_beside,
+    put_beside,
+    tensors_beside,
+)
 from srinit.surgery import rebuild, stand_ins
 
 SCHEMA = "srinit.recipe/1"
@@ -60,6 +69,8 @@ class Recipe:
     metadata: dict[str, Any]
     versions: dict[str, str]
     in_place: tuple[str, ...] = ()  # what a stand-in was left for; the rest was deleted
+    empty: tuple[str, ...] = ()  # parameters and buffers that are registered as None
+    frozen: tuple[str, ...] | None = None  # parameters without gradient; None: as the base has them
 
 
 def save_pruned(
@@ -73,7 +84,9 @@ def save_pruned(
 ) -> Path:
     """Write a pruned network: `model.safetensors` and `recipe.json`; return the folder.
 
-    Both files are written whole or not at all, the recipe last.
+    Both files are written whole or not at all, the recipe last. Kept are parameters and buffers,
+    also those that a state dict leaves out, tensors that are attributes of modules, their number
+    formats, what is tied, and which parameters are frozen. Other attributes come from the base.
 
     Args:
         folder: Made if it does not exist.
@@ -102,6 +115,8 @@ def save_pruned(
         metadata=dict(metadata or {}),
         versions={name: version(name) for name in ("srinit", "torch", "safetensors")},
         in_place=stand_ins(model),
+        empty=empty_entries(model),
+        frozen=frozen(model),
     )
     store.write_bytes(folder / WEIGHTS, content)
     store.write_text(folder / RECIPE, records.to_json(recipe, schema=SCHEMA))
@@ -134,7 +149,10 @@ def _stored(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
             aliases[name] = seen[key]
         else:
             seen[key] = name
-            state[name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            state[name] = tensor.detach()
+    state |= tensors_beside(model)
+    contiguous = torch.contiguous_format
+    state = {key: t.cpu().clone(memory_format=contiguous) for key, t in state.items()}
     return state, aliases
 
 
@@ -188,10 +206,21 @@ def load_pruned(
         _base(recipe, base, folder, root, trust_code=trust_code),
         [removal.unit for removal in recipe.plan.remove],
         in_place=recipe.in_place,
+        inputs=recipe.plan.inputs,
     )
+    beside = {key: state.pop(key) for key in list(state) if is_beside(key)}
+    fit_entries(model, state, recipe.empty)
     _take_dtypes(model, state)
     sources.load_weights(model, state, where=str(path))
     _tie(model, recipe.aliases)
+    lost = put_beside(model, beside)
+    if lost:
+        raise CheckpointError(
+            f"{path} holds {lost[0]!r}, for which {type(model).__name__} has no place; its base is "
+            "another than that of the saved network. Pass the right one: load_pruned(base=...)."
+        )
+    if recipe.frozen is not None:
+        freeze(model, recipe.frozen)
     return model.to(device).eval()
 
 

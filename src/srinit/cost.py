@@ -47,7 +47,7 @@ def count_cost(model: nn.Module, inputs: modules.Inputs) -> Cost:
     counter = FlopCounterMode(display=False, custom_mapping=custom_mapping())
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]
     rng, attention, rest = isolated_rng(0), visible_attention(), Uncounted()
-    with modules.eval_mode(model), torch.no_grad(), rng, attention, rest, counter:
+    with modules.untouched(model), torch.no_grad(), rng, attention, rest, counter:
         modules.call(model, inputs)
     stored = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return Cost(

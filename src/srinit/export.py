@@ -72,7 +72,7 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with modules.eval_mode(model), _quiet(), torch.no_grad():
+        with modules.untouched(model), _quiet(), torch.no_grad():
             named = isinstance(inputs, dict)
             batch: Any = torch.export.Dim.DYNAMIC if named else torch.export.Dim("batch")
             network, few, shapes = _traced(model, inputs, {0: batch})
@@ -122,7 +122,7 @@ def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
     inputs = _bare(inputs, model)
     arguments = _arguments(inputs)
     try:
-        with modules.eval_mode(model), _quiet(), torch.no_grad():
+        with modules.untouched(model), _quiet(), torch.no_grad():
             network, few, shapes = _traced(model, inputs, {0: torch.export.Dim.DYNAMIC})
             program = torch.export.export(network, few, dynamic_shapes=shapes, strict=False)
             program.example_inputs = None
@@ -239,7 +239,7 @@ def _published(
     opset: int | None = None,
 ) -> Exported:
     """Write the file if its answers are PyTorch's, and return the record."""
-    with modules.eval_mode(model), torch.no_grad():
+    with modules.untouched(model), torch.no_grad():
         output = modules.logits_of(modules.call(model, inputs)).detach()
     coarsest = _number_format(model, output)
     expected, found = output.double().cpu(), found.detach().double().cpu()

@@ -66,7 +66,8 @@ def measure_latency(
         max_seconds: After which a network counts as slow.
     """
     caller = _caller(model, inputs, batch_size)
-    times = time_in_turn([caller], repeats, max_seconds=max_seconds)[0]
+    with modules.untouched(model):
+        times = time_in_turn([caller], repeats, max_seconds=max_seconds)[0]
     return summarize(times, batch_size=batch_size, device=modules.device_of(model))
 
 
@@ -75,7 +76,8 @@ def measure_latency_pair(
 ) -> LatencyPair:
     """Return the latency of both networks, timed call by call in turn."""
     callers = [_caller(model, inputs, batch_size) for model in (baseline, pruned)]
-    one, other = time_in_turn(callers, repeats)
+    with modules.untouched(baseline), modules.untouched(pruned):
+        one, other = time_in_turn(callers, repeats)
     return pair(one, other, batch_size=batch_size, device=modules.device_of(baseline))
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit.errors import ModelError
+from srinit.state import preserved
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
@@ -101,6 +102,19 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in flags:
             module.training = flag
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Put `model` into evaluation mode for a while; afterwards nothing of it has changed.
+
+    Train flags are restored, and what forwards change: see `srinit.state.preserved`.
+
+    Raises:
+        ModelError: The model has lazy parts that saw no input yet.
+    """
+    with preserved(model), eval_mode(model):
+        yield
 
 
 def parent_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:

@@ -90,7 +90,7 @@ def measure_ownership(
         (True, 32)
     """
     batch, device = resized(inputs_of(inputs, model), batch_size), modules.device_of(model)
-    with modules.eval_mode(model), torch.inference_mode():
+    with modules.untouched(model), torch.inference_mode():
         for _ in range(WARM_UP):
             _call(model, batch, device)
         peak = _peak(model, batch, device)

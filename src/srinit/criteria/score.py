@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,17 +10,20 @@ import torch
 from torch import nn
 
 from srinit import modules
+from srinit.copying import copied
 from srinit.criteria import removal, similarity, weights
 from srinit.criteria.options import Criterion, OnProgress, Options
 from srinit.criteria.records import UnitScore, UnitScores
-from srinit.errors import ConfigError, ModelError
+from srinit.errors import ConfigError
 from srinit.evaluate import Loss, Scorer, top1
 from srinit.records import plain
 from srinit.reinit import Scheme
 from srinit.rng import isolated_rng, seed_for
 from srinit.sensitivity import Ranks, Sensitivity, measure_sensitivity
 from srinit.sensitivity.examples import Batch, Examples, open_examples, order_of
+from srinit.sensitivity.ready import rows_between
 from srinit.sensitivity.working import Precision
+from srinit.units.fingerprint import check_fits
 from srinit.units.records import UnitMap
 
 CRITERIA: dict[str, Criterion] = {
@@ -113,6 +115,7 @@ def score_units(
             on_progress=on_progress,
         )  # fmt: skip
         return scores_of(sensitivity)
+    check_fits(model, units)
     options = Options(
         device=place,
         seed=seed,
@@ -128,7 +131,7 @@ def score_units(
     batches = _Batches(data if reads else (), model, size, seed, max_examples)
     name = criterion if isinstance(criterion, str) else name_of(criterion)
     with isolated_rng(seed_for("criterion", seed)):
-        scores = function(_copied(model), units, batches, options)
+        scores = function(_copied(model, batches, place), units, batches, options)
     if not isinstance(scores, Mapping):
         raise ConfigError(
             f"the criterion {name} returned {type(scores).__name__}; return a dict of scores by "
@@ -237,14 +240,10 @@ def _of_all(found: dict[str, Any], ranks: Ranks, *, together: bool) -> dict[str,
     }
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model).eval()
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise ModelError(
-            f"the model cannot be copied ({type(error).__name__}: {error}); remove what cannot "
-            "be copied from it (open files, locks, generators) first."
-        ) from error
+def _copied(model: nn.Module, batches: _Batches, device: torch.device) -> nn.Module:
+    first = next(iter(batches), None)
+    some = None if first is None else modules.to_device(rows_between(first[0], 0, 3), device)
+    return copied(model, some)[0].eval()
 
 
 class _Batches:

@@ -41,7 +41,7 @@ class Labeled:
             )
 
         for inputs, _ in batches_of(self.data, self.reference):
-            with modules.eval_mode(self.reference), torch.inference_mode():
+            with modules.untouched(self.reference), torch.inference_mode():
                 logits = torch.cat(parts.run(answers, inputs))
             if not bool(torch.isfinite(logits).all()):
                 raise ModelError(

@@ -68,7 +68,7 @@ def evaluate(
         inputs, target = piece
         return outcome_of(modules.call(model, modules.to_device(inputs, place)), target, scorer)
 
-    with modules.eval_mode(model), torch.inference_mode():
+    with modules.untouched(model), torch.inference_mode():
         for inputs, target in batches_of(data, model):
             found = pieces.run(outcome, (inputs, target))
             parts += found

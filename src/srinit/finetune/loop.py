@@ -27,6 +27,7 @@ from srinit.finetune.together import Together
 from srinit.records import plain
 from srinit.rng import seed_for
 from srinit.sensitivity import process_group
+from srinit.state import check_initialized
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, a note
 CHECKPOINT_STEPS = 50
@@ -88,6 +89,7 @@ def fine_tune(
         ResourceError: Not even two examples fit into memory.
     """
     recipe = recipe or Recipe()
+    check_initialized(model)
     check_validation(recipe, validation)
     per_epoch = num_batches(train, recipe)
     total = math.ceil(recipe.epochs * per_epoch)
@@ -124,7 +126,7 @@ def _trained(
     pairs = dict(features or {}) if recipe.feature_weight and teacher is not None else {}
     with (
         modules.eval_mode(model),
-        modules.eval_mode(guide),  # train flags are restored
+        modules.untouched(guide),  # train flags are restored
         watched(model, pairs) as ours,
         watched(guide, pairs.values()) as theirs,
     ):

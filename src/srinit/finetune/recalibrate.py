@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from srinit import modules
 from srinit.errors import DataError
 from srinit.evaluate import Parts, batches_of
+from srinit.state import check_initialized
 
 
 def recalibrate(
@@ -49,6 +50,7 @@ def recalibrate(
         >>> model.running_mean
         tensor([2.])
     """
+    check_initialized(model)
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
         return False

@@ -214,7 +214,7 @@ class Session:
         """
         model, inputs = self.model, self.example_inputs
         try:
-            with modules.eval_mode(model), torch.inference_mode():
+            with modules.untouched(model), torch.inference_mode():
                 output = modules.call(model, inputs)
         except (RuntimeError, TypeError, ValueError) as error:
             if is_out_of_memory(error):

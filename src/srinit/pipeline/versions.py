@@ -125,7 +125,7 @@ def smoke_test(model: nn.Module, folder: Path) -> int:
 
 
 def _answers(model: nn.Module, inputs: Any) -> Tensor:
-    with modules.eval_mode(model), torch.inference_mode():
+    with modules.untouched(model), torch.inference_mode():
         return modules.logits_of(modules.call(model, inputs)).float().clone()
 
 

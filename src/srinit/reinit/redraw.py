@@ -15,6 +15,7 @@ from srinit.records import record
 from srinit.reinit.matching import Call, Matcher
 from srinit.reinit.rules import Rule, Weights, rules_of
 from srinit.rng import isolated_rng
+from srinit.state import held_by
 
 NOISE_BYTES = 32 << 20  # numbers of draws that share a generator on a GPU
 MOST_IN_BLOCK = 64
@@ -354,6 +355,12 @@ def _reset(module: nn.Module, tensors: set[str], noise: torch.Generator, scale: 
 
 
 def _private_copy(unit: nn.Module) -> nn.Module:
+    for held in held_by(unit, hooks=False):
+        if isinstance(held.value, nn.Module) and next(held.value.parameters(), None) is not None:
+            raise ReinitError(
+                f"the unit works with weights of another module ({held}), which drawing the unit "
+                "again does not reach; register that module in the unit, or leave the unit out."
+            )
     try:
         with torch.no_grad():
             return copy.deepcopy(unit)

@@ -81,7 +81,7 @@ def guided_gradient(model: nn.Module, image: Tensor, target: int) -> tuple[Tenso
         target: Class index.
     """
     inputs = image.detach().clone().requires_grad_(True)
-    with modules.eval_mode(model), torch.enable_grad(), _Guided() as guided:
+    with modules.untouched(model), torch.enable_grad(), _Guided() as guided:
         logits = modules.logits_of(modules.call(model, inputs))
         score = logits[0, target]
     (gradient,) = torch.autograd.grad(score, inputs)
@@ -103,7 +103,7 @@ def grad_cam(model: nn.Module, image: Tensor, target: int, *, scale: int = 1) ->
     """
     size = (scale * image.shape[-2], scale * image.shape[-1])
     spatial, tokens = _layers(model, image)
-    with modules.eval_mode(model), torch.enable_grad():
+    with modules.untouched(model), torch.enable_grad():
         if spatial is not None:
             return _resized(_cam(model, spatial, image, target), size)
         for layer in tokens[:TRIED]:
@@ -168,7 +168,7 @@ def _layers(model: nn.Module, image: Tensor) -> tuple[nn.Module | None, list[nn.
     inner = [module for module in model.modules() if module is not model]
     handles = [module.register_forward_hook(note) for module in inner]
     try:
-        with modules.eval_mode(model), torch.no_grad():
+        with modules.untouched(model), torch.no_grad():
             modules.call(model, image)
     finally:
         for handle in handles:

@@ -101,7 +101,7 @@ def collect(
     take |= {name: lambda given, _: pooled(given) for name in inputs_of}
     parts: dict[str, list[Tensor]] = {name: [] for name in take}
     device = modules.device_of(model)
-    with modules.eval_mode(model), torch.inference_mode(), recorded(model, take) as found:
+    with modules.untouched(model), torch.inference_mode(), recorded(model, take) as found:
 
         def seen(inputs: Any) -> dict[str, Tensor]:
             found.clear()
@@ -126,7 +126,7 @@ def classifier_of(model: nn.Module, inputs: Any) -> str | None:
                 module.register_forward_hook(lambda *_args, name=name: last.append(name))
             )
     try:
-        with modules.eval_mode(model), torch.inference_mode():
+        with modules.untouched(model), torch.inference_mode():
             modules.call(model, modules.to_device(inputs, modules.device_of(model)))
     finally:
         for handle in handles:

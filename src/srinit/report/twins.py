@@ -161,7 +161,7 @@ def _map(
         name: lambda given, out: next(modules.tensors(out if output else given)).detach().float()
     }
     device = modules.device_of(model)
-    with modules.eval_mode(model), torch.no_grad(), features.recorded(model, take) as found:
+    with modules.untouched(model), torch.no_grad(), features.recorded(model, take) as found:
         modules.call(model, modules.to_device(inputs, device))
     tensor = found.get(name)
     if tensor is not None and tensor.ndim == 3 and (side := square(tensor.shape[1])):

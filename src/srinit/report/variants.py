@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
+from srinit.copying import copied
 from srinit.errors import ConfigError, ReinitError
 from srinit.reinit import Call, reinitialized
 from srinit.report import explain, images
@@ -60,7 +60,7 @@ def _redrawn(
     baseline: nn.Module, unit: Unit, sensitivity: Sensitivity, reference: Any, seed: int
 ) -> nn.Module:
     """Return a copy of the baseline with one unit re-initialized as in the scan."""
-    network = copy.deepcopy(baseline)
+    network = copied(baseline, reference)[0]
     calls: list[Call] = []
     module = network.get_submodule(unit.name)
     handle = module.register_forward_pre_hook(
@@ -68,7 +68,7 @@ def _redrawn(
         with_kwargs=True,
     )
     try:
-        with modules.eval_mode(network), torch.no_grad():
+        with modules.untouched(network), torch.no_grad():
             modules.call(network, reference)
     finally:
         handle.remove()
@@ -138,6 +138,6 @@ def _cam(network: nn.Module, inputs: Tensor, target: int, missing: list[str]) ->
 
 
 def _probabilities(network: nn.Module, inputs: Tensor) -> Tensor:
-    with modules.eval_mode(network), torch.no_grad():
+    with modules.untouched(network), torch.no_grad():
         logits = modules.logits_of(modules.call(network, inputs))
     return logits.float().softmax(1)[0].nan_to_num(0.0)

@@ -55,7 +55,6 @@ class Drawing:
     """Draws the units of a model, each in a private copy; several threads may, a unit each.
 
     Args:
-        model: The caller's; only read.
         targets: The units, by name.
         ready: The model made ready.
         inputs: Some examples; the first ones are what `matched` matches on.
@@ -64,13 +63,13 @@ class Drawing:
 
     def __init__(
         self,
-        model: nn.Module,
         targets: Mapping[str, Target],
         ready: Ready,
         inputs: Any,
         device: torch.device | str,
     ) -> None:
-        self._source, self._targets, self._ready, self._device = model, targets, ready, device
+        self._source = ready.source
+        self._targets, self._ready, self._device = targets, ready, device
         self._redraws: dict[_Key, Redraw] = {}
         self._banks: dict[_Key, Bank] = {}
         self._bankable: dict[_Key, bool] = {}

@@ -29,6 +29,7 @@ from srinit.sensitivity.working import (
     cheaper_copy,
     inputs_for,
     is_close,
+    own_copy,
     shared_copy,
 )
 
@@ -39,6 +40,7 @@ MAX_FLIPS = 0.02  # share of examples that cheaper arithmetic may score otherwis
 class Ready:
     """What measuring needs of a model."""
 
+    source: nn.Module  # the scan's own copy, unchanged, on the memory of the caller's
     replayer: Replayer
     layouts: dict[str, Layout]  # of units that split into groups and replay exactly
     dtype: torch.dtype | None = None  # of a copy that is cheaper to run; None: there is none
@@ -66,22 +68,23 @@ def make_ready(
         precision: "auto": bfloat16 where the hardware gains from it and scores agree, else 32 bits.
     """
     inputs, _ = batch
-    plain = shared_copy(model)
     size = modules.batch_size(inputs)
     two, three = (
         modules.to_device(rows_between(inputs, 0, min(count, size)), device) for count in (2, 3)
     )
+    source = own_copy(model, three)
+    plain = shared_copy(source)  # its forwards will be wrapped for good
     exact = Replayer(plain, names)
     layouts = _layouts(exact, two, three)
     for dtype in cheap_dtypes(model, precision):
-        cheap, pairs = cheaper_copy(model, dtype, three, names)
+        cheap, pairs = cheaper_copy(source, dtype, three, names)
         if not agrees(plain, cheap, batch, scorer, device):
             continue
-        ready = Ready(Replayer(cheap, names), layouts, dtype, pairs)
+        ready = Ready(source, Replayer(cheap, names), layouts, dtype, pairs)
         with torch.no_grad(), _noting_calls(cheap, names, ready.calls):
             ready.replayer.learn(inputs_for(cheap, three, device))
         return ready
-    return Ready(exact, layouts)
+    return Ready(source, exact, layouts)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from srinit.sensitivity.ranks import Ranks
 from srinit.sensitivity.settings import Settings, identity, targets_of
 from srinit.sensitivity.tally import Goal
 from srinit.sensitivity.workbench import Workbench
+from srinit.units.fingerprint import check_fits
 from srinit.units.records import UnitMap
 
 
@@ -52,6 +53,7 @@ class Setup:
         """Return the setup of a scan with these settings."""
         where = torch.device(modules.device_of(model) if device is None else device)
         targets = targets_of(units)
+        check_fits(model, units)
         examples = open_examples(data, model)
         order = order_of(len(examples), settings.seed)[: settings.max_examples]
         first = next(examples.read([order[: settings.batch_size]]))

@@ -92,17 +92,16 @@ class Workbench:
     ) -> None:
         self.targets = {target.name: target for target in targets}
         self.problems: dict[str, str] = {}
-        self._source = model
         self._scorer = scorer
         self._seed = seed
         self._device = modules.device_of(model) if device is None else device
         self._chunk: int | None = None
-        names = self._existing()
+        names = self._existing(model)
         with isolated_rng(seed_for(seed, "workbench")):
             self._ready = make_ready(
                 model, names, batch, scorer=scorer, device=self._device, precision=precision
             )
-            self._drawing = Drawing(model, self.targets, self._ready, batch[0], self._device)
+            self._drawing = Drawing(self.targets, self._ready, batch[0], self._device)
         for name in names:
             if name not in self._replayer.known:
                 self.problems[name] = "the unit is never called by the model"
@@ -116,8 +115,8 @@ class Workbench:
         """Number format of a copy that is cheaper to run; None: the caller's tensors are used."""
         return self._ready.dtype
 
-    def _existing(self) -> list[str]:
-        known = {name for name, _ in self._source.named_modules(remove_duplicate=False)}
+    def _existing(self, model: nn.Module) -> list[str]:
+        known = {name for name, _ in model.named_modules(remove_duplicate=False)}
         for name in self.targets:
             if name not in known:
                 self.problems[name] = "the model has no submodule of this name"

@@ -1,12 +1,11 @@
 """The scan's own copy of a model: the caller's is never touched.
 
-The copy has its own module objects. Its tensors are shared with the caller's model, which costs
-no memory and moves nothing, unless cheaper arithmetic pays: then they are its own.
+The copy has its own module objects and buffers. Its parameters use the memory of the caller's,
+which costs none and moves nothing, unless cheaper arithmetic pays: then they are its own.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
-from srinit.errors import ModelError
+from srinit.copying import copied, copied_again
 from srinit.sensitivity.folding import Pair, fold, pairs_of
 from srinit.sensitivity.fusing import fuse
 from srinit.sensitivity.layers import fused_dtypes, has_onednn
@@ -23,15 +22,20 @@ from srinit.sensitivity.layers import fused_dtypes, has_onednn
 Precision = Literal["auto", "keep", "bfloat16", "float16"]
 
 
-def shared_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` in evaluation mode whose tensors are those of `model`.
+def own_copy(model: nn.Module, inputs: Any) -> nn.Module:
+    """Return a copy of a caller's model, compared with it, whose parameters use its memory.
+
+    Its buffers are its own. Further copies are made of this one.
 
     Raises:
-        ModelError: The model refuses to be copied.
+        ModelError: The model cannot be copied; see `srinit.copying.copied`.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
-    return _copied(model, memo).eval()
+    return copied(model, inputs, shared=lambda _: True)[0].eval()
+
+
+def shared_copy(model: nn.Module) -> nn.Module:
+    """Return a copy of the scan's own copy, in evaluation mode, on the same memory."""
+    return copied_again(model, shared=lambda _: True)[0].eval()
 
 
 def cheaper_copy(
@@ -114,17 +118,15 @@ def _own_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
         if isinstance(module, nn.Conv2d)
         for tensor in module.parameters()
     }
-    shared = {
-        id(tensor): tensor
-        for tensor in [*model.parameters(), *model.buffers()]
-        if id(tensor) not in changed and tensor.dtype == dtype
-    }
-    # a tensor that is shared is a value in the memo; `deepcopy` hands it back
-    fresh = _copied(model, dict(shared)).eval()
-    for parameter in fresh.parameters():
-        if id(parameter) not in shared:
-            parameter.requires_grad_(False)
-    return fresh
+
+    def shared(tensor: Tensor) -> bool:
+        return id(tensor) not in changed and tensor.dtype == dtype
+
+    fresh, pairs = copied_again(model, shared=shared)
+    for theirs, ours in pairs:
+        if not shared(theirs):
+            ours.requires_grad_(False)
+    return fresh.eval()
 
 
 def convert(module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -143,16 +145,6 @@ def is_close(found: Tensor, wanted: Tensor) -> bool:
     exact = wanted.dtype in (torch.float32, torch.float64)
     tolerance = (1e-3 if exact else 5e-2) * float(wanted.abs().max().nan_to_num(1.0)) + 1e-6
     return torch.allclose(found.double(), wanted.double(), atol=tolerance, equal_nan=True)
-
-
-def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:
-        raise ModelError(
-            f"the model cannot be copied ({type(error).__name__}: {error}); remove what cannot "
-            "be copied from it (open files, locks, generators) before the scan."
-        ) from error
 
 
 def cheap_dtypes(model: nn.Module, precision: Precision) -> tuple[torch.dtype, ...]:

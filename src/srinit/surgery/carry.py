@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from srinit.copying import copied
 from srinit.errors import SurgeryError
-from srinit.surgery.copying import copied
 from srinit.surgery.remove import remove_with_origins
 from srinit.units.records import Unit
 
@@ -61,7 +61,7 @@ def carry_back(
             f"{', '.join(lost[:3])} have no counterpart in the unpruned network, so it cannot be "
             "cut again from here; use prune.stages: 1."
         )
-    result, _ = copied(model)
+    result, _ = copied(model, example_inputs)
     place = result.state_dict(keep_vars=True)
     with torch.no_grad():
         for key, tensor in trained.items():

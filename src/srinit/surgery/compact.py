@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from srinit.surgery.copying import shaken
+from srinit.copying import Pairs
+from srinit.surgery.shaking import shaken
 from srinit.surgery.take import Cut, delete, depth
 from srinit.units.trace import locate
 from srinit.units.verify import run
 
-Pairs = list[tuple[Tensor, Tensor]]
 Follow = Callable[[Mapping[str, Cut]], None]
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from srinit.surgery.config_search import ConfigSearch, Trial
 from srinit.surgery.config_twin import INDICES, built, is_followed, read_from_disk
+from srinit.surgery.names import follow_names
 from srinit.surgery.take import Cut, moved, stand_ins
 from srinit.units.facts import within
 
@@ -51,6 +52,7 @@ def follow_cut(model: nn.Module, cuts: Mapping[str, Cut], removed: Sequence[str]
     """
     for path, cut in cuts.items():
         renumber(model.get_submodule(moved(path, cuts)), cut)
+    follow_names(model, cuts)
     roots: list[str] = []
     for name, module in model.named_modules():
         if _has_config(module) and not any(within(name, root) for root in roots):

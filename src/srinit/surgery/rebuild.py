@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from torch import nn
 
+from srinit import modules
+from srinit.copying import copied, has_own_hooks, initialized
+from srinit.specs import example_from
+from srinit.state import is_uninitialized
 from srinit.surgery.config import follow_cut
-from srinit.surgery.copying import copied
 from srinit.surgery.remove import check_names
 from srinit.surgery.take import deletable, delete, depth, stand_ins, take_out
 from srinit.units.bypass import PassThroughFor
@@ -21,6 +25,7 @@ def rebuild(
     units: Iterable[Unit],
     *,
     in_place: Collection[str],
+    inputs: Any = None,
     passthrough: PassThroughFor | None = None,
 ) -> nn.Module:
     """Return a copy of `model` without `units`, in the form an earlier surgery proved right.
@@ -30,14 +35,17 @@ def rebuild(
         units: What goes.
         in_place: What a stand-in was left for (`stand_ins` of the earlier result); the rest is
             deleted from its containers.
+        inputs: Their description (`srinit.specs`). Networks with lazy parts or hooks of their own
+            are run once on such; others are not run.
         passthrough: The stand-ins of your own that the earlier surgery used.
 
     Raises:
+        ModelError: `model` cannot be copied, or has lazy parts and nothing to run it on.
         PlanError: There is no submodule of a unit's name.
     """
     chosen = list(units)
-    check_names(model, chosen)
-    result, _ = copied(model)
+    result = _own(model, inputs)
+    check_names(result, chosen)
     result = take_out(result, chosen, passthrough=passthrough)
     cuts = {}
     entries_of = deletable(result, chosen)
@@ -47,3 +55,11 @@ def rebuild(
             cuts[path] = delete(result, path, gone)
     follow_cut(result, cuts, tuple(unit.name for unit in chosen))
     return result
+
+
+def _own(model: nn.Module, inputs: Any) -> nn.Module:
+    """Return a copy with all its weights, whatever they are."""
+    example = None
+    if inputs is not None and (is_uninitialized(model) or has_own_hooks(model)):
+        example = example_from(inputs, device=modules.device_of(model))
+    return copied(initialized(model, example), example)[0]

@@ -10,18 +10,19 @@ from typing import Any
 from torch import nn
 
 from srinit import modules
+from srinit.copying import Pairs, copied
 from srinit.errors import PlanError, SurgeryError
 from srinit.evaluate import inputs_of
 from srinit.plan import PrunePlan
 from srinit.specs import example_from
 from srinit.surgery.cache import check_cache
-from srinit.surgery.compact import Pairs, compact, outputs, same
+from srinit.surgery.compact import compact, outputs, same
 from srinit.surgery.config import follow_cut
-from srinit.surgery.copying import copied
 from srinit.surgery.reload import prove_reload
 from srinit.surgery.take import deletable, take_out
 from srinit.units.bypass import PassThroughFor
 from srinit.units.facts import within
+from srinit.units.fingerprint import check_fits
 from srinit.units.records import Unit
 from srinit.units.verify import difference, run
 
@@ -47,7 +48,8 @@ def apply_plan(
         passthrough: Your own stand-ins for removed units.
 
     Raises:
-        PlanError: The plan names a unit the network does not have.
+        PlanError: The plan was made for another network, by the names and shapes of its tensors;
+            its values, number format and device do not matter.
         SurgeryError: The result does not run, or its output has another form.
 
     Example:
@@ -101,7 +103,7 @@ def remove_units(
         passthrough: Your own stand-ins for removed units.
 
     Raises:
-        PlanError: There is no submodule of a unit's name, or no example inputs.
+        PlanError: The units were found in another network, or there are no example inputs.
         SurgeryError: The result does not run, or its output has another form.
     """
     result, _ = remove_with_origins(
@@ -132,13 +134,14 @@ def remove_with_origins(
     chosen = list(units)
     check_names(model, chosen)
     example_inputs = inputs_of(example_inputs, model)
+    check_fits(model, chosen)
     if example_inputs is None:
         raise PlanError(
             "the result of a surgery is checked by running it, and the plan describes no inputs; "
             "pass example_inputs=..., one batch that the network takes."
         )
     names = tuple(unit.name for unit in chosen)
-    result, pairs = copied(model)
+    result, pairs = copied(model, example_inputs)
     keys = {id(tensor): key for key, tensor in result.state_dict(keep_vars=True).items()}
     result = take_out(result, chosen, passthrough=passthrough)
     reference = _run_twice(result, example_inputs, pairs, names)

@@ -11,6 +11,7 @@ from srinit import modules
 from srinit.errors import ModelError
 from srinit.evaluate import inputs_of
 from srinit.specs import describe
+from srinit.state import preserves
 from srinit.units.bypass import PassThroughFor, Rewritten
 from srinit.units.describe import locked
 from srinit.units.facts import Facts
@@ -29,6 +30,7 @@ Rule = Callable[[str, nn.Module], bool]
 """A user's own rule: from name and module to whether it is a unit."""
 
 
+@preserves
 def find_units(
     model: nn.Module,
     example_inputs: Any,
@@ -62,7 +64,7 @@ def find_units(
         passthrough: Your own stand-ins for removed units; pass the same to `apply_plan`.
 
     Raises:
-        ModelError: The model does not run on the inputs.
+        ModelError: The model does not run on the inputs, or has lazy parts without weights.
         TypeError: The model is no `nn.Module`.
         ConfigError: A pattern in `keep` or `select` matches no submodule.
 

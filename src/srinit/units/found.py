@@ -12,6 +12,7 @@ from srinit.units.bypass import Rewritten, gone_from
 from srinit.units.choose import Candidate, candidates, choose
 from srinit.units.describe import locked, whole_unit
 from srinit.units.facts import Facts, within
+from srinit.units.fingerprint import fingerprint
 from srinit.units.handed import providing
 from srinit.units.merges import find_merges
 from srinit.units.near import near_misses, shared
@@ -188,9 +189,10 @@ class Found:
 
         order = sorted([*self.units, *self.locks], key=place)
         positions = {name: position for position, name in enumerate(order)}
+        network = fingerprint(facts.model)
         return UnitMap(
             removable=tuple(
-                replace(self.units[name], position=positions[name])
+                replace(self.units[name], position=positions[name], network=network)
                 for name in order
                 if name in self.units
             ),

@@ -48,6 +48,7 @@ class Unit:
     output: Any = None  # structure of a pass-through's output, see `srinit.units.passthrough`
     site: str | None = None  # module that executes the addition of a branch; None: the unit itself
     also: dict[str, Any] = field(default_factory=dict)  # further modules that go -> their stand-in
+    network: str = ""  # in which it was found, see `srinit.units.fingerprint`; "": not known
 
 
 @record
