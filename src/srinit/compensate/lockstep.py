@@ -1,0 +1,125 @@
+"""Forwards that halt at chosen operations, so that two networks can be walked through together.
+
+Each forward runs in a thread of its own, one at a time, and only goes on when it is told to: what it
+has computed so far, its live tensors and nothing else, stays in memory meanwhile. The model's own code
+runs as it is. An operation is known by its number in a recorded forward (`srinit.units.trace`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from srinit import modules
+from srinit.errors import CompensationError
+
+After = Callable[[int, Any, tuple[Any, ...], dict[str, Any], Any], None]
+"""Called with number, function, arguments, keywords and result of an operation."""
+
+
+class _Stopped(BaseException):
+    """Ends a forward of which nothing more is needed."""
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations, and shows those that are watched."""
+
+    def __init__(self, watched: Mapping[int, str], after: After) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.watched, self.after = watched, after
+        self.count = -1
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        self.count += 1
+        number = self.count
+        expected = self.watched.get(number)
+        if expected is None:
+            return func(*args, **kwargs)
+        if str(func) != expected:
+            raise CompensationError(
+                f"operation {number} is {func} on these inputs and was {expected} on the example "
+                "inputs; a forward whose steps depend on its inputs cannot be compensated."
+            )
+        result = func(*args, **kwargs)
+        self.after(number, func, args, kwargs, result)
+        return result
+
+
+class Halting:
+    """One forward in evaluation mode without gradients that halts when and where it is told.
+
+    Args:
+        model: The network; in evaluation mode already.
+        inputs: One batch.
+        watched: Names of the operations that are shown, by their numbers.
+        after: Called in the forward's thread after each of them.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        watched: Mapping[int, str],
+        after: After,
+    ) -> None:
+        self._model, self._inputs, self._after = model, inputs, after
+        self._turn, self._halted = threading.Semaphore(0), threading.Semaphore(0)
+        self._until = -1  # halts after the first watched operation from this one on
+        self._stop = False
+        self._error: BaseException | None = None
+        self.is_over = False
+        self._mode = _Counter(watched, self._on_after)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def advance(self, number: int) -> None:
+        """Go on until operation `number` is done, or return at once where that is past.
+
+        Raises:
+            Exception: Whatever the forward raises.
+        """
+        if self.is_over or self._mode.count >= number:
+            return
+        self._until = number
+        self._turn.release()
+        self._halted.acquire()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """End the forward; what it held is freed."""
+        if not self.is_over:
+            self._stop = True
+            self._turn.release()
+            self._thread.join()
+
+    def _run(self) -> None:
+        self._turn.acquire()
+        try:
+            if not self._stop:
+                with torch.no_grad(), self._mode:
+                    modules.call(self._model, self._inputs)
+        except _Stopped:
+            pass
+        except BaseException as error:  # handed to the thread that waits for it
+            self._error = error
+        finally:
+            self.is_over = True
+            self._inputs = None
+            self._halted.release()
+
+    def _on_after(self, number: int, *what: Any) -> None:
+        self._after(number, *what)
+        if number >= self._until:
+            self._halted.release()
+            self._turn.acquire()
+            if self._stop:
+                raise _Stopped
