@@ -4,7 +4,7 @@ from srinit.finetune.auto import auto_recipe
 from srinit.finetune.external import run_command, run_function
 from srinit.finetune.loop import fine_tune
 from srinit.finetune.loss import Loss, next_token_loss
-from srinit.finetune.recalibrate import recalibrate
+from srinit.compensation.recalibrate import recalibrate
 from srinit.finetune.records import Recipe, TuneLog, TunePoint
 
 __all__ = [

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,29 +19,22 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.compensate.alignment import Alignment, Side, module_names
-from srinit.compensate.equations import Equations, Geometry, geometry_of, share_of
-from srinit.compensate.lockstep import Halting
-from srinit.compensate.maps import LeftMap, LinearMap, closed, find_maps
-from srinit.compensate.replay import Replay, adjoint, base, carried, linear_part, squared_scale
+from srinit.compensation.alignment import Alignment, Side, module_names
+from srinit.compensation.equations import Equations, Geometry, explained, geometry_of, share_of
+from srinit.compensation.lockstep import Halting
+from srinit.compensation.maps import LinearMap, closed, find_maps
+from srinit.compensation.records import LeftMap, SolvedMap
+from srinit.compensation.replay import Replay, adjoint, base, carried, linear_part, squared_scale
+from srinit.errors import CompensationError
 from srinit.units.facts import Facts
 from srinit.units.trace import record
 
 Progress = Callable[[int, int], None]
-Sum = Callable[[Sequence[Tensor]], None]
+CONVOLUTION, LINEAR = 1e-3, 0.1  # default strengths of the penalty
+NOTHING = 1e-10  # relative squared distance that needs no solving
 TINY = 1e-8  # squared scale of a channel, relative to the largest, below which it is dead
 BIASES = ("bias", "in_proj_bias")
 BUDGET = 2 << 30  # bytes of live activations that may wait at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Solved:
-    """One map that was solved, and what its output lacked before and after (relative, mean square)."""
-
-    name: str
-    before: float
-    after: float
-    rows: int
 
 
 @dataclass(slots=True)
@@ -48,7 +42,7 @@ class Update:
     """What realignment changed: differences of parameters, so that a part of them can be taken."""
 
     changes: dict[str, Tensor] = field(default_factory=dict)  # by key of the state dict
-    solved: list[Solved] = field(default_factory=list)
+    solved: list[SolvedMap] = field(default_factory=list)
     left: list[LeftMap] = field(default_factory=list)
 
 
@@ -67,6 +61,12 @@ class _Seen:
     def scale(self) -> Tensor | None:
         """Return the square of what the steps behind the map multiply each channel by."""
         return squared_scale(self.steps, self.shape, self.value) if self.is_linear else None
+
+    def weight_size(self, geometry: Geometry) -> int:
+        """Return how many entries the weight has that the map multiplies by."""
+        return (
+            self.shape[-1] * self.u.shape[-1] if geometry.kernel is None else self.args[1].numel()
+        )
 
     def applied(self, change: Tensor, geometry: Geometry) -> Tensor:
         """Return what a change of the weight (and bias) adds where the steps end."""
@@ -101,26 +101,54 @@ def realign(
         origins: For keys of its state dict the keys of the same tensors in `model`.
         batches: Inputs, without targets; at least two examples in each.
         strength: Of the penalty; by default 1e-3 for convolutions and 0.1 for linear maps.
+            Infinite: only biases change.
         only: Which maps are solved.
         shrink_bias: The penalty falls on the bias as well.
         budget: Bytes of activations that may wait; above it, forwards are begun anew for every map.
         on_progress: Called with (maps done, maps in all).
+
+    Raises:
+        CompensationError: The forward's steps depend on its inputs.
     """
     walk = _Walk(model, pruned, origins, batches[0], only)
+    settings = _Settings(strength, shrink_bias, on_progress)
+    examples = sum(map(modules.batch_size, batches))
     with modules.eval_mode(model), modules.eval_mode(pruned), _no_fast_path():
-        return walk.go(batches, strength, shrink_bias, budget, on_progress)
+        if walk.live_bytes() * examples <= budget:
+            update = walk.go(batches, settings, waits=True)
+            if update is not None:
+                return update
+        update = walk.go(batches, settings, waits=False)
+        assert update is not None
+        return update
 
 
-class _no_fast_path:  # noqa: N801 - a context manager
-    def __enter__(self) -> None:
-        self.before = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
+@contextmanager
+def _no_fast_path() -> Iterator[None]:
+    """Switch fused kernels off, which hide additions, as the recording does."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
-    def __exit__(self, *_: object) -> None:
-        torch.backends.mha.set_fastpath_enabled(self.before)
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    strength: float | None
+    shrink_bias: bool
+    on_progress: Progress | None
+
+    def strength_of(self, geometry: Geometry) -> float:
+        if self.strength is not None:
+            return self.strength
+        return CONVOLUTION if geometry.kernel is not None else LINEAR
 
 
 class _Walk:
+    """Both networks' recorded forwards, and the maps to solve in the order of computation."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -133,36 +161,38 @@ class _Walk:
         theirs = _keys(model)
         self.own = _keys(pruned)
         names = {number: origins[key] for number, key in self.own.items() if key in origins}
-        teacher = Side(Facts(model, record(model, example)), theirs)
-        student = Side(Facts(pruned, record(pruned, example)), names)
-        aligned = Alignment(teacher, student, module_names(student.facts, origins))
+        self.teacher = Side(Facts(model, record(model, example)), theirs)
+        self.student = Side(Facts(pruned, record(pruned, example)), names)
+        aligned = Alignment(self.teacher, self.student, module_names(self.student.facts, origins))
         maps, self.left = find_maps(aligned, self.own)
         self.maps = [each for each in maps if only(each)]
-        self.teacher, self.student = teacher, student
         self.tensors = dict(pruned.state_dict(keep_vars=True))
         self.repeated = _repeated(pruned)
 
-    def go(
-        self,
-        batches: Sequence[Any],
-        strength: float | None,
-        shrink_bias: bool,
-        budget: int,
-        on_progress: Progress | None,
-    ) -> Update:
-        """Walk, and return what was changed."""
+    def go(self, batches: Sequence[Any], settings: _Settings, *, waits: bool) -> Update | None:
+        """Walk, and return what was changed; None, with nothing changed, where waiting is wrong.
+
+        Forwards that wait for each other may meet in what a network keeps in itself for a while;
+        then what they give differs from a plain forward.
+        """
         update = Update(left=list(self.left))
         pairs = [_Pair(self, batch) for batch in batches]
-        waits = self.live_bytes() * sum(modules.batch_size(b) for b in batches) <= budget
         try:
             for number, each in enumerate(self.maps):
-                self._solve(each, pairs, update, strength, shrink_bias, waits)
-                if on_progress is not None:
-                    on_progress(number + 1, len(self.maps))
+                self._solve(each, pairs, update, settings, waits)
+                if settings.on_progress is not None:
+                    settings.on_progress(number + 1, len(self.maps))
+            if waits and not all(pair.is_plain() for pair in (pairs[0], pairs[-1])):
+                self._undo(update)
+                return None
         finally:
             for pair in pairs:
                 pair.stop()
         return update
+
+    def _undo(self, update: Update) -> None:
+        for key, change in update.changes.items():
+            self.tensors[key].data -= change
 
     def live_bytes(self) -> int:
         """Return the most bytes an example's live values take in both networks, from the trace."""
@@ -173,47 +203,47 @@ class _Walk:
         each: LinearMap,
         pairs: Sequence[_Pair],
         update: Update,
-        strength: float | None,
-        shrink_bias: bool,
+        settings: _Settings,
         waits: bool,
     ) -> None:
-        equations: Equations | None = None
-        scale: Tensor | None = None
-        goal = 0.0
-        weight = self.tensors[each.name]
-        bias = self._bias(each)
+        found = self._read(each, pairs, waits)
+        if isinstance(found, str):
+            update.left.append(LeftMap(name=each.name, reason=found))
+        elif found.is_lacking:
+            strength = settings.strength_of(found.equations.geometry)
+            change = found.equations.solve(strength, shrink_bias=settings.shrink_bias)
+            if change is None:
+                reason = "its equations have no finite solution"
+                update.left.append(LeftMap(name=each.name, reason=reason))
+            else:
+                found.without_dead(change)
+                self._apply(each, change, found.equations.geometry, update)
+                update.solved.append(found.solved(each, change))
+                for pair in pairs if waits else ():
+                    pair.renew(each, change, found.equations.geometry)
+        for pair in pairs:
+            pair.forget(each)
+
+    def _read(self, each: LinearMap, pairs: Sequence[_Pair], waits: bool) -> _Read | str:
+        """Return the sums over all batches, or why there are none."""
+        found: _Read | None = None
         for pair in pairs:
             pair.advance(each)
             seen = pair.seen[each.op]
-            if equations is None:
-                geometry = geometry_of(seen.func, seen.args, has_bias=bias is not None)
+            if found is None:
+                geometry = geometry_of(seen.func, seen.args, has_bias=self._bias(each) is not None)
                 scale = seen.scale() if geometry is not None else None
                 if geometry is None or scale is None:
-                    reason = "its output's steps are not linear channel by channel"
-                    update.left.append(LeftMap(each.name, reason))
-                    break
-                equations = Equations(geometry, share=self._share(each, geometry, pairs))
-            lacking, size = pair.lacking(each, scale)
-            equations.add(seen.u, lacking, pair.keep(seen, equations.geometry))
-            goal += size
+                    return "what follows its output is not linear channel by channel"
+                if seen.weight_size(geometry) != self.tensors[each.name].numel():
+                    return "it reads a part of its weight"
+                share = self._share(each, geometry, pairs)
+                found = _Read(Equations(geometry, share=share), scale)
+            pair.add_to(found, each)
             if not waits:
                 pair.stop()
-        else:
-            assert equations is not None and scale is not None
-            if strength is None:
-                strength = 1e-3 if equations.geometry.kernel is not None else 0.1
-            before = equations.residual / max(goal, 1e-30)
-            change = None if before < 1e-10 else equations.solve(strength, shrink_bias=shrink_bias)
-            if change is None:
-                if before >= 1e-10:
-                    update.left.append(LeftMap(each.name, "its equations have no finite solution"))
-            else:
-                self._apply(each, change, scale, equations, bias, update, before, goal, weight)
-                if waits:
-                    for pair in pairs:
-                        pair.renew(each, change, equations.geometry)
-        for pair in pairs:
-            pair.forget(each)
+        assert found is not None
+        return found
 
     def _share(self, each: LinearMap, geometry: Geometry, pairs: Sequence[_Pair]) -> float:
         shape = self.student.trace.shapes[self.student.trace.ops[each.op].outputs[0]]
@@ -246,45 +276,25 @@ class _Walk:
         module: Any = self.pruned.get_submodule(keys[0].rpartition(".")[0])
         return module.weight.detach(), module.bias.detach(), float(module.eps)
 
-    def _apply(
-        self,
-        each: LinearMap,
-        change: Tensor,
-        scale: Tensor,
-        equations: Equations,
-        bias: tuple[str, int | None] | None,
-        update: Update,
-        before: float,
-        goal: float,
-        weight: Tensor,
-    ) -> None:
-        geometry = equations.geometry
-        if bool((scale <= TINY * scale.max()).any()):  # dead channels stay
-            change[(scale <= TINY * scale.max()).reshape(change.shape[:2])] = 0.0
+    def _apply(self, each: LinearMap, change: Tensor, geometry: Geometry, update: Update) -> None:
+        """Change the weight, and the bias or that of the normalization behind it."""
         features = change.shape[-1] - int(geometry.has_bias)
         matrix = change[..., :features].reshape(-1, features)
         is_direct = each.weight in self.student.trace.ops[each.op].params
         is_transposed = geometry.kernel is None and is_direct
-        changes = {each.name: _as_weight(matrix, weight, is_transposed)}
+        weight = self.tensors[each.name]
+        changes = {each.name: matrix.T if is_transposed else matrix.reshape(weight.shape)}
+        bias = self._bias(each)
         if bias is not None:
             key, step = bias
             shift = change[..., features].reshape(-1)
-            if step is not None:
-                shift = shift * self._norm_scale(step).double()
-            changes[key] = shift
-        with torch.no_grad():
-            for key, difference in changes.items():
-                tensor = self.tensors[key]
-                moved = difference.to(tensor.dtype)
-                tensor.data += moved
-                known = update.changes.get(key)
-                update.changes[key] = moved if known is None else known + moved
-        assert equations.gram is not None and equations.right is not None
-        explained = 2 * (change * equations.right.mT).sum() - (
-            (change @ equations.gram) * change
-        ).sum()
-        after = max(0.0, equations.residual - float(explained)) / max(goal, 1e-30)
-        update.solved.append(Solved(each.name, before, after, equations.rows))
+            changes[key] = shift if step is None else shift * self._norm_scale(step).double()
+        for key, difference in changes.items():
+            tensor = self.tensors[key]
+            moved = difference.to(tensor.dtype)
+            tensor.data += moved
+            known = update.changes.get(key)
+            update.changes[key] = moved if known is None else known + moved
 
     def _norm_scale(self, index: int) -> Tensor:
         """Return the factor of each channel in a normalization by fixed statistics."""
@@ -294,6 +304,35 @@ class _Walk:
         module = self.pruned.get_submodule(keys[0].rpartition(".")[0])
         factor = (found["running_var"].detach() + float(module.eps)).rsqrt()
         return factor * found["weight"].detach() if "weight" in found else factor
+
+
+@dataclass(slots=True)
+class _Read:
+    """The sums of one map over all batches."""
+
+    equations: Equations
+    scale: Tensor  # square of what each channel is multiplied by behind the map
+    lacking: float = 0.0  # squared distance to the target
+    goal: float = 0.0  # square of the target
+
+    @property
+    def is_lacking(self) -> bool:
+        return self.lacking > NOTHING * self.goal
+
+    def without_dead(self, change: Tensor) -> None:
+        """Leave channels as they are that nothing behind the map reads, in place."""
+        is_dead = self.scale <= TINY * self.scale.max()
+        change[is_dead.reshape(change.shape[:2])] = 0.0
+
+    def solved(self, each: LinearMap, change: Tensor) -> SolvedMap:
+        goal = max(self.goal, 1e-30)
+        left = self.lacking * self.equations.share - explained(self.equations, change, self.scale)
+        return SolvedMap(
+            name=each.name,
+            lacking_before=self.lacking / goal,
+            lacking_after=max(0.0, left) / (goal * self.equations.share),
+            rows=self.equations.rows,
+        )
 
 
 class _Pair:
@@ -327,6 +366,11 @@ class _Pair:
         assert maker is not None
         self.teacher.advance(maker)
         self.student.advance(each.end)
+        if each.target not in self.targets or each.op not in self.seen:
+            raise CompensationError(
+                f"the forward ended before {each.name!r} on these inputs; a forward whose steps "
+                "depend on its inputs cannot be compensated."
+            )
 
     def _of_teacher(self, number: int, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         goal = self.goals[number]
@@ -349,15 +393,33 @@ class _Pair:
             seen.steps += [] if replay is None else [replay]
             seen.value = made
 
-    def lacking(self, each: LinearMap, scale: Tensor) -> tuple[Tensor, float]:
-        """Return what a map's output lacks, in its own place, and the target's sum of squares."""
+    def add_to(self, found: _Read, each: LinearMap) -> None:
+        """Add what a map's output lacks, carried back to where it leaves the map."""
         seen = self.seen[each.op]
         own, target = seen.value.float(), self.targets[each.target].float()
         difference = closed(target, own, each.closure, self.walk.layer_norm(each)) - own
         back = adjoint(seen.steps, seen.shape, difference)
+        scale = found.scale.clamp(min=float(found.scale.max()) * TINY).to(back.dtype)
         wide = scale.reshape(-1, *([1] * (back.ndim - 2))) if back.ndim > 2 else scale
-        safe = wide.clamp(min=float(scale.max()) * TINY)
-        return back / safe.to(back.dtype), float(target.double().pow(2).sum())
+        keep = self.keep(seen, found.equations.geometry)
+        found.equations.add(seen.u, back / wide, keep)
+        found.lacking += float(difference.double().pow(2).sum())
+        found.goal += float(target.double().pow(2).sum())
+
+    def is_plain(self) -> bool:
+        """Tell whether the forward that waited ends as a plain one does."""
+        if self.student is None:
+            return True
+        self.student.advance(len(self.walk.student.trace.ops) + 1)
+        with torch.no_grad():
+            inputs = modules.to_device(self.batch, modules.device_of(self.walk.pruned))
+            plain = modules.call(self.walk.pruned, inputs)
+        pairs = zip(modules.tensors(plain), modules.tensors(self.student.output), strict=True)
+        return all(
+            bool((one - other).abs().max() <= 1e-2 * one.abs().max() + 1e-6)
+            for one, other in pairs
+            if one.is_floating_point() and one.numel()
+        )
 
     def keep(self, seen: _Seen, geometry: Geometry) -> Tensor | None:
         """Return which rows are no padding, where the inputs say so."""
@@ -400,10 +462,6 @@ def _repeated(model: nn.Module) -> frozenset[int]:
     """Return the ids of parameters that are registered several times."""
     times = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     return frozenset(number for number, count in times.items() if count > 1)
-
-
-def _as_weight(matrix: Tensor, weight: Tensor, is_transposed: bool) -> Tensor:
-    return matrix.T if is_transposed else matrix.reshape(weight.shape)
 
 
 def _live(side: Side) -> int:

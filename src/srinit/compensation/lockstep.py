@@ -76,6 +76,7 @@ class Halting:
         self._stop = False
         self._error: BaseException | None = None
         self.is_over = False
+        self.output: Any = None
         self._mode = _Counter(watched, self._on_after)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -106,7 +107,7 @@ class Halting:
         try:
             if not self._stop:
                 with torch.no_grad(), self._mode:
-                    modules.call(self._model, self._inputs)
+                    self.output = modules.call(self._model, self._inputs)
         except _Stopped:
             pass
         except BaseException as error:  # handed to the thread that waits for it

@@ -15,18 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CHUNK = 1 << 24  # entries of patches that are written out at a time
 ROWS_PER_FEATURE = 48  # positions that are read per unknown of an output
 LEAST_ROWS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a convolution reads its input; a linear map is one of a single position.
-
-    Attributes:
-        weight: Shape of the weight as (groups, outputs of a group, inputs of a group x positions).
-    """
+    """How a convolution reads its input; a linear map is one of a single position."""
 
     groups: int = 1
     kernel: tuple[int, int] | None = None  # None: a linear map
@@ -69,7 +64,6 @@ class Equations:
     gram: Tensor | None = None  # (groups, features, features), float64
     right: Tensor | None = None  # (groups, features, outputs of a group), float64
     rows: int = 0
-    residual: float = 0.0  # sum of squares of what is lacking
     _noise: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
 
     def add(self, u: Tensor, lacking: Tensor, keep: Tensor | None = None) -> None:
@@ -80,7 +74,7 @@ class Equations:
             lacking: What its outputs lack, in their shape.
             keep: Which rows count; all by default (padded places do not).
         """
-        columns, rows = self.geometry.columns(u), self.geometry.rows(lacking)
+        columns, rows = self.geometry.columns(u.float()), self.geometry.rows(lacking.float())
         if keep is not None:
             columns, rows = columns[..., keep], rows[..., keep]
         if self.share < 1.0:
@@ -95,13 +89,13 @@ class Equations:
         self.gram = gram if self.gram is None else self.gram + gram
         self.right = right if self.right is None else self.right + right
         self.rows += columns.shape[-1]
-        self.residual += float(rows.double().pow(2).sum())
 
     def solve(self, strength: float, *, shrink_bias: bool = False) -> Tensor | None:
         """Return what is to be added to the weight, (groups, outputs, features), float64.
 
         Args:
-            strength: Of the penalty on the change of the weight, relative to the mean of G's diagonal.
+            strength: Of the penalty on the change of the weight, relative to the mean of G's
+                diagonal; infinite: only the bias changes.
             shrink_bias: The bias is penalized as well.
 
         Returns:
@@ -109,6 +103,11 @@ class Equations:
         """
         if self.gram is None or self.right is None or not self.rows:
             return None
+        if math.isinf(strength):  # the bias alone
+            only = torch.zeros_like(self.right.mT)
+            if self.geometry.has_bias:
+                only[..., -1] = self.right[..., -1, :] / self.rows
+            return only
         gram, features = self.gram.clone(), self.gram.shape[-1]
         own = features - int(self.geometry.has_bias)
         diagonal = torch.diagonal(gram, dim1=-2, dim2=-1)
@@ -122,6 +121,13 @@ class Equations:
             return None
         found = torch.cholesky_solve(self.right, factor).mT
         return found if bool(torch.isfinite(found).all()) else None
+
+
+def explained(equations: Equations, change: Tensor, scale: Tensor) -> float:
+    """Return by how much a change lowers the squared distance, channels weighted by `scale`."""
+    assert equations.gram is not None and equations.right is not None
+    gained = 2 * change * equations.right.mT - (change @ equations.gram) * change
+    return float((gained.sum(-1) * scale.reshape(change.shape[:2])).sum())
 
 
 def share_of(rows: int, features: int) -> float:
@@ -146,8 +152,3 @@ def geometry_of(func: Any, args: tuple[Any, ...], *, has_bias: bool) -> Geometry
         groups, tuple(weight.shape[2:]), tuple(stride), tuple(padding), tuple(dilation),
         has_bias=has_bias,
     )  # fmt: skip
-
-
-def magnitude(values: Tensor) -> float:
-    """Return the root of the mean square."""
-    return math.sqrt(float(values.double().pow(2).mean()))

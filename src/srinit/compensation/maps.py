@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from srinit.compensate.alignment import Alignment, Side
+from srinit.compensation.alignment import Alignment, Side
+from srinit.compensation.records import LeftMap
 from srinit.units.rule import ADDITIONS, short
 
 MAPS = ("convolution", "addmm", "mm")
@@ -61,14 +62,6 @@ class LinearMap:
         return self.steps[-1].op if self.steps else self.op
 
 
-@dataclass(frozen=True, slots=True)
-class LeftMap:
-    """A linear map that stays as it is, and why."""
-
-    name: str
-    reason: str
-
-
 def find_maps(aligned: Alignment, named: dict[int, str]) -> tuple[list[LinearMap], list[LeftMap]]:
     """Return the maps of the cut network behind the first cut, and those that are left as they are.
 
@@ -103,7 +96,7 @@ class _Finder:
             if isinstance(made, LinearMap):
                 maps.append(made)
             else:
-                left.append((index, LeftMap(name, made)))
+                left.append((index, LeftMap(name=name, reason=made)))
         begins = min([self.aligned.begins, *(m.op for m in maps if m.bridges)])
         behind = sorted((m for m in maps if m.op >= begins), key=lambda m: (m.end, m.op))
         return behind, [each for index, each in left if index >= begins]
@@ -132,6 +125,8 @@ class _Finder:
         if target is None:
             return "no value of the unpruned network stands where its output goes"
         goal, closure, act, bridges = target
+        if self.aligned.teacher.trace.maker[goal] is None:
+            return "its target would be an input of the network"
         mine, other = self.trace.shapes[value], self.aligned.teacher.trace.shapes[goal]
         if mine != other:
             return f"its output has shape {mine[1:]} there, the unpruned network {other[1:]}"
@@ -239,7 +234,9 @@ class _Finder:
         return False
 
 
-def closed(target: Tensor, own: Tensor, closure: Closure, norm: tuple[Tensor, Tensor, float] | None) -> Tensor:
+def closed(
+    target: Tensor, own: Tensor, closure: Closure, norm: tuple[Tensor, Tensor, float] | None
+) -> Tensor:
     """Return what `own` is to be so that `target` stands behind the activation or norm.
 
     Where an activation is flat, its own value stays as far as it is flat there too. A layer norm
