@@ -113,7 +113,7 @@ def realign(
     walk = _Walk(model, pruned, origins, batches[0], only)
     settings = _Settings(strength, shrink_bias, on_progress)
     examples = sum(map(modules.batch_size, batches))
-    with modules.eval_mode(model), modules.eval_mode(pruned), _no_fast_path():
+    with modules.eval_mode(model), modules.eval_mode(pruned), _no_fast_path(), torch.no_grad():
         if walk.live_bytes() * examples <= budget:
             update = walk.go(batches, settings, waits=True)
             if update is not None:
@@ -345,23 +345,25 @@ class _Pair:
         self.targets: dict[int, Tensor] = {}
         self.teacher: Halting | None = None
         self.student: Halting | None = None
-        teacher, student = walk.teacher.trace, walk.student.trace
+        teacher = walk.teacher.trace
         goals = {m.target for m in walk.maps}
         self.goals = {teacher.maker[g]: g for g in goals if teacher.maker[g] is not None}
         self.by_op: dict[int, list[tuple[LinearMap, int]]] = {}  # step 0 is the map itself
         for each in walk.maps:
             for number, op in enumerate([each.op, *(step.op for step in each.steps)]):
                 self.by_op.setdefault(op, []).append((each, number))
-        self.theirs = {i: teacher.ops[i].name for i in self.goals if i is not None}
-        self.mine = {i: student.ops[i].name for i in self.by_op}
 
     def advance(self, each: LinearMap) -> None:
         """Bring both networks to where a map ends."""
         device = modules.device_of(self.walk.pruned)
         if self.teacher is None or self.student is None:
             inputs = modules.to_device(self.batch, device)
-            self.teacher = Halting(self.walk.model, inputs, self.theirs, self._of_teacher)
-            self.student = Halting(self.walk.pruned, inputs, self.mine, self._of_student)
+            self.teacher = Halting(
+                self.walk.model, inputs, self.walk.teacher.trace, self.goals, self._of_teacher
+            )
+            self.student = Halting(
+                self.walk.pruned, inputs, self.walk.student.trace, self.by_op, self._of_student
+            )
         maker = self.walk.teacher.trace.maker[each.target]
         assert maker is not None
         self.teacher.advance(maker)

@@ -28,7 +28,7 @@ def linear_part(
         kwargs: Its keywords.
         current: The argument that is followed.
     """
-    place = next((i for i, value in enumerate(args) if value is current), None)
+    place = next((i for i, value in enumerate(args) if _is(value, current)), None)
     if place is None:
         return None
     if kind == "norm":
@@ -51,6 +51,14 @@ def linear_part(
         return found
 
     return view
+
+
+def _is(value: Any, current: Tensor | None) -> bool:
+    """Tell whether an argument is a tensor, or a detached form of it."""
+    if value is current or not isinstance(value, Tensor) or current is None:
+        return value is current
+    same = value.shape == current.shape and value.stride() == current.stride()
+    return same and value.data_ptr() == current.data_ptr()
 
 
 def _norm(args: tuple[Any, ...]) -> Replay:
