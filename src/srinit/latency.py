@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,7 +48,12 @@ class LatencyPair:
 
 
 def measure_latency(
-    model: nn.Module, inputs: Any, *, batch_size: int = 1, repeats: int = 30
+    model: nn.Module,
+    inputs: Any,
+    *,
+    batch_size: int = 1,
+    repeats: int = 30,
+    max_seconds: float = MAX_SECONDS,
 ) -> Latency:
     """Return how long `model` takes for one batch.
 
@@ -55,8 +62,10 @@ def measure_latency(
         inputs: Examples; repeated or cut to `batch_size` along the first dimension.
         batch_size: Examples a call.
         repeats: Timed calls at most, after two that are not counted; slow networks get fewer.
+        max_seconds: After which a network counts as slow.
     """
-    times = time_in_turn([_caller(model, inputs, batch_size)], repeats)[0]
+    caller = _caller(model, inputs, batch_size)
+    times = time_in_turn([caller], repeats, max_seconds=max_seconds)[0]
     return summarize(times, batch_size=batch_size, device=modules.device_of(model))
 
 
@@ -108,7 +117,9 @@ def summarize(
     )
 
 
-def time_in_turn(callers: list[Callable[[], None]], repeats: int) -> list[list[float]]:
+def time_in_turn(
+    callers: list[Callable[[], None]], repeats: int, *, max_seconds: float = MAX_SECONDS
+) -> list[list[float]]:
     """Return the seconds of each call of each caller, taken in turn after a warm-up.
 
     At most `repeats` rounds; slow callers get fewer, but never fewer than `MIN_REPEATS`.
@@ -119,13 +130,77 @@ def time_in_turn(callers: list[Callable[[], None]], repeats: int) -> list[list[f
             caller()
     times: list[list[float]] = [[] for _ in callers]
     for number in range(repeats):
-        if number >= MIN_REPEATS and time.perf_counter() - started > MAX_SECONDS * len(callers):
+        if number >= MIN_REPEATS and time.perf_counter() - started > max_seconds * len(callers):
             break
         for caller, found in zip(callers, times, strict=True):
             begin = time.perf_counter()
             caller()
             found.append(time.perf_counter() - begin)
     return times
+
+
+def unit_times(
+    model: nn.Module,
+    units: Mapping[str, Sequence[str]],
+    inputs: Any,
+    *,
+    batch_size: int = 1,
+    repeats: int = 5,
+) -> dict[str, float]:
+    """Return the milliseconds that each unit takes within a forward of `model`, as medians.
+
+    Args:
+        model: Its hooks are as before afterwards.
+        units: Submodules that make up each unit, by its name.
+        inputs: Examples; repeated or cut to `batch_size`.
+        batch_size: Examples a call.
+        repeats: Timed forwards, after two that are not counted.
+
+    Returns:
+        Zero for a unit that cannot be watched, or is not called.
+    """
+    owners = {part: name for name, parts in units.items() for part in parts}
+    clock, call = _Clock(modules.device_of(model)), _caller(model, inputs, batch_size)
+    found: dict[str, list[float]] = {name: [] for name in units}
+    handles: list[Any] = []
+    try:
+        for part, name in owners.items():
+            module = model.get_submodule(part)
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            handles.append(module.register_forward_pre_hook(partial(clock.begin, part)))
+            handles.append(module.register_forward_hook(partial(clock.end, part, name)))
+        for number in range(WARM_UP + repeats):
+            clock.spent.clear()
+            call()
+            for name, times in found.items():
+                if number >= WARM_UP:
+                    times.append(clock.spent.get(name, 0.0))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: 1e3 * float(np.median(times)) for name, times in found.items()}
+
+
+class _Clock:
+    """Adds up the seconds between the begin and the end of modules, by their owner."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._begun: dict[str, float] = {}
+        self.spent: dict[str, float] = {}
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+    def begin(self, part: str, *_: Any) -> None:
+        self._begun[part] = self._now()
+
+    def end(self, part: str, name: str, *_: Any) -> None:
+        seconds = self._now() - self._begun.pop(part, math.inf)
+        self.spent[name] = self.spent.get(name, 0.0) + max(seconds, 0.0)
 
 
 def resized(inputs: Any, batch_size: int) -> Any:

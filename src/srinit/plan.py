@@ -37,6 +37,9 @@ class Prefix:
     flops: int  # per example; one multiply-add counts 2
     latency_ms: dict[str, float] | None = None  # median, by batch size ("1", "64")
     measured: bool = False  # True: the network was built and counted; False: summed over units
+    # Of a latency that was not timed but lies between timed ones, by the times of the units: how
+    # far such values were off where that could be checked, a fraction, by batch size.
+    interpolated: dict[str, float | None] | None = None
 
 
 @record
@@ -45,6 +48,7 @@ class PlanTimes:
 
     ranking: tuple[str, ...]  # of the plan that it belongs to
     latency_ms: tuple[dict[str, float] | None, ...]  # of each prefix: median, by batch size
+    interpolated: tuple[dict[str, float | None] | None, ...] = ()  # see `Prefix`; None: timed
 
     def to_json(self) -> str:
         """Return the file form."""
@@ -82,19 +86,22 @@ class PrunePlan:
 
     def untimed(self) -> tuple[PrunePlan, PlanTimes]:
         """Return the plan without measured latencies, and the latencies."""
-        prefixes = tuple(replace(prefix, latency_ms=None) for prefix in self.prefixes)
-        times = tuple(prefix.latency_ms for prefix in self.prefixes)
-        return (
-            replace(self, prefixes=prefixes),
-            PlanTimes(ranking=self.ranking, latency_ms=times),
+        bare = tuple(replace(p, latency_ms=None, interpolated=None) for p in self.prefixes)
+        times = PlanTimes(
+            ranking=self.ranking,
+            latency_ms=tuple(prefix.latency_ms for prefix in self.prefixes),
+            interpolated=tuple(prefix.interpolated for prefix in self.prefixes),
         )
+        return replace(self, prefixes=bare), times
 
     def timed(self, times: PlanTimes) -> PrunePlan:
         """Return the plan with latencies; unchanged where they belong to another ranking."""
         if times.ranking != self.ranking or len(times.latency_ms) != len(self.prefixes):
             return self
-        pairs = zip(self.prefixes, times.latency_ms, strict=True)
-        return replace(self, prefixes=tuple(replace(p, latency_ms=each) for p, each in pairs))
+        between = times.interpolated or (None,) * len(self.prefixes)
+        rows = zip(self.prefixes, times.latency_ms, between, strict=True)
+        prefixes = tuple(replace(p, latency_ms=ms, interpolated=error) for p, ms, error in rows)
+        return replace(self, prefixes=prefixes)
 
     def to_json(self) -> str:
         """Return the readable file form; `PrunePlan.from_json` reads it back, equal."""

@@ -1,21 +1,35 @@
-"""A ranking proposes, a trial decides: units are removed on a copy, and the loss is measured."""
+"""A ranking proposes, a trial decides: units are removed on a copy, and the loss is measured.
+
+A trial is cut, then compensation, then score. Where compensation is the default, normalization
+estimated anew, all networks are measured side by side (`trialbench.py`); any other is called with
+each network in turn.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from srinit import records
 from srinit.comparison import Difference, compare_outcomes
+from srinit.errors import DataError, is_out_of_memory
 from srinit.evaluate import Outcomes, Scorer, evaluate, top1
 from srinit.finetune import recalibrate
 from srinit.records import record
+from srinit.sensitivity import Ranks
+from srinit.sensitivity.workbench import eager
+from srinit.sensitivity.working import Precision
 from srinit.surgery import remove_units
+from srinit.surgery.remove import check_names
+from srinit.trialbench import TrialBench
 from srinit.units.records import Unit, UnitMap
 
 Progress = Callable[[int, int], None]
 Recover = Callable[[nn.Module], object]  # trains in place
+Batch = tuple[Any, Any]
 
 
 @record
@@ -30,32 +44,43 @@ def try_removals(
     model: nn.Module,
     units: UnitMap | Mapping[str, Unit],
     candidates: Sequence[Sequence[str]],
-    data: Iterable[tuple[Any, Any]],
+    data: Iterable[Batch],
     *,
     example_inputs: Any,
     gone: Sequence[str] = (),
     scorer: Scorer = top1,
     confidence: float = 0.95,
     recover: Recover | None = None,
+    precision: Precision = "auto",
+    ranks: Ranks | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[Trial, ...]:
     """Return what each candidate costs if it is removed, with its interval.
 
     Batch normalization is estimated anew on the inputs of `data` before a network is measured;
-    the reference without any candidate is treated alike.
+    the reference without any candidate is treated alike. What lies before a candidate is not
+    computed again, and the arithmetic is that of the scan.
 
     Args:
         model: The unpruned network; not touched.
         units: Its units.
         candidates: Names of units that are removed together.
-        data: Calibration batches `(inputs, target)`; read twice for every candidate.
+        data: Calibration batches `(inputs, target)`; read twice, with `recover` for each candidate.
         example_inputs: One batch that the network takes.
         gone: Units that are gone already.
         scorer: Score per example in [0, 1].
         confidence: Of every interval, each for itself.
         recover: A short training of a network without a candidate, before it is measured; its
             teacher and data are the caller's. None: recalibrated only.
+        precision: "auto": bfloat16 where the hardware gains from it and nearly all scores of the
+            first batch agree; "keep": the model's own arithmetic.
+        ranks: Processes that share the candidates; all of them must call this, and get the same.
         on_progress: Called with (candidates done, candidates in all).
+
+    Raises:
+        DataError: There is no example.
+        PlanError: A candidate is no submodule of the network, or is named twice.
+        SurgeryError: A unit cannot be taken out.
 
     Example:
         >>> import torch
@@ -70,21 +95,87 @@ def try_removals(
         >>> trial.removed, -1 <= trial.cost.low <= trial.cost.drop <= trial.cost.high <= 1
         (('0.layers.0',), True)
     """
+    rank, count = (0, 1) if ranks is None else (ranks.rank, ranks.count)
+    for names in candidates:
+        check_names(model, [units[name] for name in (*gone, *names)])
+    mine = [tuple(names) for names in candidates[rank::count]]
+    work = _Work(model, units, tuple(gone), data, example_inputs, scorer, precision)
+    done: list[Difference] = []
+    if mine:
 
-    def outcomes(names: Sequence[str], recover: Recover | None) -> Outcomes:
-        chosen = [units[name] for name in names]
-        network = remove_units(model, chosen, example_inputs=example_inputs)
-        recalibrate(network, data)
+        def tell(number: int) -> None:
+            if on_progress is not None:
+                on_progress(min(number * count, len(candidates)), len(candidates))
+
+        reference, others = work.measure(mine, recover, tell)
+        done = [compare_outcomes(reference, each, confidence=confidence).score for each in others]
+    parts = [done]
+    if ranks is not None:
+        lines = ranks.gather([records.plain(cost) for cost in done])
+        parts = [[Difference(**line) for line in of_rank] for of_rank in lines]
+    return tuple(
+        Trial(removed=tuple(names), cost=parts[number % count][number // count])
+        for number, names in enumerate(candidates)
+    )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What networks are measured with."""
+
+    model: nn.Module
+    units: UnitMap | Mapping[str, Unit]
+    gone: tuple[str, ...]
+    data: Iterable[Batch]
+    example_inputs: Any
+    scorer: Scorer
+    precision: Precision
+
+    def measure(
+        self,
+        candidates: Sequence[tuple[str, ...]],
+        recover: Recover | None,
+        tell: Callable[[int], None],
+    ) -> tuple[Outcomes, list[Outcomes]]:
+        """Return the outcomes of the reference, and of the network without each candidate."""
+        if recover is None:
+            try:
+                return self._side_by_side(candidates, tell)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+        reference = self._alone((), None)
+        others = []
+        for number, names in enumerate(candidates, start=1):
+            others.append(self._alone(names, recover))
+            tell(number)
+        return reference, others
+
+    def _side_by_side(
+        self, candidates: Sequence[tuple[str, ...]], tell: Callable[[int], None]
+    ) -> tuple[Outcomes, list[Outcomes]]:
+        data = self.data if isinstance(self.data, Sequence) else list(self.data)
+        if not data:
+            raise DataError("the data holds no example; no removal can be tried on it.")
+        with eager():
+            bench = TrialBench(
+                self.model,
+                [self.units[name] for name in self.gone],
+                [[self.units[name] for name in names] for names in candidates],
+                data[0],
+                scorer=self.scorer,
+                precision=self.precision,
+            )
+            bench.recalibrate(data)
+            reference, *others = bench.outcomes(data)
+        tell(len(candidates))
+        return reference, others
+
+    def _alone(self, names: Sequence[str], recover: Recover | None) -> Outcomes:
+        """Return the outcomes of one network, cut for good, on a copy."""
+        chosen = [self.units[name] for name in (*self.gone, *names)]
+        network = remove_units(self.model, chosen, example_inputs=self.example_inputs)
+        recalibrate(network, self.data)
         if recover is not None:
             recover(network)
-        return evaluate(network, data, scorer=scorer)
-
-    reference = outcomes(gone, None)
-    found = []
-    for number, names in enumerate(candidates, start=1):
-        without = outcomes((*gone, *names), recover)
-        compared = compare_outcomes(reference, without, confidence=confidence)
-        found.append(Trial(removed=tuple(names), cost=compared.score))
-        if on_progress is not None:
-            on_progress(number, len(candidates))
-    return tuple(found)
+        return evaluate(network, self.data, scorer=self.scorer)

@@ -173,7 +173,12 @@ def _plan(plan: PrunePlan, *, wide: bool) -> RenderableType:
             _loss(found, "joint_cost", "joint_low", "joint_high", wide),
             percent(prefix.params / base.params if base.params else None),
             percent(prefix.flops / base.flops if base.flops else None),
-            *(f"{timed[batch]:.3g}" if batch in timed else "-" for batch in batches),
+            *(
+                f"{'' if prefix.interpolated is None else '~'}{timed[batch]:.3g}"
+                if batch in timed
+                else "-"
+                for batch in batches
+            ),
             style="" if goes else "dim",
         )
     notes = [Text(f"- {plan.note}")] if plan.note else []

@@ -95,12 +95,21 @@ def _read(
             kept = _statistics(norms)
             parts.run(read, inputs, again=partial(_restore, norms, kept))
             count += 1
-    if count == 0:
+    check_statistics(count, [value for norm in norms for value in norm.buffers()])
+
+
+def check_statistics(batches: int, statistics: Iterable[Tensor]) -> None:
+    """Raise `DataError` where normalization could not be estimated.
+
+    Args:
+        batches: How many it was estimated on.
+        statistics: What came out.
+    """
+    if batches == 0:
         raise DataError(
             "normalization cannot be recalibrated: no batch holds two examples. "
             "Give more calibration data, or set prune.recalibrate: false."
         )
-    statistics = [value for norm in norms for value in norm.buffers()]
     if not all(bool(torch.isfinite(value).all()) for value in statistics):
         raise DataError(
             "normalization cannot be recalibrated: the calibration data lead to NaN or infinity. "

@@ -62,6 +62,16 @@ class ScanSection(Section):
     )
     half_width: float = Field(default=0.02, gt=0, lt=1, description="precision that is enough")
     confidence: float = Field(default=0.95, ge=0.5, lt=1, description="of every interval")
+    precision: Literal["equal", "decide"] = Field(
+        default="equal",
+        description="equal: the same for every unit; decide: wide intervals for units that surely "
+        "go or stay, by plan.max_drop or by how many units the plan removes",
+    )
+    num_remove: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many units go, for precision: decide; default: about as the plan says",
+    )
 
 
 class PlanSection(Section):

@@ -31,6 +31,7 @@ class Options:
     scheme: str | Scheme = "auto"  # of re-initialization
     precision: str = "auto"  # bfloat16 where the hardware gains from it and scores agree
     on_progress: OnProgress | None = None
+    share: tuple[int, int] = (0, 1)  # (k, n): every n-th unit from the k-th on, where units cost
 
 
 class Batches(Protocol):

@@ -16,9 +16,10 @@ from srinit.criteria.options import Criterion, Loss, OnProgress, Options
 from srinit.criteria.records import UnitScore, UnitScores
 from srinit.errors import ConfigError, ModelError
 from srinit.evaluate import Scorer, top1
+from srinit.records import plain
 from srinit.reinit import Scheme
 from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity import Sensitivity, measure_sensitivity
+from srinit.sensitivity import Ranks, Sensitivity, measure_sensitivity
 from srinit.sensitivity.examples import Batch, Examples, open_examples, order_of
 from srinit.sensitivity.working import Precision
 from srinit.units.records import UnitMap
@@ -36,6 +37,7 @@ CRITERIA: dict[str, Criterion] = {
 """All but `reinit_drop`, which is the scan itself (`measure_sensitivity`)."""
 
 READS_NOTHING = ("l1", "position", "random")
+BY_UNIT = ("removal_drop", "output_cka")  # cost a forward for each unit, which processes share
 
 
 def score_units(
@@ -53,6 +55,7 @@ def score_units(
     precision: Precision = "auto",
     batch_size: int | None = None,
     max_examples: int | None = None,
+    ranks: Ranks | None = None,
     on_progress: OnProgress | None = None,
 ) -> UnitScores:
     """Return what a criterion says of every removable unit: the lowest score goes first.
@@ -83,6 +86,8 @@ def score_units(
             of the first batch agree; "keep": the model's own.
         batch_size: Examples a batch; 64 on a CPU, 256 elsewhere.
         max_examples: Read that many examples at most, chosen at random.
+        ranks: Processes that share the units where each costs a forward, or take what the first
+            finds; all of them must call this. (`reinit_drop` shares its work by itself.)
         on_progress: Called after each batch.
 
     Raises:
@@ -116,11 +121,14 @@ def score_units(
         scheme=scheme,
         precision=precision,
         on_progress=on_progress,
+        share=(ranks.rank, ranks.count) if ranks is not None and criterion in BY_UNIT else (0, 1),
     )
     batches = _Batches(() if criterion in READS_NOTHING else data, size, seed, max_examples)
     name = criterion if isinstance(criterion, str) else name_of(criterion)
     with isolated_rng(seed_for("criterion", seed)):
         found = dict(function(_copied(model), units, batches, options))
+    if ranks is not None and ranks.count > 1:
+        found = _of_all(found, ranks, together=criterion in BY_UNIT)
     baseline = found.pop("", None)
     known = set(units.names)
     if not set(found) <= known:
@@ -202,6 +210,18 @@ def _checked(unit: str, value: Any, name: str) -> UnitScore:
     if number != number:
         return UnitScore(unit=unit, score=None, reason=f"the criterion {name} gave NaN")
     return UnitScore(unit=unit, score=number)
+
+
+def _of_all(found: dict[str, Any], ranks: Ranks, *, together: bool) -> dict[str, Any]:
+    """Return the scores of all processes, or where each has them all those of the first."""
+    lines = ranks.gather({unit: plain(score) for unit, score in found.items()})
+    merged: dict[str, Any] = {}
+    for line in lines if together else lines[:1]:
+        merged |= line
+    return {
+        unit: UnitScore(**score) if isinstance(score, dict) else score
+        for unit, score in merged.items()
+    }
 
 
 def _copied(model: nn.Module) -> nn.Module:

@@ -108,7 +108,8 @@ class Without:
             stack.enter_context(torch.inference_mode())
             output, same = self._replayer.record(ready)
             yield "", output
-            for unit in self._units:
+            first, step = self._options.share
+            for unit in tuple(self._units)[first::step]:
                 if unit.name in self.problems:
                     continue
                 fast = same and unit.name in self._fast

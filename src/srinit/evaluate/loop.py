@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def evaluate(
 
     def outcome(piece: tuple[Any, Any]) -> Part:
         inputs, target = piece
-        return _outcome(modules.call(model, modules.to_device(inputs, place)), target, scorer)
+        return outcome_of(modules.call(model, modules.to_device(inputs, place)), target, scorer)
 
     with modules.eval_mode(model), torch.inference_mode():
         for inputs, target in data:
@@ -75,10 +75,16 @@ def evaluate(
                 on_progress(done, total)
     if done == 0:
         raise DataError("the data holds no example; nothing can be measured on it.")
+    return joined(parts)
+
+
+def joined(parts: Sequence[Part]) -> Outcomes:
+    """Return the outcomes of several batches, in their order."""
     return Outcomes(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
 
 
-def _outcome(output: Any, target: Any, scorer: Scorer) -> Part:
+def outcome_of(output: Any, target: Any, scorer: Scorer) -> Part:
+    """Return the outcomes of a batch, as arrays, from what a model returned for it."""
     logits = modules.logits_of(output)
     finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1).cpu()
     one_class = logits.ndim <= 2 and isinstance(target, Tensor) and target.ndim == 1

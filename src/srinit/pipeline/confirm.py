@@ -13,6 +13,7 @@ from srinit.errors import PlanError
 from srinit.pipeline import recovery
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
+from srinit.sensitivity import Ranks
 from srinit.trial import try_removals
 from srinit.units import UnitMap
 
@@ -49,6 +50,7 @@ def confirmed(
             scorer=session.scorer,
             confidence=config.compare.confidence,
             recover=recover,
+            ranks=Ranks(),
             on_progress=session.observer.progress,
         )
         return [trial.cost for trial in trials]

@@ -9,8 +9,6 @@ from torch import nn
 
 from srinit import artifact, sources
 from srinit.cost import Cost, count_cost
-from srinit.criteria import UnitScores
-from srinit.curve import measure_prefixes
 from srinit.errors import ConfigError, PlanError
 from srinit.evaluate import evaluate
 from srinit.finetune import (
@@ -21,16 +19,14 @@ from srinit.finetune import (
     run_command,
     run_function,
 )
-from srinit.pipeline import confirm, look, plans, processes, recovery, start
+from srinit.pipeline import look, planning, plans, processes, recovery, start
 from srinit.pipeline.recovery import Rehearsal
 from srinit.pipeline.session import Session
-from srinit.plan import PrunePlan, make_plan
+from srinit.plan import PrunePlan
 from srinit.records import record
-from srinit.sensitivity import Sensitivity
 from srinit.sources import load_function
 from srinit.store import sha256_bytes
 from srinit.surgery import apply_plan, carry_back, kept_names
-from srinit.units import UnitMap, covered, matching
 
 STAGE_SCHEMA = "srinit.stage/1"
 TUNE_SCHEMA = "srinit.tune/1"
@@ -53,8 +49,9 @@ class StageMetrics:
 def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
     """Return the plan for `targets` (see `make_plan`), by default those of the config.
 
-    The network after every removal of the ranking is built and measured once, so that the
-    report's slider looks its costs up.
+    The network is built and measured after some removals of the ranking, those near the target
+    among them, and the others lie between, so that the report's slider looks its costs up. All
+    processes of a run must call it.
 
     Raises:
         PlanError: The target cannot be met, or names unknown or locked units.
@@ -62,7 +59,7 @@ def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
     path = session.path / "plan.json"
     if targets is None and path.is_file():
         return plans.read(session.folder, path)
-    made = make(session, look.scan(session), look.scores(session), targets)
+    made = planning.make(session, uncut, look.scan(session), look.scores(session), targets)
     look.beside(session)
     inputs = {
         "target": made.target,
@@ -104,73 +101,6 @@ def take_edited(session: Session, reason: str) -> PrunePlan:
     return edited
 
 
-def make(
-    session: Session,
-    sensitivity: Sensitivity,
-    scores: UnitScores,
-    targets: dict[str, Any] | None = None,
-    *,
-    gone: tuple[str, ...] = (),
-) -> PrunePlan:
-    """Return a plan made anew: every prefix of its ranking is built and measured.
-
-    Args:
-        session: The run.
-        sensitivity: The scan it rests on, in names of the unpruned network.
-        scores: What ranks.
-        targets: What to reach, by default what the config says.
-        gone: Units that earlier stages removed; they come first.
-    """
-    settings = session.config.plan
-    if not sensitivity.unit_map.removable:
-        hint = sensitivity.unit_map.note or (
-            "networks without shortcuts (VGG) have units with units.include_plain: true."
-        )
-        raise PlanError(f"the network has no unit that can be removed: {hint}")
-    options: dict[str, Any] = {
-        **(settings.targets() if targets is None else targets),
-        "scores": scores,
-        "keep": _kept(session, sensitivity.unit_map),
-        "rule": settings.rule,
-    }
-    if gone:
-        named = tuple(name for name in options.get("remove", ()) if name not in gone)
-        options["remove"] = (*gone, *named)
-
-    def made(left_out: tuple[str, ...]) -> PrunePlan:
-        given = {**options, "keep": (*options["keep"], *left_out)}
-        free = {k: v for k, v in given.items() if k not in ("params", "flops", "latency")}
-        prefixes = measure_prefixes(
-            session.model,
-            sensitivity.unit_map,
-            make_plan(sensitivity, **free).ranking,
-            session.example_inputs,
-            batch_sizes=session.config.compare.latency_batches,
-            on_progress=session.observer.progress,
-        )
-        return make_plan(
-            sensitivity, **given, latency_batch=settings.latency_batch, prefixes=prefixes
-        )
-
-    if settings.trial_examples == 0:
-        return made(())
-    return confirm.confirmed(session, _uncut(session), sensitivity.unit_map, made, gone=gone)
-
-
-def _kept(session: Session, units: UnitMap) -> tuple[str, ...]:
-    """Return the protected units, also those that are protected only since the scan."""
-    named = dict(session.model.named_modules())
-    protected = matching(session.config.units.keep, named, argument="units.keep")
-    return (
-        *(unit.name for unit in units.locked if unit.reason == "kept"),
-        *(
-            unit.name
-            for unit in units.removable
-            if any(covered(part, protected) for part in (unit.name, *unit.also))
-        ),
-    )
-
-
 def stage_folder(session: Session, number: int | None = None) -> Path:
     """Return the folder of a pruning stage, counted from 1; by default of the one at work."""
     return session.path / "stages" / f"{session.stage if number is None else number:02d}"
@@ -184,7 +114,7 @@ def stage_plan(session: Session) -> PrunePlan:
     return plan(session)
 
 
-def _uncut(session: Session) -> nn.Module:
+def uncut(session: Session) -> nn.Module:
     """Return the network that the stage at work is cut from, whole: with what was learned."""
     if session.stage == 1:
         return session.model
@@ -238,11 +168,11 @@ def prune(session: Session) -> nn.Module:
     if metrics_file.is_file():
         return load(session, folder / "cut")
     the_plan = stage_plan(session)
-    uncut = _uncut(session)
-    rehearsal = recovery.rehearse(session, uncut, the_plan, gone=_gone_before(session))
+    whole = uncut(session)
+    rehearsal = recovery.rehearse(session, whole, the_plan, gone=_gone_before(session))
     session.observer.say(recovery.forecast(session, the_plan, _log_before(session), rehearsal))
     score_before = look.baseline(session).score
-    pruned = apply_plan(uncut, the_plan, example_inputs=session.example_inputs)
+    pruned = apply_plan(whole, the_plan, example_inputs=session.example_inputs)
     score_cut = _validated(session, pruned)
     score_recalibrated = None
     if session.config.prune.recalibrate and recalibrate(pruned, session.batches("calibration")):
@@ -306,7 +236,7 @@ def tune(session: Session) -> nn.Module:
         return load(session, stage_folder(session))
     settings = session.config.finetune
     if not (session.path / "plan.json").is_file():
-        look.scan(session)  # together, before what rank 0 does alone
+        plan(session)  # together, before what rank 0 does alone
     if settings.command is None and settings.fn is None:
         return _tuned(session, processes.first(session, prune))
     return processes.first(session, _tuned)

@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
-import torch
-
-from srinit import modules
 from srinit.config import Config
 from srinit.pipeline import recovery
 from srinit.pipeline.observer import Silent
 from srinit.pipeline.session import Session
-from srinit.sensitivity import estimate_time
+from srinit.sensitivity import estimate_time, seconds_per_example
 from srinit.units import UnitMap, find_units
 
-TIMED_BATCHES = 3
+BUDGET = 30.0  # seconds that timing may take, about; finding the units comes on top
+TRIAL_FACTOR = 0.4  # of a forward: what lies before a unit is computed once, in cheap arithmetic
 TRAINING_FACTOR = 4.0  # forward, backward and the teacher's forward, in forwards
 
 
-def seconds_per_example(session: Session) -> float:
-    """Return the time of one example through the unpruned network, in evaluation mode."""
-    found: list[float] = []
-    batches = iter(session.batches("calibration"))
-    with modules.eval_mode(session.model), torch.inference_mode():
-        for number, (inputs, _) in enumerate(batches):
-            placed = modules.to_device(inputs, session.device)
-            begin = time.perf_counter()
-            modules.call(session.model, placed)
-            if session.device.type == "cuda":
-                torch.cuda.synchronize(session.device)
-            if number:  # the first warms up
-                found.append((time.perf_counter() - begin) / modules.batch_size(inputs))
-            if number == TIMED_BATCHES:
-                break
-    return sorted(found)[len(found) // 2] if found else 0.0
+def seconds_of_one(session: Session) -> float:
+    """Return the time of one example through the unpruned network, in evaluation mode.
+
+    First two examples are timed, then batches of the run's size, if there is time for them.
+    """
+    model, device = session.model, session.device
+    few = seconds_per_example(model, session.example_inputs, device, budget=BUDGET / 6)
+    size = min(session.config.data.batch_size, len(session.split("calibration")))
+    if 4 * size * few > BUDGET / 6:
+        return few
+    inputs, _ = next(iter(session.batches("calibration")))
+    return seconds_per_example(model, inputs, device, budget=BUDGET / 6)
 
 
 def scan_seconds(session: Session, units: UnitMap) -> float:
-    """Return how long the scan will take, from the first batches of it."""
+    """Return how long the scan will take, from the first batches of it or from a few forwards."""
     settings = session.config.scan
     return estimate_time(
         session.model,
@@ -54,6 +47,7 @@ def scan_seconds(session: Session, units: UnitMap) -> float:
         seed=session.config.seed,
         scorer=session.scorer,
         device=session.device,
+        budget=BUDGET / 2,
     ).seconds
 
 
@@ -103,7 +97,7 @@ def trial_examples(config: Config, removed: int, calibration: int) -> tuple[int,
 def stages(session: Session, units: UnitMap) -> dict[str, float]:
     """Return the seconds of each part of a whole run; with several stages, of all together."""
     config = session.config
-    each = seconds_per_example(session)
+    each = seconds_of_one(session)
     sizes = {name: len(data) for name, data in session.data.items()}
     removed = num_removed(config, len(units))
     count = num_stages(config, removed, len(units))
@@ -113,7 +107,7 @@ def stages(session: Session, units: UnitMap) -> dict[str, float]:
     return {
         "baseline": each * sizes.get("validation", 0),
         "scan": count * scan_seconds(session, units),
-        "plan": count * each * (read + TRAINING_FACTOR * trained),
+        "plan": count * each * (TRIAL_FACTOR * read + TRAINING_FACTOR * trained),
         "prune": count * 3 * each * sizes.get("validation", 0),
         "fine-tune": count
         * each
@@ -131,7 +125,12 @@ def whole_run(config: Config) -> dict[str, Any]:
     session.check_fit()
     settings = config.units
     units = find_units(
-        session.model, session.example_inputs, keep=settings.keep, level=settings.level
+        session.model,
+        session.example_inputs,
+        keep=settings.keep,
+        level=settings.level,
+        include_plain=settings.include_plain,
+        select=settings.select,
     )
     seconds = stages(session, units)
     return {

@@ -110,8 +110,7 @@ def shift(session: Session, examples: int | None = None) -> Shift | None:
         raise DataError(
             "shift needs images, and the test data holds other inputs: write shift.examples: 0."
         )
-    by_content = sorted(range(len(test)), key=lambda position: test.ids[position])
-    chosen = test.subset(by_content[:count])
+    chosen = test.by_content(count)
     own = {
         name: load_function(name.removeprefix("py:"), session.config.root)
         for name in settings.corruptions

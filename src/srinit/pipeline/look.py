@@ -9,12 +9,13 @@ from typing import Any
 
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
-from srinit.errors import DataError
+from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, evaluate
 from srinit.latency import Latency, measure_latency
+from srinit.pipeline.estimate import num_removed
 from srinit.pipeline.session import Session
 from srinit.records import record
-from srinit.sensitivity import Sensitivity, measure_sensitivity
+from srinit.sensitivity import Ranks, Sensitivity, measure_sensitivity
 from srinit.sources import load_function
 from srinit.store import write_npz
 from srinit.units import UnitMap, find_units
@@ -159,6 +160,8 @@ def scan(session: Session) -> Sensitivity:
         half_width=settings.half_width,
         confidence=settings.confidence,
         max_drop=session.config.plan.max_drop,
+        precision=settings.precision,
+        num_remove=_num_remove(session),
         seed=session.config.seed,
         scorer=session.scorer,
         device=session.device,
@@ -172,8 +175,30 @@ def scan(session: Session) -> Sensitivity:
     return sensitivity
 
 
+def _num_remove(session: Session) -> int | None:
+    """Return how many units go, where the scan's precision follows that.
+
+    Raises:
+        ConfigError: There is nothing to decide.
+    """
+    settings, plan = session.config.scan, session.config.plan
+    if settings.precision == "equal" or settings.num_remove is not None:
+        return settings.num_remove
+    if not (plan.flops or plan.params or plan.latency or plan.remove):
+        if plan.max_drop is None:
+            raise ConfigError(
+                "scan.precision: decide has nothing to decide: name a target (plan.flops, "
+                "plan.params, plan.latency, plan.max_drop), or scan.num_remove."
+            )
+        return None
+    return max(num_removed(session.config, len(inspect(session))), 1)
+
+
 def scores(session: Session) -> UnitScores:
-    """Return the scores that rank: the scan's, or those of `plan.criterion`, kept in `scan/`."""
+    """Return the scores that rank: the scan's, or those of `plan.criterion`, kept in `scan/`.
+
+    All processes of a run must call it; so must they `beside`.
+    """
     settings = session.config.plan
     if settings.criterion == "reinit_drop":
         return scores_of(scan(session))
@@ -215,6 +240,7 @@ def _scored(session: Session, criterion: str | Criterion, examples: int | None) 
         scorer=session.scorer,
         device=session.device,
         max_examples=examples,
+        ranks=Ranks(),
         on_progress=session.observer.progress,
     )
 

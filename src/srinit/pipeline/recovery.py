@@ -61,8 +61,7 @@ def augment(session: Session) -> Augment:
 def trial_data(session: Session) -> list[tuple[Any, Any]]:
     """Return the calibration batches on which removals are tried, chosen by content."""
     calibration = session.split("calibration")
-    order = sorted(range(len(calibration)), key=lambda position: calibration.ids[position])
-    few = calibration.subset(order[: session.config.plan.trial_examples])
+    few = calibration.by_content(session.config.plan.trial_examples)
     return list(few.batches(session.config.data.batch_size))
 
 

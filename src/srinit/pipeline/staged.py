@@ -20,7 +20,7 @@ from srinit.criteria import UnitScores
 from srinit.errors import PlanError
 from srinit.evaluate import Outcomes, evaluate
 from srinit.gates import GateResult, check_feasible, check_gates
-from srinit.pipeline import cut, look, plans, processes
+from srinit.pipeline import cut, look, planning, plans, processes
 from srinit.pipeline.judge import COMPARISON_SCHEMA, GATE_SCHEMA
 from srinit.pipeline.session import OUTCOME, Outcome, Session
 from srinit.plan import Prefix, PrunePlan
@@ -120,14 +120,10 @@ def plan(session: Session) -> PrunePlan | None:
         return plans.read(session.folder, path)
     before = _before(session)
     if before is None:
-        look.scan(session)  # by all processes; so is the next
-        full = processes.first(session, cut.plan)
+        full = cut.plan(session)
     else:
         sensitivity, scores = _looked_again(session, before)
-        text = processes.text_of_first(
-            lambda: cut.make(session, sensitivity, scores, gone=before.names).to_json()
-        )
-        full = PrunePlan.from_json(text, where="the plan")
+        full = planning.make(session, cut.uncut, sensitivity, scores, gone=before.names)
     gone = before.names if before is not None else ()
     left = len(full.remove) - len(gone)
     if left <= 0 and before is not None:

@@ -114,12 +114,13 @@ def _removals(report: ReportInput) -> str:
             prefix.params,
             prefix.flops,
             *((prefix.latency_ms or {}).get(size) for size in sizes),
+            *((prefix.interpolated is None,) if sizes else ()),
             last[index] in evidence,
             *(evidence.get(last[index], {}).get(key) for key in EVIDENCE),
         )
         for index, prefix in enumerate(prefixes)
     ]
-    names = [f"latency_ms_batch_{size}" for size in sizes]
+    names = [f"latency_ms_batch_{size}" for size in sizes] + (["latency_measured"] if sizes else [])
     header = ["num_removed", "last_removed", "params", "flops", *names, "in_plan", *EVIDENCE]
     return table(header, rows)
 

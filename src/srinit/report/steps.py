@@ -119,6 +119,7 @@ def _interpolated(prefixes: Sequence[Prefix], size: str) -> list[tuple[float | N
         for index, prefix in enumerate(prefixes)
         if prefix.latency_ms and size in prefix.latency_ms
     }
+    guessed = {index for index, prefix in enumerate(prefixes) if prefix.interpolated is not None}
     found: list[tuple[float | None, bool]] = []
     for index in range(len(prefixes)):
         before = max((k for k in known if k <= index), default=None)
@@ -126,7 +127,7 @@ def _interpolated(prefixes: Sequence[Prefix], size: str) -> list[tuple[float | N
         if before is None or after is None:
             found.append((None, False))
         elif before == after:
-            found.append((known[index], True))
+            found.append((known[index], index not in guessed))
         else:
             share = (index - before) / (after - before)
             found.append((known[before] + share * (known[after] - known[before]), False))

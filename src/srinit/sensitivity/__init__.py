@@ -1,9 +1,10 @@
 """The scan: for every unit the score lost when it is re-initialized, with an interval."""
 
+from srinit.sensitivity.estimate import Estimate, estimate_time, seconds_per_example
 from srinit.sensitivity.progress import OnProgress
 from srinit.sensitivity.ranks import Ranks, process_group
 from srinit.sensitivity.records import Decision, SchemeTrial, Sensitivity, UnitSensitivity
-from srinit.sensitivity.scan import Estimate, estimate_time, measure_sensitivity
+from srinit.sensitivity.scan import measure_sensitivity
 
 __all__ = [
     "Decision",
@@ -16,4 +17,5 @@ __all__ = [
     "estimate_time",
     "measure_sensitivity",
     "process_group",
+    "seconds_per_example",
 ]

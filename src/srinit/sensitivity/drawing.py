@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,31 +74,35 @@ class Drawing:
         self._redraws: dict[_Key, Redraw] = {}
         self._banks: dict[_Key, Bank] = {}
         self._bankable: dict[_Key, bool] = {}
-        self._prepared: Perturbation | None = None
+        self._perturbation: Perturbation | None = None
+        self._prepared: set[str] = set()
         self._room = _room_on(torch.device(device))
         self._lock = threading.Lock()
         rows = min(modules.batch_size(inputs), REFERENCE_ROWS)
         self._reference = modules.tree_map(torch.clone, rows_between(inputs, 0, rows))
 
-    def prepare(self, perturbation: Perturbation) -> None:
+    def prepare(self, perturbation: Perturbation, names: Iterable[str]) -> None:
         """Build what draws units for many groups at once, as far as there is room for it.
 
         To be called while no other thread runs a module: `torch.fx`, which reads the units for
         it, changes how every module in the process is called.
         """
-        if self._prepared == perturbation:
-            return
-        self._prepared = perturbation
-        self._redraws.clear()
-        self._banks.clear()
-        for name in self._targets:
+        if self._perturbation != perturbation:
+            self._perturbation = perturbation
+            self._prepared.clear()
+            self._redraws.clear()
+            self._banks.clear()
+        for name in names:
+            if name in self._prepared:
+                continue
+            self._prepared.add(name)
             bank = self._new_bank(name, perturbation)
             if bank is not None and 2 * (self._bank_bytes() + bank.bytes) <= self._room:
                 self._banks[_key(name, perturbation)] = bank
 
     def problem(self, name: str, perturbation: Perturbation) -> str:
         """Return why a unit cannot be drawn like this; empty where it can."""
-        self.prepare(perturbation)
+        self.prepare(perturbation, [name])
         try:
             if self.bank(name, perturbation) is None:
                 self.redraw(name, perturbation).draw(0)

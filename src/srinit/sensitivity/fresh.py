@@ -13,6 +13,7 @@ from srinit.sensitivity.journal import Journal
 from srinit.sensitivity.outcomes import Rows
 from srinit.sensitivity.progress import OnProgress, Progress
 from srinit.sensitivity.records import UnitSensitivity
+from srinit.sensitivity.selection import Selection, select
 from srinit.sensitivity.setup import Setup, rounds_of
 from srinit.sensitivity.tally import Tally
 
@@ -104,9 +105,30 @@ class FreshScan:
         for name, entry in used.items():
             rows = Rows.from_line(entry)
             self.tallies[name].add(baseline, rows, line["classes"], entry["per_draw"], left)
+        self._settle()
         if line["batch"] + 1 == WARM_UP:
             self._choose_per_draw()
         return {**line, "units": used}
+
+    @property
+    def selection(self) -> Selection | None:
+        """Which units are among those with the smallest drops; None where it was not asked."""
+        count = self._setup.goal.num_remove
+        measured = [t for t in self.tallies.values() if t.removable and t.drops and not t.problem]
+        if count is None or not measured:
+            return None
+        return select(
+            {tally.name: tally.mean for tally in measured},
+            {tally.name: tally.joint for tally in measured},
+            count,
+        )
+
+    def _settle(self) -> None:
+        """Tell every unit on which side it is, after a batch."""
+        selection = self.selection
+        if selection is not None:
+            for name, side in selection.sides.items():
+                self.tallies[name].side, self.tallies[name].line = side, selection.line
 
     def _choose_per_draw(self) -> None:
         for name, tally in self.tallies.items():
@@ -140,6 +162,9 @@ class FreshScan:
         by_best = self._best_known()
         tallies = self.tallies.values()
         open_ones = [] if by_best else [tally for tally in tallies if not tally.is_done]
-        decided = by_best or any(t.is_decided and not t.is_precise for t in tallies)
+        decide = self._setup.goal.decide
+        decided = by_best or any(
+            (t.is_settled if decide else t.is_decided) and not t.is_precise for t in tallies
+        )
         stopped = "data" if open_ones else "decision" if decided else "precision"
         return tuple(t.result(ended="data" if t in open_ones else "") for t in tallies), stopped

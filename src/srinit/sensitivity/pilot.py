@@ -7,14 +7,15 @@ https://en.wikipedia.org/wiki/Reliability_(statistics)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from srinit.records import record
 from srinit.reinit import RuleScheme, find_scheme
-from srinit.sensitivity.drawing import Perturbation
+from srinit.sensitivity.drawing import Perturbation, Target
 from srinit.sensitivity.examples import Batch
 from srinit.sensitivity.journal import Journal
 from srinit.sensitivity.outcomes import Rows
@@ -31,18 +32,39 @@ CANDIDATES = (
 )
 EXAMPLES = 32  # a candidate and unit
 PER_DRAW = 2
+FEW = 16  # units, with locked ones, that are all tried
+SAMPLE = 12  # of more: removable units, evenly spread over the network
+RESAMPLES = 500  # of the units tried, for the uncertainty of the choice
 CEILING = 0.9  # share of the baseline's score above chance, lost: nothing is left to tell
 FLOOR = 1e-9  # largest drop in any draw that counts as no effect at all
 
 
 @record
+class Figures:
+    """What a pilot saw of each unit under one candidate; entries belong to units."""
+
+    means: tuple[float, ...]  # mean drop
+    noises: tuple[float, ...]  # variance of that mean
+    saturated: tuple[bool, ...]  # at floor or ceiling, or with broken outputs
+
+    def merit(self, chosen: npt.NDArray[np.int64] | None = None) -> tuple[float, float]:
+        """Return reliability and share of saturated units; of some units, if they are chosen."""
+        every = np.arange(len(self.means)) if chosen is None else chosen
+        total = float(np.var(np.asarray(self.means)[every], ddof=1))
+        noise = float(np.mean(np.asarray(self.noises)[every]))
+        reliability = max(total - noise, 0.0) / total if total > 0 else 0.0
+        return reliability, float(np.mean(np.asarray(self.saturated)[every]))
+
+
+@record
 class Trial:
-    """One candidate's pilot: its figures, and the variances that the scan's design needs."""
+    """One candidate's pilot."""
 
     perturbation: Perturbation
     reliability: float | None
     saturated: float  # share of units at floor or ceiling, or with broken outputs
-    measured: int  # units that it can be applied to
+    measured: int  # units that it can be applied to, of those tried
+    figures: Figures | None = None  # None: too few units
 
     @property
     def merit(self) -> float:
@@ -57,6 +79,7 @@ class Choice:
     perturbation: Perturbation
     trials: tuple[SchemeTrial, ...] = ()
     reason: str
+    certainty: float | None = None  # share of resamples of the units with the same choice
 
 
 def choose_scheme(setup: Setup, journal: Journal) -> Choice:
@@ -76,9 +99,33 @@ def choose_scheme(setup: Setup, journal: Journal) -> Choice:
         lines = _try_candidates(setup, lines, journal)
     trials = [_trial(line, each) for line, each in zip(lines, CANDIDATES, strict=True)]
     best, reason = choose(trials)
+    certainty, ends = _uncertainty(trials, best)
+    tried = max(trial.measured for trial in trials)
+    reason += f"; tried on {tried} of {len(setup.targets)} units"
+    if certainty is not None:
+        reason += f", and chosen in {certainty:.0%} of {RESAMPLES} resamples of them"
     if len(setup.order) >= 20 * EXAMPLES:
         setup.order = setup.order[:-EXAMPLES]
-    return Choice(perturbation=best.perturbation, trials=records_of(trials, best), reason=reason)
+    return Choice(
+        perturbation=best.perturbation,
+        trials=records_of(trials, best, ends),
+        reason=reason,
+        certainty=certainty,
+    )
+
+
+def sample_of(targets: Sequence[Target]) -> tuple[str, ...]:
+    """Return the units that the pilot tries: all of few, of many some evenly spread ones.
+
+    Example:
+        >>> len(sample_of([Target(name=f"block{number}") for number in range(90)]))
+        12
+    """
+    removable = [target.name for target in targets if target.removable]
+    if len(targets) <= FEW or len(removable) < 2:
+        return tuple(target.name for target in targets)
+    places = np.linspace(0, len(removable) - 1, min(SAMPLE, len(removable))).round()
+    return tuple(removable[int(place)] for place in places)
 
 
 def _try_candidates(
@@ -98,8 +145,9 @@ def _try_candidates(
 
 def _pilot_line(setup: Setup, batch: Batch, number: int) -> dict[str, Any]:
     candidate = CANDIDATES[number]
-    problems = setup.bench.check(candidate)
-    active = {t.name: PER_DRAW for t in setup.targets if t.name not in problems}
+    tried = sample_of(setup.targets)
+    problems = setup.bench.check(candidate, tried)
+    active = {name: PER_DRAW for name in tried if name not in problems}
     found = setup.bench.measure(batch, number, active, candidate, purpose="pilot")
     return {
         "pilot": number,
@@ -136,27 +184,53 @@ def judge(
         chance: Score of guessing.
     """
     measured = [tally for tally in tallies.values() if tally.drops]
-    means = np.asarray([np.mean(tally.drops) for tally in measured])
     if len(measured) < 2:
         return Trial(
             perturbation=perturbation, reliability=None, saturated=1.0, measured=len(measured)
         )
-    noise = np.mean([np.var(tally.drops, ddof=1) / len(tally.drops) for tally in measured])
-    total = float(np.var(means, ddof=1))
-    between = max(total - float(noise), 0.0)
     room = max(baseline - chance, 1e-9)
-    saturated = [
-        tally.looks_collapsed
-        or mean >= CEILING * room
-        or max(abs(drop) for drop in tally.drops) <= FLOOR
-        for tally, mean in zip(measured, means, strict=True)
-    ]
+    figures = Figures(
+        means=tuple(tally.mean for tally in measured),
+        noises=tuple(float(np.var(tally.drops, ddof=1)) / len(tally.drops) for tally in measured),
+        saturated=tuple(
+            tally.looks_collapsed
+            or tally.mean >= CEILING * room
+            or max(abs(drop) for drop in tally.drops) <= FLOOR
+            for tally in measured
+        ),
+    )
+    reliability, saturated = figures.merit()
     return Trial(
         perturbation=perturbation,
-        reliability=between / total if total > 0 else 0.0,
-        saturated=float(np.mean(saturated)),
+        reliability=reliability,
+        saturated=saturated,
         measured=len(measured),
+        figures=figures,
     )
+
+
+def _uncertainty(
+    trials: Sequence[Trial], best: Trial
+) -> tuple[float | None, dict[int, tuple[float, float]]]:
+    """Return how often the choice is the same on resampled units, and 95 % of each merit.
+
+    A bootstrap over units, the same ones for all candidates that apply to all of them.
+    """
+    able = {i: t for i, t in enumerate(trials) if t.measured == best.measured}
+    if best.figures is None:
+        return None, {}
+    random = np.random.default_rng(0)
+    rows = []
+    for _ in range(RESAMPLES):
+        chosen = random.integers(0, best.measured, best.measured)
+        found = (t.figures.merit(chosen) for t in able.values() if t.figures is not None)
+        rows.append([reliability * (1 - saturated) for reliability, saturated in found])
+    merits = np.asarray(rows)
+    place = [trial is best for trial in able.values()].index(True)
+    certainty = float(np.mean(merits.argmax(1) == place))
+    low, high = np.quantile(merits, [0.025, 0.975], axis=0)
+    pairs = zip(low.tolist(), high.tolist(), strict=True)
+    return certainty, dict(zip(able, pairs, strict=True))
 
 
 def choose(trials: list[Trial]) -> tuple[Trial, str]:
@@ -173,8 +247,11 @@ def choose(trials: list[Trial]) -> tuple[Trial, str]:
     )
 
 
-def records_of(trials: list[Trial], chosen: Trial) -> tuple[SchemeTrial, ...]:
-    """Return the trials for the scan's record, best first."""
+def records_of(
+    trials: list[Trial], chosen: Trial, ends: Mapping[int, tuple[float, float]]
+) -> tuple[SchemeTrial, ...]:
+    """Return the trials for the scan's record, best first, with the intervals of their merits."""
+    order = sorted(range(len(trials)), key=lambda index: -trials[index].merit)
     return tuple(
         SchemeTrial(
             scheme=trial.perturbation.name,
@@ -182,8 +259,12 @@ def records_of(trials: list[Trial], chosen: Trial) -> tuple[SchemeTrial, ...]:
             reliability=trial.reliability,
             saturated=trial.saturated,
             chosen=trial is chosen,
+            num_units=trial.measured,
+            merit_low=ends[index][0] if index in ends else None,
+            merit_high=ends[index][1] if index in ends else None,
         )
-        for trial in sorted(trials, key=lambda trial: -trial.merit)
+        for index in order
+        for trial in (trials[index],)
     )
 
 

@@ -31,6 +31,7 @@ class UnitSensitivity:
     top_share: float | None  # share of the most frequent prediction when re-initialized
     nonfinite: float  # share of outputs with NaN or infinity (counted as wrong)
     decision: Decision
+    selection: str = ""  # among `Sensitivity.num_remove` with the smallest drops: goes, stays, open
     reason: str = ""  # why it was not measured, is undecided, or is suspicious (collapsed)
     observations: tuple[float, ...] = ()  # single drops (one a draw), thinned to at most 64
 
@@ -44,6 +45,9 @@ class SchemeTrial:
     reliability: float | None  # variance between units / (that + variance of a unit's mean)
     saturated: float  # share of units at floor or ceiling
     chosen: bool
+    num_units: int = 0  # that the pilot tried it on
+    merit_low: float | None = None  # reliability times the share not saturated: 95 % of its
+    merit_high: float | None = None  # values on resampled units
 
 
 @record
@@ -61,8 +65,14 @@ class Sensitivity:
     num_examples: int  # distinct examples seen
     seed: int
     stopped_by: str  # "precision", "decision" or "data"
+    precision: str = "equal"  # or "decide": wide intervals where all is clear
+    num_remove: int | None = None  # how many units go, where precision follows that
+    selection_error: float | None = (
+        None  # by how much one that goes may be worse than one that stays
+    )
     scheme_reason: str = ""  # why this scheme, in words
     trials: tuple[SchemeTrial, ...] = ()
+    scheme_certainty: float | None = None  # share of resamples of the pilot with the same choice
     seconds: float | None = None  # not part of what is reproducible; None in files
 
     def __getitem__(self, name: str) -> UnitSensitivity:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 import torch
 from torch import nn
 
 from srinit.evaluate import Scorer, top1
-from srinit.records import record
 from srinit.reinit import Scheme
 from srinit.sensitivity.examples import Batch
 from srinit.sensitivity.fresh import FreshScan
 from srinit.sensitivity.pilot import choose_scheme
 from srinit.sensitivity.progress import OnProgress
-from srinit.sensitivity.ranks import Ranks, process_group
+from srinit.sensitivity.ranks import process_group
 from srinit.sensitivity.records import Sensitivity
 from srinit.sensitivity.settings import settings_of
 from srinit.sensitivity.setup import Setup
@@ -25,6 +24,8 @@ from srinit.sensitivity.whole import WholeScan
 from srinit.sensitivity.workbench import eager
 from srinit.sensitivity.working import Precision
 from srinit.units.records import UnitMap
+
+Widths = Literal["equal", "decide"]
 
 
 def measure_sensitivity(
@@ -44,7 +45,9 @@ def measure_sensitivity(
     device: torch.device | str | None = None,
     journal: Path | None = None,
     on_progress: OnProgress | None = None,
-    precision: Precision = "auto",
+    precision: Widths | Precision = "equal",
+    num_remove: int | None = None,
+    arithmetic: Precision = "auto",
     batch_size: int | None = None,
     max_examples: int | None = None,
 ) -> Sensitivity:
@@ -84,7 +87,12 @@ def measure_sensitivity(
         journal: File to which every observation is appended, and from which a scan that was
             interrupted goes on, with the same result.
         on_progress: Called after each batch with (units done, units, a note in words).
-        precision: "auto", "keep" (the model's own), "bfloat16" or "float16".
+        precision: "equal": the same half-width for every unit. "decide": wide intervals for
+            units that surely go or stay, down to `half_width` for those near the line, which is
+            `num_remove` or `max_drop`; locked units are measured coarsely. With `confidence` no
+            unit is ever put on the wrong side. A number format is taken for `arithmetic`.
+        num_remove: With "decide": how many units go, those with the smallest drops.
+        arithmetic: "auto", "keep" (the model's own), "bfloat16" or "float16".
         batch_size: Examples a batch; 64 on a CPU, 256 to 1024 elsewhere, by the model's FLOPs.
         max_examples: Read at most that many examples.
 
@@ -118,10 +126,13 @@ def measure_sensitivity(
         >>> found["0"].low <= found["0"].reinit_drop <= found["0"].high, found.stopped_by
         (True, 'data')
     """
+    widths: str = precision
+    if precision in get_args(Precision):
+        widths, arithmetic = "equal", cast(Precision, precision)
     settings = settings_of(
         model, units, device, scheme=scheme, scale=scale, draws=draws, half_width=half_width,
         confidence=confidence, max_drop=max_drop, best=best, seed=seed, batch_size=batch_size,
-        precision=precision, max_examples=max_examples,
+        precision=arithmetic, max_examples=max_examples, widths=widths, num_remove=num_remove,
     )  # fmt: skip
     began = time.perf_counter()
     with eager(), process_group() as ranks:
@@ -145,6 +156,7 @@ def _run(
         scan.run(journal, on_progress)
     found, stopped = scan.result()
     settings = setup.settings
+    selection = scan.selection if isinstance(scan, FreshScan) else None
     return Sensitivity(
         units=found,
         unit_map=setup.units,
@@ -157,65 +169,11 @@ def _run(
         num_examples=scan.seen,
         seed=settings.seed,
         stopped_by=stopped,
+        precision=settings.widths,
+        num_remove=settings.num_remove,
+        selection_error=None if selection is None else selection.error,
         scheme_reason=choice.reason,
         trials=choice.trials,
+        scheme_certainty=choice.certainty,
         seconds=time.perf_counter() - began,
     )
-
-
-@record
-class Estimate:
-    """How long a scan will take, from a few batches of it."""
-
-    seconds: float
-    num_examples: int  # of which the most demanding unit is expected to need
-    batches_measured: int
-
-
-def estimate_time(
-    model: nn.Module,
-    units: UnitMap,
-    data: Iterable[Batch],
-    *,
-    scheme: str | Scheme = "auto",
-    scale: float = 1.0,
-    draws: int | None = None,
-    half_width: float | None = 0.02,
-    confidence: float = 0.95,
-    max_drop: float | None = None,
-    seed: int = 0,
-    scorer: Scorer = top1,
-    device: torch.device | str | None = None,
-    precision: Precision = "auto",
-    batch_size: int | None = None,
-    max_examples: int | None = None,
-    batches: int = 2,
-) -> Estimate:
-    """Return how long `measure_sensitivity` with these arguments will take.
-
-    A few batches are measured for it. The spread of the drops in them says how many more are
-    needed; an early decision by `max_drop` is not foreseen, so that the estimate is rather high.
-    """
-    settings = settings_of(
-        model, units, device, scheme=scheme, scale=scale, draws=draws, half_width=half_width,
-        confidence=confidence, max_drop=max_drop, best=None, seed=seed, batch_size=batch_size,
-        precision=precision, max_examples=max_examples,
-    )  # fmt: skip
-    began = time.perf_counter()
-    with eager():
-        setup = Setup.of(model, units, data, settings, scorer=scorer, device=device, ranks=Ranks())
-        journal = setup.open(None)
-        choice = choose_scheme(setup, journal)
-        problems = setup.bench.check(choice.perturbation)
-        scan = FreshScan(setup, choice.perturbation, problems, None)
-        ready = time.perf_counter()
-        count = sum(1 for _ in itertools.islice(scan.steps(journal), batches))
-    now = time.perf_counter()
-    measured = [tally for tally in scan.tallies.values() if not tally.problem]
-    if setup.num_draws is not None:
-        factor = setup.num_draws * len(setup.order) / max(scan.seen, 1)
-        seconds = ready - began + (now - ready) * factor
-        return Estimate(seconds=seconds, num_examples=len(setup.order), batches_measured=count)
-    left = scan.progress.seconds_left(measured) or 0.0
-    most = max((scan.progress.examples_left(t) + t.num_examples for t in measured), default=0)
-    return Estimate(seconds=now - began + left, num_examples=int(most), batches_measured=count)

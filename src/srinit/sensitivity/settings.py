@@ -37,6 +37,8 @@ class Settings:
     batch_size: int
     precision: Precision
     max_examples: int | None
+    widths: str = "equal"
+    num_remove: int | None = None
 
     def check(self) -> None:
         """Raise `ValueError` for values that make no sense."""
@@ -53,8 +55,23 @@ class Settings:
             problems.append(f"batch_size must be at least 1, not {self.batch_size}")
         if self.best is not None and self.best < 1:
             problems.append(f"best must be at least 1, not {self.best}")
+        problems += self._about_deciding()
         if problems:
             raise ValueError("; ".join(problems) + ".")
+
+    def _about_deciding(self) -> list[str]:
+        if self.widths not in ("equal", "decide"):
+            return [f"precision must be 'equal' or 'decide', not {self.widths!r}"]
+        if self.widths == "equal":
+            return [] if self.num_remove is None else ["num_remove needs precision='decide'"]
+        problems = []
+        if self.num_remove is None and self.max_drop is None:
+            problems.append("precision='decide' needs num_remove or max_drop: what to decide")
+        if self.num_remove is not None and self.num_remove < 1:
+            problems.append(f"num_remove must be at least 1, not {self.num_remove}")
+        if self.draws is not None or self.scheme == "paper":
+            problems.append("precision='decide' needs fresh draws; leave out draws and 'paper'")
+        return problems
 
 
 def settings_of(
@@ -112,6 +129,8 @@ def identity(
 ) -> dict[str, Any]:
     """Return what a journal's first line holds: a resumed scan must have the same."""
     values = asdict(settings)
+    if settings.widths == "equal":
+        del values["widths"], values["num_remove"]
     values["scheme"] = _name(settings.scheme)
     return {
         **values,

@@ -64,6 +64,8 @@ class Setup:
             confidence=settings.confidence,
             num_units=len(targets),
             max_drop=settings.max_drop,
+            num_remove=settings.num_remove,
+            decide=settings.widths == "decide",
         )
         return cls(
             model, units, settings, scorer, where, ranks, targets, examples, order, bench, goal

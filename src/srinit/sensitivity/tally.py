@@ -12,9 +12,11 @@ from scipy.special import ndtri
 from srinit.records import record
 from srinit.sensitivity.outcomes import Rows
 from srinit.sensitivity.records import Decision, UnitSensitivity
+from srinit.sensitivity.selection import Side
 from srinit.stats.sequences import MeanSequence
 
 COLLAPSED = 0.9  # share of one prediction from which on a unit's answers count as collapsed
+COARSE = 5.0  # half-widths as wide suffice for units that nothing is decided about
 DECISIVE = 0.8  # share of the distance to the limit that the interval should stay within
 SHOWN = 64  # single drops kept in the record
 
@@ -27,6 +29,8 @@ class Goal:
     confidence: float
     num_units: int  # for statements about all units at once
     max_drop: float | None = None
+    num_remove: int | None = None  # how many units go
+    decide: bool = False  # units that are surely on one side are measured no further
 
     @property
     def joint_confidence(self) -> float:
@@ -67,6 +71,8 @@ class Tally:
         self._goal = goal
         self._sequence = sequence_for(goal)
         self._with_interval = interval
+        self.side: Side = "open"  # of the line between the units that go and those that stay
+        self.line: float | None = None  # where that line is, as far as is known
         self.drops: list[float] = []
         self._within: list[tuple[float, int]] = []  # squares within a draw, degrees of freedom
         self.num_examples = 0
@@ -123,10 +129,16 @@ class Tally:
         levels = (goal.confidence, goal.joint_confidence)
         alone, joint = (-float(ndtri((1 - level) / 2)) for level in levels)
         pace = goal.pace * joint / alone
-        if goal.max_drop is not None and self.drops:
-            pace = max(pace, DECISIVE * abs(self.mean - goal.max_drop))
+        limits = [limit for limit in (goal.max_drop, self.line) if limit is not None]
+        if limits and self.drops:
+            pace = max(pace, DECISIVE * min(abs(self.mean - limit) for limit in limits))
         self._sequence.aim(0, half_width=goal.pace, most=most)
         self._sequence.aim(1, half_width=pace, most=most)
+
+    @property
+    def removable(self) -> bool:
+        """Whether the unit may go."""
+        return self._removable
 
     @property
     def mean(self) -> float:
@@ -157,7 +169,18 @@ class Tally:
     @property
     def is_done(self) -> bool:
         """Whether no more observations are needed."""
-        return bool(self.problem) or self.is_precise or self.is_decided
+        if self.problem or self.is_precise:
+            return True
+        return self.is_settled if self._goal.decide else self.is_decided
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all is decided about the unit that there is to decide."""
+        goal = self._goal
+        if not self._removable:
+            return bool(self.drops) and self.half_width <= COARSE * goal.pace
+        by_limit = goal.max_drop is None or self.is_decided
+        return by_limit and (goal.num_remove is None or self.side != "open")
 
     def _side(self) -> Decision:
         if self.problem or not self.drops:
@@ -220,6 +243,7 @@ class Tally:
             top_share=self.top_share,
             nonfinite=self._nonfinite / self.num_examples if self.num_examples else 0.0,
             decision=self._side(),
+            selection=self.side if self._goal.num_remove is not None and self._removable else "",
             reason=self._reason(ended),
             observations=_thinned(self.drops),
         )
@@ -241,6 +265,8 @@ class Tally:
             found.append(f"the model answers one class for {self.top_share:.0%} of the examples")
         if ended == "data":
             found.append(f"the data ended at a half-width of {self.half_width:.3f}")
+        elif self._goal.decide and not self._removable:
+            found.append("locked: nothing is decided about it, so a wide interval is enough")
         elif self._goal.max_drop is not None and self._side() == "undecided":
             low, high = self.joint
             if not low <= self._goal.max_drop <= high:

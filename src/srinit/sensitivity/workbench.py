@@ -123,17 +123,21 @@ class Workbench:
                 self.problems[name] = "the model has no submodule of this name"
         return [name for name in self.targets if name in known]
 
-    def check(self, perturbation: Perturbation) -> dict[str, str]:
-        """Return why units cannot be drawn with this perturbation, by unit."""
+    def check(
+        self, perturbation: Perturbation, names: Sequence[str] | None = None
+    ) -> dict[str, str]:
+        """Return why units, all or some, cannot be drawn with this perturbation, by unit."""
+        some = tuple(self.targets) if names is None else tuple(names)
+        self._drawing.prepare(perturbation, some)
         found = {
             name: self.problems.get(name) or self._drawing.problem(name, perturbation)
-            for name in self.targets
+            for name in some
         }
         return {name: problem for name, problem in found.items() if problem}
 
     def costs(self, name: str, perturbation: Perturbation) -> Costs:
         """Return what a draw of a unit and an example cost here."""
-        self._drawing.prepare(perturbation)
+        self._drawing.prepare(perturbation, [name])
         bank = self._drawing.bank(name, perturbation)
         return costs_of(self._device, self.dtype, together=bank is not None and bank.fits)
 
@@ -218,7 +222,7 @@ class Workbench:
         jobs: Mapping[str, Sequence[_Job]],
         perturbation: Perturbation,
     ) -> Measured:
-        self._drawing.prepare(perturbation)
+        self._drawing.prepare(perturbation, tuple(jobs))
         inputs, target = batch
         size = modules.batch_size(inputs)
         chunk = min(self._chunk or size, size)

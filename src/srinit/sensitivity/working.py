@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.errors import ModelError
@@ -74,6 +75,24 @@ def _folded(
     if is_close(after, before):
         return fresh, pairs
     return _own_copy(model, dtype), ()
+
+
+def lighter_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy in `dtype`, images with channels last, whose normalization can be estimated.
+
+    Nothing is folded, and batch normalization keeps its number format: its statistics are sums.
+    """
+    fresh = _own_copy(model, dtype)
+    for module in fresh.modules():
+        if isinstance(module, _BatchNorm):
+            continue
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None and tensor.is_floating_point():
+                    tensor.data = tensor.data.to(dtype)
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    return fresh
 
 
 def _own_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
