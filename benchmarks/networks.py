@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cifar import HERE, KEPT_ASIDE
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cifar import HERE, KEPT_ASIDE
 from srinit.rng import isolated_rng
 from srinit.sources import Preprocess, load_data, load_function
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
+from srinit.compensation.recalibrate import check_statistics
 from srinit.errors import ModelError, SurgeryError, is_out_of_memory
 from srinit.evaluate import Outcomes, Scorer
 from srinit.evaluate.loop import Part, joined, outcome_of
-from srinit.finetune.recalibrate import check_statistics
 from srinit.rng import isolated_rng, seed_for
 from srinit.sensitivity.ready import agrees, rows_between
 from srinit.sensitivity.replay import Replayer

@@ -1,8 +1,8 @@
 """Which value of the unpruned network stands at the place of a value of the cut one.
 
-A cut leaves the remaining layers as they were, so operations that read the same parameters are the same
-step of both networks, and what such a step reads stands at the same place. Of a value *before* removed
-units that is the value *behind* them: the next remaining step reads it.
+A cut leaves the remaining layers as they were, so operations that read the same parameters are the
+same step of both networks, and what such a step reads stands at the same place. Of a value *before*
+removed units that is the value *behind* them: the next remaining step reads it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Alignment:
         return next((v for p, v in others[times].inputs if p == path), None)
 
     def _by_steps(self, value: int) -> set[int]:
-        """Return what steps without parameters read, and what stands at the same place of the end."""
+        """Return what aligned steps without parameters read; of an answer the same answer."""
         found = set()
         for index in self.student.facts.readers(value):
             if index in self.steps:

@@ -1,4 +1,4 @@
-"""How far a network's answers are from the unpruned network's, example by example, without labels."""
+"""How far answers are from the unpruned network's, example by example, without labels."""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ class Chooser:
         measure: How answers are compared.
         confidence: Of the gain's interval; "nothing" stays unless its lower end is positive.
         offer_recalibration: Whether new statistics of normalization are a candidate.
+        offer_realignment: Whether solving linear maps again is one.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Chooser:
         measure: Measure = "kl",
         confidence: float = 0.95,
         offer_recalibration: bool = True,
+        offer_realignment: bool = True,
     ) -> None:
         self.model, self.pruned, self.origins = model, pruned, origins
         self.measure, self.confidence = measure, confidence
+        self.realigns = offer_realignment
         self.fitted, self.held_out = split(batches)
         self.few = first(self.fitted, FEW)
         self.theirs = answers(model, self.held_out)
@@ -75,7 +78,7 @@ class Chooser:
             found = copy.deepcopy(self.pruned)
             recalibrate(found, [(batch, None) for batch in self.few])
             self.candidates.append(self._candidate("recalibrated", self._distance(found)))
-        for number, (name, way) in enumerate(ways.items()):
+        for number, (name, way) in enumerate(ways.items() if self.realigns else ()):
             update = way(self.few)
             for part in PARTS if update.changes else ():
                 moved = changed(self.pruned, update, part)

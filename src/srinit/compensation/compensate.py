@@ -97,6 +97,7 @@ def compensated(
     measure: Measure = "kl",
     confidence: float = 0.95,
     recalibration: bool = True,
+    realignment: bool = True,
     on_progress: Progress | None = None,
 ) -> Compensation:
     """Return what `compensate` returns for a network that is cut already.
@@ -109,6 +110,7 @@ def compensated(
         measure: See `compensate`.
         confidence: See `compensate`.
         recalibration: See `compensate`.
+        realignment: Whether solving linear maps again is a candidate.
         on_progress: See `compensate`.
     """
     chooser = Chooser(
@@ -119,6 +121,7 @@ def compensated(
         measure=measure,
         confidence=confidence,
         offer_recalibration=recalibration,
+        offer_realignment=realignment,
     )
     return chooser.choose(on_progress)
 

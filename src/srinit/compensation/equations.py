@@ -1,8 +1,8 @@
 """Normal equations of one linear map, accumulated batch by batch, and their solution.
 
-`D = argmin sum |r - D u|^2 + strength mean(diag G) |D|^2`, `G = sum u u^T`, for what is added to a weight: `u` are
-the map's inputs (patches for a convolution, a 1 appended where there is a bias), `r` what its outputs lack.
-Memory is that of G, whatever the number of examples.
+`D = argmin sum |r - D u|^2 + strength mean(diag G) |D|^2`, `G = sum u u^T`, for what is added to a
+weight: `u` are the map's inputs (patches for a convolution, a 1 appended where there is a bias), `r`
+what its outputs lack. Memory is that of G, whatever the number of examples.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class Equations:
 
 def explained(equations: Equations, change: Tensor, scale: Tensor) -> float:
     """Return by how much a change lowers the squared distance, channels weighted by `scale`."""
-    assert equations.gram is not None and equations.right is not None
+    assert equations.gram is not None
+    assert equations.right is not None
     gained = 2 * change * equations.right.mT - (change @ equations.gram) * change
     return float((gained.sum(-1) * scale.reshape(change.shape[:2])).sum())
 

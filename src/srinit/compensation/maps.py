@@ -1,8 +1,9 @@
 """The linear maps of a cut network that can be solved again, and what each is to reach.
 
-A map's output is followed through steps that are linear in it (views, normalization by fixed statistics,
-scales, additions) to where something else begins; there its target is set. Source: METHOD of channel
-pruning's reconstruction, https://arxiv.org/abs/1707.06168, towards the residual stream.
+A map's output is followed through steps that are linear in it (views, normalization by fixed
+statistics, scales, additions) to where something else begins; there its target is set. Least squares
+towards a trained network's responses: channel pruning, https://arxiv.org/abs/1707.06168, section 3;
+here the response of a map that ends a branch is the residual stream.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class LinearMap:
-    """A convolution or linear layer, where its output ends, and what stands there in the teacher."""
+    """A convolution or linear layer, where its output ends, and what is to stand there."""
 
     name: str  # key of its weight in the cut network's state dict
     weight: int  # id of the weight

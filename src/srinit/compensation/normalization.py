@@ -1,4 +1,4 @@
-"""Batch normalization that knows the statistics of new weights, without changing what is computed."""
+"""Batch normalization with the statistics of new weights, computing what it did before."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Realignment: every linear map behind a cut solved again towards the unpruned network's stream.
 
-Two networks are walked through in lockstep. Where a map of the cut one ends, what its output lacks of the
-unpruned network's value there is regressed on its inputs, its weight is changed, and the walk goes on with
-what it gives now. Nothing is added to the network, nothing is trained and no label is read.
+Two networks are walked through in lockstep. Where a map of the cut one ends, what its output lacks of
+the unpruned network's value there is regressed on its inputs, its weight is changed, and the walk
+goes on with what it gives now. Nothing is added to the network, nothing is trained and no label is
+read.
 """
 
 from __future__ import annotations
@@ -255,7 +256,7 @@ class _Walk:
         return share_of(round(per_example * examples), features)
 
     def _bias(self, each: LinearMap) -> tuple[str, int | None] | None:
-        """Return the key of what takes a change of the bias, and the normalization that reads it."""
+        """Return the key of the bias that may change, and the normalization that reads it."""
         is_scaled = False
         for index, kind in [(each.op, "map"), *((step.op, step.kind) for step in each.steps)]:
             for param in self.student.trace.ops[index].params:
@@ -301,8 +302,8 @@ class _Walk:
         params = self.student.trace.ops[index].params
         keys = [self.own[p] for p in params if p in self.own]
         found = {key.rpartition(".")[2]: self.tensors[key] for key in keys}
-        module = self.pruned.get_submodule(keys[0].rpartition(".")[0])
-        factor = (found["running_var"].detach() + float(module.eps)).rsqrt()
+        module: Any = self.pruned.get_submodule(keys[0].rpartition(".")[0])
+        factor: Tensor = (found["running_var"].detach() + float(module.eps)).rsqrt()
         return factor * found["weight"].detach() if "weight" in found else factor
 
 
@@ -347,7 +348,7 @@ class _Pair:
         self.student: Halting | None = None
         teacher = walk.teacher.trace
         goals = {m.target for m in walk.maps}
-        self.goals = {teacher.maker[g]: g for g in goals if teacher.maker[g] is not None}
+        self.goals = {maker: g for g in goals if (maker := teacher.maker[g]) is not None}
         self.by_op: dict[int, list[tuple[LinearMap, int]]] = {}  # step 0 is the map itself
         for each in walk.maps:
             for number, op in enumerate([each.op, *(step.op for step in each.steps)]):

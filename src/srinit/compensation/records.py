@@ -1,4 +1,4 @@
-"""What compensation hands on: the network, what was tried after the cut, and what was chosen why."""
+"""What compensation hands on: the network, what was tried, and what was chosen why."""
 
 from __future__ import annotations
 

@@ -8,7 +8,18 @@ from typing import Any
 
 from srinit.config import Config, load_config
 from srinit.gates import check_feasible
-from srinit.pipeline import cut, finish, judge, look, operate, processes, site, staged, start
+from srinit.pipeline import (
+    cut,
+    finish,
+    judge,
+    look,
+    operate,
+    processes,
+    recovery,
+    site,
+    staged,
+    start,
+)
 from srinit.pipeline.observer import Observer, Silent
 from srinit.pipeline.result import SCHEMA, RunResult
 from srinit.pipeline.session import Session
@@ -85,9 +96,10 @@ def check_ahead(session: Session) -> None:
     config = session.config
     session.split("test")
     session.split("validation")
-    tuned_elsewhere = config.finetune.command is not None
-    if config.finetune.epochs > 0 and not tuned_elsewhere:
-        session.split("train")
+    if not recovery.trains(session):
+        session.observer.say(
+            "nothing will be trained: the network as it is compensated after the cut is the result."
+        )
     for line in describe(session.data):
         session.observer.say(line)
     session.check_fit()
