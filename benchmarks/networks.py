@@ -2,10 +2,11 @@
 
     python benchmarks/networks.py bottleneck --out FOLDER [--epochs 8] [--threads 1] [--seed 0]
 
-VGG-16-BN, a vision transformer, timm's ResNet with Bottlenecks and timm's MobileNetV2 (inverted residuals with
-depthwise convolutions). Training images are those that `benchmarks/cifar.py` trains on, so that calibration,
-validation and test images were never seen. FOLDER gets NAME.safetensors after every epoch and NAME.json with
-epochs, accuracy on the test images and time. bfloat16 where the processor has units for it.
+VGG-16-BN, a vision transformer, timm's ResNet with Bottlenecks and timm's MobileNetV2 (inverted
+residuals with depthwise convolutions). Training images are those that `benchmarks/cifar.py`
+trains on, so that calibration, validation and test images were never seen. FOLDER gets
+NAME.safetensors after every epoch and NAME.json with epochs, accuracy on the test images and
+time. bfloat16 where the processor has units for it.
 """
 
 from __future__ import annotations

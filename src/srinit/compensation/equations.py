@@ -1,8 +1,8 @@
 """Normal equations of one linear map, accumulated batch by batch, and their solution.
 
-`D = argmin sum |r - D u|^2 + strength mean(diag G) |D|^2`, `G = sum u u^T`, for what is added to a
-weight: `u` are the map's inputs (patches for a convolution, a 1 appended where there is a bias), `r`
-what its outputs lack. Memory is that of G, whatever the number of examples.
+`D = argmin sum |r - D u|^2 + strength mean(diag G) |D|^2`, `G = sum u u^T`, for what is added to
+a weight: `u` are the map's inputs (patches for a convolution, a 1 appended where there is a
+bias), `r` what its outputs lack. Memory is that of G, whatever the number of examples.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Forwards that halt at chosen operations, so that two networks can be walked through together.
 
-Each forward runs in a thread of its own, one at a time, and only goes on when it is told to: its live
-tensors and nothing else stay in memory meanwhile. The model's own code runs as it is. An operation
-is known by its number in a recorded forward (`srinit.units.trace`).
+Each forward runs in a thread of its own, one at a time, and only goes on when it is told to: its
+live tensors and nothing else stay in memory meanwhile. The model's own code runs as it is. An
+operation is known by its number in a recorded forward (`srinit.units.trace`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The linear maps of a cut network that can be solved again, and what each is to reach.
 
 A map's output is followed through steps that are linear in it (views, normalization by fixed
-statistics, scales, additions) to where something else begins; there its target is set. Least squares
-towards a trained network's responses: channel pruning, https://arxiv.org/abs/1707.06168, section 3;
-here the response of a map that ends a branch is the residual stream.
+statistics, scales, additions) to where something else begins; there its target is set. Least
+squares towards a trained network's responses: channel pruning, https://arxiv.org/abs/1707.06168,
+section 3; here the response of a map that ends a branch is the residual stream.
 """
 
 from __future__ import annotations

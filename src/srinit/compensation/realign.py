@@ -1,9 +1,9 @@
 """Realignment: every linear map behind a cut solved again towards the unpruned network's stream.
 
-Two networks are walked through in lockstep. Where a map of the cut one ends, what its output lacks of
-the unpruned network's value there is regressed on its inputs, its weight is changed, and the walk
-goes on with what it gives now. Nothing is added to the network, nothing is trained and no label is
-read.
+Two networks are walked through in lockstep. Where a map of the cut one ends, what its output
+lacks of the unpruned network's value there is regressed on its inputs, its weight is changed, and
+the walk goes on with what it gives now. Nothing is added to the network, nothing is trained and
+no label is read.
 """
 
 from __future__ import annotations
