@@ -122,7 +122,7 @@ class PlanSection(Section):
         default=0,
         ge=0,
         description="steps of recovery on the training data in each trial, before it is measured; "
-        "0: recalibrated only",
+        "0: none",
     )
     rule: Literal["interval", "point"] = Field(
         default="interval",

@@ -163,7 +163,7 @@ def forecast(
         dip = (
             f"Expected dip: {_points(session, *cost)}, "
             f"measured by removing the units on a copy ({examples} calibration examples, "
-            f"recalibrated, {how})."
+            f"the reference untouched, {how})."
         )
     else:
         dip = "Expected dip: unknown; the removals were not tried (plan.trial_examples: 0)."
