@@ -303,7 +303,7 @@ def staged(tmp_path: Path, *, accepted: bool = True, rejected: bool = True) -> R
     facts = {"num_examples": 100, "score_before": 0.98}
 
     def write(folder: str, removed: list[str], *scores: float, passed: bool) -> None:
-        body = dict(zip(("score_cut", "score_recalibrated"), scores, strict=False))
+        body = dict(zip(("score_cut", "score_compensated"), scores, strict=False))
         place = run / folder
         place.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"schema": "srinit.stage/1", **facts, "removed": removed, **body})

@@ -14,6 +14,7 @@ __version__ = "0.1.0.dev0"
 if TYPE_CHECKING:
     from srinit.artifact import load_pruned, save_pruned
     from srinit.comparison import Comparison, compare
+    from srinit.compensation import Compensation, compensate
     from srinit.errors import PruneError
     from srinit.finetune import TuneLog, fine_tune
     from srinit.gates import GateResult, check_gates
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Compensation",
     "GateResult",
     "PruneError",
     "PrunePlan",
@@ -36,6 +38,7 @@ __all__ = [
     "apply_plan",
     "check_gates",
     "compare",
+    "compensate",
     "find_units",
     "fine_tune",
     "load_pruned",
@@ -47,6 +50,7 @@ __all__ = [
 
 _ROOMS = {
     "artifact": ("load_pruned", "save_pruned"),
+    "compensation": ("Compensation", "compensate"),
     "comparison": ("Comparison", "compare"),
     "errors": ("PruneError",),
     "finetune": ("TuneLog", "fine_tune"),

@@ -10,8 +10,9 @@
     |  |- ModelError               4   cannot be built, called or loaded
     |  |  |- CheckpointError       4   weights do not fit, or are damaged
     |  |  |- ReinitError           4   a unit has nothing that can be drawn again
-    |  |  `- SurgeryError          4   a unit cannot be removed
-    |  |     `- DimensionMismatchError
+    |  |  |- SurgeryError          4   a unit cannot be removed
+    |  |  |  `- DimensionMismatchError
+    |  |  `- CompensationError     4   a cut network cannot be compensated
     |  |- DataError                4   missing, empty, unreadable, overlapping
     |  |- RegistryError            4   the model registry cannot be reached or refuses
     |  `- MissingExtraError        4   an optional package is not installed
@@ -71,6 +72,10 @@ class SurgeryError(ModelError):
 
 class DimensionMismatchError(SurgeryError):
     """Removing a unit would join two tensors of different shape (given without the batch)."""
+
+
+class CompensationError(ModelError):
+    """What a cut lost cannot be made up for in closed form."""
 
 
 class DataError(UnusableError):

@@ -1,12 +1,12 @@
 """A ranking proposes, a trial decides: units are removed on a copy, and the loss is measured.
 
-A trial is cut, then compensation, then score. Where compensation is the default, normalization
-estimated anew, all networks are measured side by side (`trialbench.py`); any other is called with
-each network in turn.
+A trial is cut, then recalibration where held-out examples say that it helps, then score. All
+networks are measured side by side (`trialbench.py`); those that are trained before, in turn.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,8 +66,9 @@ def try_removals(
 ) -> tuple[Trial, ...]:
     """Return what each candidate costs if it is removed, with its interval.
 
-    Batch normalization is estimated anew on the inputs of `data` before a network is measured;
-    the reference without any candidate is treated alike. What lies before a candidate is not
+    The reference is the network as it is, untouched but for `gone`. Candidates are measured as they
+    are cut, or with batch normalization estimated anew on the first half of `data` where the scores
+    on the second half are higher for it. What lies before a candidate is not
     computed again, and the arithmetic is that of the scan.
 
     Args:
@@ -81,7 +82,7 @@ def try_removals(
         scorer: Score per example in [0, 1].
         confidence: Of every interval, each for itself.
         recover: A short training of a network without a candidate, before it is measured; its
-            teacher and data are the caller's. None: recalibrated only.
+            teacher and data are the caller's. None: nothing is trained.
         precision: "auto": bfloat16 where the hardware gains from it and nearly all scores of the
             first batch agree; "keep": the model's own arithmetic.
         ranks: Processes that share the candidates; all of them must call this, and get the same.
@@ -117,7 +118,7 @@ def try_removals(
     for names in candidates:
         check_names(model, [units[name] for name in (*gone, *names)])
     mine = [tuple(names) for names in candidates[rank::count]]
-    batches = list(batches_of(data, model)) if recover is None else data
+    batches = list(batches_of(data, model))
     work = _Work(model, units, tuple(gone), batches, example_inputs, scorer, precision)
     done: list[Difference] = []
     if mine:
@@ -185,7 +186,6 @@ class _Work:
                 scorer=self.scorer,
                 precision=self.precision,
             )
-            bench.recalibrate(data)
             reference, *others = bench.outcomes(data)
         tell(len(candidates))
         return reference, others
@@ -194,7 +194,8 @@ class _Work:
         """Return the outcomes of one network, cut for good, on a copy."""
         chosen = [self.units[name] for name in (*self.gone, *names)]
         network = remove_units(self.model, chosen, example_inputs=self.example_inputs)
-        recalibrate(network, self.data)
+        if names:
+            network = self._recalibrated_if_better(network)
         if recover is not None:
             if any(type(module) is nn.Conv2d for module in network.modules()):
                 network = network.to(memory_format=torch.channels_last)
@@ -202,6 +203,17 @@ class _Work:
         if self.precision != "keep":
             network = faster_copy(network, self.example_inputs)
         return evaluate(network, self.data, scorer=self.scorer)
+
+    def _recalibrated_if_better(self, network: nn.Module) -> nn.Module:
+        """Return the network, or it with new statistics where held-out scores are higher."""
+        data = self.data if isinstance(self.data, Sequence) else list(self.data)
+        first = len(data) // 2
+        renewed = copy.deepcopy(network)
+        if not first or not recalibrate(renewed, data[:first]):
+            return network
+        before = evaluate(network, data[first:], scorer=self.scorer).score
+        after = evaluate(renewed, data[first:], scorer=self.scorer).score
+        return renewed if after > before else network
 
 
 def _knows(units: UnitMap | Mapping[str, Unit], name: str) -> bool:

@@ -1,4 +1,7 @@
-"""A network without each of several sets of units, side by side: recalibrated and scored.
+"""A network without each of several sets of units, side by side, scored next to the untouched one.
+
+Networks are scored as they are cut and recalibrated; recalibration counts where examples that it
+was not estimated on say that it helps.
 
 What lies before the first unit that differs is not computed again, in the estimation of
 normalization as in the scoring: one forward of the reference is recorded, and every other network
@@ -8,8 +11,8 @@ the scan, where scores of the first batch agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
+from srinit.compensation.recalibrate import check_statistics
 from srinit.errors import ModelError, SurgeryError, is_out_of_memory
 from srinit.evaluate import Outcomes, Scorer
 from srinit.evaluate.loop import Part, joined, outcome_of
-from srinit.finetune.recalibrate import check_statistics
 from srinit.rng import isolated_rng, seed_for
 from srinit.sensitivity.ready import agrees, rows_between
 from srinit.sensitivity.replay import Replayer
@@ -53,6 +56,21 @@ class _Network:
     start: str = ""  # where its replay begins; empty: it is run as a whole
     state: State = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    renewed: State = field(default_factory=list)  # statistics estimated without its units
+    renewed_parts: list[Part] = field(default_factory=list)
+
+    def outcomes(self, held_out: int) -> Outcomes:
+        """Return the outcomes as it was cut, or recalibrated where held-out scores are higher.
+
+        Args:
+            held_out: How many of the last examples no statistics were estimated on.
+        """
+        cut = joined(self.parts)
+        if not self.renewed_parts:
+            return cut
+        renewed = joined(self.renewed_parts)
+        is_better = renewed.scores[-held_out:].mean() > cut.scores[-held_out:].mean()
+        return renewed if is_better else cut
 
 
 class TrialBench:
@@ -85,6 +103,7 @@ class TrialBench:
         self._device = modules.device_of(model)
         self._scorer = scorer
         self._rewritten = Rewritten()
+        self._is_estimating = False
         self._reference = _Network(tuple(gone))
         self._others = [_Network((*gone, *units)) for units in sets]
         with isolated_rng(seed_for("trials")):
@@ -161,50 +180,62 @@ class TrialBench:
             return False
         return is_close(found, wanted)
 
-    def recalibrate(self, data: Iterable[Batch]) -> None:
-        """Estimate the normalization of every network anew, as plain averages over the batches.
+    def recalibrate(self, data: Sequence[Batch]) -> None:
+        """Estimate the normalization of every network but the reference anew, beside what it has.
+
+        Statistics are plain averages over the batches.
 
         Raises:
             DataError: No batch has two examples, or a statistic would not be finite.
         """
         if not self._norms:
             return
-        for network in self._networks:
-            network.state = [_empty(each) for each in network.state]
         count = 0
+        for network in self._others:
+            network.renewed = [_empty(each) for each in network.state]
         with self._estimating(), torch.no_grad():
             for inputs, _ in data:
                 if modules.batch_size(inputs) > 1:
                     count += 1
-                    for _ in self._outputs(inputs):
+                    for _ in self._outputs(inputs, renewed=True):
                         pass
-        for network in self._others:  # what was not run is that of the reference
-            pairs = zip(network.state, self._reference.state, strict=True)
-            network.state = [own if int(own[2]) else other for own, other in pairs]
-        for network in self._networks:
-            check_statistics(count, (value for each in network.state for value in each))
+        for network in self._others:  # what lies before the cut stays as it is
+            pairs = zip(network.renewed, network.state, strict=True)
+            network.renewed = [new if int(new[2]) else old for new, old in pairs]
+            check_statistics(count, (value for each in network.renewed for value in each))
 
     def outcomes(
-        self, data: Iterable[Batch], *, on_batch: Callable[[], None] | None = None
+        self, data: Sequence[Batch], *, on_batch: Callable[[], None] | None = None
     ) -> list[Outcomes]:
-        """Return the outcomes of the reference, and those of every network after it."""
+        """Return the outcomes of the untouched reference, and those of every network after it.
+
+        Recalibration is estimated on the first half of the batches, and counts where the scores on
+        the second half are higher with it; on a single batch it is not tried.
+        """
+        first = len(data) // 2
+        if first:
+            self.recalibrate(data[:first])
+        held_out = sum(modules.batch_size(inputs) for inputs, _ in data[first:])
         with torch.inference_mode():
             for inputs, target in data:
-                for network, output in self._outputs(inputs):
-                    network.parts.append(outcome_of(output, target, self._scorer))
+                for renewed in (False, True) if first and self._norms else (False,):
+                    for network, output in self._outputs(inputs, renewed=renewed):
+                        scored = outcome_of(output, target, self._scorer)
+                        (network.renewed_parts if renewed else network.parts).append(scored)
                 if on_batch is not None:
                     on_batch()
-        return [joined(network.parts) for network in self._networks]
+        self._reference.renewed_parts = []
+        return [network.outcomes(held_out) for network in self._networks]
 
-    def _outputs(self, inputs: Any) -> Iterator[tuple[_Network, Any]]:
+    def _outputs(self, inputs: Any, *, renewed: bool = False) -> Iterator[tuple[_Network, Any]]:
         ready = self._ready(inputs)
         with isolated_rng(seed_for("trials")):
-            self._use(self._reference)
+            self._use(self._reference, renewed=renewed)
             with self._without(self._reference):
                 output, same = self._replayer.record(ready)
             yield self._reference, output
             for network in self._others:
-                self._use(network)
+                self._use(network, renewed=renewed)
                 with self._without(network):
                     if same and network.start:
                         yield network, self._replayer.replay(network.start, ready, None)
@@ -212,20 +243,28 @@ class TrialBench:
                         yield network, modules.call(self._model, ready)
             self._replayer.forget()
 
-    def _use(self, network: _Network) -> None:
-        for norm, (mean, variance, count) in zip(self._norms, network.state, strict=True):
+    def _use(self, network: _Network, *, renewed: bool = False) -> None:
+        """Give the copy a network's statistics; those of the reference are never estimated."""
+        is_renewed = renewed and bool(network.renewed)
+        state = network.renewed if is_renewed else network.state
+        for norm, (mean, variance, count) in zip(self._norms, state, strict=True):
+            norm.training = self._is_estimating and is_renewed
             norm.running_mean, norm.running_var = mean, variance
             norm.num_batches_tracked = count
 
     @contextmanager
     def _estimating(self) -> Iterator[None]:
         """Let normalization average over batches, for a while."""
-        with ExitStack() as stack:
+        momenta = [norm.momentum for norm in self._norms]
+        self._is_estimating = True
+        try:
             for norm in self._norms:
-                stack.callback(setattr, norm, "momentum", norm.momentum)
-                stack.callback(setattr, norm, "training", False)
-                norm.momentum, norm.training = None, True
+                norm.momentum = None
             yield
+        finally:
+            self._is_estimating = False
+            for norm, momentum in zip(self._norms, momenta, strict=True):
+                norm.momentum, norm.training = momentum, False
 
 
 def _lighter(

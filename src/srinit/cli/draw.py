@@ -136,7 +136,7 @@ def stage_table(metrics: StageMetrics) -> Table:
         "removed": ", ".join(metrics.removed) or "nothing",
         "accuracy before": percent(metrics.score_before, 2),
         "right after the cut": percent(metrics.score_cut, 2),
-        "normalization recalibrated": percent(metrics.score_recalibrated, 2),
+        "compensated": percent(metrics.score_compensated, 2),
         "params": f"{metrics.cost_before.params:,} → {metrics.cost_after.params:,}",
         "FLOPs per example": f"{metrics.cost_before.flops:,} → {metrics.cost_after.flops:,}",
         "measured on": f"{metrics.num_examples} validation examples",

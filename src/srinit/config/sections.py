@@ -19,6 +19,7 @@ from srinit.config.outputs import (
 from srinit.config.stages import (
     BaselineSection,
     CompareSection,
+    CompensateSection,
     FinetuneSection,
     GatesSection,
     PlanSection,
@@ -83,6 +84,9 @@ class Config(Section):
     scan: ScanSection = Field(default=ScanSection(), description="sensitivity")
     plan: PlanSection = Field(default=PlanSection(), description="targets")
     prune: PruneSection = Field(default=PruneSection(), description="the cut")
+    compensate: CompensateSection = Field(
+        default=CompensateSection(), description="after the cut, without training"
+    )
     finetune: FinetuneSection = Field(default=FinetuneSection(), description="recovery")
     compare: CompareSection = Field(default=CompareSection(), description="on test data")
     shift: ShiftSection = Field(default=ShiftSection(), description="noise and other light")

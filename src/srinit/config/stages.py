@@ -122,7 +122,7 @@ class PlanSection(Section):
         default=0,
         ge=0,
         description="steps of recovery on the training data in each trial, before it is measured; "
-        "0: recalibrated only",
+        "0: none",
     )
     rule: Literal["interval", "point"] = Field(
         default="interval",
@@ -192,7 +192,9 @@ class StepSection(Section):
 class PruneSection(Section):
     """How the plan is carried out."""
 
-    recalibrate: bool = Field(default=True, description="estimate normalization statistics anew")
+    recalibrate: bool = Field(
+        default=True, description="let new normalization statistics be a candidate after the cut"
+    )
     stages: int = Field(
         default=1, ge=1, le=100, description="equal steps to the target, each scanned and gated"
     )
@@ -210,6 +212,21 @@ class PruneSection(Section):
     def staged(self) -> bool:
         """Whether the target is approached in more than one stage."""
         return self.stages > 1 or self.step.given
+
+
+class CompensateSection(Section):
+    """What makes up for a cut without training or labels, between the cut and fine-tuning."""
+
+    method: Literal["auto", "recalibrate", "none"] = Field(
+        default="auto",
+        description="auto: nothing, recalibration or realignment, chosen by calibration examples "
+        "that it was not fitted on; recalibrate: nothing or recalibration; none",
+    )
+    examples: int = Field(
+        default=1000,
+        ge=8,
+        description="calibration examples, labels not read, to fit and choose by",
+    )
 
 
 class FinetuneSection(Section):

@@ -15,11 +15,11 @@ from srinit.finetune import (
     Recipe,
     TuneLog,
     fine_tune,
-    recalibrate,
     run_command,
     run_function,
 )
-from srinit.pipeline import look, planning, plans, processes, recovery, start
+from srinit.pipeline import compensating, look, planning, plans, processes, recovery, start
+from srinit.pipeline.compensating import Compensated
 from srinit.pipeline.recovery import Rehearsal
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
@@ -27,7 +27,7 @@ from srinit.records import record
 from srinit.sensitivity.working import faster_copy
 from srinit.sources import load_function
 from srinit.store import sha256_bytes
-from srinit.surgery import apply_plan, carry_back, kept_names
+from srinit.surgery import carry_back, kept_names, remove_with_origins
 
 STAGE_SCHEMA = "srinit.stage/1"
 TUNE_SCHEMA = "srinit.tune/1"
@@ -41,10 +41,11 @@ class StageMetrics:
     num_examples: int
     score_before: float  # the unpruned network
     score_cut: float  # right after the cut
-    score_recalibrated: float | None  # after normalization statistics were estimated anew
+    score_compensated: float | None  # after what was done without training
     cost_before: Cost
     cost_after: Cost
     rehearsal: Rehearsal | None = None  # the recovery tried on a copy beforehand
+    compensation: Compensated | None = None  # what was done without training, among what
 
 
 def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
@@ -165,7 +166,7 @@ def load(session: Session, folder: Path) -> nn.Module:
 
 
 def prune(session: Session) -> nn.Module:
-    """Return the network after the cut, its normalization recalibrated; kept in the stage."""
+    """Return the network after the cut, compensated without training; kept in the stage."""
     folder = stage_folder(session)
     metrics_file = folder / "metrics.json"
     if metrics_file.is_file():
@@ -175,21 +176,27 @@ def prune(session: Session) -> nn.Module:
     rehearsal = recovery.rehearse(session, whole, the_plan, gone=_gone_before(session))
     session.observer.say(recovery.forecast(session, the_plan, _log_before(session), rehearsal))
     score_before = look.baseline(session).score
-    pruned = apply_plan(whole, the_plan, example_inputs=session.example_inputs)
-    score_cut = _validated(session, pruned)
-    score_recalibrated = None
-    if session.config.prune.recalibrate and recalibrate(pruned, session.batches("calibration")):
-        score_recalibrated = _validated(session, pruned)
+    cut, origins = remove_with_origins(
+        whole,
+        [removal.unit for removal in the_plan.remove],
+        example_inputs=session.example_inputs,
+    )
+    score_cut = _validated(session, cut)
+    pruned, compensation, score_compensated = cut, None, None
+    if the_plan.remove:
+        pruned, compensation = compensating.compensate_cut(session, cut, origins)
+        score_compensated = score_cut if pruned is cut else _validated(session, pruned)
     save(session, folder / "cut", pruned)
     metrics = StageMetrics(
         removed=the_plan.names,
         num_examples=len(session.split("validation")),
         score_before=score_before,
         score_cut=score_cut,
-        score_recalibrated=score_recalibrated,
+        score_compensated=score_compensated,
         cost_before=count_cost(session.model, session.example_inputs),
         cost_after=count_cost(pruned, session.example_inputs),
         rehearsal=rehearsal,
+        compensation=compensation,
     )
     session.folder.audit(
         "prune",

@@ -37,11 +37,21 @@ def recipe(session: Session) -> Recipe:
     """Return the recipe of the config; `finetune: auto` looks at the size of the data."""
     settings = session.config.finetune
     given = Recipe(**{name: getattr(settings, name) for name in FIELDS})
+    if not trains(session):
+        return replace(given, epochs=0)
     if settings.recipe != "auto" or given.epochs == 0 or "train" not in session.data:
         return given
     return auto_recipe(
         len(session.split("train")), validated="validation" in session.data, given=given
     )
+
+
+def trains(session: Session) -> bool:
+    """Return whether anything is trained after the cut: with data to train on, or by the user."""
+    settings = session.config.finetune
+    if settings.command is not None:
+        return True
+    return "train" in session.data and (settings.fn is not None or settings.epochs > 0)
 
 
 def augment(session: Session) -> Augment:
@@ -152,7 +162,7 @@ def forecast(
         dip = (
             f"Expected dip: {_points(session, *cost)}, "
             f"measured by removing the units on a copy ({examples} calibration examples, "
-            f"recalibrated, {how})."
+            f"the reference untouched, {how})."
         )
     else:
         dip = "Expected dip: unknown; the removals were not tried (plan.trial_examples: 0)."
@@ -170,7 +180,8 @@ def _recovery(session: Session, before: TuneLog | None, rehearsal: Rehearsal | N
         return "Recovery: unknown; a training of your own follows."
     chosen = recipe(session)
     if chosen.epochs == 0:
-        return "Recovery: none is asked for (finetune.epochs: 0)."
+        why = "finetune.epochs: 0" if "train" in session.data else "there is no data.train"
+        return f"Recovery: nothing is trained ({why}); the compensated network is the result."
     noun = "epoch" if chosen.epochs == 1 else "epochs"
     what = f"{chosen.epochs:g} {noun} of fine-tuning at batch {chosen.batch_size}"
     if rehearsal is not None:

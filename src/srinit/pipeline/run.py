@@ -98,12 +98,13 @@ def check_ahead(session: Session) -> None:
     config = session.config
     session.split("test")
     session.split("validation")
-    tuned_elsewhere = config.finetune.command is not None
-    if config.finetune.epochs > 0 and not tuned_elsewhere:
-        session.split("train")
-        if config.finetune.fn is None:
-            check_trainable(session.model)
-            task_loss(session.loss, session.scorer, recovery.recipe(session), session.model)
+    if not recovery.trains(session):
+        session.observer.say(
+            "nothing will be trained: the network as it is compensated after the cut is the result."
+        )
+    elif config.finetune.command is None and config.finetune.fn is None:
+        check_trainable(session.model)
+        task_loss(session.loss, session.scorer, recovery.recipe(session), session.model)
     facts.data_facts(session)
     session.check_fit()
     check_feasible(

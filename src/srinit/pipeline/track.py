@@ -68,7 +68,7 @@ def metrics(session: Session) -> dict[str, float]:
         "scan.redundant": sum(unit.decision == "redundant" for unit in sensitivity.units),
         "plan.removed": len(stage.removed),
         "prune.score_cut": stage.score_cut,
-        "prune.score_recalibrated": stage.score_recalibrated,
+        "prune.score_compensated": stage.score_compensated,
         "prune.params": stage.cost_after.params,
         "prune.flops": stage.cost_after.flops,
         "compare.baseline": compared.score.baseline,

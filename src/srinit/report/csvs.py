@@ -127,7 +127,7 @@ def _removals(report: ReportInput) -> str:
 
 def _stages(report: ReportInput) -> str:
     header = ["stage", "rejected", "removed", "num_examples", "score_before", "score_cut"]
-    header += ["score_recalibrated", "score_tuned", "validation_drop", "drop_low", "drop_high"]
+    header += ["score_compensated", "score_tuned", "validation_drop", "drop_low", "drop_high"]
     header += ["failed_gates"]
     rows = []
     for stage in (*report.stages, *report.rejected):
@@ -139,7 +139,7 @@ def _stages(report: ReportInput) -> str:
                 stage in report.rejected,
                 " ".join(stage.removed),
                 stage.scores.num_examples if stage.scores else None,
-                *(score(stage, key) for key in ("before", "cut", "recalibrated", "tuned")),
+                *(score(stage, key) for key in ("before", "cut", "compensated", "tuned")),
                 *(getattr(loss, key, None) for key in ("drop", "low", "high")),
                 "; ".join(gate.name for gate in failed),
             )

@@ -30,7 +30,7 @@ class StageScores:
     num_examples: int
     before: float | None  # the unpruned network
     cut: float | None  # right after the cut
-    recalibrated: float | None
+    compensated: float | None
     tuned: float | None
 
 
@@ -60,7 +60,7 @@ class StageFacts:
     num_examples: int = 0
     score_before: float | None = None
     score_cut: float | None = None
-    score_recalibrated: float | None = None
+    score_compensated: float | None = None
     score_tuned: float | None = None
 
 

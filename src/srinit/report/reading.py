@@ -5,7 +5,7 @@ Read from the run folder (all but the scan and the plan may be missing)::
     run.json env.json config.yaml inputs.lock.json audit.jsonl SHA256SUMS
     baseline/metrics.json            the unpruned network, validation data
     scan/sensitivity.json plan.json
-    stages/NN/metrics.json           before, after the cut, recalibrated, tuned
+    stages/NN/metrics.json           before, after the cut, compensated, tuned
     stages/NN/tune.json comparison.json gate.json validation.json validation_gate.json
     stages/NN/site.json site_gate.json shift.json where they were measured
     stages/outcome.json rejected/NN/ where it was pruned in stages
@@ -176,7 +176,7 @@ def _scores(path: Path) -> StageScores | None:
         num_examples=facts.num_examples,
         before=facts.score_before,
         cut=facts.score_cut,
-        recalibrated=facts.score_recalibrated,
+        compensated=facts.score_compensated,
         tuned=facts.score_tuned,
     )
 

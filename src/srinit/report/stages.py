@@ -14,7 +14,7 @@ from srinit.report.decision import gate_text
 from srinit.report.text import Say, Text, join
 
 Fate = Literal["delivered", "passed", "rejected"]
-POINTS = ("cut", "recalibrated", "tuned")  # thirds of a stage on the horizontal axis
+POINTS = ("cut", "compensated", "tuned")  # thirds of a stage on the horizontal axis
 
 
 @record
@@ -25,7 +25,7 @@ class StageRow:
     fate: Fate
     state: Text | None  # none where it was cut once
     removed: tuple[str, ...]  # by this stage alone
-    scores: tuple[str, ...]  # start, after the cut, recalibrated, tuned
+    scores: tuple[str, ...]  # start, after the cut, compensated, tuned
     dip: str  # in points, from the start
     recovered: str  # what is left of it after fine-tuning, in points
     loss: Text | None  # against the unpruned network on validation data, with its interval

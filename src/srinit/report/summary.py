@@ -114,7 +114,7 @@ def _stages(report: ReportInput, say: Say, code: Language) -> list[str]:
     if report.outcome is None or not view.rows:
         return []
     t = _plain_in(code)
-    head = ("start", "cut", "recalibrated", "tuned", "change")
+    head = ("start", "cut", "compensated", "tuned", "change")
     titles = [t(say("stages.stage")), *(t(say(f"stages.{key}")) for key in head)]
     lines = [f"## {t(say('compare.recovery'))}", "", t(view.lead), "", f"| {' | '.join(titles)} |"]
     lines.append("|" + "---|" * len(titles))

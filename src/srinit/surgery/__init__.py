@@ -2,7 +2,7 @@
 
 from srinit.surgery.carry import carry_back, kept_names
 from srinit.surgery.rebuild import rebuild, stand_ins
-from srinit.surgery.remove import apply_plan, remove_units
+from srinit.surgery.remove import apply_plan, remove_units, remove_with_origins
 from srinit.units.bypass import bypassed
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "kept_names",
     "rebuild",
     "remove_units",
+    "remove_with_origins",
     "stand_ins",
 ]

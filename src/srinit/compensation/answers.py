@@ -1,0 +1,73 @@
+"""How far answers are from the unpruned network's, example by example, without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srinit import modules
+from srinit.errors import CompensationError
+
+Measure = Literal["kl", "squared"]
+Floats = npt.NDArray[np.float64]
+
+
+def answers(model: nn.Module, batches: Iterable[Any]) -> list[Tensor]:
+    """Return what a network answers to batches of inputs, in evaluation mode, on the CPU."""
+    device = modules.device_of(model)
+    with modules.eval_mode(model), torch.no_grad():
+        return [
+            modules.logits_of(modules.call(model, modules.to_device(batch, device))).float().cpu()
+            for batch in batches
+        ]
+
+
+def divergence(
+    theirs: Sequence[Tensor], ours: Sequence[Tensor], batches: Sequence[Any], measure: Measure
+) -> Floats:
+    """Return per example how far answers are from the unpruned network's.
+
+    Args:
+        theirs: Of the unpruned network, by batch.
+        ours: Of the other one.
+        batches: The inputs; places where their attention mask is 0 do not count.
+        measure: "kl": Kullback-Leibler divergence of the class probabilities (the second
+            dimension of pictures and plain classes, the last of tokens), averaged over places.
+            "squared": squared distance relative to the square of the unpruned network's answer.
+
+    Raises:
+        CompensationError: The two networks' answers have other shapes.
+    """
+    found = []
+    for one, other, batch in zip(theirs, ours, batches, strict=True):
+        if one.shape != other.shape:
+            raise CompensationError(
+                f"the cut network answers in shape {tuple(other.shape)}, the unpruned one in "
+                f"{tuple(one.shape)}; they cannot be compared."
+            )
+        found.append(_of_batch(one, other, batch, measure).double().numpy())
+    return np.concatenate(found)
+
+
+def _of_batch(one: Tensor, other: Tensor, batch: Any, measure: Measure) -> Tensor:
+    if measure == "squared" or one.ndim < 2:
+        flat, difference = one.flatten(1), (one - other).flatten(1)
+        if one.ndim < 2:
+            flat, difference = one[:, None], (one - other)[:, None]
+        return difference.pow(2).sum(1) / flat.pow(2).sum(1).clamp(min=1e-12)
+    axis = 1 if one.ndim != 3 else 2
+    p, q = F.log_softmax(one, axis), F.log_softmax(other, axis)
+    places = (p.exp() * (p - q)).sum(axis).clamp(min=0)
+    if places.ndim == 1:
+        return places
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    if isinstance(mask, Tensor) and mask.shape == places.shape:
+        weights = mask.to(places.device, places.dtype)
+        return (places * weights).sum(1) / weights.sum(1).clamp(min=1)
+    return places.flatten(1).mean(1)

@@ -1,0 +1,132 @@
+"""The cut network with what makes up for the cut: `compensate`, beside `apply_plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from srinit import modules
+from srinit.compensation.answers import Measure
+from srinit.compensation.choose import Chooser, Progress
+from srinit.compensation.records import Compensation
+from srinit.errors import DataError
+from srinit.plan import PrunePlan
+from srinit.surgery.remove import remove_with_origins
+from srinit.units.bypass import PassThroughFor
+
+
+def compensate(
+    model: nn.Module,
+    plan: PrunePlan,
+    batches: Iterable[Any],
+    *,
+    measure: Measure = "kl",
+    confidence: float = 0.95,
+    recalibration: bool = True,
+    passthrough: PassThroughFor | None = None,
+    on_progress: Progress | None = None,
+) -> Compensation:
+    """Return the network without a plan's units, and with what makes up for them best.
+
+    No training and no label: the linear maps behind the cut are solved again towards the unpruned
+    network's residual stream. Among doing nothing, recalibration and realignment (all of it or a
+    part) that is taken whose answers are nearest to the unpruned network's on a quarter of the
+    examples, which it was not fitted on; "nothing", unless another is surely nearer.
+
+    Args:
+        model: The unpruned network; not touched.
+        plan: What goes.
+        batches: Batches of inputs, or `(inputs, target)` whose targets are not read; from some 20
+            examples on, better 1,000. They are kept in memory.
+        measure: How answers are compared: "kl" for class scores, "squared" for other values.
+        confidence: Of the interval that decides against "nothing".
+        recalibration: Whether new statistics of batch normalization are a candidate.
+        passthrough: Your own stand-ins for removed units.
+        on_progress: Called with (candidates done, candidates in all).
+
+    Raises:
+        PlanError: The plan names a unit the network does not have.
+        SurgeryError: The cut network does not run.
+        DataError: There are fewer than four examples.
+
+    Example:
+        >>> import torch
+        >>> from srinit.plan import Removal
+        >>> from srinit.units import find_units
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).eval()
+        >>> x = torch.randn(16, 4, 8, generator=torch.Generator().manual_seed(0))
+        >>> units = find_units(model, x[:2])
+        >>> gone = (Removal(unit=units["layers.1"], evidence={}),)
+        >>> plan = PrunePlan(
+        ...     remove=gone, ranking=(), prefixes=(), target={}, criterion="", inputs=units.inputs
+        ... )
+        >>> found = compensate(model, plan, [x[:8], x[8:]], measure="squared")
+        >>> len(found.model.layers), len(model.layers), found.choice.num_held_out
+        (2, 3, 4)
+    """
+    inputs = [inputs_of(batch) for batch in batches]
+    if not inputs:
+        raise DataError("compensation needs examples, and no batch was given.")
+    pruned, origins = remove_with_origins(
+        model,
+        [removal.unit for removal in plan.remove],
+        example_inputs=modules.to_device(inputs[0], modules.device_of(model)),
+        passthrough=passthrough,
+    )
+    return compensated(
+        model,
+        pruned,
+        origins,
+        inputs,
+        measure=measure,
+        confidence=confidence,
+        recalibration=recalibration,
+        on_progress=on_progress,
+    )
+
+
+def compensated(
+    model: nn.Module,
+    pruned: nn.Module,
+    origins: Mapping[str, str],
+    batches: list[Any],
+    *,
+    measure: Measure = "kl",
+    confidence: float = 0.95,
+    recalibration: bool = True,
+    realignment: bool = True,
+    on_progress: Progress | None = None,
+) -> Compensation:
+    """Return what `compensate` returns for a network that is cut already.
+
+    Args:
+        model: The unpruned network.
+        pruned: The cut one; not changed.
+        origins: For keys of its state dict the keys of the same tensors in `model`.
+        batches: Inputs without targets.
+        measure: See `compensate`.
+        confidence: See `compensate`.
+        recalibration: See `compensate`.
+        realignment: Whether solving linear maps again is a candidate.
+        on_progress: See `compensate`.
+    """
+    chooser = Chooser(
+        model,
+        pruned,
+        origins,
+        batches,
+        measure=measure,
+        confidence=confidence,
+        offer_recalibration=recalibration,
+        offer_realignment=realignment,
+    )
+    return chooser.choose(on_progress)
+
+
+def inputs_of(batch: Any) -> Any:
+    """Return the inputs of a batch of inputs or of `(inputs, target)`."""
+    is_pair = isinstance(batch, tuple | list) and len(batch) == 2
+    return batch[0] if is_pair else batch

@@ -1,0 +1,66 @@
+"""What compensation hands on: the network, what was tried, and what was chosen why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from srinit.records import record
+
+
+@record
+class SolvedMap:
+    """One linear map that was solved again."""
+
+    name: str  # key of its weight in the cut network
+    lacking_before: float  # squared distance to its target, relative to the target's square
+    lacking_after: float  # the same with the new weight, on the inputs it was fitted on
+    rows: int  # positions of all examples that were read
+
+
+@record
+class LeftMap:
+    """A linear map behind the cut that stays as it is, and why."""
+
+    name: str
+    reason: str
+
+
+@record
+class Candidate:
+    """One thing that may be done after a cut, judged on examples that it was not fitted on."""
+
+    name: str  # "nothing", "recalibrated", "bias", "realigned", ...
+    divergence: float  # mean distance of its answers from the unpruned network's; smaller is better
+    gain: float  # divergence of "nothing" minus this one's, paired; positive is better
+    low: float  # lower end of the gain's two-sided interval
+    high: float
+
+
+@record
+class Choice:
+    """What was done after a cut, among what, on how many examples; JSON of a `Compensation`."""
+
+    chosen: str
+    candidates: tuple[Candidate, ...]
+    solved: tuple[SolvedMap, ...]
+    left: tuple[LeftMap, ...]
+    num_fitted: int  # examples that the chosen one was fitted on
+    num_held_out: int  # others, that chose it
+    confidence: float
+    measure: str  # how answers are compared: "kl" (classes) or "squared" (values)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compensation:
+    """A cut network with what makes up for the cut, and the record of the choice."""
+
+    model: nn.Module
+    choice: Choice
+
+    @property
+    def chosen(self) -> str:
+        """Name of the candidate that was taken; "nothing" where none was surely better."""
+        return self.choice.chosen
