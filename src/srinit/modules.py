@@ -105,15 +105,19 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def untouched(model: nn.Module, *, hooks: bool = False) -> Iterator[None]:
     """Put `model` into evaluation mode for a while; afterwards nothing of it has changed.
 
     Train flags are restored, and what forwards change: see `srinit.state.preserved`.
 
+    Args:
+        model: Any module.
+        hooks: Also put back what only its hooks hold, for forwards that nobody asked for.
+
     Raises:
         ModelError: The model has lazy parts that saw no input yet.
     """
-    with preserved(model), eval_mode(model):
+    with preserved(model, hooks=hooks), eval_mode(model):
         yield
 
 
