@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
 from srinit import modules
+from srinit.arguments import copied
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
 from srinit.errors import SurgeryError
@@ -116,8 +117,9 @@ def _watched(model: nn.Module, unit: Unit, seen: Seen) -> Iterator[None]:
     before: list[Tensor] = []
 
     def enters(_: nn.Module, args: Any, kwargs: Any) -> None:
-        # Cloned: the unit, or what follows it, may write over its input.
-        before.append(_stream(stand(*args, **kwargs)).clone())
+        # Copies: the stand-in may fill a cache, and what follows may write over the stream.
+        given, named = copied((args, kwargs), model)
+        before.append(_stream(stand(*given, **named)))
 
     def leaves(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         without, after = before.pop(), _stream(output)

@@ -7,7 +7,7 @@ LSUV (https://arxiv.org/abs/1511.06422); then the output of the unit is, once mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from srinit import modules
+from srinit.arguments import copied
 from srinit.errors import ReinitError
 
 # C channels, N everything else
@@ -24,10 +25,19 @@ from srinit.errors import ReinitError
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of one call of a module."""
+    """The arguments of one call of a module, as they are when this is made.
+
+    Raises:
+        ModelError: One of them cannot be copied, so that the call cannot be made again.
+    """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        args, kwargs = copied((tuple(self.args), dict(self.kwargs)))
+        object.__setattr__(self, "args", args)
+        object.__setattr__(self, "kwargs", kwargs)
 
     @classmethod
     def of(cls, inputs: Any) -> Call:
@@ -40,9 +50,10 @@ class Call:
             return cls(args=tuple(inputs))
         return cls(args=(inputs,))
 
-    def __call__(self, module: nn.Module) -> Any:
-        """Return `module` called with them."""
-        return module(*self.args, **self.kwargs)
+    def __call__(self, module: Callable[..., Any]) -> Any:
+        """Return `module` called with them; it may change them and is given copies."""
+        args, kwargs = copied((self.args, dict(self.kwargs)))
+        return module(*args, **kwargs)
 
 
 class Matcher:

@@ -86,7 +86,7 @@ def pooled(tree: Any) -> Tensor:
         tensor = F.adaptive_avg_pool2d(tensor, side)
     elif tensor.ndim == 3:
         tensor = F.adaptive_avg_pool1d(tensor.mT, min(POOL * POOL, tensor.shape[1]))
-    return tensor.flatten(1).cpu()
+    return tensor.flatten(1).cpu().clone()  # what follows may write over it
 
 
 def collect(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.reinit import Redraw
+from srinit.reinit import Call, Redraw
 from srinit.sensitivity.draws import Group, Layout, groups_of
 from srinit.sensitivity.folding import Pair, bypass
 from srinit.sensitivity.fusing import grouped
@@ -163,13 +163,13 @@ class Bank:
         fresh = torch.empty_like(inner.weight).copy_(weight)
         return fresh, None if bias is None else bias.to(fresh.dtype, copy=True)
 
-    def agrees(self, layout: Layout, args: Any, kwargs: Any, size: int) -> bool:
-        """Return whether draws side by side give what each gives alone."""
+    def agrees(self, layout: Layout, call: Call, size: int) -> bool:
+        """Return whether draws side by side give what each gives alone, in a call of the unit."""
         groups = groups_of(0, size, 1)
         with torch.inference_mode():
             alone = layout.grouped(groups, size, self._alone)  # type: ignore[arg-type]
-            wanted = alone(None, *args, **kwargs)
-            found = self.stand(groups, size, int, layout)(None, *args, **kwargs)
+            together = self.stand(groups, size, int, layout)
+            wanted, found = call(partial(alone, None)), call(partial(together, None))
         if not isinstance(wanted, Tensor) or not isinstance(found, Tensor):
             return False
         return is_close(found, wanted)

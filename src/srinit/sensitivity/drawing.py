@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from srinit import modules
-from srinit.errors import ReinitError
+from srinit.errors import ModelError, ReinitError
 from srinit.records import record
 from srinit.reinit import Call, Redraw, RuleScheme, Scheme, find_scheme
 from srinit.sensitivity.bank import Bank
@@ -131,7 +131,7 @@ class Drawing:
             redraw = self._new_redraw(name, perturbation, _frozen)
             found = Bank(redraw, _inside(self._ready.pairs, name), self._convert)
             size = modules.batch_size(call.args or call.kwargs)
-            if size > 2 and found.agrees(layout, call.args, call.kwargs, size):
+            if size > 2 and found.agrees(layout, call, size):
                 self._bankable[key] = True
                 return found
         except (ReinitError, ValueError, RuntimeError, TypeError):
@@ -186,8 +186,11 @@ class Drawing:
             rows = min(rows, max(math.ceil(REFERENCE_VALUES / min(values, default=1)), 2))
         few = rows_between(self._reference, 0, rows)
         inputs = inputs_for(self._ready.replayer.model, few, self._device)
-        with torch.inference_mode():
-            self._ready.replayer.whole(name, inputs, spy)
+        try:
+            with torch.inference_mode():
+                self._ready.replayer.whole(name, inputs, spy)
+        except ModelError as error:
+            raise ReinitError(f"scheme 'matched' cannot call the unit again: {error}") from error
         return found[0]
 
     def _channels(self, name: str) -> list[int]:

@@ -7,7 +7,7 @@ calls `layer.forward(...)` itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from srinit import modules
+from srinit.arguments import copied
 from srinit.rng import isolated_rng
 
 Path = tuple[str | int, ...]  # where a tensor sits in nested arguments or outputs
@@ -179,6 +180,7 @@ def record(model: nn.Module, inputs: Any, *, seed: int = 0) -> Trace:
     """
     named = list(model.named_modules(remove_duplicate=True))
     own = [*model.parameters(), *model.buffers()]
+    given = copied(dict(inputs) if isinstance(inputs, Mapping) else inputs, model)
     recorder = _Recorder({id(tensor) for tensor in own})
     recorder.trace.batch = modules.batch_size(inputs)
     stack: list[Call] = []
@@ -192,7 +194,7 @@ def record(model: nn.Module, inputs: Any, *, seed: int = 0) -> Trace:
             _wrapped(named, recorder, stack),
             recorder,
         ):
-            output = modules.call(model, inputs)
+            output = modules.call_once(model, given)
             recorder.trace.result = output
             recorder.trace.final = [recorder.number(t) for t in find_tensors(output)]
     finally:
