@@ -223,6 +223,19 @@ def load_state(model: nn.Module, state: Mapping[str, Any], *, strict: bool = Tru
     model.load_state_dict(versioned, strict=strict)
 
 
+def copies_of_computed(model: nn.Module) -> dict[int, Any]:
+    """Return copies of the tensors that modules keep beside parameters and have a gradient.
+
+    As a memo for `copy.deepcopy`, which refuses them: weights that a hook computed in training.
+    """
+    return {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+
+
 def count_params(model: nn.Module) -> int:
     """Return the number of parameters; a shared one counts once."""
     return sum(parameter.numel() for parameter in model.parameters())

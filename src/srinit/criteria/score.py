@@ -206,7 +206,7 @@ def _checked(unit: str, value: Any, name: str) -> UnitScore:
 
 def _copied(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model).eval()
+        return copy.deepcopy(model, modules.copies_of_computed(model)).eval()
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise ModelError(
             f"the model cannot be copied ({type(error).__name__}: {error}); remove what cannot "

@@ -19,8 +19,13 @@ from torch.utils.hooks import RemovableHandle
 from srinit import modules
 from srinit.arguments import copied
 from srinit.errors import ReinitError
+from srinit.reinit.plain import plain_name
 
 # C channels, N everything else
+
+WEIGHTS = ("weight", "weight_orig")  # the second under a mask of torch.nn.utils.prune
+LIVING = 0.01  # share of values that lie off a channel's lowest, from which on it is not dead
+MOST = 1e3  # factor on a channel, at most
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class Matcher:
     def __init__(self, unit: nn.Module, leaves: Sequence[nn.Module], reference: Call) -> None:
         self._unit = unit
         self._reference = reference
-        self._leaves = [leaf for leaf in leaves if isinstance(leaf, _ConvNd | nn.Linear)]
+        kinds = (_ConvNd, nn.Linear)
+        self._leaves = [leaf for leaf in leaves if isinstance(leaf, kinds) and _is_plain(leaf)]
         self._bias = {id(leaf): leaf.bias is not None for leaf in self._leaves}
         self._wanted: dict[int, tuple[Tensor, Tensor]] = {}
         self._scale: Tensor | None = None
@@ -127,7 +133,7 @@ def _fit_leaf(leaf: nn.Module, output: Tensor, mean: Tensor, std: Tensor) -> Ten
     assert isinstance(leaf, _ConvNd | nn.Linear)
     channel = _leaf_dim(leaf)
     scale_C, shift_C = _affine(output, channel, mean, std)
-    weight = leaf.weight.detach()
+    weight = leaf.get_parameter(next(key for key in WEIGHTS if key in leaf._parameters)).detach()
     out_dim = 1 if isinstance(leaf, _ConvNd) and leaf.transposed else 0
     if out_dim == 1 and leaf.groups > 1:  # type: ignore[operator]
         return output  # channels of a grouped transposed convolution do not lie in one dimension
@@ -143,6 +149,12 @@ def _fit_leaf(leaf: nn.Module, output: Tensor, mean: Tensor, std: Tensor) -> Ten
     return (output * scale_C.view(view) + shift_C.view(view)).to(output.dtype)
 
 
+def _is_plain(leaf: nn.Module) -> bool:
+    """Return whether a layer can be rescaled: by a weight that is a parameter, masked or not."""
+    known = any(plain_name(leaf, key) == "weight" for key in leaf._parameters)
+    return known and "bias" in leaf._parameters
+
+
 def _moments(output: Tensor, channel: int) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of every channel, in 32 bits."""
     dims = [dim for dim in range(output.ndim) if dim != channel % output.ndim]
@@ -151,11 +163,22 @@ def _moments(output: Tensor, channel: int) -> tuple[Tensor, Tensor]:
 
 
 def _affine(output: Tensor, channel: int, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-    """Return scale and shift that give `output` the wanted moments; dead channels only shift."""
+    """Return scale and shift that give `output` the wanted moments; dead channels only shift.
+
+    A channel that a ReLU holds at zero but for a few values has next to no spread, and a factor
+    that made up for it would blow up what it says of other examples.
+    """
     found_C, spread_C = _moments(output, channel)
     alive_C = spread_C > 1e-6 * (1 + found_C.abs())
+    alive_C &= spread_C * MOST >= std
+    alive_C &= _share_off_lowest(output, channel) >= LIVING
     scale_C = torch.where(alive_C, std / spread_C.clamp_min(1e-12), 1.0)
     return scale_C, mean - found_C * scale_C
+
+
+def _share_off_lowest(output: Tensor, channel: int) -> Tensor:
+    flat_CN = output.detach().movedim(channel, 0).flatten(1)
+    return (flat_CN != flat_CN.amin(1, keepdim=True)).float().mean(1)
 
 
 def _leaf_dim(leaf: nn.Module) -> int:

@@ -45,8 +45,7 @@ class Bank:
     ) -> None:
         self._redraw = redraw
         names = redraw.drawn_layers
-        kinds = {type(redraw.module.get_submodule(name)) for name in names or ()}
-        if not names or not kinds <= set(KINDS):
+        if not names or not all(_is_plain(redraw.module.get_submodule(name)) for name in names):
             raise ValueError("what is drawn is not plain convolutions and linear layers")
         redraw.draw(0)  # normalization that goes back to its start is there from now on
         body = copy.deepcopy(redraw.module)
@@ -238,6 +237,11 @@ def _cast(tree: Any, dtype: torch.dtype | None) -> Any:
         return tensor.to(dtype or torch.float32) if tensor.is_floating_point() else tensor
 
     return modules.tree_map(fit, tree)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Return whether a layer computes with its own parameters, and no hook changes them."""
+    return type(layer) in KINDS and "weight" in layer._parameters and not layer._forward_pre_hooks
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

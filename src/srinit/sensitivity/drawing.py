@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from srinit import modules
 from srinit.errors import ModelError, ReinitError
 from srinit.records import record
 from srinit.reinit import Call, Redraw, RuleScheme, Scheme, find_scheme
+from srinit.rng import seed_for
 from srinit.sensitivity.bank import Bank
 from srinit.sensitivity.folding import Pair
 from srinit.sensitivity.ready import Ready, rows_between
@@ -74,6 +76,7 @@ class Drawing:
         self._redraws: dict[_Key, Redraw] = {}
         self._banks: dict[_Key, Bank] = {}
         self._bankable: dict[_Key, bool] = {}
+        self._proven: dict[str, set[str]] = {}  # parameters that a unit is known to read
         self._prepared: Perturbation | None = None
         self._room = _room_on(torch.device(device))
         self._lock = threading.Lock()
@@ -100,11 +103,32 @@ class Drawing:
         """Return why a unit cannot be drawn like this; empty where it can."""
         self.prepare(perturbation)
         try:
-            if self.bank(name, perturbation) is None:
-                self.redraw(name, perturbation).draw(0)
+            redraw = self.redraw(name, perturbation)
+            redraw.draw(seed_for("check", name))
+            self._prove(name, redraw)
         except ReinitError as error:
             return str(error)
         return ""
+
+    def _prove(self, name: str, redraw: Redraw) -> None:
+        """Raise unless a draw of a unit reaches what its forward pass reads."""
+        proven = self._proven.setdefault(name, set())
+        call = self._ready.calls.get(name)
+        try:
+            if call is None:
+                raise ReinitError("the unit cannot be called alone")
+            redraw.prove(call, proven)
+        except ReinitError:  # too few examples, or a call that cannot be made again
+            redraw.prove(partial(self._call_once, name), proven)
+
+    def _call_once(self, name: str, unit: nn.Module) -> None:
+        """Run the model on the reference examples with another module in a unit's place."""
+        inputs = inputs_for(self._ready.replayer.model, self._reference, self._device)
+
+        def stand(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return unit(*args, **kwargs)
+
+        self._ready.replayer.whole(name, inputs, stand)
 
     def redraw(self, name: str, perturbation: Perturbation) -> Redraw:
         """Return what draws a unit once at a time."""
@@ -124,7 +148,9 @@ class Drawing:
     def _new_bank(self, name: str, perturbation: Perturbation) -> Bank | None:
         key = _key(name, perturbation)
         layout, call = self._ready.layouts.get(name), self._ready.calls.get(name)
-        if layout is None or call is None or not self._bankable.get(key, True):
+        if self._ready.dtype is None or not self._bankable.get(key, True):
+            return None
+        if layout is None or call is None:
             return None
         self._bankable[key] = False
         try:

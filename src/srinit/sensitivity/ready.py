@@ -83,7 +83,10 @@ def make_ready(
         with torch.no_grad(), _noting_calls(cheap, names, ready.calls):
             ready.replayer.learn(inputs_for(cheap, three, device))
         return ready
-    return Ready(exact, layouts, notes=notes)
+    ready = Ready(exact, layouts, notes=notes)
+    with torch.no_grad(), _noting_calls(plain, names, ready.calls):
+        modules.call(plain, three)
+    return ready
 
 
 @contextmanager

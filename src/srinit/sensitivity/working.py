@@ -117,7 +117,7 @@ def is_close(found: Tensor, wanted: Tensor) -> bool:
 
 def _copied(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
     try:
-        return copy.deepcopy(model, memo)
+        return copy.deepcopy(model, {**modules.copies_of_computed(model), **memo})
     except Exception as error:
         raise ModelError(
             f"the model cannot be copied ({type(error).__name__}: {error}); remove what cannot "
