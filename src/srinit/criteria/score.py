@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from srinit import modules
 from srinit.criteria import removal, similarity, weights
 from srinit.criteria.options import Criterion, Loss, OnProgress, Options
 from srinit.criteria.records import UnitScore, UnitScores
+from srinit.criteria.taylor import taylor
 from srinit.errors import ConfigError, ModelError
 from srinit.evaluate import Scorer, top1
 from srinit.reinit import Scheme
@@ -29,7 +31,7 @@ CRITERIA: dict[str, Criterion] = {
     "block_influence": similarity.block_influence,
     "cka": similarity.cka,
     "l1": weights.l1,
-    "taylor": weights.taylor,
+    "taylor": taylor,
     "position": weights.position,
     "random": weights.random,
 }
@@ -85,6 +87,10 @@ def score_units(
         max_examples: Read that many examples at most, chosen at random.
         on_progress: Called after each batch.
 
+    Returns:
+        A score for every unit, or the reason why there is none: not finite, or (but for
+        `removal_drop`, whose scores are losses) the same for all units, which ranks nothing.
+
     Raises:
         ConfigError: There is no such criterion, or yours returned something else than scores.
         DataError: There is no example, or data, model and scorer do not fit together.
@@ -120,18 +126,27 @@ def score_units(
     batches = _Batches(() if criterion in READS_NOTHING else data, size, seed, max_examples)
     name = criterion if isinstance(criterion, str) else name_of(criterion)
     with isolated_rng(seed_for("criterion", seed)):
-        found = dict(function(_copied(model), units, batches, options))
+        own = not isinstance(criterion, str)
+        given = function(_copied(model, whole=own), units, batches, options)
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"the criterion {name} returned {type(given).__name__}; return a dict of scores by "
+            "name of unit, such as {unit.name: 0.5 for unit in units}."
+        )
+    found = dict(given)
     baseline = found.pop("", None)
     known = set(units.names)
     if not set(found) <= known:
         raise ConfigError(
-            f"the criterion {name} scored {sorted(set(found) - known)[0]!r}, which is no "
+            f"the criterion {name} scored {min(set(found) - known, key=str)!r}, which is no "
             "removable unit; return scores by name for the units you are given."
         )
+    is_drop = criterion == "removal_drop"
+    checked = tuple(_checked(unit, found.get(unit), name) for unit in units.names)
     return UnitScores(
         criterion=name,
-        units=tuple(_checked(unit, found.get(unit), name) for unit in units.names),
-        is_drop=criterion == "removal_drop",
+        units=checked if is_drop else _ranking(checked, name),
+        is_drop=is_drop,
         num_examples=batches.num_examples,
         seed=seed,
         confidence=confidence,
@@ -188,30 +203,65 @@ def name_of(criterion: Criterion) -> str:
 
 
 def _checked(unit: str, value: Any, name: str) -> UnitScore:
-    if isinstance(value, UnitScore):
-        return value
     if value is None:
         return UnitScore(unit=unit, score=None, reason=f"the criterion {name} gave no score")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
+    if isinstance(value, UnitScore):
+        found = value
+    else:
+        try:
+            found = UnitScore(unit=unit, score=float(value))
+        except (TypeError, ValueError, RuntimeError):
+            raise ConfigError(
+                f"the criterion {name} gave {type(value).__name__} for {unit!r}; return a number, "
+                "a UnitScore or None."
+            ) from None
+    if found.unit != unit:
         raise ConfigError(
-            f"the criterion {name} gave {type(value).__name__} for {unit!r}; return a number, a "
-            "UnitScore or None."
-        ) from None
-    if number != number:
-        return UnitScore(unit=unit, score=None, reason=f"the criterion {name} gave NaN")
-    return UnitScore(unit=unit, score=number)
+            f"the criterion {name} gave the score of {found.unit!r} for {unit!r}; let every "
+            "UnitScore stand under its own unit's name."
+        )
+    if found.score is not None and not math.isfinite(found.score):
+        told = "NaN" if math.isnan(found.score) else "infinity"
+        return UnitScore(unit=unit, score=None, reason=f"the criterion {name} gave {told}")
+    return found
 
 
-def _copied(model: nn.Module) -> nn.Module:
+def _ranking(units: tuple[UnitScore, ...], name: str) -> tuple[UnitScore, ...]:
+    """Return the scores; where all are the same they are none, and say so."""
+    scores = [unit.score for unit in units if unit.score is not None]
+    if len(scores) < 2 or not math.isclose(min(scores), max(scores), rel_tol=1e-9):
+        return units
+    reason = (
+        f"the criterion {name} gave all {len(scores)} units the same score, {scores[0]:g}, which "
+        "ranks nothing"
+    )
+    return tuple(
+        unit if unit.score is None else UnitScore(unit=unit.unit, score=None, reason=reason)
+        for unit in units
+    )
+
+
+def _copied(model: nn.Module, *, whole: bool) -> nn.Module:
+    """Return a copy in evaluation mode.
+
+    Args:
+        model: Only read.
+        whole: Weights are copied too; else they are shared, for criteria that do not change them.
+    """
+    memo = modules.copies_of_computed(model)
+    if not whole:
+        memo |= {id(p): nn.Parameter(p.detach(), False) for p in model.parameters() if _plain(p)}
     try:
-        return copy.deepcopy(model, modules.copies_of_computed(model)).eval()
+        return copy.deepcopy(model, memo).eval()
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise ModelError(
             f"the model cannot be copied ({type(error).__name__}: {error}); remove what cannot "
             "be copied from it (open files, locks, generators) first."
         ) from error
+
+
+def _plain(parameter: nn.Parameter) -> bool:
+    return type(parameter) is nn.Parameter and not parameter.is_meta
 
 
 class _Batches:

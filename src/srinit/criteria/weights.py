@@ -1,16 +1,12 @@
-"""Criteria that look at weights and gradients, and the two that look at nothing."""
+"""Criteria that look at weights, and the two that look at nothing."""
 
 from __future__ import annotations
 
 import random as _random
 from collections.abc import Mapping
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from srinit import modules
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
 from srinit.rng import seed_for
@@ -32,43 +28,6 @@ def l1(
         total = sum(float(weight.detach().double().abs().sum()) for weight in weights)
         found[unit.name] = total / count if count else None
     return found
-
-
-def taylor(
-    model: nn.Module, units: UnitMap, data: Batches, options: Options
-) -> Mapping[str, float | UnitScore | None]:
-    """Return the sum over each unit's weights of |gradient x weight|, the mean over batches.
-
-    Source: Molchanov et al., Importance Estimation for Neural Network Pruning, equation 8 with
-    absolute values, https://arxiv.org/abs/1906.10771.
-    """
-    model.requires_grad_(True)
-    groups = {unit.name: parameters_of(model, unit) for unit in units}
-    flat = [weight for weights in groups.values() for weight in weights]
-    totals = dict.fromkeys(groups, 0.0)
-    loss = options.loss or cross_entropy
-    count = 0
-    for inputs, target in data:
-        inputs, target = modules.to_device((inputs, target), options.device)
-        with torch.enable_grad():
-            value = loss(modules.call(model, inputs), target)
-            slopes = iter(torch.autograd.grad(value, flat, allow_unused=True))
-        for name, weights in groups.items():
-            for weight, slope in [(weight, next(slopes)) for weight in weights]:
-                if slope is not None:
-                    totals[name] += float((slope * weight.detach()).abs().double().sum())
-        count += 1
-        if options.on_progress is not None:
-            options.on_progress(count, len(data), "Taylor")
-    return {name: total / count for name, total in totals.items()}
-
-
-def cross_entropy(output: Any, target: Any) -> Tensor:
-    """Return cross entropy of logits (B, C), (B, T, V), (B, C, H, W), or of one logit (B,)."""
-    logits = modules.logits_of(output).float()
-    if logits.ndim == 1 or logits.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(logits.reshape(-1), target.float().reshape(-1))
-    return F.cross_entropy(logits.movedim(2, 1) if logits.ndim == 3 else logits, target)
 
 
 def position(

@@ -18,7 +18,8 @@ from torch.utils.hooks import RemovableHandle
 
 from srinit import modules
 from srinit.arguments import copied
-from srinit.errors import ReinitError
+from srinit.errors import DataError, ReinitError
+from srinit.padding import Places
 from srinit.reinit.plain import plain_name
 
 # C channels, N everything else
@@ -38,6 +39,7 @@ class Call:
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    places: Places | None = None  # which are real; None: all
 
     def __post_init__(self) -> None:
         args, kwargs = copied((tuple(self.args), dict(self.kwargs)))
@@ -81,7 +83,7 @@ class Matcher:
         handles = [leaf.register_forward_hook(self._note) for leaf in self._leaves]
         try:
             output = _stream(self._run())
-            self._output = _moments(output, self._channel)
+            self._output = _moments(self._real(output, self._channel), self._channel)
         finally:
             _remove(handles)
 
@@ -91,7 +93,19 @@ class Matcher:
 
     def _note(self, leaf: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and id(leaf) not in self._wanted:
-            self._wanted[id(leaf)] = _moments(output, _leaf_dim(leaf))
+            channel = _leaf_dim(leaf)
+            self._wanted[id(leaf)] = _moments(self._real(output, channel), channel)
+
+    def _real(self, output: Tensor, channel: int) -> Tensor:
+        """Return an output without its padded places; channels stay where they are counted from."""
+        places = self._reference.places
+        if places is None or channel != -1:
+            return output
+        try:
+            real = places.among(tuple(output.shape))
+        except DataError as error:
+            raise ReinitError(f"scheme 'matched' cannot leave out padding: {error}") from error
+        return output if real is None else output.reshape(*real.shape, -1)[real]
 
     def reset(self) -> None:
         """Forget the last match: biases that it added, and the correction of the output."""
@@ -108,14 +122,16 @@ class Matcher:
             if id(leaf) in done or id(leaf) not in self._wanted:
                 return None
             done.add(id(leaf))
-            return _fit_leaf(leaf, output, *self._wanted[id(leaf)])
+            real = self._real(output, _leaf_dim(leaf))
+            return _fit_leaf(leaf, output, real, *self._wanted[id(leaf)])
 
         handles = [leaf.register_forward_hook(fit) for leaf in self._leaves]
         try:
             output = _stream(self._run())
         finally:
             _remove(handles)
-        self._scale, self._shift = _affine(output, self._channel, *self._output)
+        real = self._real(output, self._channel)
+        self._scale, self._shift = _affine(real, self._channel, *self._output)
 
     def _correct(self, unit: nn.Module, inputs: Any, output: Any) -> Any:
         if self._scale is None or self._shift is None:
@@ -128,11 +144,11 @@ class Matcher:
         return modules.tree_map(lambda tensor: fixed if tensor is first else tensor, output)
 
 
-def _fit_leaf(leaf: nn.Module, output: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def _fit_leaf(leaf: nn.Module, output: Tensor, real: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Rescale and shift a layer in place; return what it would have put out."""
     assert isinstance(leaf, _ConvNd | nn.Linear)
     channel = _leaf_dim(leaf)
-    scale_C, shift_C = _affine(output, channel, mean, std)
+    scale_C, shift_C = _affine(real, channel, mean, std)
     weight = leaf.get_parameter(next(key for key in WEIGHTS if key in leaf._parameters)).detach()
     out_dim = 1 if isinstance(leaf, _ConvNd) and leaf.transposed else 0
     if out_dim == 1 and leaf.groups > 1:  # type: ignore[operator]

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from srinit import modules
-from srinit.errors import ModelError, ReinitError
+from srinit.errors import DataError, ModelError, ReinitError
+from srinit.padding import places_of
 from srinit.records import record
 from srinit.reinit import Call, Redraw, RuleScheme, Scheme, find_scheme
 from srinit.rng import seed_for
@@ -200,7 +201,7 @@ class Drawing:
         found: list[Call] = []
 
         def spy(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            found.append(Call(args, kwargs))
+            found.append(Call(args, kwargs, places))
             return forward(*args, **kwargs)
 
         rows = modules.batch_size(self._reference)
@@ -213,10 +214,11 @@ class Drawing:
         few = rows_between(self._reference, 0, rows)
         inputs = inputs_for(self._ready.replayer.model, few, self._device)
         try:
+            places = places_of(self._source, inputs)
             with torch.inference_mode():
                 self._ready.replayer.whole(name, inputs, spy)
-        except ModelError as error:
-            raise ReinitError(f"scheme 'matched' cannot call the unit again: {error}") from error
+        except (DataError, ModelError) as error:
+            raise ReinitError(f"scheme 'matched' cannot be used here: {error}") from error
         return found[0]
 
     def _channels(self, name: str) -> list[int]:
