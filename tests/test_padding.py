@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from srinit.criteria import score_units
 from srinit.criteria.similarity import linear_cka
 from srinit.errors import DataError, ReinitError
+from srinit.evaluate import agreement, labeled_by
 from srinit.padding import places_of
 from srinit.reinit import Call, reinitialized
+from srinit.report.features import collect
 from srinit.units import find_units
 
 needs_transformers = pytest.mark.skipif(
@@ -200,6 +202,17 @@ def test_matched_matches_the_moments_of_real_places() -> None:
         reinitialized(unit, seed=0, scheme="matched", reference=Call((x[:, :5],), places=places))
 
 
+class PerToken(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, tokens: Tensor, attention_mask: Tensor) -> Tensor:
+        out: Tensor = self.head(self.embed(tokens))
+        return out
+
+
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])
 TOKENS = torch.tensor([[5, 6, 7, 0], [8, 9, 0, 0]])
 
@@ -249,6 +262,26 @@ def test_texts_without_padding_have_none(seed: int) -> None:
     assert places_of(nn.Identity(), torch.rand(4, 3, 8, 8, generator=generator())) is None
     binary = torch.randint(0, 2, (16, 12), generator=generator(seed))
     assert places_of(nn.Identity(), binary) is None
+
+
+def test_agreement_scores_real_places_alone() -> None:
+    model, (tokens, mask) = seeded(PerToken()), texts("right")
+    data = [({"tokens": tokens, "attention_mask": mask}, None)]
+    ((_, answers),) = labeled_by(model, data)
+    assert torch.equal(answers == -100, mask == 0)
+    logits = model(other_padding(tokens, mask), mask)
+    assert agreement(logits, answers).tolist() == [1.0] * SIZE
+    with pytest.raises(DataError, match="no scored place"):
+        agreement(logits, torch.full_like(answers, -100))
+
+
+def test_features_of_the_report_are_means_over_real_places() -> None:
+    model, (tokens, mask) = seeded(PerToken()), texts("right")
+    one, other = (
+        collect(model, ["embed"], [{"tokens": ids, "attention_mask": mask}])["embed"]
+        for ids in (tokens, other_padding(tokens, mask))
+    )
+    assert one == pytest.approx(other)
 
 
 def test_cka_of_more_features_than_examples_is_the_same_number() -> None:

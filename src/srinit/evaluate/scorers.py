@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from srinit import modules
 from srinit.errors import ConfigError, DataError
+from srinit.padding import IGNORED as IGNORED
 
 # B batch, C classes, T tokens, V vocabulary, H W space
 
-IGNORED = -100  # target of a token or pixel that is not scored, as in torch's cross entropy
 VOID = 255  # the same in segmentation masks, as in Pascal VOC
 
 
@@ -141,13 +141,21 @@ def _iou(guess: Tensor, target: Tensor) -> Tensor:
 def agreement(output: Any, target: Any) -> Tensor:
     """Return the share of equal predictions of every example, given the other model's.
 
-    `target` is what `labeled_by(reference, data)` serves: classes (B,), (B, T) or (B, H, W). The
-    score needs no labels.
+    `target` is what `labeled_by(reference, data)` serves: classes (B,), (B, T) or (B, H, W); those
+    of -100 are not scored. The score needs no labels.
+
+    Raises:
+        DataError: Every target of an example is -100.
     """
     logits = modules.logits_of(output)
     finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1)
-    equal = predicted(logits) == target.to(logits.device)
-    share_B: Tensor = equal.reshape(len(equal), -1).float().mean(1)
+    target = target.to(logits.device).reshape(len(target), -1)
+    equal = predicted(logits).reshape(len(target), -1) == target
+    scored = target != IGNORED
+    count_B = scored.sum(1)
+    if bool((count_B == 0).any()):
+        raise DataError("an example has no scored place: every target is -100.")
+    share_B: Tensor = (equal & scored).sum(1).float() / count_B
     return share_B * finite_B
 
 
