@@ -30,8 +30,9 @@ class _Seen(Exception):  # noqa: N818 - no error: what was asked for is known
 def unread(unit: nn.Module, drawn: Mapping[str, Tensor], run: Run) -> list[str]:
     """Return the parameters without whose trained values everything stays the same.
 
-    Each one alone gets its drawn values. The output of the module that owns it has to change,
-    or that of one around it, up to the unit: gates at zero hide nothing so.
+    Each one alone gets its drawn values, or, where rounding may hide them, larger ones. The output
+    of the module that owns it has to change, or that of one around it, up to the unit: gates at
+    zero hide nothing so.
 
     Args:
         unit: A private copy with the trained values; it is the same afterwards.
@@ -43,11 +44,22 @@ def unread(unit: nn.Module, drawn: Mapping[str, Tensor], run: Run) -> list[str]:
     for name, values in drawn.items():
         owner, _, _ = name.rpartition(".")
         around = [place for place in _outwards(owner) if place in outputs]
-        with _holding(unit, name, values):
-            changed = any(_changes(unit, place, outputs[place], run) for place in around)
+        changed = False
+        for tried in (values, _larger(values)):
+            with _holding(unit, name, tried):
+                changed = changed or any(
+                    _changes(unit, place, outputs[place], run) for place in around
+                )
         if not changed and not _is_spare(unit, owner, outputs):
             left.append(name)
     return left
+
+
+def _larger(values: Tensor) -> Tensor:
+    """Return values that are farther from any trained ones, of both signs."""
+    signs = torch.ones(values.numel(), device=values.device)
+    signs[::2] = -1
+    return values + signs.view(values.shape).to(values.dtype) * (1 + 4 * values.abs().amax())
 
 
 def _outwards(name: str) -> Iterator[str]:
