@@ -287,6 +287,26 @@ class Experts(nn.Module):
 def test_an_expert_that_no_example_went_to_does_not_stop_the_measurement() -> None:
     found = scan(network(Experts), "default")
     assert all((unit.reinit_drop or 0) > 0.1 for unit in found.units)
+    assert all("4 parameters have no effect on the examples" in unit.reason for unit in found.units)
+
+
+class Closed(nn.Module):
+    """Computes with a weight that only a function holds."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.inner, self.used = linear(seed), linear(seed + 3)
+        once = self.inner.weight.detach().clone()
+        self.product = lambda x: F.linear(x, once)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.product(x) + self.used(x)
+
+
+def test_a_weight_that_only_a_function_holds_is_found_out() -> None:
+    found = scan(network(Closed), "default")
+    assert all("'inner.inner.weight'" in unit.reason for unit in found.units)
+    assert all(unit.decision == "not measured" for unit in found.units)
 
 
 class OwnReset(nn.Linear):

@@ -7,15 +7,17 @@ nothing of the layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from srinit.reinit.plain import forgetting
+from srinit.reinit.rules import is_norm
 from srinit.rng import isolated_rng
 
 SHOWN = 3  # names in a message
@@ -50,7 +52,7 @@ def unread(unit: nn.Module, drawn: Mapping[str, Tensor], run: Run) -> list[str]:
                 changed = changed or any(
                     _changes(unit, place, outputs[place], run) for place in around
                 )
-        if not changed and not _is_spare(unit, owner, outputs):
+        if not changed:
             left.append(name)
     return left
 
@@ -138,22 +140,76 @@ def _holding(unit: nn.Module, name: str, values: Tensor) -> Iterator[None]:
             target.copy_(kept)
 
 
-def _is_spare(unit: nn.Module, owner: str, called: Container[str]) -> bool:
-    """Return whether a module is one of several alike of which others were called: an expert."""
-    for place in _outwards(owner):
-        if not place or place in called:
+def constants(unit: nn.Module, run: Run) -> int:
+    """Return the size of the largest tensor that a unit reads beside parameters and arguments.
+
+    Where it reads none that could hold what a parameter once was, a parameter that it does not
+    read has no effect on these examples, as that of an expert to which nothing went.
+    """
+    reads = _Reads(unit)
+
+    def begin(_: nn.Module, args: Any, kwargs: Any) -> None:
+        reads.begin((args, kwargs))
+
+    def end(_: nn.Module, args: Any, output: Any) -> None:
+        reads.end()
+
+    handles = [
+        unit.register_forward_pre_hook(begin, with_kwargs=True),
+        unit.register_forward_hook(end, always_call=True),
+    ]
+    try:
+        _once(unit, run)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return reads.largest
+
+
+class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes what is read that was not made from parameters and arguments."""
+
+    def __init__(self, unit: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.largest = 0
+        self._alive: list[Tensor] = []  # so that no storage's place is used twice
+        self._known: set[int] = set()
+        self._depth = 0
+        statistics = [b for module in unit.modules() if is_norm(module) for b in module.buffers()]
+        self._know([*unit.parameters(), *statistics])
+
+    def _know(self, tree: Any) -> None:
+        for tensor in pytree.tree_leaves(tree):
+            if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
+                self._alive.append(tensor)
+                self._known.add(tensor.untyped_storage().data_ptr())
+
+    def begin(self, arguments: Any) -> None:
+        self._know(arguments)
+        self._depth += 1
+        if self._depth == 1:
+            self.__enter__()  # type: ignore[no-untyped-call]
+
+    def end(self) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        for tensor in pytree.tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor) and self._is_foreign(tensor):
+                self.largest = max(self.largest, tensor.numel())
+        result = func(*args, **(kwargs or {}))
+        self._know(result)
+        return result
+
+    def _is_foreign(self, tensor: Tensor) -> bool:
+        indices = tensor.dtype in (torch.bool, torch.int32, torch.int64)
+        if indices or tensor.layout is not torch.strided:
             return False
-        parent, _, last = place.rpartition(".")
-        holder = unit.get_submodule(parent)
-        if isinstance(holder, nn.ModuleList | nn.ModuleDict):
-            kind = type(unit.get_submodule(place))
-            beside = {key: child for key, child in holder.named_children() if key != last}
-            if any(
-                type(child) is kind and f"{parent}.{key}".lstrip(".") in called
-                for key, child in beside.items()
-            ):
-                return True
-    return False
+        return tensor.untyped_storage().data_ptr() not in self._known
 
 
 def named(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from srinit.errors import ReinitError
 from srinit.records import record
 from srinit.reinit.matching import Call, Matcher
 from srinit.reinit.plain import forgetting, make_plain
-from srinit.reinit.proof import Run, named, unread
+from srinit.reinit.proof import Run, constants, named, unread
 from srinit.reinit.rules import Rule, Weights, rules_of
 from srinit.rng import isolated_rng
 
@@ -232,12 +232,16 @@ class Redraw:
         """The unit, with the weights that it computes with as parameters."""
         return self._unit if self._is_plain else self._fresh()
 
-    def prove(self, run: Run, proven: set[str]) -> None:
-        """Raise unless the unit reads every parameter that the last draw changed.
+    def prove(self, run: Run, proven: set[str]) -> list[str]:
+        """Raise unless the unit reads every parameter that the last draw changed, or could.
 
         Args:
             run: Calls a unit with what the network calls it with, always the same.
             proven: Parameters that it is known to read; more are added.
+
+        Returns:
+            Parameters that have no effect in this call, such as those of an expert to which
+            nothing went: nothing else that the unit reads could have been made from them.
 
         Raises:
             ReinitError: It does not, so that a drop would say nothing of them.
@@ -257,13 +261,15 @@ class Redraw:
             )
         left = unread(trained, {n: v for n, v in changed.items() if n not in proven}, run)
         proven |= changed.keys() - set(left)
-        if left:
+        least = min((changed[name].numel() for name in left), default=0)
+        if left and (len(left) == len(changed) or constants(trained, run) >= least):
             raise ReinitError(
                 f"{len(left)} of {len(changed)} parameters that were drawn again change nothing "
                 f"that their modules put out ({named(left)}): the forward pass reads something "
                 "else than them, such as a weight that was computed from them once. Put the "
                 "weight itself into a parameter."
             )
+        return left
 
     def _check_changed(self) -> None:
         before, after = self._trained.state_dict(), self.module.state_dict()

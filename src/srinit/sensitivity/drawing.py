@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from srinit.errors import DataError, ModelError, ReinitError
 from srinit.padding import places_of
 from srinit.records import record
 from srinit.reinit import Call, Redraw, RuleScheme, Scheme, find_scheme
+from srinit.reinit.proof import named
 from srinit.rng import seed_for
 from srinit.sensitivity.bank import Bank
 from srinit.sensitivity.folding import Pair
@@ -115,12 +117,16 @@ class Drawing:
         """Raise unless a draw of a unit reaches what its forward pass reads."""
         proven = self._proven.setdefault(name, set())
         call = self._ready.calls.get(name)
-        try:
-            if call is None:
-                raise ReinitError("the unit cannot be called alone")
-            redraw.prove(call, proven)
-        except ReinitError:  # too few examples, or a call that cannot be made again
-            redraw.prove(partial(self._call_once, name), proven)
+        left = None
+        if call is not None:
+            with suppress(ReinitError):  # too few examples may not tell
+                left = redraw.prove(call, proven)
+        if left is None or left:
+            left = redraw.prove(partial(self._call_once, name), proven)
+        if left:
+            self._ready.notes.setdefault(
+                name, f"{len(left)} parameters have no effect on the examples: {named(left)}"
+            )
 
     def _call_once(self, name: str, unit: nn.Module) -> None:
         """Run the model on the reference examples with another module in a unit's place."""
