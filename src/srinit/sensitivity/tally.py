@@ -63,10 +63,12 @@ class Tally:
         removable: bool,
         goal: Goal,
         problem: str = "",
+        note: str = "",
         interval: bool = True,
     ) -> None:
         self.name = name
         self.problem = problem
+        self._note = note
         self._removable = removable
         self._goal = goal
         self._sequence = sequence_for(goal)
@@ -255,7 +257,7 @@ class Tally:
     def _reason(self, ended: str) -> str:
         if self.problem:
             return self.problem
-        found = []
+        found = [self._note] if self._note else []
         if self._nonfinite:
             found.append(
                 f"{self._nonfinite} of {self.num_examples} outputs were not finite (counted as "
