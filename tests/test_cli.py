@@ -21,6 +21,15 @@ VERBS = (
     "demo", "init", "doctor", "inspect", "baseline", "scan", "run", "plan", "prune",
     "finetune", "compare", "export", "report", "verify", "promote", "rollback", "monitor",
 )  # fmt: skip
+QUICK = tuple(
+    part
+    for setting in (
+        "scan.scheme=permuted", "scan.half_width=0.3", "plan.trial_examples=0",
+        "compare.latency_batches=[1]", "report.pictures=0", "export.onnx=false",
+        "export.torch_export=false",
+    )
+    for part in ("--set", setting)
+)  # fmt: skip
 COMMON = ("--json", "--device", "--seed", "--out", "--set", "--dry-run", "--verbose")
 
 
@@ -157,7 +166,7 @@ def test_a_new_plan_sets_the_old_results_aside(
     digits: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, out = str(digits / "srinit.yaml"), str(digits / "again")
-    quick = ("--set", "name=plan", "--set", "scan.half_width=0.2")
+    quick = ("--set", "name=plan", *QUICK)
     assert call(capsys, "scan", "-c", config, "--out", out, *quick)[0] == 0
     folder = digits / "again" / "plan"
     assert call(capsys, "plan", str(folder), "--remove", "stage1.1")[0] == 0
@@ -208,10 +217,9 @@ def test_bad_input_is_named_with_its_exit_code_and_no_traceback(
     message: str,
 ) -> None:
     pairs = [part for change in changes for part in ("--set", change)]
-    quick = ("--set", "scan.half_width=0.3", "--set", "export.onnx=false")
     config = str(digits / "srinit.yaml")
     found, out, err = call(
-        capsys, "run", "-c", config, "--out", str(tmp_path), *quick, *pairs, "--json"
+        capsys, "run", "-c", config, "--out", str(tmp_path), *QUICK, *pairs, "--json"
     )
     body = json.loads(out)
     assert found == code == body["exit_code"]
@@ -223,10 +231,8 @@ def test_a_failed_gate_exits_with_3_and_the_run_stays(
     digits: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     code, out, _ = call(
-        capsys, "run", "-c", str(digits / "srinit.yaml"), "--out", str(tmp_path), "--set",
-        "scan.half_width=0.3", "--set", "gates.max_drop=0.03", "--set", "finetune.epochs=0",
-        "--set", "plan.flops=0.3",
-        "--set", "export.onnx=false", "--json",
+        capsys, "run", "-c", str(digits / "srinit.yaml"), "--out", str(tmp_path), *QUICK, "--set",
+        "gates.max_drop=0.03", "--set", "finetune.epochs=0", "--set", "plan.flops=0.3", "--json",
     )  # fmt: skip
     body = json.loads(out)
     assert (code, body["passed"], body["ok"]) == (3, False, False)
