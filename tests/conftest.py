@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+import guards
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,7 +20,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, one thread each
     os.environ["OMP_NUM_THREADS"] = "1"  # of commands that tests start, too
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(guards, "guards")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="random order of files and tests")
     parser.addoption(
         "--shared",
         default=str(ROOT.parent / "shared"),
@@ -40,6 +46,7 @@ def shared_dir(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder like the demo's, with a network trained for a moment."""
+    import numpy as np
     from safetensors.torch import save_file
     from sklearn.datasets import load_digits
 
