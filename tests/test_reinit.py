@@ -241,22 +241,22 @@ def test_a_scheme_of_ones_own_draws_from_the_trained_values_each_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "scheme", "words"),
+    ("build", "scheme", "words"),
     [
-        (nn.ReLU(), "default", "no parameters"),
-        (nn.BatchNorm2d(4), "keep_norm", "only normalization"),
-        (nn.PReLU(), "default", "changed none of its values"),
-        (nn.LazyLinear(3), "default", "lazy or meta"),
-        (nn.Linear(2, 2, device="meta"), "default", "lazy or meta"),
-        (nn.Linear(2, 2), "kaming", "no scheme 'kaming'"),
+        (nn.ReLU, "default", "no parameters"),
+        (lambda: nn.BatchNorm2d(4), "keep_norm", "only normalization"),
+        (nn.PReLU, "default", "changed none of its values"),
+        (lambda: nn.LazyLinear(3), "default", "lazy or meta"),
+        (lambda: nn.Linear(2, 2, device="meta"), "default", "lazy or meta"),
+        (lambda: nn.Linear(2, 2), "kaming", "no scheme 'kaming'"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Lazy modules")
 def test_what_cannot_be_drawn_is_refused_with_its_reason(
-    unit: nn.Module, scheme: str, words: str
+    build: Callable[[], nn.Module], scheme: str, words: str
 ) -> None:
     with pytest.raises(ReinitError, match=words):
-        reinitialized(unit, seed=0, scheme=scheme)
+        reinitialized(build(), seed=0, scheme=scheme)
 
 
 def test_integer_parameters_are_refused() -> None:
