@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+import guards
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# Without compiled files every process would compile all of torch again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, one thread each
     os.environ["OMP_NUM_THREADS"] = "1"  # of commands that tests start, too
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(guards, "guards")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="random order of files and tests")
     parser.addoption(
         "--shared",
         default=str(ROOT.parent / "shared"),
@@ -36,6 +46,7 @@ def shared_dir(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder like the demo's, with a network trained for a moment."""
+    import numpy as np
     from safetensors.torch import save_file
     from sklearn.datasets import load_digits
 

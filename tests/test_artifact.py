@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import processes
 from srinit.artifact import RECIPE, WEIGHTS, load_pruned, read_recipe, save_pruned
 from srinit.errors import CheckpointError, ConfigError, IntegrityError, UnsafeError
 from srinit.plan import Prefix, PrunePlan, Removal
@@ -72,7 +71,7 @@ def test_a_new_process_loads_the_same_bits(saved: tuple[Path, nn.Module], tmp_pa
 
     save_file({"x": X}, tmp_path / "x.safetensors")
     arguments = [folder, tmp_path / "x.safetensors", tmp_path / "y.safetensors"]
-    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, timeout=120)
+    processes.run("-c", code, *map(str, arguments)).check_returncode()
     with torch.no_grad():
         assert torch.equal(load_file(tmp_path / "y.safetensors")["y"], pruned(X))
 

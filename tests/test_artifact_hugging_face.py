@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+import processes
 from srinit.artifact import RECIPE, load_pruned, save_pruned
 from srinit.errors import ConfigError
 from srinit.plan import Prefix, PrunePlan, Removal
@@ -58,9 +57,7 @@ def test_a_new_process_loads_it_without_the_folder(saved: tuple[Path, nn.Module]
         "ids = torch.arange(12).reshape(2, 6) % 50;"
         "print(model(input_ids=ids).logits.double().sum().item(), model.config.num_hidden_layers)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False
-    )
+    done = processes.run("-c", code, str(folder))
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
         expected = pruned(**TOKENS).logits.double().sum().item()

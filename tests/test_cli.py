@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
+import processes
 from srinit import cli
 from srinit.errors import PruneError
 from srinit.store import RunFolder, audit
@@ -21,15 +21,20 @@ VERBS = (
     "demo", "init", "doctor", "inspect", "baseline", "scan", "run", "plan", "prune",
     "finetune", "compare", "export", "report", "verify", "promote", "rollback", "monitor",
 )  # fmt: skip
+QUICK = tuple(
+    part
+    for setting in (
+        "scan.scheme=permuted", "scan.half_width=0.3", "plan.trial_examples=0",
+        "compare.latency_batches=[1]", "report.pictures=0", "export.onnx=false",
+        "export.torch_export=false",
+    )
+    for part in ("--set", setting)
+)  # fmt: skip
 COMMON = ("--json", "--device", "--seed", "--out", "--set", "--dry-run", "--verbose")
 
 
-def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "srinit", *arguments],
-        capture_output=True, text=True, check=False, cwd=cwd,
-        env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return processes.run("-m", "srinit", *arguments)
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -42,14 +47,11 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 OFFLINE = """
 import socket, sys
 
-def refused(*_, **__):
-    raise AssertionError("a socket was used: srinit phones home")
+def refused(event, _):
+    if event.startswith("socket.") and event not in ("socket.__new__", "socket.gethostname"):
+        raise AssertionError(f"a socket was used ({event}): srinit phones home")
 
-class Blocked(socket.socket):
-    connect = connect_ex = sendto = bind = refused
-
-socket.socket = Blocked
-socket.create_connection = socket.getaddrinfo = socket.gethostbyname = refused
+sys.addaudithook(refused)  # whoever made the socket, also in C
 from srinit import cli
 sys.exit(cli.run(sys.argv[1:]))
 """
@@ -59,10 +61,7 @@ sys.exit(cli.run(sys.argv[1:]))
 def finished(digits: Path) -> Path:
     """A finished run of that project, made with every socket blocked."""
     command = ["run", "-c", str(digits / "srinit.yaml"), "--out", str(digits / "runs"), "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", OFFLINE, *command],
-        capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
+    done = processes.run("-c", OFFLINE, *command)
     assert "a socket was used" not in done.stderr + done.stdout
     assert done.returncode in (0, 3), done.stderr
     return digits / "runs" / "digits"
@@ -70,8 +69,8 @@ def finished(digits: Path) -> Path:
 
 def test_the_whole_flow_runs_with_every_socket_blocked(finished: Path) -> None:
     assert json.loads((finished / "result.json").read_text())["schema"] == "srinit.result/1"
-    code = OFFLINE.replace("from srinit import cli", "socket.create_connection(('localhost', 9))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    code = OFFLINE.replace("from srinit import cli", "socket.create_connection(('127.0.0.1', 9))")
+    done = processes.run("-c", code)
     assert "a socket was used" in done.stderr  # the block would notice
 
 
@@ -157,10 +156,8 @@ def test_the_saved_network_loads_bit_equal_in_another_process(finished: Path, di
         "x = torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8)\n"
         "print(model(x).detach().double().sum().item().hex())"
     )
-    command = [sys.executable, "-c", code, str(finished / "stages" / "01"), str(digits)]
-    answers = {
-        subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)
-    }
+    command = ["-c", code, str(finished / "stages" / "01"), str(digits)]
+    answers = {processes.run(*command).stdout for _ in range(2)}
     assert len(answers) == 1
     assert "0x" in answers.pop()
 
@@ -169,7 +166,7 @@ def test_a_new_plan_sets_the_old_results_aside(
     digits: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, out = str(digits / "srinit.yaml"), str(digits / "again")
-    quick = ("--set", "name=plan", "--set", "scan.half_width=0.2")
+    quick = ("--set", "name=plan", *QUICK)
     assert call(capsys, "scan", "-c", config, "--out", out, *quick)[0] == 0
     folder = digits / "again" / "plan"
     assert call(capsys, "plan", str(folder), "--remove", "stage1.1")[0] == 0
@@ -220,10 +217,9 @@ def test_bad_input_is_named_with_its_exit_code_and_no_traceback(
     message: str,
 ) -> None:
     pairs = [part for change in changes for part in ("--set", change)]
-    quick = ("--set", "scan.half_width=0.3", "--set", "export.onnx=false")
     config = str(digits / "srinit.yaml")
     found, out, err = call(
-        capsys, "run", "-c", config, "--out", str(tmp_path), *quick, *pairs, "--json"
+        capsys, "run", "-c", config, "--out", str(tmp_path), *QUICK, *pairs, "--json"
     )
     body = json.loads(out)
     assert found == code == body["exit_code"]
@@ -235,10 +231,8 @@ def test_a_failed_gate_exits_with_3_and_the_run_stays(
     digits: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     code, out, _ = call(
-        capsys, "run", "-c", str(digits / "srinit.yaml"), "--out", str(tmp_path), "--set",
-        "scan.half_width=0.3", "--set", "gates.max_drop=0.03", "--set", "finetune.epochs=0",
-        "--set", "plan.flops=0.3",
-        "--set", "export.onnx=false", "--json",
+        capsys, "run", "-c", str(digits / "srinit.yaml"), "--out", str(tmp_path), *QUICK, "--set",
+        "gates.max_drop=0.03", "--set", "finetune.epochs=0", "--set", "plan.flops=0.3", "--json",
     )  # fmt: skip
     body = json.loads(out)
     assert (code, body["passed"], body["ok"]) == (3, False, False)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import processes
 from srinit.sources import load_data
 from srinit.store import RunFolder
-
-TESTS = Path(__file__).resolve().parent
-LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 TRAINS = """
     import os, sys
@@ -64,21 +58,19 @@ TRAINS = """
 """
 
 
-def train(folder: Path, kind: str, *launcher: str) -> dict[str, torch.Tensor]:
+def train(folder: Path, kind: str, ranks: int = 1) -> dict[str, torch.Tensor]:
     folder.mkdir()
     script = folder / "train.py"
     script.write_text(textwrap.dedent(TRAINS))
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(folder), kind],
-        env=ENV, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = (str(script), str(folder), kind)
+    for done in [processes.run(*command)] if ranks == 1 else processes.run_ranks(ranks, *command):
+        assert done.returncode == 0, done.stderr[-3000:]
     return load_file(folder / "rank0.safetensors")
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     one = train(tmp_path / "one", "plain")
-    two = train(tmp_path / "two", "plain", *LAUNCHER)
+    two = train(tmp_path / "two", "plain", ranks=2)
     other = load_file(tmp_path / "two" / "rank1.safetensors")
     for name, value in one.items():
         assert torch.equal(two[name], other[name]), name
@@ -97,7 +89,7 @@ def test_statistics_and_mixed_precision_come_close_to_one_process(
     tmp_path: Path, kind: str
 ) -> None:
     train(tmp_path / "one", kind)
-    two = train(tmp_path / "two", kind, *LAUNCHER)
+    two = train(tmp_path / "two", kind, ranks=2)
     other = load_file(tmp_path / "two" / "rank1.safetensors")
     assert all(torch.equal(two[name], other[name]) for name in two)
     scores = [float((tmp_path / n / "seen0").read_text().split()[1]) for n in ("one", "two")]
@@ -122,7 +114,7 @@ def test_shares_of_a_batch_are_the_batch(tmp_path: Path) -> None:
 
 RUN = (
     "plan.remove=[stage1.1,stage2.1]", "plan.flops=null", "plan.trial_examples=100",
-    "scan.half_width=0.3",
+    "scan.scheme=permuted", "scan.half_width=0.3",
     "finetune.epochs=2", "finetune.batch_size=64", "compare.latency_batches=[1]",
     "gates.max_drop=1.0",
     "export.onnx=false", "export.torch_export=false", "report.pictures=0", "device=cpu",
@@ -135,14 +127,13 @@ def test_run_on_two_processes_delivers_one_folder(
     tmp_path: Path, digits: Path, overrides: tuple[str, ...]
 ) -> None:
     out = tmp_path / "runs"
-    command = [sys.executable, *LAUNCHER, "-m", "srinit", "run", "--json"]
+    command = ["-m", "srinit", "run", "--json"]
     command += ["-c", str(digits / "srinit.yaml"), "--out", str(out)]
     command += [part for text in (*RUN, *overrides) for part in ("--set", text)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=ENV, timeout=400
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done, other = processes.run_ranks(2, *command)
+    assert (done.returncode, other.returncode) == (0, 0), done.stderr[-3000:]
     body = json.loads(done.stdout)  # one document, from rank 0
+    assert other.stdout == ""
     (folder,) = [path.parent for path in out.glob("*/run.json")]
     assert body["removed"] == ["stage1.1", "stage2.1"]
     assert body["score_after"] > 0.8

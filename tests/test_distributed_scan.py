@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+
+import processes
 
 TESTS = Path(__file__).resolve().parent
 
@@ -47,23 +46,13 @@ SCRIPT = """
 """
 
 
-def run(folder: Path, ranks: int, *args: str, restarts: int = 0) -> int:
+def run(folder: Path, ranks: int, *args: str) -> int:
     folder.mkdir(exist_ok=True)
     script = folder / "scan.py"
     script.write_text(textwrap.dedent(SCRIPT).format(tests=str(TESTS)))
-    command = [sys.executable]
-    if ranks > 1:
-        command += [
-            "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}",
-            f"--max-restarts={restarts}",
-        ]  # fmt: skip
-    return subprocess.run(
-        [*command, str(script), str(folder), *args],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        timeout=240,
-        check=False,
-    ).returncode
+    command = (str(script), str(folder), *args)
+    ended = [processes.run(*command)] if ranks == 1 else processes.run_ranks(ranks, *command)
+    return max(abs(done.returncode) for done in ended)
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from srinit.pipeline import run as pipeline
 QUICK = (
     "scan.scheme=permuted", "scan.half_width=0.3", "finetune.epochs=1", "report.pictures=0",
     "export.onnx=false", "export.torch_export=false", "gates.max_drop=0.6", "plan.flops=0.6",
-    "compare.latency_batches=[1]", "baseline.expected_top1=null", "finetune.feature_weight=1.0",
+    "compare.latency_batches=[1]", "plan.trial_examples=0", "baseline.expected_top1=null",
+    "finetune.feature_weight=1.0",
     "finetune.schedule=rewind",
 )  # fmt: skip
 

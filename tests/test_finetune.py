@@ -211,7 +211,7 @@ def test_recalibration_without_batch_norm_changes_nothing() -> None:
 
 TRAIN = """
 import sys
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load_file, save_file
 state = load_file(sys.argv[1])
 state["0.bias"] += 1
 {change}

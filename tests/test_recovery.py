@@ -18,7 +18,8 @@ from srinit.store import sha256_file
 
 QUICK = (
     "plan.remove=[stage1.1]", "plan.flops=null", "plan.trial_examples=60", "scan.half_width=0.4",
-    "compare.latency_batches=[1]", "gates.max_drop=1.0", "export.onnx=false",
+    "scan.scheme=permuted", "compare.latency_batches=[1]", "gates.max_drop=1.0",
+    "export.onnx=false",
     "export.torch_export=false", "report.pictures=0", "device=cpu",
 )  # fmt: skip
 

@@ -116,8 +116,16 @@ def test_what_only_hooks_and_closures_hold_is_put_back() -> None:
         log.append(count)
 
     model.head.register_forward_hook(hook)
-    srinit.find_units(model, X)
+    plan = plan_of(model)[1]
+    srinit.apply_plan(model, plan)
     assert (log, count) == ([], 0)
+
+
+def test_a_hook_hears_the_forwards_that_were_asked_for() -> None:
+    model, heard = net(), []
+    model.head.register_forward_hook(lambda _, __, output: heard.append(len(output)))
+    evaluate(model, BATCHES)
+    assert heard == [6]
 
 
 def test_a_parameter_that_a_forward_gives_other_memory_is_put_back() -> None:

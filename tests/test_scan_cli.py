@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import processes
 from srinit.config import load_config
 from srinit.pipeline import estimate, look, start
 from srinit.pipeline.observer import Silent
@@ -61,7 +60,8 @@ scan: {scheme: keep_norm, half_width: 0.05}
 device: cpu
 """
 
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +97,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def command(project: Path, out: Path) -> list[str]:
+    return ["-m", "srinit", "scan", "-c", str(project / "srinit.yaml"), "--out", str(out), "--json"]
+
+
 def scan(project: Path, out: Path, *launcher: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *launcher, "-m", "srinit", "scan"]
-    command += ["-c", str(project / "srinit.yaml"), "--out", str(out), "--json"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENV)
+    return processes.run(*launcher, *command(project, out))
 
 
 def files(out: Path) -> tuple[bytes, bytes]:
@@ -128,13 +130,9 @@ def test_scan_killed_at_random_moments_ends_with_the_same_bytes(
     project: Path, whole: tuple[bytes, bytes], tmp_path: Path
 ) -> None:
     moments = random.Random(5)
-    command = [sys.executable, "-m", "srinit", "scan", "-c", str(project / "srinit.yaml")]
     killed = 0
     for _ in range(4):
-        process = subprocess.Popen(
-            [*command, "--out", str(tmp_path)], env=ENV,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        process = processes.Command(*command(project, tmp_path))
         lines = moments.randint(1, 3) + _lines(tmp_path)
         while process.poll() is None and _lines(tmp_path) < lines:
             time.sleep(0.002)
@@ -154,13 +152,13 @@ def _lines(out: Path) -> int:
 def test_torchrun_with_two_processes_gives_the_scan_of_one(
     project: Path, whole: tuple[bytes, bytes], tmp_path: Path
 ) -> None:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = scan(project, tmp_path, *launcher)
+    done = scan(project, tmp_path, *LAUNCHER)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["ok"]  # one document, from rank 0 alone
     assert files(tmp_path) == whole
-    again = scan(project, tmp_path, *launcher)  # finished: nothing to measure, nobody waits
-    assert again.returncode == 0, again.stderr
+    again = processes.run_ranks(2, *command(project, tmp_path))
+    for rank in again:  # finished: nothing to measure, nobody waits
+        assert rank.returncode == 0, rank.stderr
     assert files(tmp_path) == whole
 
 
@@ -183,18 +181,20 @@ def test_rank_that_dies_ends_the_command_and_the_next_one_resumes(
         "sys.exit(cli.run(sys.argv[1:]))\n"
     )
     out = tmp_path / "runs"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", str(killer), "scan"]
-    command += ["-c", str(project / "srinit.yaml"), "--out", str(out)]
-    died = subprocess.run(command, capture_output=True, check=False, env=ENV, timeout=120)
-    assert died.returncode != 0
+    _, _, *arguments = command(project, out)
+    died = processes.run_ranks(2, str(killer), *arguments)
+    assert died[1].returncode == 9
+    assert died[0].returncode != 0
     assert 1 < _lines(out) < whole[1].count(b"\n")
     assert scan(project, out).returncode == 0
     assert files(out) == whole
 
 
 @pytest.mark.slow
-def test_dry_run_estimates_the_time_within_a_factor_of_two(project: Path, tmp_path: Path) -> None:
+def test_dry_run_estimates_the_time_within_a_factor_of_two(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "perf_counter", time.process_time)  # others may keep the machine busy
     overrides = ["scan.half_width=0.02", f"out={tmp_path / 'runs'}"]
     ratios = []
     for attempt in range(3):  # the machine may have been busy during one of the two

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+import processes
 from planted import Planted, batches_of, planted_data, units_of
 from srinit import records
 from srinit.errors import ConfigError, ResourceError
@@ -149,11 +147,7 @@ def test_killed_scans_resume_to_the_same_bytes(data: Any, tmp_path: Path) -> Non
         path = tmp_path / f"{name}.jsonl"
         started[name] = (
             path,
-            subprocess.Popen(
-                [sys.executable, str(script), str(path)],
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            ),
+            processes.Command(str(script), str(path)),
         )
     whole = tmp_path / "whole.jsonl"
     kept = {
@@ -168,7 +162,7 @@ def test_killed_scans_resume_to_the_same_bytes(data: Any, tmp_path: Path) -> Non
         assert path.read_bytes() == whole.read_bytes()
 
 
-def _kill_after(process: subprocess.Popen[bytes], path: Path, lines: int, number: int) -> int:
+def _kill_after(process: processes.Command, path: Path, lines: int, number: int) -> int:
     """Send a signal once the journal has so many lines; return how many it has in the end."""
     try:
         deadline = time.monotonic() + 200
@@ -180,5 +174,4 @@ def _kill_after(process: subprocess.Popen[bytes], path: Path, lines: int, number
         assert process.wait(60) != 0
     finally:
         process.kill()
-        process.wait()
     return path.read_bytes().count(b"\n")

@@ -24,7 +24,7 @@ from srinit.store import RunFolder
 QUICK = (
     "scan.scheme=permuted", "scan.half_width=0.3", "finetune.epochs=1", "report.pictures=0",
     "export.onnx=false", "export.torch_export=false", "gates.max_drop=0.6", "plan.flops=0.6",
-    "compare.latency_batches=[1]", "baseline.expected_top1=null",
+    "compare.latency_batches=[1]", "plan.trial_examples=60", "baseline.expected_top1=null",
 )  # fmt: skip
 
 

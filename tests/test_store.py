@@ -7,8 +7,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import processes
 from srinit.errors import ConfigError, DataError, IntegrityError, ResourceError, UnsafeError
 from srinit.records import record
 from srinit.store import RunFolder, audit, read_npz, write_bytes, write_npz, write_text
@@ -82,7 +81,7 @@ def _try_lock(path: Path, answer: multiprocessing.Queue[str]) -> None:
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "run")
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     answer = context.Queue()
     with folder.lock():
         process = context.Process(target=_try_lock, args=(folder.path, answer))
@@ -257,7 +256,7 @@ def _append_many(path: Path) -> None:
 
 def test_two_processes_append_to_one_log(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     processes = [context.Process(target=_append_many, args=(path,)) for _ in range(2)]
     for process in processes:
         process.start()
@@ -304,14 +303,12 @@ def test_a_process_killed_at_any_moment_leaves_whole_files(tmp_path: Path) -> No
     folder = RunFolder.create(tmp_path, "run")
     rng = np.random.default_rng(0)
     for _ in range(6):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(folder.path)], stdout=subprocess.PIPE
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
+        process = processes.Command("-c", KILLED, str(folder.path))
+        while not process.stdout:
+            assert process.poll() is None, process.stderr
+            time.sleep(0.002)
         time.sleep(rng.uniform(0.0, 0.2))
         process.kill()
-        process.communicate()
         with folder.lock():  # free again
             state = folder.path / "state.json"
             if state.is_file():

@@ -224,7 +224,7 @@ def _caller(model: nn.Module, inputs: Any, batch_size: int) -> Callable[[], None
 
     def call() -> None:
         with modules.eval_mode(model), torch.inference_mode():
-            modules.call(model, batch)
+            modules.call_once(model, batch)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from srinit.arguments import copied
 from srinit.errors import ModelError
 from srinit.state import preserved
 
@@ -22,7 +23,26 @@ Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 
 def call(model: nn.Module, inputs: Inputs) -> Any:
-    """Return `model` applied to `inputs`: a dict as keywords, a tuple or list as arguments."""
+    """Return `model` applied to `inputs`: a dict as keywords, a tuple or list as arguments.
+
+    The model gets a copy of them, so that the same inputs may be given again, to this model or to
+    another one: a forward may change a tensor in place or fill a cache.
+
+    Raises:
+        ModelError: They hold something that cannot be copied, such as a generator.
+
+    Example:
+        >>> x = torch.tensor([-1.0, 1.0])
+        >>> call(nn.ReLU(inplace=True), x), x
+        (tensor([0., 1.]), tensor([-1.,  1.]))
+    """
+    if isinstance(inputs, Mapping):
+        inputs = dict(inputs)
+    return call_once(model, copied(inputs, model))
+
+
+def call_once(model: nn.Module, inputs: Inputs) -> Any:
+    """Return `model` applied to `inputs` themselves, which it may change."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     if isinstance(inputs, tuple | list):
@@ -105,15 +125,19 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def untouched(model: nn.Module, *, hooks: bool = False) -> Iterator[None]:
     """Put `model` into evaluation mode for a while; afterwards nothing of it has changed.
 
     Train flags are restored, and what forwards change: see `srinit.state.preserved`.
 
+    Args:
+        model: Any module.
+        hooks: Also put back what only its hooks hold, for forwards that nobody asked for.
+
     Raises:
         ModelError: The model has lazy parts that saw no input yet.
     """
-    with preserved(model), eval_mode(model):
+    with preserved(model, hooks=hooks), eval_mode(model):
         yield
 
 
@@ -216,6 +240,19 @@ def load_state(model: nn.Module, state: Mapping[str, Any], *, strict: bool = Tru
     versioned = OrderedDict(state)
     versioned._metadata = getattr(model.state_dict(), "_metadata", {})  # type: ignore[attr-defined]
     model.load_state_dict(versioned, strict=strict)
+
+
+def copies_of_computed(model: nn.Module) -> dict[int, Any]:
+    """Return copies of the tensors that modules keep beside parameters and have a gradient.
+
+    As a memo for `copy.deepcopy`, which refuses them: weights that a hook computed in training.
+    """
+    return {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
 
 
 def count_params(model: nn.Module) -> int:

@@ -122,7 +122,7 @@ def measure_ownership(
 
 
 def _call(model: nn.Module, batch: Any, device: torch.device) -> None:
-    modules.call(model, batch)
+    modules.call_once(model, batch)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -143,7 +143,7 @@ def _peak(model: nn.Module, batch: Any, device: torch.device) -> int:
                for t in (*model.parameters(), *model.buffers())}  # fmt: skip
     live = _Live()
     with live:
-        modules.call(model, batch)
+        modules.call_once(model, batch)
     return sum(weights.values()) + live.peak
 
 

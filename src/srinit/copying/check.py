@@ -90,7 +90,7 @@ def fresh(inputs: Any) -> Any:
 
 
 def _run(model: nn.Module, inputs: Any) -> Any:
-    with modules.untouched(model), isolated_rng(0), torch.no_grad():
+    with modules.untouched(model, hooks=True), isolated_rng(0), torch.no_grad():
         return list(modules.tensors(modules.call(model, inputs)))
 
 
@@ -108,7 +108,7 @@ def _watched(model: nn.Module, twin: nn.Module, inputs: Any) -> tuple[Any, Excep
     changed: list[Held] = []
     try:
         # What both hold is put back by either: so look before the copy's own state is put back.
-        with modules.untouched(twin), isolated_rng(0), torch.no_grad():
+        with modules.untouched(twin, hooks=True), isolated_rng(0), torch.no_grad():
             try:
                 with reads:
                     found = list(modules.tensors(modules.call(twin, inputs)))

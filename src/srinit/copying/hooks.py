@@ -71,7 +71,7 @@ def computing(model: nn.Module, inputs: Any) -> list[Hook]:
     if not hooks or inputs is None:
         return []
     active: set[int] = set()
-    with modules.untouched(model):  # the tables, too
+    with modules.untouched(model, hooks=True):  # the tables, too
         for module in model.modules():
             for table in FORWARD:
                 found = vars(module).get(table, {})

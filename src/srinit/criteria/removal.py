@@ -13,6 +13,7 @@ from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
 from srinit.criteria.similarity import linear_cka
 from srinit.criteria.without import Without
+from srinit.padding import places_of
 from srinit.sensitivity.outcomes import Rows, rows_of
 from srinit.stats.paired import mean_interval, tango_interval
 from srinit.units.records import UnitMap
@@ -60,18 +61,44 @@ def output_cka(
 ) -> Mapping[str, float | UnitScore | None]:
     """Return 1 minus the linear CKA of the network's outputs with and without each unit.
 
+    What the network says at padded places is left out: they hold the mean of the other examples.
     Source: Pons et al., Effective Layer Pruning Through Similarity Metric Perspective,
     https://arxiv.org/abs/2405.17081, here with the outputs as representation.
     """
     outputs: dict[str, list[Tensor]] = {}
+    masks: list[Tensor | None] = []
     bench = None
     for number, batch in enumerate(data):
         bench = bench or Without(model, units, batch, options)
+        places = places_of(model, *batch)
         for name, output in bench.outputs(batch[0]):
-            logits_BC = modules.logits_of(output).float().flatten(1)
-            outputs.setdefault(name, []).append(logits_BC.cpu())
+            logits = modules.logits_of(output).float().cpu()
+            outputs.setdefault(name, []).append(logits)
+            if name == "":
+                by_token = places is not None and logits.ndim == 3
+                masks.append(places.among(tuple(logits.shape)) if by_token and places else None)
         if options.on_progress is not None:
             options.on_progress(number + 1, len(data), "output CKA")
-    joined = {name: torch.cat(parts) for name, parts in outputs.items()}
+    joined = {name: _without_padding(parts, masks) for name, parts in outputs.items()}
     baseline = joined.pop("")
-    return {name: 1 - linear_cka(baseline, other) for name, other in joined.items()}
+    found = {name: 1 - linear_cka(baseline, other) for name, other in joined.items()}
+    problems = bench.problems if bench is not None else {}
+    refused = {name: UnitScore(unit=name, score=None, reason=r) for name, r in problems.items()}
+    return {**found, **refused}
+
+
+def _without_padding(parts: list[Tensor], masks: list[Tensor | None]) -> Tensor:
+    """Return outputs of batches as (B, C), padded places with the mean of the real ones there."""
+    outputs = torch.cat(parts)
+    if all(mask is None for mask in masks):
+        return outputs.flatten(1)
+    real_BT = torch.cat(
+        [
+            torch.ones(part.shape[:2], dtype=torch.bool) if mask is None else mask.cpu()
+            for part, mask in zip(parts, masks, strict=True)
+        ]
+    )
+    weight_BT = real_BT[:, :, None]
+    total_TV = torch.where(weight_BT, outputs, 0).sum(0)
+    mean_TV = total_TV / real_BT.sum(0).clamp_min(1)[:, None]
+    return torch.where(weight_BT, outputs, mean_TV).flatten(1)

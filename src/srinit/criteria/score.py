@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from srinit import modules
 from srinit.copying import copied
 from srinit.criteria import removal, similarity, weights
 from srinit.criteria.options import Criterion, OnProgress, Options
 from srinit.criteria.records import UnitScore, UnitScores
+from srinit.criteria.taylor import taylor
 from srinit.errors import ConfigError
 from srinit.evaluate import Loss, Scorer, top1
 from srinit.records import plain
@@ -32,7 +34,7 @@ CRITERIA: dict[str, Criterion] = {
     "block_influence": similarity.block_influence,
     "cka": similarity.cka,
     "l1": weights.l1,
-    "taylor": weights.taylor,
+    "taylor": taylor,
     "position": weights.position,
     "random": weights.random,
 }
@@ -93,6 +95,10 @@ def score_units(
             finds; all of them must call this. (`reinit_drop` shares its work by itself.)
         on_progress: Called after each batch.
 
+    Returns:
+        A score for every unit, or the reason why there is none: not finite, or (but for
+        `removal_drop`, whose scores are losses) the same for all units, which ranks nothing.
+
     Raises:
         ConfigError: There is no such criterion, or yours returned something else than scores.
         DataError: There is no example, or data, model and scorer do not fit together.
@@ -131,26 +137,29 @@ def score_units(
     batches = _Batches(data if reads else (), model, size, seed, max_examples)
     name = criterion if isinstance(criterion, str) else name_of(criterion)
     with isolated_rng(seed_for("criterion", seed)):
-        scores = function(_copied(model, batches, place), units, batches, options)
-    if not isinstance(scores, Mapping):
+        own = not isinstance(criterion, str)
+        given = function(_copied(model, batches, place, whole=own), units, batches, options)
+    if not isinstance(given, Mapping):
         raise ConfigError(
-            f"the criterion {name} returned {type(scores).__name__}; return a dict of scores by "
-            "name of unit, such as {unit.name: score for unit in units}."
+            f"the criterion {name} returned {type(given).__name__}; return a dict of scores by "
+            "name of unit, such as {unit.name: 0.5 for unit in units}."
         )
-    found = dict(scores)
+    found = dict(given)
     if ranks is not None and ranks.count > 1:
         found = _of_all(found, ranks, together=criterion in BY_UNIT)
     baseline = found.pop("", None)
     known = set(units.names)
     if not set(found) <= known:
         raise ConfigError(
-            f"the criterion {name} scored {sorted(map(str, set(found) - known))[0]!r}, which is no "
+            f"the criterion {name} scored {min(set(found) - known, key=str)!r}, which is no "
             "removable unit; return scores by name for the units you are given."
         )
+    is_drop = criterion == "removal_drop"
+    checked = tuple(_checked(unit, found.get(unit), name) for unit in units.names)
     return UnitScores(
         criterion=name,
-        units=tuple(_checked(unit, found.get(unit), name) for unit in units.names),
-        is_drop=criterion == "removal_drop",
+        units=checked if is_drop else _ranking(checked, name),
+        is_drop=is_drop,
         num_examples=batches.num_examples,
         seed=seed,
         confidence=confidence,
@@ -212,20 +221,27 @@ def name_of(criterion: Criterion) -> str:
 
 
 def _checked(unit: str, value: Any, name: str) -> UnitScore:
-    if isinstance(value, UnitScore):
-        return value
     if value is None:
         return UnitScore(unit=unit, score=None, reason=f"the criterion {name} gave no score")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
+    if isinstance(value, UnitScore):
+        found = value
+    else:
+        try:
+            found = UnitScore(unit=unit, score=float(value))
+        except (TypeError, ValueError, RuntimeError):
+            raise ConfigError(
+                f"the criterion {name} gave {type(value).__name__} for {unit!r}; return a number, "
+                "a UnitScore or None."
+            ) from None
+    if found.unit != unit:
         raise ConfigError(
-            f"the criterion {name} gave {type(value).__name__} for {unit!r}; return a number, a "
-            "UnitScore or None."
-        ) from None
-    if number != number:
-        return UnitScore(unit=unit, score=None, reason=f"the criterion {name} gave NaN")
-    return UnitScore(unit=unit, score=number)
+            f"the criterion {name} gave the score of {found.unit!r} for {unit!r}; let every "
+            "UnitScore stand under its own unit's name."
+        )
+    if found.score is not None and not math.isfinite(found.score):
+        told = "NaN" if math.isnan(found.score) else "infinity"
+        return UnitScore(unit=unit, score=None, reason=f"the criterion {name} gave {told}")
+    return found
 
 
 def _of_all(found: dict[str, Any], ranks: Ranks, *, together: bool) -> dict[str, Any]:
@@ -240,10 +256,37 @@ def _of_all(found: dict[str, Any], ranks: Ranks, *, together: bool) -> dict[str,
     }
 
 
-def _copied(model: nn.Module, batches: _Batches, device: torch.device) -> nn.Module:
+def _ranking(units: tuple[UnitScore, ...], name: str) -> tuple[UnitScore, ...]:
+    """Return the scores; where all are the same they are none, and say so."""
+    scores = [unit.score for unit in units if unit.score is not None]
+    if len(scores) < 2 or not math.isclose(min(scores), max(scores), rel_tol=1e-9):
+        return units
+    reason = (
+        f"the criterion {name} gave all {len(scores)} units the same score, {scores[0]:g}, which "
+        "ranks nothing"
+    )
+    return tuple(
+        unit if unit.score is None else UnitScore(unit=unit.unit, score=None, reason=reason)
+        for unit in units
+    )
+
+
+def _copied(model: nn.Module, batches: _Batches, device: torch.device, *, whole: bool) -> nn.Module:
+    """Return a copy in evaluation mode, compared with the model.
+
+    Args:
+        model: Only read.
+        batches: The first examples of it are what both are run on.
+        device: Where inputs go.
+        whole: Weights are copied too; else they are shared, for criteria that do not change them.
+    """
     first = next(iter(batches), None)
     some = None if first is None else modules.to_device(rows_between(first[0], 0, 3), device)
-    return copied(model, some)[0].eval()
+    return copied(model, some, shared=None if whole else _plain)[0].eval()
+
+
+def _plain(parameter: Tensor) -> bool:
+    return type(parameter) is nn.Parameter and not parameter.is_meta
 
 
 class _Batches:

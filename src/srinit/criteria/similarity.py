@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.conv import _ConvNd
 
-from srinit import modules
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
-from srinit.errors import SurgeryError
-from srinit.units.bypass import replacements, site_of
-from srinit.units.records import Unit, UnitMap
+from srinit.criteria.streams import watch
+from srinit.units.records import UnitMap
 
 # B batch, P positions (tokens or pixels), C channels
-
-Seen = Callable[[str, Tensor, Tensor], None]  # unit, stream without it, stream with it: (B, P, C)
 
 
 def block_influence(
@@ -28,20 +21,22 @@ def block_influence(
 ) -> Mapping[str, float | UnitScore | None]:
     """Return 1 minus the mean cosine between what enters and what leaves each unit.
 
-    The cosine is taken at every token or pixel. Where a unit changes the shape, what its shortcut
-    hands on stands for what enters. Source: Men et al., ShortGPT, equation 1,
-    https://arxiv.org/abs/2403.03853.
+    The cosine is taken at every token or pixel that is not padding. Where a unit changes the
+    shape, what its shortcut hands on stands for what enters; where it is one addend of a sum, the
+    others do. Source: Men et al., ShortGPT, equation 1, https://arxiv.org/abs/2403.03853.
     """
     sums: dict[str, list[float]] = {}
 
-    def seen(name: str, enters: Tensor, leaves: Tensor) -> None:
-        cosine_BP = F.cosine_similarity(enters, leaves, dim=2)
+    def seen(name: str, enters: Tensor, leaves: Tensor, real: Tensor | None) -> None:
+        cosine = F.cosine_similarity(enters, leaves, dim=2)
+        cosine = cosine if real is None else cosine[real]
         entry = sums.setdefault(name, [0.0, 0.0])
-        entry[0] += float(cosine_BP.double().sum())
-        entry[1] += cosine_BP.numel()
+        entry[0] += float(cosine.double().sum())
+        entry[1] += cosine.numel()
 
-    problems = _watch(model, units, data, options, seen, "block influence")
-    return {**{name: 1 - total / count for name, (total, count) in sums.items()}, **problems}
+    problems = watch(model, units, data, options, seen, "block influence")
+    found = {name: 1 - total / count for name, (total, count) in sums.items() if count}
+    return {**found, **problems}
 
 
 def cka(
@@ -49,20 +44,32 @@ def cka(
 ) -> Mapping[str, float | UnitScore | None]:
     """Return 1 minus the linear CKA of what enters and what leaves each unit.
 
-    Features are the means over tokens or pixels. Source: Kornblith et al., Similarity of Neural
-    Network Representations Revisited, equation 1 with the linear kernel,
+    Features are the means over tokens or pixels that are not padding. Source: Kornblith et al.,
+    Similarity of Neural Network Representations Revisited, equation 1 with the linear kernel,
     https://arxiv.org/abs/1905.00414.
     """
     kept: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
 
-    def seen(name: str, enters: Tensor, leaves: Tensor) -> None:
+    def seen(name: str, enters: Tensor, leaves: Tensor, real: Tensor | None) -> None:
         before, after = kept.setdefault(name, ([], []))
-        before.append(enters.mean(1).cpu())
-        after.append(leaves.mean(1).cpu())
+        before.append(_mean(enters, real).cpu())
+        after.append(_mean(leaves, real).cpu())
 
-    problems = _watch(model, units, data, options, seen, "CKA")
+    problems = watch(model, units, data, options, seen, "CKA")
     scores = {name: 1 - linear_cka(torch.cat(b), torch.cat(a)) for name, (b, a) in kept.items()}
     return {**scores, **problems}
+
+
+def _mean(stream: Tensor, real: Tensor | None) -> Tensor:
+    """Return the mean over the real places (B', C) of the examples that have some."""
+    if real is None:
+        return stream.mean(1)
+    weight_BP = real.to(stream.dtype)
+    count_B = weight_BP.sum(1)
+    some = count_B > 0
+    # where, not a product: padded places may hold NaN
+    total = torch.where(real[:, :, None], stream, 0).sum(1)
+    return total[some] / count_B[some, None]
 
 
 def linear_cka(one: Tensor, other: Tensor) -> float:
@@ -78,73 +85,12 @@ def linear_cka(one: Tensor, other: Tensor) -> float:
     """
     one, other = one.double(), other.double()
     one, other = one - one.mean(0), other - other.mean(0)
-    cross = float((other.T @ one).square().sum())
-    size = float((one.T @ one).norm() * (other.T @ other).norm())
+    if max(one.shape[1], other.shape[1]) > len(one):  # the same numbers, from smaller products
+        one, other = one @ one.T, other @ other.T
+        cross, size = float((one * other).sum()), float(one.norm() * other.norm())
+    else:
+        cross = float((other.T @ one).square().sum())
+        size = float((one.T @ one).norm() * (other.T @ other).norm())
     if size == 0:
         return float(not one.any() and not other.any())
     return min(1.0, cross / size)
-
-
-def _watch(
-    model: nn.Module, units: UnitMap, data: Batches, options: Options, seen: Seen, note: str
-) -> dict[str, UnitScore]:
-    """Call `seen` for every unit and batch; return the units that cannot be watched."""
-    problems: dict[str, UnitScore] = {}
-    with ExitStack() as stack:
-        for unit in units:
-            try:
-                stack.enter_context(_watched(model, unit, seen))
-            except SurgeryError as error:
-                problems[unit.name] = UnitScore(unit=unit.name, score=None, reason=str(error))
-        for number, (inputs, _) in enumerate(data):
-            with torch.no_grad():
-                modules.call(model, modules.to_device(inputs, options.device))
-            if options.on_progress is not None:
-                options.on_progress(number + 1, len(data), note)
-    return problems
-
-
-@contextmanager
-def _watched(model: nn.Module, unit: Unit, seen: Seen) -> Iterator[None]:
-    """Compare a unit's output with that of its stand-in at every call, for a while."""
-    site = site_of(unit)
-    if not site:
-        raise SurgeryError("the network's own forward executes the addition; nothing to watch.")
-    stand = dict(replacements(model, unit))[site]
-    module = model.get_submodule(site)
-    first = any(isinstance(part, _ConvNd) for part in module.modules())
-    before: list[Tensor] = []
-
-    def enters(_: nn.Module, args: Any, kwargs: Any) -> None:
-        # Cloned: the unit, or what follows it, may write over its input.
-        before.append(_stream(stand(*args, **kwargs)).clone())
-
-    def leaves(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        without, after = before.pop(), _stream(output)
-        if without.shape == after.shape:
-            seen(unit.name, _positions(without, first=first), _positions(after, first=first))
-
-    handles = [
-        module.register_forward_pre_hook(enters, with_kwargs=True),
-        module.register_forward_hook(leaves, with_kwargs=True),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _stream(output: Any) -> Tensor:
-    found: Tensor = next(modules.tensors(output))
-    return found.detach()
-
-
-def _positions(stream: Tensor, *, first: bool) -> Tensor:
-    """Return a stream as (B, P, C); `first`: channels stand in dimension 1, as convolutions do."""
-    stream = stream.float()
-    if stream.ndim <= 2:
-        return stream.reshape(len(stream), 1, -1)
-    if first:
-        stream = stream.movedim(1, -1)
-    return stream.flatten(1, -2)

@@ -1,18 +1,14 @@
-"""Criteria that look at weights and gradients, and the two that look at nothing."""
+"""Criteria that look at weights, and the two that look at nothing."""
 
 from __future__ import annotations
 
 import random as _random
 from collections.abc import Mapping
 
-import torch
 from torch import nn
 
-from srinit import modules
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
-from srinit.evaluate import loss_for
-from srinit.evaluate.losses import checked
 from srinit.rng import seed_for
 from srinit.units.records import Unit, UnitMap
 
@@ -32,35 +28,6 @@ def l1(
         total = sum(float(weight.detach().double().abs().sum()) for weight in weights)
         found[unit.name] = total / count if count else None
     return found
-
-
-def taylor(
-    model: nn.Module, units: UnitMap, data: Batches, options: Options
-) -> Mapping[str, float | UnitScore | None]:
-    """Return the sum over each unit's weights of |gradient x weight|, the mean over batches.
-
-    Source: Molchanov et al., Importance Estimation for Neural Network Pruning, equation 8 with
-    absolute values, https://arxiv.org/abs/1906.10771.
-    """
-    model.requires_grad_(True)
-    groups = {unit.name: parameters_of(model, unit) for unit in units}
-    flat = [weight for weights in groups.values() for weight in weights]
-    totals = dict.fromkeys(groups, 0.0)
-    loss = checked(options.loss or loss_for(options.scorer))
-    count = 0
-    for inputs, target in data:
-        inputs, target = modules.to_device((inputs, target), options.device)
-        with torch.enable_grad():
-            value = loss(modules.call(model, inputs), target)
-            slopes = iter(torch.autograd.grad(value, flat, allow_unused=True))
-        for name, weights in groups.items():
-            for weight, slope in [(weight, next(slopes)) for weight in weights]:
-                if slope is not None:
-                    totals[name] += float((slope * weight.detach()).abs().double().sum())
-        count += 1
-        if options.on_progress is not None:
-            options.on_progress(count, len(data), "Taylor")
-    return {name: total / count for name, total in totals.items()}
 
 
 def position(

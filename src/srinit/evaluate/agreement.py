@@ -14,6 +14,7 @@ from srinit.errors import ModelError
 from srinit.evaluate.batches import batches_of
 from srinit.evaluate.parts import Parts
 from srinit.evaluate.scorers import predicted
+from srinit.padding import IGNORED, places_of
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,28 @@ class Labeled:
                 raise ModelError(
                     "the model to agree with gives NaN or infinity; nothing can agree with that."
                 )
-            yield inputs, predicted(logits).cpu()
+            yield inputs, _real(self.reference, inputs, predicted(logits).cpu(), logits)
+
+
+def _real(model: nn.Module, inputs: Any, answers: Tensor, logits: Tensor) -> Tensor:
+    """Return answers (B, T) with -100 at padded places; answers of other kinds as they are."""
+    places = places_of(model, inputs) if answers.ndim == 2 and logits.ndim == 3 else None
+    real = None if places is None else places.among(tuple(logits.shape))
+    return answers if real is None else answers.masked_fill(~real.cpu(), IGNORED)
 
 
 def labeled_by(reference: nn.Module, data: Iterable[tuple[Any, Any]]) -> Labeled:
     """Return `data` with its targets replaced by what `reference` predicts.
 
-    Labels are not needed: whatever stands in their place is ignored. The reference runs again
-    whenever the batches are read.
+    Labels are not needed: whatever stands in their place is ignored. Padded tokens get -100. The
+    reference runs again whenever the batches are read.
 
     Args:
         reference: The model to agree with, such as the unpruned one; not changed.
         data: Batches `(inputs, anything)`, or dicts of inputs.
+
+    Raises:
+        DataError: When read: tokens look padded, and nothing says where.
 
     Example:
         >>> from srinit.evaluate import evaluate, agreement

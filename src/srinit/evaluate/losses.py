@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from srinit import modules
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate.scorers import SCORERS, Scorer, next_token_accuracy
-from srinit.evaluate.targets import IGNORED, VOID, check_range, class_indices, num_classes
+from srinit.evaluate.targets import VOID, check_range, class_indices, num_classes
+from srinit.padding import IGNORED
 
 # B batch, C classes, T tokens, V vocabulary, H W space
 

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from srinit import modules
 from srinit.errors import ConfigError, DataError, ModelError
-from srinit.evaluate.targets import IGNORED, VOID, class_indices
+from srinit.evaluate.targets import VOID, class_indices
+from srinit.padding import IGNORED
 
 # B batch, C classes, T tokens, V vocabulary, H W space
 
@@ -186,8 +187,11 @@ def _iou(guess: Tensor, target: Tensor) -> Tensor:
 def agreement(output: Any, target: Any) -> Tensor:
     """Return the share of equal predictions of every example, given the other model's.
 
-    `target` is what `labeled_by(reference, data)` serves: classes (B,), (B, T) or (B, H, W). The
-    score needs no labels.
+    `target` is what `labeled_by(reference, data)` serves: classes (B,), (B, T) or (B, H, W); those
+    of -100 are not scored. The score needs no labels.
+
+    Raises:
+        DataError: Every target of an example is -100.
     """
     logits = scored(output, "agreement")
     finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1)
@@ -197,8 +201,12 @@ def agreement(output: Any, target: Any) -> Tensor:
             f"agreement compares classes {_shape(guess)} with those of the other model, found "
             f"{_shape(target)}; give labeled_by(reference, data)."
         )
-    equal = guess == target.to(logits.device)
-    share_B: Tensor = equal.reshape(len(equal), -1).float().mean(1)
+    target = target.to(logits.device).reshape(len(target), -1)
+    equal, known = guess.reshape(len(target), -1) == target, target != IGNORED
+    count_B = known.sum(1)
+    if bool((count_B == 0).any()):
+        raise DataError("an example has no scored place: every target is -100.")
+    share_B: Tensor = (equal & known).sum(1).float() / count_B
     return share_B * finite_B
 
 

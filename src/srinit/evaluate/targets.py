@@ -11,7 +11,6 @@ from srinit.errors import DataError
 
 # B batch, C classes, T tokens, V vocabulary, H W space
 
-IGNORED = -100  # target of a token or pixel that is not scored, as in torch's cross entropy
 VOID = 255  # the same in segmentation masks, as in Pascal VOC
 
 

@@ -42,7 +42,7 @@ def watched(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor
             def keep(_module: nn.Module, _inputs: Any, output: Any, name: str = name) -> None:
                 first = next(modules.tensors(output), None)
                 if first is not None:
-                    found[name] = first
+                    found[name] = first.clone()  # what follows may write over it
 
             hooks.enter_context(_removed_after(parts[name].register_forward_hook(keep)))
         yield found

@@ -60,32 +60,26 @@ class Together:
             return
         present = [model for model in models if model is not None]
         floats = [b for m in present for b in m.buffers() if b.is_floating_point()]
-        before = [buffer.clone() for buffer in floats]
-        self._average(floats)
-        for buffer, own, same in zip(floats, before, self._equal(before), strict=True):
-            buffer.copy_(torch.where(same, own, buffer))  # constants stay as they are, bit for bit
+        self._average(floats, keep_equal=True)
 
-    def _average(self, values: list[Tensor]) -> None:
+    def _average(self, values: list[Tensor], *, keep_equal: bool = False) -> None:
+        """Average values in place; `keep_equal`: what all have alike stays so, bit for bit."""
         by_type: dict[torch.dtype, list[Tensor]] = {}
         for value in values:
             by_type.setdefault(value.dtype, []).append(value)
         for some in by_type.values():
-            flat = torch.cat([value.reshape(-1) for value in some])
+            own = torch.cat([value.reshape(-1) for value in some])
+            flat = own.clone() if keep_equal else own
             distributed.all_reduce(flat)
             flat /= self.count
+            if keep_equal:
+                low, high = own.clone(), own.clone()
+                distributed.all_reduce(low, distributed.ReduceOp.MIN)
+                distributed.all_reduce(high, distributed.ReduceOp.MAX)
+                flat = torch.where(low == high, own, flat)
             parts = torch.split(flat, [value.numel() for value in some])
             for value, part in zip(some, parts, strict=True):
                 value.copy_(part.view_as(value))
-
-    def _equal(self, values: list[Tensor]) -> list[Tensor]:
-        """Return which entries are the same in all processes."""
-        found = []
-        for value in values:
-            low, high = value.clone(), value.clone()
-            distributed.all_reduce(low, distributed.ReduceOp.MIN)
-            distributed.all_reduce(high, distributed.ReduceOp.MAX)
-            found.append(low == high)
-        return found
 
     def score(
         self, model: nn.Module, data: Iterable[tuple[Any, Any]], scorer: Scorer

@@ -242,6 +242,12 @@ def scores(session: Session) -> UnitScores:
     if settings.criterion.startswith("py:"):
         criterion = load_function(settings.criterion, session.config.root)
     found = _scored(session, criterion, settings.criterion_examples)
+    if found.units and not found.order:
+        raise DataError(
+            f"plan.criterion {found.criterion} scored no unit ({found.units[0].reason}); choose "
+            "another one, such as removal_drop or reinit_drop, or give it more examples "
+            "(plan.criterion_examples)."
+        )
     session.folder.write_record(path, found, schema=SCORES_SCHEMA)
     return found
 

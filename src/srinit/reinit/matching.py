@@ -7,7 +7,7 @@ LSUV (https://arxiv.org/abs/1511.06422); then the output of the unit is, once mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,17 +17,34 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from srinit import modules
-from srinit.errors import ReinitError
+from srinit.arguments import copied
+from srinit.errors import DataError, ReinitError
+from srinit.padding import Places
+from srinit.reinit.plain import plain_name
 
 # C channels, N everything else
+
+WEIGHTS = ("weight", "weight_orig")  # the second under a mask of torch.nn.utils.prune
+LIVING = 0.01  # share of values that lie off a channel's lowest, from which on it is not dead
+MOST = 1e3  # factor on a channel, at most
 
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of one call of a module."""
+    """The arguments of one call of a module, as they are when this is made.
+
+    Raises:
+        ModelError: One of them cannot be copied, so that the call cannot be made again.
+    """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    places: Places | None = None  # which are real; None: all
+
+    def __post_init__(self) -> None:
+        args, kwargs = copied((tuple(self.args), dict(self.kwargs)))
+        object.__setattr__(self, "args", args)
+        object.__setattr__(self, "kwargs", kwargs)
 
     @classmethod
     def of(cls, inputs: Any) -> Call:
@@ -40,9 +57,10 @@ class Call:
             return cls(args=tuple(inputs))
         return cls(args=(inputs,))
 
-    def __call__(self, module: nn.Module) -> Any:
-        """Return `module` called with them."""
-        return module(*self.args, **self.kwargs)
+    def __call__(self, module: Callable[..., Any]) -> Any:
+        """Return `module` called with them; it may change them and is given copies."""
+        args, kwargs = copied((self.args, dict(self.kwargs)))
+        return module(*args, **kwargs)
 
 
 class Matcher:
@@ -51,7 +69,8 @@ class Matcher:
     def __init__(self, unit: nn.Module, leaves: Sequence[nn.Module], reference: Call) -> None:
         self._unit = unit
         self._reference = reference
-        self._leaves = [leaf for leaf in leaves if isinstance(leaf, _ConvNd | nn.Linear)]
+        kinds = (_ConvNd, nn.Linear)
+        self._leaves = [leaf for leaf in leaves if isinstance(leaf, kinds) and _is_plain(leaf)]
         self._bias = {id(leaf): leaf.bias is not None for leaf in self._leaves}
         self._wanted: dict[int, tuple[Tensor, Tensor]] = {}
         self._scale: Tensor | None = None
@@ -64,7 +83,7 @@ class Matcher:
         handles = [leaf.register_forward_hook(self._note) for leaf in self._leaves]
         try:
             output = _stream(self._run())
-            self._output = _moments(output, self._channel)
+            self._output = _moments(self._real(output, self._channel), self._channel)
         finally:
             _remove(handles)
 
@@ -74,7 +93,19 @@ class Matcher:
 
     def _note(self, leaf: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and id(leaf) not in self._wanted:
-            self._wanted[id(leaf)] = _moments(output, _leaf_dim(leaf))
+            channel = _leaf_dim(leaf)
+            self._wanted[id(leaf)] = _moments(self._real(output, channel), channel)
+
+    def _real(self, output: Tensor, channel: int) -> Tensor:
+        """Return an output without its padded places; channels stay where they are counted from."""
+        places = self._reference.places
+        if places is None or channel != -1:
+            return output
+        try:
+            real = places.among(tuple(output.shape))
+        except DataError as error:
+            raise ReinitError(f"scheme 'matched' cannot leave out padding: {error}") from error
+        return output if real is None else output.reshape(*real.shape, -1)[real]
 
     def reset(self) -> None:
         """Forget the last match: biases that it added, and the correction of the output."""
@@ -91,14 +122,16 @@ class Matcher:
             if id(leaf) in done or id(leaf) not in self._wanted:
                 return None
             done.add(id(leaf))
-            return _fit_leaf(leaf, output, *self._wanted[id(leaf)])
+            real = self._real(output, _leaf_dim(leaf))
+            return _fit_leaf(leaf, output, real, *self._wanted[id(leaf)])
 
         handles = [leaf.register_forward_hook(fit) for leaf in self._leaves]
         try:
             output = _stream(self._run())
         finally:
             _remove(handles)
-        self._scale, self._shift = _affine(output, self._channel, *self._output)
+        real = self._real(output, self._channel)
+        self._scale, self._shift = _affine(real, self._channel, *self._output)
 
     def _correct(self, unit: nn.Module, inputs: Any, output: Any) -> Any:
         if self._scale is None or self._shift is None:
@@ -111,12 +144,12 @@ class Matcher:
         return modules.tree_map(lambda tensor: fixed if tensor is first else tensor, output)
 
 
-def _fit_leaf(leaf: nn.Module, output: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def _fit_leaf(leaf: nn.Module, output: Tensor, real: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Rescale and shift a layer in place; return what it would have put out."""
     assert isinstance(leaf, _ConvNd | nn.Linear)
     channel = _leaf_dim(leaf)
-    scale_C, shift_C = _affine(output, channel, mean, std)
-    weight = leaf.weight.detach()
+    scale_C, shift_C = _affine(real, channel, mean, std)
+    weight = leaf.get_parameter(next(key for key in WEIGHTS if key in leaf._parameters)).detach()
     out_dim = 1 if isinstance(leaf, _ConvNd) and leaf.transposed else 0
     if out_dim == 1 and leaf.groups > 1:  # type: ignore[operator]
         return output  # channels of a grouped transposed convolution do not lie in one dimension
@@ -132,6 +165,12 @@ def _fit_leaf(leaf: nn.Module, output: Tensor, mean: Tensor, std: Tensor) -> Ten
     return (output * scale_C.view(view) + shift_C.view(view)).to(output.dtype)
 
 
+def _is_plain(leaf: nn.Module) -> bool:
+    """Return whether a layer can be rescaled: by a weight that is a parameter, masked or not."""
+    known = any(plain_name(leaf, key) == "weight" for key in leaf._parameters)
+    return known and "bias" in leaf._parameters
+
+
 def _moments(output: Tensor, channel: int) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of every channel, in 32 bits."""
     dims = [dim for dim in range(output.ndim) if dim != channel % output.ndim]
@@ -140,11 +179,22 @@ def _moments(output: Tensor, channel: int) -> tuple[Tensor, Tensor]:
 
 
 def _affine(output: Tensor, channel: int, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-    """Return scale and shift that give `output` the wanted moments; dead channels only shift."""
+    """Return scale and shift that give `output` the wanted moments; dead channels only shift.
+
+    A channel that a ReLU holds at zero but for a few values has next to no spread, and a factor
+    that made up for it would blow up what it says of other examples.
+    """
     found_C, spread_C = _moments(output, channel)
     alive_C = spread_C > 1e-6 * (1 + found_C.abs())
+    alive_C &= spread_C * MOST >= std
+    alive_C &= _share_off_lowest(output, channel) >= LIVING
     scale_C = torch.where(alive_C, std / spread_C.clamp_min(1e-12), 1.0)
     return scale_C, mean - found_C * scale_C
+
+
+def _share_off_lowest(output: Tensor, channel: int) -> Tensor:
+    flat_CN = output.detach().movedim(channel, 0).flatten(1)
+    return (flat_CN != flat_CN.amin(1, keepdim=True)).float().mean(1)
 
 
 def _leaf_dim(leaf: nn.Module) -> int:

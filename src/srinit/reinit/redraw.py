@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from srinit import modules
 from srinit.errors import ReinitError
 from srinit.records import record
 from srinit.reinit.matching import Call, Matcher
+from srinit.reinit.plain import forgetting, make_plain
+from srinit.reinit.proof import Run, constants, named, unread
 from srinit.reinit.rules import Rule, Weights, rules_of
 from srinit.rng import isolated_rng
 from srinit.state import held_by
@@ -115,6 +119,7 @@ class Redraw:
 
     def _fresh(self) -> nn.Module:
         fresh = _private_copy(self._unit)
+        self._is_plain = not make_plain(fresh)
         return fresh if self._convert is None else self._convert(fresh)
 
     def _roots(self) -> list[nn.Module]:
@@ -150,11 +155,14 @@ class Redraw:
         """
         with torch.no_grad():
             if self._rules:
-                self._fill_rules(torch.Generator(self._noise_on).manual_seed(seed))
+                with forgetting(self.module):
+                    self._fill_rules(torch.Generator(self._noise_on).manual_seed(seed))
+                if self._matcher is not None:
+                    self._matcher.match()
             else:
                 self.module = self._fresh()
                 noise = torch.Generator().manual_seed(seed)
-                with isolated_rng(seed):
+                with isolated_rng(seed), forgetting(self.module):
                     for root in self._roots():
                         self._scheme(root, noise)
         if not self._checked:
@@ -201,10 +209,8 @@ class Redraw:
             self._matcher.reset()
         for part, root, rules in zip(self._parts, self._roots(), self._rules, strict=True):
             if any(rule.kind == "shuffle" for rule in rules):
-                _restore(root, _part(self._unit, part))
+                _restore(root, _part(self._trained, part))
             fill(root, rules, noise, scale=self._scale)
-        if self._matcher is not None:
-            self._matcher.match()
 
     @property
     def drawn_layers(self) -> tuple[str, ...]:
@@ -222,8 +228,52 @@ class Redraw:
         ]
         return tuple(dict.fromkeys(names))
 
+    @cached_property
+    def _trained(self) -> nn.Module:
+        """The unit, with the weights that it computes with as parameters."""
+        return self._unit if self._is_plain else self._fresh()
+
+    def prove(self, run: Run, proven: set[str]) -> list[str]:
+        """Raise unless the unit reads every parameter that the last draw changed, or could.
+
+        Args:
+            run: Calls a unit with what the network calls it with, always the same.
+            proven: Parameters that it is known to read; more are added.
+
+        Returns:
+            Parameters that have no effect in this call, such as those of an expert to which
+            nothing went: nothing else that the unit reads could have been made from them.
+
+        Raises:
+            ReinitError: It does not, so that a drop would say nothing of them.
+        """
+        trained = self._fresh()
+        before, after = dict(trained.named_parameters()), dict(self.module.named_parameters())
+        changed = {
+            name: after[name].detach()
+            for name, value in before.items()
+            if not torch.equal(value, after[name])
+        }
+        left = [name for name in _half_drawn(before, changed) if not self._rules]
+        if left:
+            raise ReinitError(
+                f"the scheme drew a part of their modules, but not {named(left)}, so the drop "
+                "would not be that of the unit; draw them too."
+            )
+        left = unread(trained, {n: v for n, v in changed.items() if n not in proven}, run)
+        proven |= changed.keys() - set(left)
+        least = min((changed[name].numel() for name in left), default=0)
+        if left and (len(left) == len(changed) or constants(trained, run) >= least):
+            raise ReinitError(
+                f"{len(left)} of {len(changed)} parameters that were drawn again change nothing "
+                f"that their modules put out ({named(left)}): the forward pass reads something "
+                "else than them, such as a weight that was computed from them once. Put the "
+                "weight itself into a parameter."
+            )
+        return left
+
     def _check_changed(self) -> None:
-        before, after = self._unit.state_dict(), self.module.state_dict()
+        before, after = self._trained.state_dict(), self.module.state_dict()
         same = before.keys() == after.keys()
         if same and all(_equal(value, after[name]) for name, value in before.items()):
             raise ReinitError(
@@ -236,6 +286,19 @@ def _equal(before: Any, after: Any) -> bool:
     if isinstance(before, Tensor) and isinstance(after, Tensor):
         return torch.equal(before.to(after.dtype), after)
     return bool(before == after)
+
+
+def _half_drawn(before: Mapping[str, Tensor], changed: Collection[str]) -> list[str]:
+    """Return weights that a draw left as they were, though it changed others of their modules."""
+    owners = {name.rpartition(".")[0] for name in changed}
+    return [
+        name
+        for name, value in before.items()
+        if name not in changed
+        and value.ndim > 1
+        and name.rpartition(".")[0] in owners
+        and bool((value != value.flatten()[0]).any())
+    ]
 
 
 def _noise_device(module: nn.Module) -> torch.device:
@@ -344,7 +407,7 @@ def _fill_one(tensor: Tensor, rule: Rule, noise: torch.Generator, scale: float) 
 def _reset(module: nn.Module, tensors: set[str], noise: torch.Generator, scale: float) -> None:
     """Draw through the module's own `reset_parameters`, on a copy on the CPU in 32 bits."""
     seed = int(torch.randint(2**62, (1,), generator=noise, device=noise.device))
-    fresh = copy.deepcopy(module).cpu().float()
+    fresh = copy.deepcopy(module, modules.copies_of_computed(module)).cpu().float()
     with isolated_rng(seed), torch.no_grad():
         fresh.reset_parameters()  # type: ignore[operator]
     for name in sorted(tensors):
@@ -363,7 +426,7 @@ def _private_copy(unit: nn.Module) -> nn.Module:
             )
     try:
         with torch.no_grad():
-            return copy.deepcopy(unit)
+            return copy.deepcopy(unit, modules.copies_of_computed(unit))
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise ReinitError(f"the unit cannot be copied: {error}") from error
 

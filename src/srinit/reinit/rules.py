@@ -6,16 +6,21 @@ because drawing straight into a tensor is what makes thousands of draws cheap.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from srinit import modules
 from srinit.errors import ReinitError
 from srinit.records import record
+from srinit.reinit.plain import plain_name
+from srinit.rng import isolated_rng
 
 Weights = Literal["kaiming", "own", "shuffle"]
 Kind = Literal["normal", "uniform", "constant", "shuffle", "own"]
@@ -122,6 +127,7 @@ def _module_rules(name: str, module: nn.Module, weights: Weights) -> Iterator[Ru
 
 def _is_weight(module: nn.Module, key: str, tensor: Tensor) -> bool:
     """Return whether the first dimension of `tensor` is an output channel."""
+    key = plain_name(module, key)
     if isinstance(module, _ConvNd | nn.Linear | nn.Bilinear):
         return key == "weight"
     if isinstance(module, nn.MultiheadAttention):
@@ -131,9 +137,9 @@ def _is_weight(module: nn.Module, key: str, tensor: Tensor) -> bool:
 
 def _own(name: str, module: nn.Module, key: str, tensor: Tensor) -> Iterator[Rule]:
     """Yield the rule of the module's own initialization."""
-    if isinstance(module, _ConvNd | nn.Linear) and key in ("weight", "bias"):
-        weight = module._parameters.get("weight")
-        fan_in = tensor[0].numel() if weight is None else weight[0].numel()
+    if isinstance(module, _ConvNd | nn.Linear) and plain_name(module, key) in ("weight", "bias"):
+        weight = tensor if tensor.ndim > 1 else getattr(module, "weight", tensor)
+        fan_in = weight[0].numel()
         yield _uniform(name, key, 1 / math.sqrt(max(fan_in, 1)))
     elif isinstance(module, nn.Bilinear):
         yield _uniform(name, key, 1 / math.sqrt(module.in1_features))
@@ -144,10 +150,29 @@ def _own(name: str, module: nn.Module, key: str, tensor: Tensor) -> Iterator[Rul
         yield Rule(module=name, tensor=key, kind="normal", spread=1.0, zero_row=row)
     elif isinstance(module, nn.MultiheadAttention):
         yield from _attention(name, key, tensor)
-    elif callable(getattr(module, "reset_parameters", None)):
+    elif key in _reset_by(module):
         yield Rule(module=name, tensor=key, kind="own")
     else:
         yield from _moments(name, key, tensor)
+
+
+def _reset_by(module: nn.Module) -> frozenset[str]:
+    """Return the parameters that the module's own `reset_parameters` really sets.
+
+    A layer whose weight is computed from others inherits one that sets the computed weight.
+    """
+    if not callable(getattr(module, "reset_parameters", None)):
+        return frozenset()
+    fresh = copy.deepcopy(module, modules.copies_of_computed(module)).cpu().float()
+    own = dict(fresh.named_parameters(recurse=False))
+    with isolated_rng(0), torch.no_grad():
+        for tensor in own.values():
+            tensor.fill_(torch.nan)
+        try:
+            fresh.reset_parameters()  # type: ignore[operator]
+        except Exception:  # a stranger's code may fail in any way
+            return frozenset()
+    return frozenset(key for key in own if not fresh._parameters[key].isnan().any())  # type: ignore[union-attr]
 
 
 def _attention(name: str, key: str, tensor: Tensor) -> Iterator[Rule]:

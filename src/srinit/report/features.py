@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from srinit import modules
 from srinit.errors import ModelError
 from srinit.evaluate import Parts
+from srinit.padding import Places, places_of
 
 # N examples, D features
 
@@ -78,15 +79,23 @@ def recorded(model: nn.Module, take: Mapping[str, Callable[[Any, Any], Any]]) ->
             handle.remove()
 
 
-def pooled(tree: Any) -> Tensor:
-    """Return the first tensor of a module's inputs or output as features (N, D), averaged."""
+def pooled(tree: Any, places: Places | None = None) -> Tensor:
+    """Return the first tensor of a module's inputs or output as features (N, D), averaged.
+
+    Raises:
+        DataError: There are padded places, and nothing says which of these they are.
+    """
     tensor = next(modules.tensors(tree)).detach().float()
-    if tensor.ndim == 4:
+    real = None if places is None else places.among(tuple(tensor.shape))
+    if real is not None and tensor.ndim == 3:
+        weight = real[:, :, None]
+        tensor = torch.where(weight, tensor, 0).sum(1) / weight.sum(1).clamp_min(1)
+    elif tensor.ndim == 4:
         side = (min(POOL, tensor.shape[2]), min(POOL, tensor.shape[3]))
         tensor = F.adaptive_avg_pool2d(tensor, side)
     elif tensor.ndim == 3:
         tensor = F.adaptive_avg_pool1d(tensor.mT, min(POOL * POOL, tensor.shape[1]))
-    return tensor.flatten(1).cpu()
+    return tensor.flatten(1).cpu().clone()  # what follows may write over it
 
 
 def collect(
@@ -97,15 +106,20 @@ def collect(
     inputs_of: Sequence[str] = (),
 ) -> dict[str, Floats]:
     """Return features (N, D) of the outputs of `names` and of the inputs of `inputs_of`."""
-    take: dict[str, Callable[[Any, Any], Any]] = {n: lambda _, out: pooled(out) for n in names}
-    take |= {name: lambda given, _: pooled(given) for name in inputs_of}
+    places: list[Places | None] = [None]  # of the batch that runs
+    take: dict[str, Callable[[Any, Any], Any]] = {
+        name: lambda _, out: pooled(out, places[0]) for name in names
+    }
+    take |= {name: lambda given, _: pooled(given, places[0]) for name in inputs_of}
     parts: dict[str, list[Tensor]] = {name: [] for name in take}
     device = modules.device_of(model)
     with modules.untouched(model), torch.inference_mode(), recorded(model, take) as found:
 
         def seen(inputs: Any) -> dict[str, Tensor]:
             found.clear()
-            modules.call(model, modules.to_device(inputs, device))
+            inputs = modules.to_device(inputs, device)
+            places[0] = places_of(model, inputs)
+            modules.call(model, inputs)
             return dict(found)
 
         fitting = Parts(device)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from srinit import modules
-from srinit.errors import ModelError
+from srinit.errors import DataError, ModelError
 from srinit.plan import PrunePlan
 from srinit.report import features, images
 from srinit.report.explain import square
@@ -50,7 +50,7 @@ def compare_features(
             if name in one and twin in other
         )
         points = _projection(one[str(heads[0])], other[str(heads[1])], subset.targets.tolist())
-    except (ModelError, KeyError, ValueError, RuntimeError):
+    except (DataError, ModelError, KeyError, ValueError, RuntimeError):
         missing.append("no_features")
         return None, ()
     return points, rows

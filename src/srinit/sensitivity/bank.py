@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.reinit import Redraw
+from srinit.reinit import Call, Redraw
 from srinit.sensitivity.draws import Group, Layout, groups_of
 from srinit.sensitivity.folding import Pair, bypass
 from srinit.sensitivity.fusing import grouped
@@ -45,8 +45,7 @@ class Bank:
     ) -> None:
         self._redraw = redraw
         names = redraw.drawn_layers
-        kinds = {type(redraw.module.get_submodule(name)) for name in names or ()}
-        if not names or not kinds <= set(KINDS):
+        if not names or not all(_is_plain(redraw.module.get_submodule(name)) for name in names):
             raise ValueError("what is drawn is not plain convolutions and linear layers")
         redraw.draw(0)  # normalization that goes back to its start is there from now on
         body = copy.deepcopy(redraw.module)
@@ -163,13 +162,13 @@ class Bank:
         fresh = torch.empty_like(inner.weight).copy_(weight)
         return fresh, None if bias is None else bias.to(fresh.dtype, copy=True)
 
-    def agrees(self, layout: Layout, args: Any, kwargs: Any, size: int) -> bool:
-        """Return whether draws side by side give what each gives alone."""
+    def agrees(self, layout: Layout, call: Call, size: int) -> bool:
+        """Return whether draws side by side give what each gives alone, in a call of the unit."""
         groups = groups_of(0, size, 1)
         with torch.inference_mode():
             alone = layout.grouped(groups, size, self._alone)  # type: ignore[arg-type]
-            wanted = alone(None, *args, **kwargs)
-            found = self.stand(groups, size, int, layout)(None, *args, **kwargs)
+            together = self.stand(groups, size, int, layout)
+            wanted, found = call(partial(alone, None)), call(partial(together, None))
         if not isinstance(wanted, Tensor) or not isinstance(found, Tensor):
             return False
         return is_close(found, wanted)
@@ -238,6 +237,11 @@ def _cast(tree: Any, dtype: torch.dtype | None) -> Any:
         return tensor.to(dtype or torch.float32) if tensor.is_floating_point() else tensor
 
     return modules.tree_map(fit, tree)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Return whether a layer computes with its own parameters, and no hook changes them."""
+    return type(layer) in KINDS and "weight" in layer._parameters and not layer._forward_pre_hooks
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from srinit import modules
-from srinit.errors import ReinitError
+from srinit.errors import DataError, ModelError, ReinitError
+from srinit.padding import places_of
 from srinit.records import record
 from srinit.reinit import Call, Redraw, RuleScheme, Scheme, find_scheme
+from srinit.reinit.proof import named
+from srinit.rng import seed_for
 from srinit.sensitivity.bank import Bank
 from srinit.sensitivity.folding import Pair
 from srinit.sensitivity.ready import Ready, rows_between
@@ -73,6 +78,7 @@ class Drawing:
         self._redraws: dict[_Key, Redraw] = {}
         self._banks: dict[_Key, Bank] = {}
         self._bankable: dict[_Key, bool] = {}
+        self._proven: dict[str, set[str]] = {}  # parameters that a unit is known to read
         self._perturbation: Perturbation | None = None
         self._prepared: set[str] = set()
         self._room = _room_on(torch.device(device))
@@ -103,11 +109,36 @@ class Drawing:
         """Return why a unit cannot be drawn like this; empty where it can."""
         self.prepare(perturbation, [name])
         try:
-            if self.bank(name, perturbation) is None:
-                self.redraw(name, perturbation).draw(0)
+            redraw = self.redraw(name, perturbation)
+            redraw.draw(seed_for("check", name))
+            self._prove(name, redraw)
         except ReinitError as error:
             return str(error)
         return ""
+
+    def _prove(self, name: str, redraw: Redraw) -> None:
+        """Raise unless a draw of a unit reaches what its forward pass reads."""
+        proven = self._proven.setdefault(name, set())
+        call = self._ready.calls.get(name)
+        left = None
+        if call is not None:
+            with suppress(ReinitError):  # too few examples may not tell
+                left = redraw.prove(call, proven)
+        if left is None or left:
+            left = redraw.prove(partial(self._call_once, name), proven)
+        if left:
+            self._ready.notes.setdefault(
+                name, f"{len(left)} parameters have no effect on the examples: {named(left)}"
+            )
+
+    def _call_once(self, name: str, unit: nn.Module) -> None:
+        """Run the model on the reference examples with another module in a unit's place."""
+        inputs = inputs_for(self._ready.replayer.model, self._reference, self._device)
+
+        def stand(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return unit(*args, **kwargs)
+
+        self._ready.replayer.whole(name, inputs, stand)
 
     def redraw(self, name: str, perturbation: Perturbation) -> Redraw:
         """Return what draws a unit once at a time."""
@@ -127,14 +158,16 @@ class Drawing:
     def _new_bank(self, name: str, perturbation: Perturbation) -> Bank | None:
         key = _key(name, perturbation)
         layout, call = self._ready.layouts.get(name), self._ready.calls.get(name)
-        if layout is None or call is None or not self._bankable.get(key, True):
+        if self._ready.dtype is None or not self._bankable.get(key, True):
+            return None
+        if layout is None or call is None:
             return None
         self._bankable[key] = False
         try:
             redraw = self._new_redraw(name, perturbation, _frozen)
             found = Bank(redraw, _inside(self._ready.pairs, name), self._convert)
             size = modules.batch_size(call.args or call.kwargs)
-            if size > 2 and found.agrees(layout, call.args, call.kwargs, size):
+            if size > 2 and found.agrees(layout, call, size):
                 self._bankable[key] = True
                 return found
         except (ReinitError, ValueError, RuntimeError, TypeError):
@@ -177,7 +210,7 @@ class Drawing:
         found: list[Call] = []
 
         def spy(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            found.append(Call(args, kwargs))
+            found.append(Call(args, kwargs, places))
             return forward(*args, **kwargs)
 
         rows = modules.batch_size(self._reference)
@@ -189,8 +222,12 @@ class Drawing:
             rows = min(rows, max(math.ceil(REFERENCE_VALUES / min(values, default=1)), 2))
         few = rows_between(self._reference, 0, rows)
         inputs = inputs_for(self._ready.replayer.model, few, self._device)
-        with torch.inference_mode():
-            self._ready.replayer.whole(name, inputs, spy)
+        try:
+            places = places_of(self._source, inputs)
+            with torch.inference_mode():
+                self._ready.replayer.whole(name, inputs, spy)
+        except (DataError, ModelError) as error:
+            raise ReinitError(f"scheme 'matched' cannot be used here: {error}") from error
         return found[0]
 
     def _channels(self, name: str) -> list[int]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from srinit.arguments import copied
 from srinit.records import record
 
 Drawn = Callable[[int], nn.Module]
@@ -51,11 +52,6 @@ class Shapes:
     inputs: tuple[tuple[int, ...] | None, ...]
     outputs: tuple[tuple[int, ...] | None, ...]
 
-    @classmethod
-    def of(cls, size: int, arguments: Any, output: Any) -> Shapes:
-        """Return the shapes of a call."""
-        return cls(size, _shapes(arguments), _shapes(output))
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -83,6 +79,8 @@ class Layout:
     ) -> Callable[..., Any]:
         """Return a stand-in that runs each group of a batch of `size` through its own draw.
 
+        What holds no examples, such as a cache to be filled, every group gets in a copy.
+
         Args:
             groups: They cover the batch, in order.
             size: Examples in the batch.
@@ -93,9 +91,10 @@ class Layout:
             leaves, spec = pytree.tree_flatten((args, kwargs))
             parts = []
             for group in groups:
+                fresh = _rest(leaves, self.inputs)
                 some = [
-                    leaf if dim is None else _slice(leaf, dim, group, size)
-                    for leaf, dim in zip(leaves, self.inputs, strict=True)
+                    own if dim is None else _slice(leaf, dim, group, size)
+                    for leaf, own, dim in zip(leaves, fresh, self.inputs, strict=True)
                 ]
                 some_args, some_kwargs = pytree.tree_unflatten(some, spec)
                 module = forward if drawn is None else drawn(group.draw)
@@ -105,7 +104,8 @@ class Layout:
         return stand
 
 
-def _shapes(tree: Any) -> tuple[tuple[int, ...] | None, ...]:
+def shapes_of(tree: Any) -> tuple[tuple[int, ...] | None, ...]:
+    """Return the shape of every tensor of a tree, None for its other leaves."""
     return tuple(
         tuple(leaf.shape) if isinstance(leaf, Tensor) else None for leaf in pytree.tree_leaves(tree)
     )
@@ -131,6 +131,13 @@ def _batch_dim(shape: Any, other: Any, size: int, other_size: int) -> int | None
     if len(found) > 1 or shape[dim] * other_size != other[dim] * size or shape[dim] % size:
         raise ValueError("the unit's tensors do not grow in step with the number of examples")
     return dim
+
+
+def _rest(leaves: Sequence[Any], dims: Sequence[int | None]) -> list[Any]:
+    """Return copies of the leaves that no batch dimension splits, None in the others' places."""
+    rest = [leaf if dim is None else None for leaf, dim in zip(leaves, dims, strict=True)]
+    found: list[Any] = copied(rest)
+    return found
 
 
 def _slice(tensor: Tensor, dim: int, group: Group, size: int) -> Tensor:

@@ -44,6 +44,7 @@ class FreshScan:
                 removable=target.removable,
                 goal=setup.goal,
                 problem=problems.get(target.name, ""),
+                note=setup.bench.notes.get(target.name, ""),
             )
             for target in setup.targets
         }

@@ -7,7 +7,7 @@ comparing with a plain forward.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -46,6 +46,7 @@ class Ready:
     dtype: torch.dtype | None = None  # of a copy that is cheaper to run; None: there is none
     pairs: tuple[Pair, ...] = ()  # layers, and the normalization folded into each
     calls: dict[str, Call] = field(default_factory=dict)  # a small call of each unit of the copy
+    notes: dict[str, str] = field(default_factory=dict)  # why a unit is not replayed
 
 
 def make_ready(
@@ -75,16 +76,20 @@ def make_ready(
     source = own_copy(model, three)
     plain = shared_copy(source)  # its forwards will be wrapped for good
     exact = Replayer(plain, names)
-    layouts = _layouts(exact, two, three)
+    notes: dict[str, str] = {}
+    layouts = _layouts(exact, two, three, notes)
     for dtype in cheap_dtypes(model, precision):
         cheap, pairs = cheaper_copy(source, dtype, three, names)
         if not agrees(plain, cheap, batch, scorer, device):
             continue
-        ready = Ready(source, Replayer(cheap, names), layouts, dtype, pairs)
+        ready = Ready(source, Replayer(cheap, names), layouts, dtype, pairs, notes=notes)
         with torch.no_grad(), _noting_calls(cheap, names, ready.calls):
             ready.replayer.learn(inputs_for(cheap, three, device))
         return ready
-    return Ready(source, exact, layouts)
+    ready = Ready(source, exact, layouts, notes=notes)
+    with torch.no_grad(), _noting_calls(plain, names, ready.calls):
+        modules.call(plain, three)
+    return ready
 
 
 @contextmanager
@@ -92,7 +97,9 @@ def _noting_calls(model: nn.Module, names: Sequence[str], calls: dict[str, Call]
     """Note with which arguments each unit is called first, for a while."""
 
     def note(name: str, _: nn.Module, args: Any, kwargs: Any) -> None:
-        calls.setdefault(name, Call(args, kwargs))
+        if name not in calls:
+            with suppress(ModelError):  # it cannot be called a second time
+                calls[name] = Call(args, kwargs)
 
     handles = [
         model.get_submodule(name).register_forward_pre_hook(partial(note, name), with_kwargs=True)
@@ -125,8 +132,11 @@ def agrees(
     return changed <= max(MAX_FLIPS * len(one.scores), 1) and one.nonfinite == other.nonfinite
 
 
-def _layouts(replayer: Replayer, two: Any, three: Any) -> dict[str, Layout]:
-    """Return the layout of every unit that splits into groups and replays exactly."""
+def _layouts(replayer: Replayer, two: Any, three: Any, notes: dict[str, str]) -> dict[str, Layout]:
+    """Return the layout of every unit that splits into groups and replays exactly.
+
+    Units whose calls cannot be made again are noted, with the reason.
+    """
     replayer.learn(two)
     before = {name: replayer.shapes(name) for name in replayer.known}
     with torch.no_grad():
@@ -147,7 +157,9 @@ def _layouts(replayer: Replayer, two: Any, three: Any) -> dict[str, Layout]:
                 again = replayer.replay(name, three, layout.grouped(groups, size, None))
             if is_close(modules.logits_of(again), wanted):
                 layouts[name] = layout
-        except (ValueError, RuntimeError, TypeError, IndexError, KeyError, ModelError):
+        except ModelError as error:
+            notes[name] = f"every draw took a whole forward pass: {error}"
+        except (ValueError, RuntimeError, TypeError, IndexError, KeyError):
             continue  # measured the plain way
     replayer.forget()
     return layouts

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from srinit import modules
-from srinit.sensitivity.draws import Shapes
+from srinit.arguments import copied
+from srinit.errors import ModelError
+from srinit.sensitivity.draws import Shapes, shapes_of
 
 Key = tuple[int, int]  # module number, how many-th call of it
 Stand = Callable[..., Any]  # called in place of a unit: (unit's own forward, *args, **kwargs)
@@ -34,6 +36,7 @@ class _Span:
     end: int
     output: Any = None
     versions: tuple[int, ...] = ()
+    keeps: bool = True  # a copy of the output can be kept
 
 
 @dataclass
@@ -116,8 +119,7 @@ class Replayer:
                 return self._record(key, forward, args, kwargs)
             unit = state.unit
             if unit is not None and key in unit.skips:
-                output = self._cache[key]
-                return _clone(output) if key in self._cloned else output
+                return self._kept(key, self._cache[key])
             if unit is not None and state.stand is not None and number == unit.number:
                 return state.stand(forward, *args, **kwargs)
             return forward(*args, **kwargs)
@@ -126,17 +128,23 @@ class Replayer:
 
     def _record(self, key: Key, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         start = self._tick()
+        given = shapes_of((args, kwargs)) if self._keep is None else ()  # the call may fill them
         output = forward(*args, **kwargs)
         span = _Span(key, start, self._tick())
         self._spans.append(span)
         if self._keep is None:
             span.output, span.versions = output, _versions(output)
+            span.keeps = _can_keep(output)
             for unit in self._units.values():
                 if (unit.number, 0) == key:
-                    unit.shapes = Shapes.of(self._size, (args, kwargs), output)
+                    unit.shapes = Shapes(self._size, given, shapes_of(output))
         elif key in self._keep:
-            self._cache[key] = _clone(output) if key in self._cloned else output
+            self._cache[key] = self._kept(key, output)
         return output
+
+    def _kept(self, key: Key, output: Any) -> Any:
+        """Return an output that later code may change without changing what is kept of it."""
+        return copied(output, self.model, tensors=key in self._cloned)
 
     def _tick(self) -> int:
         self._clock += 1
@@ -213,8 +221,11 @@ class Replayer:
 
 
 def _finished_before(spans: Sequence[_Span], start: int) -> frozenset[Key]:
-    """Return the outermost calls that ended before `start`: their insides need no record."""
-    before = [span for span in spans if span.end < start]
+    """Return the outermost calls that ended before `start`: their insides need no record.
+
+    A call whose output cannot be kept is made again in every replay.
+    """
+    before = [span for span in spans if span.end < start and span.keeps]
     outermost: list[_Span] = []
     reach = start
     for span in sorted(before, key=lambda span: -span.end):
@@ -224,8 +235,12 @@ def _finished_before(spans: Sequence[_Span], start: int) -> frozenset[Key]:
     return frozenset(span.key for span in outermost)
 
 
-def _clone(output: Any) -> Any:
-    return pytree.tree_map_only(Tensor, torch.clone, output)
+def _can_keep(output: Any) -> bool:
+    try:
+        copied(output, tensors=False)
+    except ModelError:
+        return False
+    return True
 
 
 def _versions(output: Any) -> tuple[int, ...]:

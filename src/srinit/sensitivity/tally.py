@@ -63,10 +63,12 @@ class Tally:
         removable: bool,
         goal: Goal,
         problem: str = "",
+        note: str = "",
         interval: bool = True,
     ) -> None:
         self.name = name
         self.problem = problem
+        self._note = note
         self._removable = removable
         self._goal = goal
         self._sequence = sequence_for(goal)
@@ -74,7 +76,9 @@ class Tally:
         self.side: Side = "open"  # of the line between the units that go and those that stay
         self.line: float | None = None  # where that line is, as far as is known
         self.drops: list[float] = []
-        self._within: list[tuple[float, int]] = []  # squares within a draw, degrees of freedom
+        self._squares = 0.0  # of the deviations within a draw, over all draws
+        self._freedom = 0  # their degrees of freedom
+        self._shares: list[float] = []  # of an example in its draw
         self.num_examples = 0
         self._nonfinite = 0
         self._predictions: Counter[int] = Counter()
@@ -104,7 +108,10 @@ class Tally:
         means_D = np.add.reduceat(drop_B, starts_D) / counts_D
         squares_D = np.add.reduceat((drop_B - np.repeat(means_D, counts_D)) ** 2, starts_D)
         fresh = np.clip(means_D, -1.0, 1.0).tolist()
-        self._within += zip(squares_D.tolist(), counts_D.tolist(), strict=True)
+        for square, count in zip(squares_D.tolist(), counts_D.tolist(), strict=True):
+            self._squares += square
+            self._freedom += count - 1
+            self._shares.append(1 / count)
         if self._with_interval:
             self._aim(len(self.drops) + examples_left / per_draw)
             self._sequence.update(fresh)
@@ -210,13 +217,11 @@ class Tally:
         By one-way analysis of variance (method of moments); an example's own variance counts
         as between draws where every draw met only one.
         """
-        squares = sum(square for square, _ in self._within)
-        freedom = sum(count - 1 for _, count in self._within)
-        within = squares / freedom if freedom else 0.0
+        within = self._squares / self._freedom if self._freedom else 0.0
         if len(self.drops) < 2:
             return 0.0, within
         total = float(np.var(self.drops, ddof=1))
-        share = float(np.mean([1 / count for _, count in self._within]))
+        share = float(np.mean(self._shares))
         return max(total - within * share, 0.0), within
 
     def result(self, *, ended: str) -> UnitSensitivity:
@@ -255,7 +260,7 @@ class Tally:
     def _reason(self, ended: str) -> str:
         if self.problem:
             return self.problem
-        found = []
+        found = [self._note] if self._note else []
         if self._nonfinite:
             found.append(
                 f"{self._nonfinite} of {self.num_examples} outputs were not finite (counted as "

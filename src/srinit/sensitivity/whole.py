@@ -38,6 +38,7 @@ class WholeScan:
                 goal=setup.goal,
                 draws=draws,
                 problem=problems.get(target.name, ""),
+                note=setup.bench.notes.get(target.name, ""),
             )
             for target in setup.targets
         }

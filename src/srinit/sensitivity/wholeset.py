@@ -68,10 +68,18 @@ class WholeSet:
     """Observations of one unit, each a draw over the whole data set."""
 
     def __init__(
-        self, name: str, *, removable: bool, goal: Goal, draws: int, problem: str = ""
+        self,
+        name: str,
+        *,
+        removable: bool,
+        goal: Goal,
+        draws: int,
+        problem: str = "",
+        note: str = "",
     ) -> None:
         self.name = name
         self.problem = problem
+        self._note = note
         self._removable = removable
         self._goal = goal
         self._draws = [_Draw() for _ in range(draws)]
@@ -104,6 +112,8 @@ class WholeSet:
             if len(draws) > 1
             else "one draw: there is no interval"
         ]
+        if self._note:
+            reasons.append(self._note)
         if nonfinite:
             reasons.append(f"{nonfinite} of {examples} outputs were not finite (counted as wrong)")
         if share is not None and share > COLLAPSED:

@@ -302,6 +302,11 @@ class Workbench:
         yield rows_of(output, part.target, self._scorer, watch.finite_B)
 
     @property
+    def notes(self) -> dict[str, str]:
+        """Why units are not replayed, of those whose calls cannot be made a second time."""
+        return self._ready.notes
+
+    @property
     def grouped(self) -> frozenset[str]:
         """Units whose draws share one batch, and that are replayed from the middle."""
         return frozenset(self._ready.layouts)

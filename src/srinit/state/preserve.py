@@ -51,13 +51,17 @@ def _is_lazy(module: nn.Module) -> bool:
 
 
 @contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
+def preserved(model: nn.Module, *, hooks: bool = False) -> Iterator[None]:
     """Put back, at the end, what forwards of `model` change of it.
 
     Buffers and tensors among attributes get their values back; attributes, registered parts and
     hooks their objects; lists, dicts, sets and plain objects on them their entries, also those
-    that only hooks and replaced forwards refer to; generators their state. Classes and global
-    numbers are not the network's.
+    that only replaced forwards refer to; generators their state. Classes and global numbers are
+    not the network's.
+
+    Args:
+        model: The network.
+        hooks: Also put back what only hooks refer to, such as a list that they fill.
 
     Raises:
         ModelError: It has lazy parts that would get their weights.
@@ -70,7 +74,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
         0
     """
     check_initialized(model)
-    before = Preserved(model)
+    before = Preserved(model, hooks=hooks)
     try:
         yield
     finally:
@@ -78,12 +82,12 @@ def preserved(model: nn.Module) -> Iterator[None]:
 
 
 def preserves(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function whose first argument is a network leave it as it was; see `preserved`."""
+    """Let a function whose first argument is a network leave it, and its hooks, as they were."""
 
     @wraps(function)
     def kept(*args: P.args, **kwargs: P.kwargs) -> T:
         model: Any = args[0] if args else kwargs["model"]
-        with preserved(model):
+        with preserved(model, hooks=True):
             return function(*args, **kwargs)
 
     return kept
@@ -92,13 +96,13 @@ def preserves(function: Callable[P, T]) -> Callable[P, T]:
 class Preserved:
     """The state of a network at one time, to look for changes and to go back to it."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, hooks: bool = True) -> None:
         self._modules: list[tuple[str, tuple[str, ...], _Body]] = []
         self._undo: list[tuple[Held, Undo]] = []
         seen: set[int] = set()
         for name, module in model.named_modules():
             self._modules.append((name, (), _Body(module, seen)))
-        for held in held_by(model):
+        for held in held_by(model, hooks=hooks):
             if isinstance(held.value, nn.Module):
                 for _, module in held.value.named_modules():
                     self._modules.append((held.module, held.path, _Body(module, seen)))

@@ -55,7 +55,7 @@ def cache_error(model: nn.Module, inputs: Any) -> str | bool:
     if key == "decoder_input_ids" and "attention_mask" in given:
         rest["attention_mask"] = given["attention_mask"]
     try:
-        with modules.untouched(model), isolated_rng(0), torch.no_grad():
+        with modules.untouched(model, hooks=True), isolated_rng(0), torch.no_grad():
             full = modules.logits_of(model(**{**rest, key: tokens}, use_cache=False))
             first = model(**{**rest, key: tokens[:, :-1]}, use_cache=True)
             cache = first.past_key_values

@@ -7,7 +7,7 @@ calls `layer.forward(...)` itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from srinit import modules
+from srinit.arguments import copied
 from srinit.flops import counter_of, uncounted
 from srinit.rng import isolated_rng
 
@@ -242,6 +243,7 @@ def record(model: nn.Module, inputs: Any, *, seed: int = 0) -> Trace:
     """
     named = list(model.named_modules(remove_duplicate=True))
     own = [*model.parameters(), *model.buffers()]
+    given = copied(dict(inputs) if isinstance(inputs, Mapping) else inputs, model)
     recorder = _Recorder({id(tensor) for tensor in own})
     recorder.trace.batch = modules.batch_size(inputs)
     stack: list[Call] = []
@@ -255,7 +257,7 @@ def record(model: nn.Module, inputs: Any, *, seed: int = 0) -> Trace:
             _wrapped(named, recorder, stack),
             recorder,
         ):
-            output = modules.call(model, inputs)
+            output = modules.call_once(model, given)
             recorder.trace.result = output
             recorder.trace.final = [recorder.number(t) for t in find_tensors(output)]
     finally:

@@ -22,7 +22,7 @@ SINGLY = 6  # up to so many units are tried one by one; more are tried in groups
 
 def run(model: nn.Module, inputs: Any, *, seed: int = 0) -> Any:
     """Return the output of a model in evaluation mode, its random choices seeded."""
-    with modules.untouched(model), isolated_rng(seed), torch.no_grad():
+    with modules.untouched(model, hooks=True), isolated_rng(seed), torch.no_grad():
         return modules.call(model, inputs)
 
 
