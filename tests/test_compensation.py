@@ -155,7 +155,7 @@ def distance(model: nn.Module, other: nn.Module, batches: list[Any]) -> float:
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_realignment_brings_answers_nearer_on_examples_it_was_not_fitted_on(name: str) -> None:
     model, batches, units = made(name)
-    gone = [units[unit] for unit in units.names[1:2]]
+    gone = [units[unit] for unit in units.names[1:2]]  # what follows is numbered anew
     pruned, origins = remove_with_origins(model, gone, example_inputs=batches[0][:2])
     before = distance(model, pruned, batches[2:])
     update = realign(model, pruned, origins, batches[:2])

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from srinit import modules
 from srinit.compensation.alignment import Alignment, Side, module_names
@@ -28,14 +29,26 @@ from srinit.compensation.records import LeftMap, SolvedMap
 from srinit.compensation.replay import Replay, adjoint, base, carried, linear_part, squared_scale
 from srinit.errors import CompensationError
 from srinit.units.facts import Facts
+from srinit.units.rule import short
 from srinit.units.trace import record
 
 Progress = Callable[[int, int], None]
 CONVOLUTION, LINEAR = 1e-3, 0.1  # default strengths of the penalty
 NOTHING = 1e-10  # relative squared distance that needs no solving
+MEAN_STEPS = 3  # of Newton, towards equal means behind an activation
+LEAST_ACTIVE = 0.05  # slope of an activation, on average, that a step counts on
 TINY = 1e-8  # squared scale of a channel, relative to the largest, below which it is dead
 BIASES = ("bias", "in_proj_bias")
 BUDGET = 2 << 30  # bytes of live activations that may wait at a time
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardtanh": F.relu6,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "hardswish": F.hardswish,
+}
 
 
 @dataclass(slots=True)
@@ -222,6 +235,7 @@ class _Walk:
                 update.solved.append(found.solved(each, change))
                 for pair in pairs if waits else ():
                     pair.renew(each, change, found.equations.geometry)
+                self._match_means(each, pairs, update, waits)
         for pair in pairs:
             pair.forget(each)
 
@@ -290,12 +304,52 @@ class _Walk:
             key, step = bias
             shift = change[..., features].reshape(-1)
             changes[key] = shift if step is None else shift * self._norm_scale(step).double()
+        self._change(changes, update)
+
+    def _match_means(
+        self, each: LinearMap, pairs: Sequence[_Pair], update: Update, waits: bool
+    ) -> None:
+        """Shift the bias until the mean behind the activation is the unpruned network's.
+
+        Least squares shrink the spread of what they cannot explain, and a smaller spread before an
+        activation is another mean behind it, in every position of a channel alike.
+        """
+        function = self.activation(each)
+        bias = self._bias(each)
+        is_plain = all(step.kind in ("norm", "shift") for step in each.steps)
+        if function is None or bias is None or not is_plain:
+            return
+        for _ in range(MEAN_STEPS):
+            sums = []
+            for pair in pairs:
+                if not waits:
+                    pair.advance(each)
+                sums.append(pair.mean_lack(each, function))
+                if not waits:
+                    pair.stop()
+            lack = torch.stack([one for one, _, _ in sums]).sum(0)
+            active = torch.stack([one for _, one, _ in sums]).sum(0)
+            step = lack / active.clamp(min=LEAST_ACTIVE * sum(count for _, _, count in sums))
+            for pair in pairs if waits else ():
+                pair.shift(each, step)
+            self._change({bias[0]: step}, update)
+
+    def _change(self, changes: Mapping[str, Tensor], update: Update) -> None:
+        """Add to parameters, and note it."""
         for key, difference in changes.items():
             tensor = self.tensors[key]
             moved = difference.to(tensor.dtype)
             tensor.data += moved
             known = update.changes.get(key)
             update.changes[key] = moved if known is None else known + moved
+
+    def activation(self, each: LinearMap) -> Callable[[Tensor], Tensor] | None:
+        """Return the activation that alone reads where a map ends; None where there is none."""
+        readers = self.student.facts.readers(each.value)
+        if len(readers) != 1:
+            return None
+        op = self.student.trace.ops[readers[0]]
+        return ACTIVATIONS.get(short(op))
 
     def _norm_scale(self, index: int) -> Tensor:
         """Return the factor of each channel in a normalization by fixed statistics."""
@@ -408,6 +462,29 @@ class _Pair:
         found.equations.add(seen.u, back / wide, keep)
         found.lacking += float(difference.double().pow(2).sum())
         found.goal += float(target.double().pow(2).sum())
+
+    def mean_lack(
+        self, each: LinearMap, function: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, int]:
+        """Return by channel what is lacking behind an activation, where it is active, and how many.
+
+        Both are sums over examples and positions.
+        """
+        own, target = self.seen[each.op].value.float(), self.targets[each.target].float()
+        wanted = target if each.closure in ("relu", "relu6") else function(target)
+        others = [d for d in range(own.ndim) if d != (1 if own.ndim > 2 else own.ndim - 1)]
+        small = 1e-3
+        slope = (function(own + small) - function(own)) / small
+        lack = (wanted - function(own)).double().sum(others)
+        return lack, slope.double().sum(others), own.numel() // len(lack)
+
+    def shift(self, each: LinearMap, step: Tensor) -> None:
+        """Shift where a map ends, by channel."""
+        value = self.seen[each.op].value
+        axis = 1 if value.ndim > 2 else value.ndim - 1
+        value.add_(
+            step.to(value.dtype).reshape([-1 if d == axis else 1 for d in range(value.ndim)])
+        )
 
     def is_plain(self) -> bool:
         """Tell whether the forward that waited ends as a plain one does."""
