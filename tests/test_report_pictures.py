@@ -293,7 +293,7 @@ def test_fresh_run_makes_its_report_with_every_picture(tmp_path: Path) -> None:
     (end,) = (point for point in pictures.cut_points if point.unit == "")
     assert end.removed == ("stage2.1", "stage2.2")  # the network's last blocks are shown too
     (beside,) = found.beside
-    assert (beside.criterion, beside.num_examples) == ("removal_drop", 123)
+    assert (beside.criterion, beside.num_examples) == ("removal_drop", 118)
     assert pictures.projection is not None
     assert len(pictures.projection.labels) == pictures.num_features_examples
     assert found.class_names[0] == "良品"

@@ -287,7 +287,7 @@ def test_in_32_bits_the_copy_owns_no_more_than_it_changes() -> None:
 def test_where_bfloat16_disagrees_32_bits_are_tried(
     monkeypatch: pytest.MonkeyPatch, has_half: bool
 ) -> None:
-    monkeypatch.setattr(working, "_has_fast_bfloat16", lambda device: has_half)
+    monkeypatch.setattr(working, "has_fast_bfloat16", lambda device: has_half)
     formats = working.cheap_dtypes(Planted(), "auto")
     assert formats == ((torch.bfloat16, torch.float32) if has_half else (torch.float32,))
     assert working.cheap_dtypes(Planted(), "keep") == ()
