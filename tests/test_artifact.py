@@ -17,6 +17,8 @@ from srinit.plan import Prefix, PrunePlan, Removal
 from srinit.surgery import apply_plan
 from srinit.units import find_units
 from zoo import EXAMPLE, cifar_resnet, noise
+from zoo_tokens import Tied
+from zoo_weights import Versioned
 
 X = noise(2, 3, 32, 32)
 BASE = {"source": f"py:{EXAMPLE}:resnet", "args": {"depth": 20, "num_classes": 10}}
@@ -132,20 +134,6 @@ def test_another_base_does_not_fit(saved: tuple[Path, nn.Module]) -> None:
         load_pruned(saved[0], base=cifar_resnet(20, num_classes=7))
 
 
-class Tied(nn.Module):
-    """An embedding whose weight is the head's, tied by hand after construction."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        self.embed = nn.Embedding(20, 8)
-        self.body = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
-        self.head = nn.Linear(8, 20, bias=False)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(self.embed(tokens)))
-
-
 def test_tied_tensors_stay_tied_and_are_stored_once(tmp_path: Path) -> None:
     model = Tied().eval()
     model.head.weight = model.embed.weight
@@ -186,19 +174,6 @@ def test_a_base_that_would_fetch_or_read_other_files_is_refused(
     (folder / RECIPE).write_text(json.dumps({**recipe, "base": base}), "utf-8")
     with pytest.raises(UnsafeError, match="would fetch or read other files"):
         load_pruned(folder)
-
-
-class Versioned(nn.Linear):
-    """Reads its entries by the version that a state dict states, as torchvision's MNASNet does."""
-
-    _version = 2
-
-    def _load_from_state_dict(
-        self, state: Any, prefix: str, metadata: Any, *args: Any, **kwargs: Any
-    ) -> None:
-        if metadata.get("version") != 2:
-            raise ValueError(f"version should be 2 instead of {metadata.get('version')}")
-        super()._load_from_state_dict(state, prefix, metadata, *args, **kwargs)
 
 
 def test_modules_that_ask_for_a_version_are_told_theirs(tmp_path: Path) -> None:

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from srinit.finetune import Recipe, fine_tune, loop
 from srinit.finetune.average import averaged
-
-
-class Indexed(nn.Module):
-    """Reads through an index, counts its calls, masks with infinity, and keeps a mean."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        own = torch.Generator().manual_seed(0)
-        self.layer = nn.Linear(4, 3)
-        with torch.no_grad():
-            self.layer.weight.copy_(torch.randn(3, 4, generator=own))
-            self.layer.bias.zero_()
-        self.register_buffer("index", torch.arange(35, 39))
-        self.register_buffer("steps", torch.tensor([0, 0]))
-        self.register_buffer("seen", torch.tensor([False, True]))
-        self.register_buffer("mask", torch.tensor([0.0, -math.inf, math.inf, 0.1]))
-        self.register_buffer("mean", torch.zeros(4))
-        self.register_buffer("rate", torch.tensor(0.1), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            self.steps += 1
-            self.mean.mul_(0.5).add_(x.mean(0), alpha=0.5)
-        return self.layer(x[:, self.index - 35])
+from zoo_weights import Indexed
 
 
 def batches(count: int = 9) -> list[tuple[Tensor, Tensor]]:

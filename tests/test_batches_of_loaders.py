@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from srinit import apply_plan, compare, find_units, fine_tune, make_plan, measure_sensitivity
@@ -26,6 +26,7 @@ from srinit.evaluate import (
 from srinit.finetune import Recipe, recalibrate
 from srinit.latency import measure_latency
 from srinit.trial import try_removals
+from zoo_plain import Sum
 from zoo_transformers import hf
 
 WIDTH = {
@@ -183,10 +184,6 @@ def test_other_batches_are_refused_alike_by_all(batch: Any, message: str) -> Non
 
 def test_inputs_with_named_fields_stay_what_they_are() -> None:
     both = namedtuple("both", ["x", "y"])
-
-    class Sum(nn.Module):
-        def forward(self, x: Tensor, y: Tensor) -> Tensor:
-            return x + y
 
     data = [(both(torch.eye(2), torch.zeros(2, 2)), torch.tensor([0, 1]))]
     assert evaluate(Sum(), data).score == 1.0

@@ -20,30 +20,11 @@ from srinit.reinit import reinitialized
 from srinit.rng import isolated_rng
 from srinit.trial import try_removals
 from zoo import noise
+from zoo_loops import Block, Net
 
 X, FRESH = noise(6, 8), noise(6, 8) * 2 + 1
 BATCHES = [(X, torch.arange(6) % 3)]
 KNOWN: dict[str, nn.Module] = {}  # a registry outside of any module
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.linear = nn.LayerNorm(8), nn.Linear(8, 8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.linear(self.norm(x)).relu()
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Linear(8, 8)
-        self.blocks = nn.Sequential(*(Block() for _ in range(3)))
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(self.stem(x)))
 
 
 class Registered(Net):

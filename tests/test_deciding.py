@@ -30,16 +30,7 @@ from srinit.trial import try_removals
 from srinit.trialbench import TrialBench
 from srinit.units import find_units
 from zoo import noise
-
-
-class Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(x + self.norm(self.conv(x)))
+from zoo_images import NormBlock
 
 
 def convolutional(blocks: int = 4, width: int = 8) -> nn.Module:
@@ -48,7 +39,7 @@ def convolutional(blocks: int = 4, width: int = 8) -> nn.Module:
         net = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
-            nn.Sequential(*(Residual(width) for _ in range(blocks))),
+            nn.Sequential(*(NormBlock(width) for _ in range(blocks))),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Linear(width, 4),

@@ -24,13 +24,8 @@ from srinit.evaluate import (
     token_accuracy,
     top1,
 )
-
-
-class Echo(nn.Module):
-    """Returns its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
+from zoo import noise
+from zoo_plain import Echo, Hungry
 
 
 def outcomes_of(logits: Tensor, target: Tensor, **options: Any) -> Any:
@@ -128,28 +123,14 @@ def test_a_wrong_scorer_is_named(scorer: Any, message: str) -> None:
         outcomes_of(torch.zeros(2, 3), torch.tensor([0, 1]), scorer=scorer)
 
 
-class Small(nn.Module):
-    """Fails like a full device when a batch has more than two examples."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self.limit, self.sizes = limit, []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.sizes.append(len(x))
-        if len(x) > self.limit:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return x
-
-
 def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered() -> None:
-    logits, target = torch.randn(8, 3), torch.arange(8) % 3
-    model = Small(limit=2)
+    logits, target = noise(8, 3), torch.arange(8) % 3
+    model = Hungry(limit=2)
     found = evaluate(model, [(logits, target), (logits, target)])
     assert found.scores.tolist() == 2 * top1(logits, target).tolist()
-    assert model.sizes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert model.seen == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
     with pytest.raises(ResourceError, match="one example does not fit") as caught:
-        evaluate(Small(limit=0), [(logits, target)])
+        evaluate(Hungry(limit=0), [(logits, target)])
     assert caught.value.exit_code == 5
 
 

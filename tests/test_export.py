@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from srinit import export
 from srinit.errors import ModelError
 from srinit.export import export_onnx, export_torch, measure_onnx_pair, run_onnx
+from zoo_plain import Branching
 
 
 def small() -> nn.Module:
@@ -63,10 +64,6 @@ def test_export_leaves_the_model_as_it_was(tmp_path: Path, images: Tensor) -> No
 
 
 def test_a_network_that_cannot_be_exported_is_said_to_be_so(tmp_path: Path) -> None:
-    class Branching(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x if float(x.sum()) > 0 else -x
-
     with pytest.raises(ModelError, match=r"torch\.export failed"):
         export_torch(Branching(), torch.ones(2, 3), tmp_path / "m.pt2")
     with pytest.raises(ModelError, match="ONNX export failed"):

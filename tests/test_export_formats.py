@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from srinit import export
 from srinit.errors import ModelError
 from srinit.export import TOLERANCES, export_onnx, export_torch
+from zoo_plain import Masked, Named, Unknown
 
 FORMATS = [torch.float32, torch.float16]
 
@@ -78,20 +79,10 @@ def test_small_outputs_are_not_checked_by_an_absolute_number(
         export_onnx(network(torch.float32, 1e-3), images(torch.float32), tmp_path / "m.onnx")
 
 
-class Masked(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.masked_fill(x < 0, -torch.inf)
-
-
 def test_equal_infinities_do_not_differ(tmp_path: Path) -> None:
     x = torch.tensor([[1.0, -1.0], [2.0, 3.0]])
     assert export_onnx(Masked(), x, tmp_path / "m.onnx").max_difference == 0
     assert export_torch(Masked(), x, tmp_path / "m.pt2").max_difference == 0
-
-
-class Unknown(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.linalg.svdvals(x)
 
 
 def test_an_error_of_the_exporter_says_what_it_came_from_without_colors(tmp_path: Path) -> None:
@@ -106,15 +97,6 @@ def test_a_format_that_the_runtime_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"The network is bfloat16.*export model\.float\(\)"):
         export_onnx(network(torch.bfloat16), images(torch.bfloat16), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
-
-
-class Named(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 2)
-
-    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        return {"logits": self.layer(pixel_values)}
 
 
 def test_labels_of_a_loaders_batch_are_no_input_of_the_file(tmp_path: Path) -> None:

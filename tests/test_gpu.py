@@ -20,6 +20,7 @@ from srinit.sensitivity import Sensitivity, measure_sensitivity
 from srinit.sensitivity.drawing import Perturbation, Target
 from srinit.sensitivity.workbench import Workbench
 from zoo import noise
+from zoo_images import Images, NewTensors
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,34 +28,6 @@ pytestmark = [
 ]
 
 KEEP_NORM = Perturbation(scheme="keep_norm")
-
-
-class Residual(nn.Module):
-    """conv, norm, ReLU, conv, norm, added to the input, ReLU."""
-
-    def __init__(self, width: int, groups: int = 1) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, groups=groups, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(out)) + x)
-
-
-class Images(nn.Module):
-    """Three blocks, one of them with a convolution for every channel."""
-
-    def __init__(self, width: int = 16) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.Sequential(Residual(width), Residual(width, width), Residual(width))
-        self.head = nn.Linear(width, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
 
 
 BLOCKS = ("blocks.0", "blocks.1", "blocks.2")
@@ -173,7 +146,7 @@ def test_weights_that_do_not_fit_together_are_made_in_turn(monkeypatch: Any) -> 
 
 
 def test_noise_is_that_of_the_cpu_unless_local_noise_is_asked_for() -> None:
-    unit = Residual(16).eval()
+    unit = NewTensors(16).eval()
     here = copy.deepcopy(unit).cuda()
     wanted = Redraw(unit, scheme="keep_norm").draw(3).conv1.weight
     assert torch.equal(Redraw(here, scheme="keep_norm").draw(3).conv1.weight.cpu(), wanted)
@@ -186,7 +159,7 @@ def test_noise_is_that_of_the_cpu_unless_local_noise_is_asked_for() -> None:
 
 
 def test_many_draws_at_once_depend_on_their_number_alone() -> None:
-    redraw = Redraw(Residual(16).cuda().eval(), scheme="keep_norm", local_noise=True)
+    redraw = Redraw(NewTensors(16).cuda().eval(), scheme="keep_norm", local_noise=True)
     seed = lambda number: 100 + number  # noqa: E731
     many = redraw.draw_many(list(range(150)), seed)
     some = redraw.draw_many(list(range(60, 75)), seed)

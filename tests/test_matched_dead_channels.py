@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from srinit.reinit import reinitialized
+from zoo_images import Behind
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-class Behind(nn.Module):
-    """A convolution and a ReLU: channels whose bias is low are dead."""
-
-    def __init__(self, biases: list[float]) -> None:
-        super().__init__()
-        self.conv = nn.utils.skip_init(nn.Conv2d, 3, len(biases), 1)
-        self.conv.weight.detach().copy_(noise(len(biases), 3, 1, 1, seed=1))
-        self.conv.bias.detach().copy_(torch.tensor(biases))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.conv(x))
 
 
 def moments(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,28 +17,14 @@ from srinit.evaluate import Parts, agreement, evaluate, labeled_by
 from srinit.finetune import Recipe, fine_tune, loop, recalibrate
 from srinit.report.features import collect
 from srinit.sensitivity import measure_sensitivity
+from zoo_plain import CPU_IS_FULL, Hungry
 
-CPU = "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory"
 ERRORS = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-    "cpu": RuntimeError(CPU),
+    "cpu": CPU_IS_FULL,
     "python": MemoryError(),
 }
 Batches = list[tuple[Tensor, Tensor]]
-
-
-class Hungry(nn.Module):
-    """Raises where it sits when more than `limit` examples arrive; notes how many did."""
-
-    def __init__(self, limit: int | None, error: BaseException = ERRORS["cpu"]) -> None:
-        super().__init__()
-        self.limit, self.error, self.seen = limit, error, []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(len(x))
-        if self.limit is not None and len(x) > self.limit:
-            raise self.error
-        return x
 
 
 def network(hungry: Hungry, *, norm: bool) -> nn.Module:

@@ -17,50 +17,21 @@ from srinit.reinit import SCHEMES, Call, Redraw, RuleScheme, reinitialized
 from srinit.reinit.plain import make_plain
 from srinit.rng import isolated_rng
 from zoo import noise
+from zoo_images import BasicBlock
+from zoo_weights import Bare, Own
 
 
-class Bare(nn.Module):
-    """Parameters of its own, without `reset_parameters`."""
+class Block(BasicBlock):
+    """With a bias, and norms that have seen data."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.token = nn.Parameter(noise(1, 1, 6) + 3)
-        self.scale = nn.Parameter(torch.ones(6))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale + self.token
-
-
-class Own(nn.Module):
-    """A module of another library, with its own initialization."""
+    bias = True
 
     def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.empty(6, 6))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.uniform_(self.table, 4.0, 5.0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.table
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(4)
-        self.conv2 = nn.Conv2d(4, 4, 3, padding=1)
-        self.bn2 = nn.BatchNorm2d(4)
+        super().__init__(4)
         for norm in (self.bn1, self.bn2):
             norm.running_mean.copy_(noise(4))
             norm.running_var.copy_(noise(4).abs() + 0.5)
             norm.weight.detach().copy_(noise(4).abs() + 0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(x + self.bn2(self.conv2(out)))
 
 
 MODULES: dict[str, tuple[Callable[[], nn.Module], Any]] = {

@@ -25,36 +25,9 @@ from srinit.report.pictures import MAX_BYTES, _choose, _within
 from srinit.report.variants import _redrawn
 from srinit.rng import isolated_rng
 from srinit.sources import load_data
+from zoo_images import Called
 
 captum = pytest.importorskip("captum.attr")
-
-
-class Called(nn.Module):
-    """Two convolutions; ReLU is called as a module, a function or a method."""
-
-    def __init__(self, how: str) -> None:
-        super().__init__()
-        self.one = nn.Conv2d(3, 6, 3, padding=1)
-        self.two = nn.Conv2d(6, 6, 3, padding=1)
-        self.head = nn.Linear(6, 4)
-        self.relu = nn.ReLU()
-        self.how = how
-
-    def activate(self, x: Tensor) -> Tensor:
-        match self.how:
-            case "module":
-                return self.relu(x)  # type: ignore[no-any-return]
-            case "function":
-                return F.relu(x)
-            case "method":
-                return x.relu()
-            case "in place":
-                return F.relu(x, inplace=True)
-        return F.gelu(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.activate(self.two(self.activate(self.one(x))))
-        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
 
 
 def network(how: str) -> Called:
@@ -320,7 +293,7 @@ def test_fresh_run_makes_its_report_with_every_picture(tmp_path: Path) -> None:
     (end,) = (point for point in pictures.cut_points if point.unit == "")
     assert end.removed == ("stage2.1", "stage2.2")  # the network's last blocks are shown too
     (beside,) = found.beside
-    assert (beside.criterion, beside.num_examples) == ("removal_drop", 123)
+    assert (beside.criterion, beside.num_examples) == ("removal_drop", 118)
     assert pictures.projection is not None
     assert len(pictures.projection.labels) == pictures.num_features_examples
     assert found.class_names[0] == "良品"

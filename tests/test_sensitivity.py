@@ -17,6 +17,7 @@ from srinit.rng import isolated_rng
 from srinit.sensitivity import Sensitivity, estimate_time, measure_sensitivity
 from srinit.sensitivity.watch import Watch
 from zoo import noise
+from zoo_plain import Constant, Root, Two
 
 
 @pytest.fixture(scope="module")
@@ -122,19 +123,6 @@ def test_record_survives_json(data: Any) -> None:
 
 
 def test_unit_that_answers_one_class_is_not_called_redundant() -> None:
-    class Constant(nn.Module):
-        """Any draw of `gate` makes the answer the first class."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.gate = nn.Linear(2, 1)
-            nn.init.zeros_(self.gate.weight)
-            nn.init.zeros_(self.gate.bias)
-
-        def forward(self, x: Tensor) -> Tensor:
-            off = self.gate(x).abs() > 0
-            return torch.where(off, torch.tensor([9.0, 0.0]), torch.stack([-x[:, 0], x[:, 0]], 1))
-
     target = torch.arange(1000) % 20 == 0  # one in twenty is of the second class
     x = torch.where(target, 1.0, -1.0)[:, None].repeat(1, 2)
     model = Constant()
@@ -148,18 +136,6 @@ def test_unit_that_answers_one_class_is_not_called_redundant() -> None:
 
 
 def test_not_a_number_counts_as_wrong_and_never_as_redundant(data: Any) -> None:
-    class Root(nn.Module):
-        """Not a number for every draw with a negative weight."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.gate = nn.Linear(1, 1, bias=False)
-            nn.init.ones_(self.gate.weight)
-            self.model = Planted()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.model(x) * self.gate(torch.ones(len(x), 1)).sqrt()
-
     found = scan(Root(), ("gate",), data, half_width=0.05, max_drop=0.99)
     gate = found["gate"]
     assert gate.nonfinite == pytest.approx(0.5, abs=0.15)
@@ -306,14 +282,6 @@ def test_scorer_of_ones_own_for_a_task_without_classes(data: Any) -> None:
 
 
 def test_inputs_may_be_dicts_and_tuples() -> None:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one, self.two = nn.Linear(4, 3), nn.Linear(4, 3)
-
-        def forward(self, a: Tensor, b: Tensor) -> Tensor:
-            return self.one(a) + self.two(b)
-
     model = Two()
     for parameter in model.parameters():
         parameter.detach().copy_(noise(*parameter.shape))

@@ -23,37 +23,22 @@ from srinit.sensitivity.layers import (
     can_stack,
     fused_dtypes,
 )
+from zoo import noise
+from zoo_images import BasicBlock
 
 BATCH_FIRST = Layout(inputs=(0,), outputs=(0,))
 HAS_HALF = torch.bfloat16 in fused_dtypes()
 
 
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-class Block(nn.Module):
-    """conv, norm, ReLU, conv, norm, added to the input, ReLU; as in torchvision."""
-
-    bias = False
+class Block(BasicBlock):
+    """With statistics and weights of the norms that are not those of a new one."""
 
     def __init__(self, width: int = 16) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=self.bias)
-        self.bn2 = nn.BatchNorm2d(width)
+        super().__init__(width)
         with torch.no_grad():
             for index, norm in enumerate((self.bn1, self.bn2)):
                 norm.running_mean.copy_(0.1 * noise(width, seed=index))
                 norm.weight.copy_(1 + 0.3 * noise(width, seed=9 + index))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += x
-        return self.relu(out)
 
 
 class Branching(Block):

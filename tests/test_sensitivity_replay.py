@@ -24,92 +24,7 @@ from srinit.sensitivity.settings import targets_of
 from srinit.sensitivity.workbench import Workbench
 from srinit.sensitivity.working import cheaper_copy, shared_copy
 from zoo import cifar_resnet, noise
-
-
-class Plain(nn.Module):
-    """Data-dependent branches, a skip over several blocks, and an addition in place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Linear(6, 6)
-        self.blocks = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
-        self.side = nn.Linear(6, 6)
-        self.head = nn.Linear(6, 3)
-        self.calls = {"stem": 0}
-
-    def forward(self, x: Tensor) -> Tensor:
-        start = torch.relu(self.stem(x))
-        out = self.side(start)
-        for index, block in enumerate(self.blocks):
-            if out.abs().sum() > 0 or index == 0:
-                out = out + block(out)
-        kept = self.side(out)
-        kept += start
-        return self.head(torch.tanh(kept) + start)
-
-
-class Tuple(nn.Module):
-    """Blocks that take and give tuples, and a mask that has no batch dimension."""
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(4, 4)
-
-        def forward(self, x: Tensor, *, mask: Tensor, note: str) -> tuple[Tensor, dict[str, Any]]:
-            assert mask.shape == (5, 5)
-            return x + torch.einsum("ij,bjd->bid", mask, self.linear(x)), {"note": note, "x": x}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two = self.Block(), self.Block()
-        self.head = nn.Linear(4, 3)
-        self.register_buffer("mask", torch.eye(5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x, _ = self.one(x, mask=self.mask, note="a")
-        x, more = self.two(x, mask=self.mask, note="b")
-        return self.head((x + more["x"]).mean(1))
-
-
-class SequenceFirst(nn.Module):
-    """The batch is the second dimension inside."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0)
-        self.next = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.next(self.layer(x.transpose(0, 1)))
-        return self.head(out.mean(0))
-
-
-class Shared(nn.Module):
-    """One block, called three times."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.block, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        for _ in range(3):
-            x = x + torch.tanh(self.block(x))
-        return self.head(x)
-
-
-class Mixing(nn.Module):
-    """Examples of a batch see each other, so that groups cannot be told apart."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.block(x - x.mean(0))
-        return self.head(x)
+from zoo_replay import Fragile, Mixing, Moody, Plain, SequenceFirst, Shared, Tuple
 
 
 def conv_net() -> nn.Module:
@@ -206,16 +121,6 @@ def test_only_the_outermost_finished_outputs_are_kept() -> None:
 
 
 def test_calls_that_change_from_batch_to_batch_are_noticed() -> None:
-    class Moody(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            if len(x) > 6:
-                x = self.one(x)
-            return self.two(self.one(x))
-
     replayer = Replayer(shared_copy(Moody()), ["two"])
     replayer.learn(noise(3, 4))
     assert replayer.record(noise(5, 4))[1]
@@ -382,18 +287,11 @@ def test_in_32_bits_the_copy_owns_no_more_than_it_changes() -> None:
 def test_where_bfloat16_disagrees_32_bits_are_tried(
     monkeypatch: pytest.MonkeyPatch, has_half: bool
 ) -> None:
-    monkeypatch.setattr(working, "_has_fast_bfloat16", lambda device: has_half)
+    monkeypatch.setattr(working, "has_fast_bfloat16", lambda device: has_half)
     formats = working.cheap_dtypes(Planted(), "auto")
     assert formats == ((torch.bfloat16, torch.float32) if has_half else (torch.float32,))
     assert working.cheap_dtypes(Planted(), "keep") == ()
     assert working.cheap_dtypes(Planted().double(), "auto") == ()
-
-    class Fragile(Planted):
-        """Classes that differ by less than bfloat16 can tell."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            out = super().forward(x)
-            return 1e3 + out * 1e-3
 
     model = Fragile()
     targets = targets_of(units_of(model, "blocks.0"))

@@ -16,23 +16,12 @@ from srinit.comparison.corruptions import CORRUPTIONS, SEVERITIES
 from srinit.comparison.shift import corrupted
 from srinit.errors import ConfigError
 from zoo import noise
+from zoo_images import Bright
 
 
 def pictures(count: int = 60, channels: int = 3) -> Tensor:
     smooth = nn.functional.interpolate(noise(count, channels, 4, 4), size=(16, 16), mode="bilinear")
     return (smooth * 40 + 128).clamp(0, 255).to(torch.uint8)
-
-
-class Bright(nn.Module):
-    """Says 1 for images brighter than a limit; dark light makes it wrong."""
-
-    def __init__(self, limit: float) -> None:
-        super().__init__()
-        self.limit = nn.Parameter(torch.tensor(limit))
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean((1, 2, 3))
-        return torch.stack([self.limit - mean, mean - self.limit], 1)
 
 
 def scaled(x: Tensor) -> Tensor:

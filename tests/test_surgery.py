@@ -16,36 +16,11 @@ from srinit.rng import isolated_rng
 from srinit.surgery import bypassed, remove_units, stand_ins
 from srinit.units import find_units
 from zoo import InlineResidual, Residual, noise
+from zoo_images import Down
+from zoo_plain import Half
+from zoo_tokens import Layer
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "cifar10"
-
-
-class Layer(nn.Module):
-    """A pre-norm transformer layer of 8 channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(8), nn.LayerNorm(8)
-        self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.norm1(x)
-        x = x + self.attn(h, h, h, need_weights=False)[0]
-        return x + self.mlp(self.norm2(x))
-
-
-class Down(nn.Module):
-    """A block that changes the shape, with a projection; it drops out in training only."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(4, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1)
-        self.shortcut = nn.Conv2d(4, 8, 1, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.conv2(torch.relu(self.conv1(x))) + self.shortcut(x)
-        return nn.functional.dropout(out, 0.5, self.training)
 
 
 def build(make: Any) -> nn.Module:
@@ -137,10 +112,6 @@ def test_a_rule_of_the_users_decides_which_modules_are_units() -> None:
 
 
 def test_a_stand_in_of_the_users_takes_the_place_of_a_unit() -> None:
-    class Half(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x / 2
-
     def own(name: str, module: nn.Module) -> nn.Module | None:
         return Half() if name == "1" else None
 

@@ -7,66 +7,15 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from srinit.rng import isolated_rng
 from srinit.surgery import remove_units
 from srinit.units import UnitMap, find_units
 from zoo import Residual, noise
+from zoo_loops import Deep, Joined, Loop, Wrapped
 
 X = noise(2, 5, 8)
-
-
-class Loop(nn.Module):
-    """Residual additions in the parent's loop."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.attn = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.attn:
-            x = x + layer(x)
-        return self.head(x)
-
-
-class Wrapped(nn.Module):
-    """A shortcut around a function."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fn = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.fn(x)
-
-
-class Joined(nn.Module):
-    """Nothing here is a shortcut: a product with a gate, and two branches side by side."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.gate = nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 8), nn.Sigmoid())
-        self.one, self.two, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x)
-        x = x * self.gate(x)
-        return self.head(self.one(x) + self.two(x))
-
-
-class Deep(nn.Module):
-    """A branch whose middle keeps the shape, and a layer before it that no unit holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.up, self.mid = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x)
-        return self.head(x + self.mid(self.up(x).relu()))
 
 
 def make(kind: Any) -> nn.Module:

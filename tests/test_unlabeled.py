@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from srinit.comparison import Unlabeled, compare_unlabeled
 from srinit.errors import DataError
 from srinit.records import from_json, to_json
-
-
-class Answers(nn.Module):
-    """Gives its input as logits, with some changed."""
-
-    def __init__(self, flip: tuple[int, ...] = (), broken: tuple[int, ...] = ()) -> None:
-        super().__init__()
-        self.flip, self.broken = flip, broken
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = x.clone()
-        out[list(self.flip)] = out[list(self.flip)].flip(1)
-        out[list(self.broken)] = float("nan")
-        return out
-
+from zoo_plain import Answers
 
 DATA = [(torch.tensor([[2.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 3.0]]), None)]
 

@@ -30,8 +30,8 @@ class Case:
     reasons: tuple[str, ...] = ()
 
 
-def noise(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def tokens(*shape: int, high: int = 90) -> Tensor:
