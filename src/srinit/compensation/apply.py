@@ -22,7 +22,7 @@ def compensate(
     plan: PrunePlan,
     batches: Iterable[Any],
     *,
-    measure: Measure = "kl",
+    measure: Measure = "probabilities",
     confidence: float = 0.95,
     recalibration: bool = True,
     passthrough: PassThroughFor | None = None,
@@ -40,7 +40,8 @@ def compensate(
         plan: What goes.
         batches: Batches of inputs, or `(inputs, target)` whose targets are not read; from some 20
             examples on, better 1,000. They are kept in memory.
-        measure: How answers are compared: "kl" for class scores, "squared" for other values.
+        measure: How answers are compared: "probabilities" for class scores, "squared" for other
+            values.
         confidence: Of the interval that decides against "nothing".
         recalibration: Whether new statistics of batch normalization are a candidate.
         passthrough: Your own stand-ins for removed units.
@@ -94,7 +95,7 @@ def compensated(
     origins: Mapping[str, str],
     batches: list[Any],
     *,
-    measure: Measure = "kl",
+    measure: Measure = "probabilities",
     confidence: float = 0.95,
     recalibration: bool = True,
     realignment: bool = True,

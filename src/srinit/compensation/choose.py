@@ -23,7 +23,8 @@ from srinit.errors import DataError
 
 PARTS = (1.0, 0.5)  # of a realignment's changes
 FEW = 256  # examples that candidates are fitted on; the one that is chosen is fitted on all
-SHARE = 0.25  # of the examples is held out
+SHARE = 0.25  # of the examples is held out; a third of few
+ENOUGH = 10  # held-out examples, where a quarter would be fewer
 MOST_HELD_OUT = 256
 REFIT_BELOW = 256  # with fewer examples the chosen one is fitted on the held-out ones as well
 Progress = Callable[[int, int], None]
@@ -50,7 +51,7 @@ class Chooser:
         origins: Mapping[str, str],
         batches: Sequence[Any],
         *,
-        measure: Measure = "kl",
+        measure: Measure = "probabilities",
         confidence: float = 0.95,
         offer_recalibration: bool = True,
         offer_realignment: bool = True,
@@ -168,7 +169,7 @@ def split(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         raise DataError(
             f"compensation needs at least 4 examples to fit and to judge by; {count} were given."
         )
-    held = max(2, min(MOST_HELD_OUT, round(SHARE * count)))
+    held = max(2, min(MOST_HELD_OUT, max(round(SHARE * count), min(ENOUGH, count // 3))))
     fitted, rest = [], count - held
     for batch in batches:
         size = modules.batch_size(batch)
