@@ -66,7 +66,7 @@ def compensate(
         ... )
         >>> found = compensate(model, plan, [x[:8], x[8:]], measure="squared")
         >>> len(found.model.layers), len(model.layers), found.choice.num_held_out
-        (2, 3, 4)
+        (2, 3, 5)
     """
     inputs = [inputs_of(batch) for batch in batches]
     if not inputs:
