@@ -21,6 +21,7 @@ from srinit.compensation.records import Candidate, Choice, Compensation
 from srinit.compensation.walk import Update, realign
 from srinit.errors import DataError
 
+NOTHING = "nothing"
 PARTS = (1.0, 0.5)  # of a realignment's changes
 FEW = 256  # examples that candidates are fitted on; the one that is chosen is fitted on all
 SHARE = 0.25  # of the examples is held out; a third of few
@@ -63,7 +64,9 @@ class Chooser:
         self.few = first(self.fitted, FEW)
         self.theirs = answers(model, self.held_out)
         self.nothing = self._distance(pruned)
-        self.candidates: list[Candidate] = [self._candidate("nothing", self.nothing)]
+        self.distances: dict[str, Floats] = {}
+        self.candidates: list[Candidate] = [self._candidate(NOTHING, self.nothing)]
+        self.refits = sum(map(modules.batch_size, batches)) < REFIT_BELOW
         self.recalibrates = offer_recalibration and any(
             isinstance(m, _BatchNorm) and m.track_running_stats for m in pruned.modules()
         )
@@ -88,20 +91,32 @@ class Chooser:
             if on_progress is not None:
                 on_progress(number + 1, len(ways) + 1)
         best = min(self.candidates, key=lambda c: c.divergence)
-        if best.name != "nothing" and not best.low > 0:
+        if best.name != NOTHING and not best.low > 0:
             best = self.candidates[0]
-        return self._finished(best.name, ways)
+        return self._finished(self._whole(best), ways)
+
+    def _whole(self, best: Candidate) -> str:
+        """Return the name of the best, or of the whole of it where that is hardly farther.
+
+        Where the chosen one is fitted again on more examples than it was judged with, what was
+        too much for the few is not for all of them. Hardly: by less than one standard error.
+        """
+        name = best.name.partition(", ")[0]
+        if name == best.name or not self.refits:
+            return best.name
+        excess = self.distances[name] - self.distances[best.name]
+        error = float(excess.std(ddof=1)) / math.sqrt(len(excess))
+        by_name = {each.name: each for each in self.candidates}
+        return name if by_name[name].low > 0 and float(excess.mean()) <= error else best.name
 
     def _finished(
         self, name: str, ways: Mapping[str, Callable[[list[Any]], Update]]
     ) -> Compensation:
-        every = [*self.fitted, *self.held_out]
-        count = sum(map(modules.batch_size, every))
-        batches = every if count < REFIT_BELOW else self.fitted
+        batches = [*self.fitted, *self.held_out] if self.refits else self.fitted
         update, model = Update(), copy.deepcopy(self.pruned)
         if name == "recalibrated":
             recalibrate(model, [(batch, None) for batch in batches])
-        elif name != "nothing":
+        elif name != NOTHING:
             way, _, part = name.partition(", ")
             update = ways[way](batches)
             model = changed(self.pruned, update, float(part.split()[0]) if part else 1.0)
@@ -114,7 +129,7 @@ class Chooser:
             candidates=tuple(self.candidates),
             solved=tuple(update.solved),
             left=tuple(update.left),
-            num_fitted=sum(map(modules.batch_size, batches)) if name != "nothing" else 0,
+            num_fitted=sum(map(modules.batch_size, batches)) if name != NOTHING else 0,
             num_held_out=len(self.nothing),
             confidence=self.confidence,
             measure=self.measure,
@@ -138,6 +153,7 @@ class Chooser:
         return divergence(self.theirs, ours, self.held_out, self.measure)
 
     def _candidate(self, name: str, distance: Floats) -> Candidate:
+        self.distances[name] = distance
         gain = self.nothing - distance
         mean, count = float(gain.mean()), len(gain)
         reach = math.inf
