@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srinit.finetune import recalibrate
+from srinit.compensation import recalibrate
 from srinit.rng import isolated_rng, seed_for
 from srinit.sources import (
     Augment,

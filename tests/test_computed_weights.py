@@ -176,7 +176,7 @@ def test_a_network_that_was_just_trained_with_weight_norm_can_be_measured() -> N
     fresh = reinitialized(model[0], seed=0)
     assert not torch.equal(fresh.inner.weight, model[0].inner.weight)
     x = torch.randn(8, WIDTH, generator=generator(1))
-    unit_map = find_units(network(linear), x)
+    unit_map = find_units(network(COMPUTED["weight_norm"]), x)
     score_units(model, unit_map, [(x, torch.zeros(8).long())], criterion="block_influence")
 
 

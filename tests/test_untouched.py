@@ -191,6 +191,10 @@ FUNCTIONS: dict[str, tuple[Callable[[nn.Module], object], Callable[[nn.Module], 
         lambda m: srinit.apply_plan(m, planned(m)),
         lambda m: srinit.apply_plan(nn.Sequential(m), planned(m)),
     ),
+    "compensate": (
+        lambda m: srinit.compensate(m, planned(m), BATCHES),
+        lambda m: srinit.compensate(nn.Sequential(m), planned(m), BATCHES),
+    ),
     "compare": (
         lambda m: srinit.compare(m, m, BATCHES),
         lambda m: srinit.compare(m, m, [(EXAMPLE, torch.tensor([7, 9]))]),

@@ -34,6 +34,7 @@ from srinit.sensitivity.working import Precision, faster_copy
 from srinit.surgery import remove_units
 from srinit.surgery.remove import check_names
 from srinit.trialbench import TrialBench
+from srinit.units.fingerprint import check_fits
 from srinit.units.records import Unit, UnitMap
 
 Progress = Callable[[int, int], None]
@@ -117,6 +118,7 @@ def try_removals(
     rank, count = (0, 1) if ranks is None else (ranks.rank, ranks.count)
     for names in candidates:
         check_names(model, [units[name] for name in (*gone, *names)])
+        check_fits(model, [units[name] for name in (*gone, *names)])
     mine = [tuple(names) for names in candidates[rank::count]]
     batches = list(batches_of(data, model))
     work = _Work(model, units, tuple(gone), batches, example_inputs, scorer, precision)

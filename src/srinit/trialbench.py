@@ -34,6 +34,7 @@ from srinit.sensitivity.working import (
     inputs_for,
     is_close,
     lighter_copy,
+    own_copy,
     shared_copy,
 )
 from srinit.units.bypass import Rewritten, bypassed, site_of
@@ -275,9 +276,11 @@ def _lighter(
     precision: Precision,
 ) -> nn.Module:
     """Return a copy that is cheaper to run where there is one and scores agree."""
-    plain = shared_copy(model)
-    for dtype in cheap_dtypes(model, precision):
-        cheap = lighter_copy(model, dtype)
+    size = modules.batch_size(batch[0])
+    own = own_copy(model, modules.to_device(rows_between(batch[0], 0, min(3, size)), device))
+    plain = shared_copy(own)
+    for dtype in cheap_dtypes(own, precision):
+        cheap = lighter_copy(own, dtype)
         if agrees(plain, cheap, batch, scorer, device):
             return cheap
     return plain

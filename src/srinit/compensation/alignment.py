@@ -152,22 +152,28 @@ def module_names(student: Facts, origins: Mapping[str, str]) -> dict[str, str]:
     """Return for the modules of a cut network their names in the unpruned one.
 
     Args:
-        student: The cut network.
+        student: The cut network; a module that cannot be told apart from others has "".
         origins: For keys of its state dict those of the unpruned network.
     """
     found: dict[str, str] = {}
+    renumbered: set[str] = set()  # containers of the cut network whose entries moved up
     for own, other in origins.items():
         one, two = own.rpartition(".")[0], other.rpartition(".")[0]
-        while one and two and one not in found:
-            found[one] = two
+        while one and two:
+            found.setdefault(one, two)
             one, _, last = one.rpartition(".")
             two, _, same = two.rpartition(".")
-            if last != same and not (last.isdigit() and same.isdigit()):
-                break
+            if last != same:
+                renumbered.add(one)
+                if not (last.isdigit() and same.isdigit()):
+                    break
     for name in student.named:
         path, rest = name, ""
         while path and path not in found:
             path, _, last = path.rpartition(".")
             rest = f".{last}{rest}"
-        found.setdefault(name, (found.get(path, path) + rest).lstrip("."))
+        if rest and path in renumbered:
+            found[name] = ""  # without parameters nothing says which entry it was
+        else:
+            found.setdefault(name, (found.get(path, path) + rest).lstrip("."))
     return found

@@ -16,9 +16,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from srinit import modules
 from srinit.compensation.answers import Floats, Measure, answers, divergence
 from srinit.compensation.normalization import with_new_statistics
-from srinit.compensation.realign import Update, realign
 from srinit.compensation.recalibrate import recalibrate
 from srinit.compensation.records import Candidate, Choice, Compensation
+from srinit.compensation.walk import Update, realign
 from srinit.errors import DataError
 
 PARTS = (1.0, 0.5)  # of a realignment's changes

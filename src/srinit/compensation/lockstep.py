@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from srinit import modules
+from srinit.arguments import copied
 from srinit.errors import CompensationError
 from srinit.units.trace import Trace
 
@@ -132,8 +133,12 @@ class Halting:
         self._turn.acquire()
         try:
             if not self._stop:
+                inputs = copied(
+                    dict(self._inputs) if isinstance(self._inputs, Mapping) else self._inputs,
+                    self._model,
+                )
                 with torch.no_grad(), self._mode:
-                    self.output = modules.call(self._model, self._inputs)
+                    self.output = modules.call_once(self._model, inputs)
         except _Stopped:
             pass
         except BaseException as error:  # handed to the thread that waits for it

@@ -293,6 +293,8 @@ def _train(session: Session, model: nn.Module, folder: Path) -> TuneLog:
         before = _validated(session, model)
         if settings.command is not None:
             run_command(settings.command, model, folder, cwd=session.config.root)
+            for path in folder.glob("t*.safetensors"):  # an earlier attempt may have left others
+                session.folder.record(path)
         else:
             name = str(settings.fn).removeprefix("py:")
             function = load_function(name, session.config.root)

@@ -242,7 +242,8 @@ def scores(session: Session) -> UnitScores:
     if settings.criterion.startswith("py:"):
         criterion = load_function(settings.criterion, session.config.root)
     found = _scored(session, criterion, settings.criterion_examples)
-    if found.units and not found.order:
+    targets = session.config.plan.targets()
+    if found.units and not found.order and targets.keys() != {"remove"}:
         raise DataError(
             f"plan.criterion {found.criterion} scored no unit ({found.units[0].reason}); choose "
             "another one, such as removal_drop or reinit_drop, or give it more examples "

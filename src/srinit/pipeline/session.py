@@ -133,7 +133,42 @@ class Session:
         self._check_named(found)
         if self.config.score == "agreement":
             self._label(found)
+        else:
+            self._label_unlabeled(found)
+        self._stand_in(found)
         return found
+
+    def _label_unlabeled(self, data: dict[str, DataSet]) -> None:
+        """Let the unpruned network label the examples without labels that choose layers.
+
+        Raises:
+            DataError: Training or test data have no labels.
+        """
+        bare = {name: each for name, each in data.items() if _is_unlabeled(each)}
+        for name in ("train", "test"):
+            if name in bare:
+                raise DataError(
+                    f"data.{name} has no labels; only calibration and validation examples can do "
+                    "without. Write score: agreement to compare answers instead of labels."
+                )
+        if bare:
+            self._label(bare)
+            self.observer.say(
+                f"{', '.join(bare)}: without labels; layers are chosen by agreement with the "
+                "unpruned network's answers, and scores there are agreement."
+            )
+
+    def _stand_in(self, data: dict[str, DataSet]) -> None:
+        """Let calibration examples stand in for validation, where nothing is stopped by those."""
+        settings = self.config.finetune
+        own = settings.command is not None or settings.fn is not None
+        is_trained = own or ("train" in data and settings.epochs > 0)
+        if "validation" not in data and "calibration" in data and not is_trained:
+            data["validation"] = data["calibration"]
+            self.observer.say(
+                "no validation data: calibration examples stand in, as nothing is trained that "
+                "they could stop."
+            )
 
     def _check_named(self, data: dict[str, DataSet]) -> None:
         """Check that the classes that gates name are some."""
@@ -186,7 +221,7 @@ class Session:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the model's outputs."""
-        return self.split("calibration").class_names
+        return self.split("calibration").class_names or self.split("test").class_names
 
     @property
     def error_terms(self) -> dict[str, Any]:
@@ -263,3 +298,8 @@ class Session:
             f"data.preprocess.channels: {other} ({'gray' if other == 1 else 'RGB'}), with "
             f"{other} value{'s' if other > 1 else ''} of mean and std."
         )
+
+
+def _is_unlabeled(data: DataSet) -> bool:
+    targets = data.targets
+    return targets.ndim == 1 and len(targets) > 0 and bool((targets < 0).all())

@@ -30,7 +30,7 @@ def make_plain(unit: nn.Module) -> bool:
     Example:
         >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
         >>> make_plain(layer), [name for name, _ in layer.named_parameters()]
-        (True, ['bias', 'weight'])
+        (True, ['weight', 'bias'])
     """
     changed = False
     with torch.no_grad(), warnings.catch_warnings():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,15 +14,12 @@ from srinit import modules
 from srinit.errors import ReinitError
 from srinit.records import record
 from srinit.reinit.matching import Call, Matcher
+from srinit.reinit.noise import NOISE, noise_device, noise_of, spread
 from srinit.reinit.plain import forgetting, make_plain
 from srinit.reinit.proof import Run, constants, named, unread
 from srinit.reinit.rules import Rule, Weights, rules_of
 from srinit.rng import isolated_rng
 from srinit.state import held_by
-
-NOISE_BYTES = 32 << 20  # numbers of draws that share a generator on a GPU
-MOST_IN_BLOCK = 64
-_NOISE: dict[str, Callable[..., Tensor]] = {"normal": torch.randn, "uniform": torch.rand}
 
 Scheme = Callable[[nn.Module, torch.Generator], None]
 """Draws the parameters of a module again, in place; the module is a private copy on the CPU or
@@ -105,7 +101,7 @@ class Redraw:
         self._unit = unit  # read, never written
         self._convert = prepare
         self.module = self._fresh()
-        self._noise_on = _noise_device(self.module) if local_noise else torch.device("cpu")
+        self._noise_on = noise_device(self.module) if local_noise else torch.device("cpu")
         roots = self._roots()
         if not any(True for root in roots for _ in root.parameters()):
             raise ReinitError(
@@ -195,13 +191,13 @@ class Redraw:
                 if rule.kind == "constant":
                     continue
                 tensor = getattr(root.get_submodule(rule.module), rule.tensor)
-                if rule.kind not in _NOISE or rule.zero_row is not None or tensor.is_complex():
+                if rule.kind not in NOISE or rule.zero_row is not None or tensor.is_complex():
                     return None
                 name = f"{part}.{rule.name}".strip(".")
                 shapes[name], drawn[name] = tensor.shape, rule
-        found = _noise(shapes, drawn, draws, seed, self._noise_on)
+        found = noise_of(shapes, drawn, draws, seed, self._noise_on)
         for name, values in found.items():
-            _spread(values, drawn[name], self._scale)
+            spread(values, drawn[name], self._scale)
         return found
 
     def _fill_rules(self, noise: torch.Generator) -> None:
@@ -301,60 +297,6 @@ def _half_drawn(before: Mapping[str, Tensor], changed: Collection[str]) -> list[
     ]
 
 
-def _noise_device(module: nn.Module) -> torch.device:
-    """Return where noise for a module is made: its GPU, if it is on one, else the CPU."""
-    devices = {parameter.device for parameter in module.parameters()}
-    on_gpu = len(devices) == 1 and all(device.type == "cuda" for device in devices)
-    return devices.pop() if on_gpu else torch.device("cpu")
-
-
-def _noise(
-    shapes: Mapping[str, torch.Size],
-    rules: Mapping[str, Rule],
-    draws: Sequence[int],
-    seed: Callable[[int], int],
-    device: torch.device,
-) -> dict[str, Tensor]:
-    """Return standard noise for each draw; on a GPU for a block of draws at a time.
-
-    What a draw holds depends on its number and its block's seed alone.
-    """
-    found = {name: torch.empty(len(draws), *shape, device=device) for name, shape in shapes.items()}
-    if device.type == "cpu":
-        for index, draw in enumerate(draws):
-            noise = torch.Generator().manual_seed(seed(draw))
-            for name, values in found.items():
-                _NOISE[rules[name].kind](shapes[name], generator=noise, out=values[index])
-        return found
-    values_a_draw = max(sum(shape.numel() for shape in shapes.values()), 1)
-    block = min(max(NOISE_BYTES // (4 * values_a_draw), 1), MOST_IN_BLOCK)
-    start = 0
-    for number, equal in itertools.groupby(draws, lambda draw: draw // block):
-        rows = [draw - number * block for draw in equal]
-        noise = torch.Generator(device).manual_seed(seed(number * block))
-        for name, values in found.items():
-            make, shape = _NOISE[rules[name].kind], (block, *shapes[name])
-            if len(rows) == block:
-                make(shape, generator=noise, out=values[start : start + block])
-                continue
-            fresh = make(shape, generator=noise, device=device)
-            in_a_row = rows[-1] - rows[0] + 1 == len(rows)
-            some = fresh[rows[0] : rows[-1] + 1] if in_a_row else fresh[rows]
-            values[start : start + len(rows)] = some
-        start += len(rows)
-    return found
-
-
-def _spread(values: Tensor, rule: Rule, scale: float) -> None:
-    """Give standard noise the spread and the mean of a rule, in place."""
-    if rule.kind == "normal":
-        values.mul_(rule.spread * scale)
-    else:
-        values.mul_(2 * rule.spread * scale).sub_(rule.spread * scale)
-    if rule.mean:
-        values.add_(rule.mean)
-
-
 def _restore(root: nn.Module, trained: nn.Module) -> None:
     for target, value in zip(root.parameters(), trained.parameters(), strict=True):
         target.detach().copy_(value.detach())
@@ -397,8 +339,8 @@ def _fill_one(tensor: Tensor, rule: Rule, noise: torch.Generator, scale: float) 
         return
     is_complex = tensor.is_complex() and rule.kind == "normal"
     dtype = torch.complex64 if is_complex else torch.float32
-    values = _NOISE[rule.kind](tensor.shape, generator=noise, dtype=dtype, device=noise.device)
-    _spread(values, rule, scale)
+    values = NOISE[rule.kind](tensor.shape, generator=noise, dtype=dtype, device=noise.device)
+    spread(values, rule, scale)
     if rule.zero_row is not None:
         values[rule.zero_row] = 0
     tensor.copy_(values)

@@ -87,6 +87,8 @@ def preserves(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def kept(*args: P.args, **kwargs: P.kwargs) -> T:
         model: Any = args[0] if args else kwargs["model"]
+        if not isinstance(model, nn.Module):  # the function says so in its own words
+            return function(*args, **kwargs)
         with preserved(model, hooks=True):
             return function(*args, **kwargs)
 

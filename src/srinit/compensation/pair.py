@@ -1,0 +1,231 @@
+"""One batch in both networks, halted where a map ends: what the map reads, gives and lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from srinit import modules
+from srinit.compensation.equations import Equations, Geometry, explained
+from srinit.compensation.lockstep import Halting
+from srinit.compensation.maps import LinearMap, closed
+from srinit.compensation.networks import Networks
+from srinit.compensation.records import SolvedMap
+from srinit.compensation.replay import Replay, adjoint, base, carried, linear_part, squared_scale
+from srinit.errors import CompensationError
+
+NOTHING = 1e-10  # relative squared distance that needs no solving
+TINY = 1e-8  # squared scale of a channel, relative to the largest, below which it is dead
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one forward of the cut network has shown of one map."""
+
+    u: Tensor
+    func: Any
+    args: tuple[Any, ...]
+    shape: torch.Size  # of the map's output
+    value: Tensor  # what its output has become
+    steps: list[Replay] = field(default_factory=list)
+    is_linear: bool = True
+
+    def scale(self) -> Tensor | None:
+        """Return the square of what the steps behind the map multiply each channel by."""
+        return squared_scale(self.steps, self.shape, self.value) if self.is_linear else None
+
+    def weight_size(self, geometry: Geometry) -> int:
+        """Return how many entries the weight has that the map multiplies by."""
+        return (
+            self.shape[-1] * self.u.shape[-1] if geometry.kernel is None else self.args[1].numel()
+        )
+
+    def applied(self, change: Tensor, geometry: Geometry) -> Tensor:
+        """Return what a change of the weight (and bias) adds where the steps end."""
+        features = change.shape[-1] - int(geometry.has_bias)
+        weight = change[..., :features].reshape(-1, features).to(self.u.dtype)
+        bias = change[..., features].reshape(-1).to(self.u.dtype) if geometry.has_bias else None
+        if geometry.kernel is None:
+            added = F.linear(self.u, weight, bias)
+        else:
+            weight = weight.reshape(self.args[1].shape)
+            added = self.func(self.u, weight, bias, *self.args[3:])
+        return carried(self.steps, added)
+
+
+@dataclass(slots=True)
+class MapSums:
+    """The sums of one map over all batches."""
+
+    equations: Equations
+    scale: Tensor  # square of what each channel is multiplied by behind the map
+    lacking: float = 0.0  # squared distance to the target
+    goal: float = 0.0  # square of the target
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether the map is off its target at all."""
+        return self.lacking > NOTHING * self.goal
+
+    def without_dead(self, change: Tensor) -> None:
+        """Leave channels as they are that nothing behind the map reads, in place."""
+        is_dead = self.scale <= TINY * self.scale.max()
+        change[is_dead.reshape(change.shape[:2])] = 0.0
+
+    def solved(self, each: LinearMap, change: Tensor) -> SolvedMap:
+        """Return the record of a solution."""
+        goal = max(self.goal, 1e-30)
+        left = self.lacking * self.equations.share - explained(self.equations, change, self.scale)
+        return SolvedMap(
+            name=each.name,
+            lacking_before=self.lacking / goal,
+            lacking_after=max(0.0, left) / (goal * self.equations.share),
+            rows=self.equations.rows,
+        )
+
+
+class Pair:
+    """One batch in both networks."""
+
+    def __init__(self, networks: Networks, batch: Any) -> None:
+        self.networks, self.batch = networks, batch
+        self.size = modules.batch_size(batch)
+        self.seen: dict[int, Seen] = {}
+        self.targets: dict[int, Tensor] = {}
+        self.teacher: Halting | None = None
+        self.student: Halting | None = None
+        teacher = networks.teacher.trace
+        goals = {m.target for m in networks.maps}
+        self.goals = {maker: g for g in goals if (maker := teacher.maker[g]) is not None}
+        self.by_op: dict[int, list[tuple[LinearMap, int]]] = {}  # step 0 is the map itself
+        for each in networks.maps:
+            for number, op in enumerate([each.op, *(step.op for step in each.steps)]):
+                self.by_op.setdefault(op, []).append((each, number))
+
+    def advance(self, each: LinearMap) -> None:
+        """Bring both networks to where a map ends."""
+        device = modules.device_of(self.networks.pruned)
+        if self.teacher is None or self.student is None:
+            inputs, both = modules.to_device(self.batch, device), self.networks
+            theirs, ours = both.teacher.trace, both.student.trace
+            self.teacher = Halting(both.model, inputs, theirs, self.goals, self._of_teacher)
+            self.student = Halting(both.pruned, inputs, ours, self.by_op, self._of_student)
+        maker = self.networks.teacher.trace.maker[each.target]
+        assert maker is not None
+        self.teacher.advance(maker)
+        self.student.advance(each.end)
+        if each.target not in self.targets or each.op not in self.seen:
+            raise CompensationError(
+                f"the forward ended before {each.name!r} on these inputs; a forward whose steps "
+                "depend on its inputs cannot be compensated."
+            )
+
+    def _of_teacher(self, number: int, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        goal = self.goals[number]
+        outputs = self.networks.teacher.trace.ops[number].outputs
+        made = result[outputs.index(goal)] if isinstance(result, tuple | list) else result
+        self.targets[goal] = made.detach().clone()  # later code may change it in place
+
+    def _of_student(self, number: int, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        made = result[0] if isinstance(result, tuple | list) else result
+        for each, step in self.by_op[number]:
+            if step == 0:
+                place = 1 if base(func) == "addmm" else 0
+                kept = tuple(None if i == place else value for i, value in enumerate(args))
+                u = args[place].detach().clone()  # later code may change it in place
+                self.seen[each.op] = Seen(u, func, kept, made.shape, made)
+                continue
+            seen = self.seen[each.op]
+            replay = linear_part(each.steps[step - 1].kind, func, args, kwargs, seen.value)
+            seen.is_linear = seen.is_linear and replay is not None
+            seen.steps += [] if replay is None else [replay]
+            seen.value = made
+
+    def add_to(self, found: MapSums, each: LinearMap) -> None:
+        """Add what a map's output lacks, carried back to where it leaves the map."""
+        seen = self.seen[each.op]
+        own, target = seen.value.float(), self.targets[each.target].float()
+        difference = closed(target, own, each.closure, self.networks.layer_norm(each)) - own
+        back = adjoint(seen.steps, seen.shape, difference)
+        scale = found.scale.clamp(min=float(found.scale.max()) * TINY).to(back.dtype)
+        wide = scale.reshape(-1, *([1] * (back.ndim - 2))) if back.ndim > 2 else scale
+        keep = self.keep(seen, found.equations.geometry)
+        found.equations.add(seen.u, back / wide, keep)
+        found.lacking += float(difference.double().pow(2).sum())
+        found.goal += float(target.double().pow(2).sum())
+
+    def mean_lack(
+        self, each: LinearMap, function: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, int]:
+        """Return by channel what is lacking behind an activation, where it is active, and how many.
+
+        Both are sums over examples and positions.
+        """
+        own, target = self.seen[each.op].value.float(), self.targets[each.target].float()
+        wanted = target if each.closure in ("relu", "relu6") else function(target)
+        others = [d for d in range(own.ndim) if d != (1 if own.ndim > 2 else own.ndim - 1)]
+        small = 1e-3
+        slope = (function(own + small) - function(own)) / small
+        lack = (wanted - function(own)).double().sum(others)
+        return lack, slope.double().sum(others), own.numel() // len(lack)
+
+    def shift(self, each: LinearMap, step: Tensor) -> None:
+        """Shift where a map ends, by channel."""
+        value = self.seen[each.op].value
+        axis = 1 if value.ndim > 2 else value.ndim - 1
+        value.add_(
+            step.to(value.dtype).reshape([-1 if d == axis else 1 for d in range(value.ndim)])
+        )
+
+    def is_plain(self) -> bool:
+        """Tell whether the forward that waited ends as a plain one does."""
+        if self.student is None:
+            return True
+        self.student.advance(len(self.networks.student.trace.ops) + 1)
+        with torch.no_grad():
+            inputs = modules.to_device(self.batch, modules.device_of(self.networks.pruned))
+            plain = modules.call(self.networks.pruned, inputs)
+        pairs = zip(modules.tensors(plain), modules.tensors(self.student.output), strict=True)
+        return all(
+            bool((one - other).abs().max() <= 1e-2 * one.abs().max() + 1e-6)
+            for one, other in pairs
+            if one.is_floating_point() and one.numel()
+        )
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether some places of the batch are padding."""
+        mask = self.batch.get("attention_mask") if isinstance(self.batch, Mapping) else None
+        return isinstance(mask, Tensor) and not bool(mask.bool().all())
+
+    def keep(self, seen: Seen, geometry: Geometry) -> Tensor | None:
+        """Return which rows are no padding, where the inputs say so."""
+        mask = self.batch.get("attention_mask") if isinstance(self.batch, Mapping) else None
+        if not isinstance(mask, Tensor) or geometry.kernel is not None or mask.ndim != 2:
+            return None
+        rows = seen.u.numel() // seen.u.shape[-1]
+        return mask.flatten().bool().to(seen.u.device) if rows == mask.numel() else None
+
+    def renew(self, each: LinearMap, change: Tensor, geometry: Geometry) -> None:
+        """Let the waiting forward go on with what the solved map gives."""
+        seen = self.seen[each.op]
+        seen.value.add_(seen.applied(change, geometry).to(seen.value.dtype))
+
+    def forget(self, each: LinearMap) -> None:
+        """Free what was kept for a map."""
+        self.seen.pop(each.op, None)
+        later = self.networks.maps[self.networks.maps.index(each) + 1 :]
+        if not any(other.target == each.target for other in later):
+            self.targets.pop(each.target, None)
+
+    def stop(self) -> None:
+        """End both forwards."""
+        for forward in (self.teacher, self.student):
+            if forward is not None:
+                forward.stop()
+        self.teacher = self.student = None

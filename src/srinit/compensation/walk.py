@@ -1,0 +1,248 @@
+"""Realignment: every linear map behind a cut solved again towards the unpruned network's stream.
+
+Two networks are walked through in lockstep. Where a map of the cut one ends, what its output
+lacks of the unpruned network's value there is regressed on its inputs, its weight is changed, and
+the walk goes on with what it gives now. Nothing is added to the network, nothing is trained and
+no label is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from srinit import modules
+from srinit.compensation.equations import Equations, Geometry, geometry_of, share_of
+from srinit.compensation.maps import LinearMap
+from srinit.compensation.networks import Networks
+from srinit.compensation.pair import MapSums, Pair
+from srinit.compensation.records import LeftMap, SolvedMap
+
+Progress = Callable[[int, int], None]
+CONVOLUTION, LINEAR = 1e-3, 0.1  # default strengths of the penalty
+MEAN_STEPS = 3  # of Newton, towards equal means behind an activation
+LEAST_ACTIVE = 0.05  # slope of an activation, on average, that a step counts on
+BUDGET = 2 << 30  # bytes of live activations that may wait at a time
+
+
+@dataclass(slots=True)
+class Update:
+    """What realignment changed: differences of parameters, so that a part of them can be taken."""
+
+    changes: dict[str, Tensor] = field(default_factory=dict)  # by key of the state dict
+    solved: list[SolvedMap] = field(default_factory=list)
+    left: list[LeftMap] = field(default_factory=list)
+
+
+def realign(
+    model: nn.Module,
+    pruned: nn.Module,
+    origins: Mapping[str, str],
+    batches: Sequence[Any],
+    *,
+    strength: float | None = None,
+    only: Callable[[LinearMap], bool] = lambda _: True,
+    shrink_bias: bool = False,
+    budget: int = BUDGET,
+    on_progress: Progress | None = None,
+) -> Update:
+    """Solve the maps of `pruned` behind its cuts again, in place; return what changed.
+
+    Args:
+        model: The unpruned network; its forward is run, nothing of it changes.
+        pruned: The cut network; ours.
+        origins: For keys of its state dict the keys of the same tensors in `model`.
+        batches: Inputs, without targets; at least two examples in each.
+        strength: Of the penalty; by default 1e-3 for convolutions and 0.1 for linear maps.
+            Infinite: only biases change.
+        only: Which maps are solved.
+        shrink_bias: The penalty falls on the bias as well.
+        budget: Bytes of activations that may wait; above it, forwards are begun anew for every map.
+        on_progress: Called with (maps done, maps in all).
+
+    Raises:
+        CompensationError: The forward's steps depend on its inputs.
+    """
+    networks = Networks(model, pruned, origins, batches[0], only)
+    settings = _Settings(strength, shrink_bias, on_progress)
+    examples = sum(map(modules.batch_size, batches))
+    with modules.eval_mode(model), modules.eval_mode(pruned), _no_fast_path(), torch.no_grad():
+        if networks.live_bytes() * examples <= budget:
+            walk = _Walk(networks, batches, settings, waits=True)
+            if walk.go():
+                return walk.update
+        walk = _Walk(networks, batches, settings, waits=False)
+        walk.go()
+        return walk.update
+
+
+@contextmanager
+def _no_fast_path() -> Iterator[None]:
+    """Switch fused kernels off, which hide additions, as the recording does."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    strength: float | None
+    shrink_bias: bool
+    on_progress: Progress | None
+
+    def strength_of(self, geometry: Geometry) -> float:
+        if self.strength is not None:
+            return self.strength
+        return CONVOLUTION if geometry.kernel is not None else LINEAR
+
+
+class _Walk:
+    """One way through both networks, map by map.
+
+    Args:
+        networks: Both, recorded.
+        batches: Inputs.
+        settings: How maps are solved.
+        waits: Forwards of all batches wait where a map ends; else each is begun anew for each map.
+    """
+
+    def __init__(
+        self, networks: Networks, batches: Sequence[Any], settings: _Settings, *, waits: bool
+    ) -> None:
+        self.networks, self.settings, self.waits = networks, settings, waits
+        self.pairs = [Pair(networks, batch) for batch in batches]
+        self.update = Update(left=list(networks.left))
+
+    def go(self) -> bool:
+        """Solve all maps; False, with nothing changed, where waiting gave something else.
+
+        Forwards that wait for each other may meet in what a network keeps in itself for a while;
+        then what they give differs from a plain forward.
+        """
+        maps = self.networks.maps
+        try:
+            for number, each in enumerate(maps, start=1):
+                self._solve(each)
+                if self.settings.on_progress is not None:
+                    self.settings.on_progress(number, len(maps))
+            is_plain = all(pair.is_plain() for pair in (self.pairs[0], self.pairs[-1]))
+        finally:
+            for pair in self.pairs:
+                pair.stop()
+        if not is_plain:
+            for key, change in self.update.changes.items():
+                self.networks.tensors[key].data -= change
+        return is_plain
+
+    def _solve(self, each: LinearMap) -> None:
+        found = self._read(each)
+        if isinstance(found, str):
+            self.update.left.append(LeftMap(name=each.name, reason=found))
+        elif found.is_lacking:
+            geometry = found.equations.geometry
+            strength = self.settings.strength_of(geometry)
+            change = found.equations.solve(strength, shrink_bias=self.settings.shrink_bias)
+            if change is None:
+                reason = "its equations have no finite solution"
+                self.update.left.append(LeftMap(name=each.name, reason=reason))
+            else:
+                found.without_dead(change)
+                self._apply(each, change, geometry)
+                self.update.solved.append(found.solved(each, change))
+                for pair in self.pairs if self.waits else ():
+                    pair.renew(each, change, geometry)
+                self._match_means(each)
+        for pair in self.pairs:
+            pair.forget(each)
+
+    def _halted(self, each: LinearMap) -> Iterator[Pair]:
+        """Yield every batch, with both forwards where the map ends."""
+        for pair in self.pairs:
+            pair.advance(each)
+            yield pair
+            if not self.waits:
+                pair.stop()
+
+    def _read(self, each: LinearMap) -> MapSums | str:
+        """Return the sums over all batches, or why there are none."""
+        found: MapSums | None = None
+        for pair in self._halted(each):
+            seen = pair.seen[each.op]
+            if found is None:
+                has_bias = self.networks.bias(each) is not None
+                geometry = geometry_of(seen.func, seen.args, has_bias=has_bias)
+                scale = seen.scale() if geometry is not None else None
+                if geometry is None or scale is None:
+                    return "what follows its output is not linear channel by channel"
+                if seen.weight_size(geometry) != self.networks.tensors[each.name].numel():
+                    return "it reads a part of its weight"
+                share = self._share(each, geometry)
+                found = MapSums(Equations(geometry, share=share), scale)
+            pair.add_to(found, each)
+        assert found is not None
+        return found
+
+    def _share(self, each: LinearMap, geometry: Geometry) -> float:
+        """Return which share of the positions is read."""
+        trace = self.networks.student.trace
+        shape = trace.shapes[trace.ops[each.op].outputs[0]]
+        weight = self.networks.tensors[each.name]
+        per_example = shape[0] / trace.batch if geometry.kernel is None else math.prod(shape[2:])
+        examples = sum(pair.size for pair in self.pairs)
+        features = weight.numel() // weight.shape[0] if geometry.kernel else min(weight.shape)
+        return share_of(round(per_example * examples), features)
+
+    def _apply(self, each: LinearMap, change: Tensor, geometry: Geometry) -> None:
+        """Change the weight, and the bias or that of the normalization behind it."""
+        features = change.shape[-1] - int(geometry.has_bias)
+        matrix = change[..., :features].reshape(-1, features)
+        is_direct = each.weight in self.networks.student.trace.ops[each.op].params
+        is_transposed = geometry.kernel is None and is_direct
+        weight = self.networks.tensors[each.name]
+        changes = {each.name: matrix.T if is_transposed else matrix.reshape(weight.shape)}
+        bias = self.networks.bias(each)
+        if bias is not None:
+            key, norm = bias
+            shift = change[..., features].reshape(-1)
+            scale = 1.0 if norm is None else self.networks.norm_scale(norm).double()
+            changes[key] = shift * scale
+        self._change(changes)
+
+    def _match_means(self, each: LinearMap) -> None:
+        """Shift the bias until the mean behind the activation is the unpruned network's.
+
+        Least squares shrink the spread of what they cannot explain, and a smaller spread before an
+        activation is another mean behind it, in every position of a channel alike. Not where some
+        places are padding.
+        """
+        function, bias = self.networks.activation(each), self.networks.bias(each)
+        is_plain = all(step.kind in ("norm", "shift") for step in each.steps)
+        is_padded = any(pair.is_padded for pair in self.pairs)
+        if function is None or bias is None or not is_plain or is_padded:
+            return
+        for _ in range(MEAN_STEPS):
+            sums = [pair.mean_lack(each, function) for pair in self._halted(each)]
+            lack = torch.stack([one for one, _, _ in sums]).sum(0)
+            active = torch.stack([one for _, one, _ in sums]).sum(0)
+            step = lack / active.clamp(min=LEAST_ACTIVE * sum(count for _, _, count in sums))
+            for pair in self.pairs if self.waits else ():
+                pair.shift(each, step)
+            self._change({bias[0]: step})
+
+    def _change(self, changes: Mapping[str, Tensor]) -> None:
+        """Add to parameters, and note it."""
+        for key, difference in changes.items():
+            tensor = self.networks.tensors[key]
+            moved = difference.to(tensor.dtype)
+            tensor.data += moved
+            known = self.update.changes.get(key)
+            self.update.changes[key] = moved if known is None else known + moved
