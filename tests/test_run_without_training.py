@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from srinit.cli import main
+from srinit import cli
 from srinit.rng import generator, isolated_rng
 
 MODEL = """
@@ -94,7 +94,7 @@ def test_a_run_without_training_data_ends_with_the_compensated_network(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(project, tmp_path / "p")
-    code = main(["run", "-c", str(tmp_path / "p" / "srinit.yaml"), "--json"])
+    code = cli.run(["run", "-c", str(tmp_path / "p" / "srinit.yaml"), "--json"])
     said = capsys.readouterr()
     assert code == 0, said.err[-2000:]
     assert "nothing will be trained" in said.err
@@ -114,4 +114,4 @@ def test_training_and_test_data_need_labels(project: Path, tmp_path: Path) -> No
     shutil.copytree(project, tmp_path / "p")
     config = tmp_path / "p" / "srinit.yaml"
     config.write_text(config.read_text().replace("test: folder:test", "test: images:test"))
-    assert main(["inspect", "-c", str(config), "--json"]) == 4
+    assert cli.run(["inspect", "-c", str(config), "--json"]) == 4
