@@ -22,6 +22,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, one thread each
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(guards, "guards")
+    config.option.loadscopereorder = False  # xdist: in the order of guards.LONG
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
