@@ -32,8 +32,9 @@ def compensate(
 
     No training and no label: the linear maps behind the cut are solved again towards the unpruned
     network's residual stream. Among doing nothing, recalibration and realignment (all of it or a
-    part) that is taken whose answers are nearest to the unpruned network's on a quarter of the
-    examples, which it was not fitted on; "nothing", unless another is surely nearer.
+    part) that is taken whose answers are nearest to the unpruned network's on examples that it was
+    not fitted on (a quarter; of fewer than 256 each third in turn); "nothing", unless another is
+    surely nearer.
 
     Args:
         model: The unpruned network; not touched.
@@ -50,7 +51,7 @@ def compensate(
     Raises:
         PlanError: The plan names a unit the network does not have.
         SurgeryError: The cut network does not run.
-        DataError: There are fewer than four examples.
+        DataError: There are fewer than six examples.
 
     Example:
         >>> import torch
@@ -66,7 +67,7 @@ def compensate(
         ... )
         >>> found = compensate(model, plan, [x[:8], x[8:]], measure="squared")
         >>> len(found.model.layers), len(model.layers), found.choice.num_held_out
-        (2, 3, 5)
+        (2, 3, 16)
     """
     inputs = [inputs_of(batch) for batch in batches]
     if not inputs:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,21 @@ from srinit.errors import DataError
 NOTHING = "nothing"
 PARTS = (1.0, 0.5)  # of a realignment's changes
 FEW = 256  # examples that candidates are fitted on; the one that is chosen is fitted on all
-SHARE = 0.25  # of the examples is held out; a third of few
-ENOUGH = 10  # held-out examples, where a quarter would be fewer
+SHARE = 0.25  # of many examples is held out
+FOLDS = 3  # of few examples each third is held out in turn
+LEAST = 6  # examples
 MOST_HELD_OUT = 256
 REFIT_BELOW = 256  # with fewer examples the chosen one is fitted on the held-out ones as well
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """Examples to fit on, others to judge by, and what the unpruned network answers to those."""
+
+    few: list[Any]
+    held_out: list[Any]
+    theirs: list[Tensor]
 
 
 class Chooser:
@@ -60,13 +72,13 @@ class Chooser:
         self.model, self.pruned, self.origins = model, pruned, origins
         self.measure, self.confidence = measure, confidence
         self.realigns = offer_realignment
-        self.fitted, self.held_out = split(batches)
-        self.few = first(self.fitted, FEW)
-        self.theirs = answers(model, self.held_out)
-        self.nothing = self._distance(pruned)
-        self.distances: dict[str, Floats] = {}
-        self.candidates: list[Candidate] = [self._candidate(NOTHING, self.nothing)]
         self.refits = sum(map(modules.batch_size, batches)) < REFIT_BELOW
+        self.batches = list(batches)
+        parts = folds(batches) if self.refits else [split(batches)]
+        self.rounds = [_Round(few, held, answers(model, held)) for few, held in parts]
+        self.distances: dict[str, Floats] = {}
+        self.candidates: list[Candidate] = []
+        self._judge(NOTHING, [pruned] * len(self.rounds))
         self.recalibrates = offer_recalibration and any(
             isinstance(m, _BatchNorm) and m.track_running_stats for m in pruned.modules()
         )
@@ -79,15 +91,15 @@ class Chooser:
             "bias": lambda b: self._realigned(b, strength=math.inf),
         }
         if self.recalibrates:
-            found = copy.deepcopy(self.pruned)
-            recalibrate(found, [(batch, None) for batch in self.few])
-            self.candidates.append(self._candidate("recalibrated", self._distance(found)))
+            found = [copy.deepcopy(self.pruned) for _ in self.rounds]
+            for network, each in zip(found, self.rounds, strict=True):
+                recalibrate(network, [(batch, None) for batch in each.few])
+            self._judge("recalibrated", found)
         for number, (name, way) in enumerate(ways.items() if self.realigns else ()):
-            update = way(self.few)
-            for part in PARTS if update.changes else ():
-                moved = changed(self.pruned, update, part)
+            updates = [way(each.few) for each in self.rounds]
+            for part in PARTS if any(update.changes for update in updates) else ():
                 label = name if part == 1.0 else f"{name}, {part:g} of it"
-                self.candidates.append(self._candidate(label, self._distance(moved)))
+                self._judge(label, [changed(self.pruned, update, part) for update in updates])
             if on_progress is not None:
                 on_progress(number + 1, len(ways) + 1)
         best = min(self.candidates, key=lambda c: c.divergence)
@@ -112,7 +124,7 @@ class Chooser:
     def _finished(
         self, name: str, ways: Mapping[str, Callable[[list[Any]], Update]]
     ) -> Compensation:
-        batches = [*self.fitted, *self.held_out] if self.refits else self.fitted
+        batches = self.batches if self.refits else split(self.batches)[0]
         update, model = Update(), copy.deepcopy(self.pruned)
         if name == "recalibrated":
             recalibrate(model, [(batch, None) for batch in batches])
@@ -130,7 +142,7 @@ class Chooser:
             solved=tuple(update.solved),
             left=tuple(update.left),
             num_fitted=sum(map(modules.batch_size, batches)) if name != NOTHING else 0,
-            num_held_out=len(self.nothing),
+            num_held_out=len(self.distances[NOTHING]),
             confidence=self.confidence,
             measure=self.measure,
         )
@@ -138,23 +150,27 @@ class Chooser:
     def _realigned(
         self, batches: list[Any], *, joins: bool = False, strength: float | None = None
     ) -> Update:
-        copied = copy.deepcopy(self.pruned)
+        several = [batch for batch in batches if modules.batch_size(batch) > 1]
         return realign(
             self.model,
-            copied,
+            copy.deepcopy(self.pruned),
             self.origins,
-            batches,
+            several or batches,
             strength=strength,
             only=(lambda each: each.joins or each.bridges) if joins else (lambda _: True),
         )
 
-    def _distance(self, network: nn.Module) -> Floats:
-        ours = answers(network, self.held_out)
-        return divergence(self.theirs, ours, self.held_out, self.measure)
+    def _judge(self, name: str, networks: Sequence[nn.Module]) -> None:
+        """Add a candidate: of every round the network that was fitted without its examples."""
+        parts = [
+            divergence(each.theirs, answers(network, each.held_out), each.held_out, self.measure)
+            for network, each in zip(networks, self.rounds, strict=True)
+        ]
+        self.distances[name] = np.concatenate(parts)
+        self.candidates.append(self._candidate(name, self.distances[name]))
 
     def _candidate(self, name: str, distance: Floats) -> Candidate:
-        self.distances[name] = distance
-        gain = self.nothing - distance
+        gain = self.distances[NOTHING] - distance
         mean, count = float(gain.mean()), len(gain)
         reach = math.inf
         if count > 1:
@@ -180,12 +196,9 @@ def split(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     Raises:
         DataError: There are fewer than four examples.
     """
+    check_enough(batches)
     count = sum(map(modules.batch_size, batches))
-    if count < 4:
-        raise DataError(
-            f"compensation needs at least 4 examples to fit and to judge by; {count} were given."
-        )
-    held = max(2, min(MOST_HELD_OUT, max(round(SHARE * count), min(ENOUGH, count // 3))))
+    held = max(1, min(MOST_HELD_OUT, round(SHARE * count)))
     fitted, rest = [], count - held
     for batch in batches:
         size = modules.batch_size(batch)
@@ -195,6 +208,34 @@ def split(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
             fitted.append(_cut(batch, 0, rest))
         rest -= size
     return fitted, _last(batches, held)
+
+
+def folds(batches: Sequence[Any]) -> list[tuple[list[Any], list[Any]]]:
+    """Return several ways to fit on most examples and judge by the others, each example once.
+
+    Raises:
+        DataError: There are fewer than four examples.
+    """
+    check_enough(batches)
+    count = sum(map(modules.batch_size, batches))
+    edges = [count * number // FOLDS for number in range(FOLDS + 1)]
+    return [
+        (
+            [*first(batches, begin), *_last(batches, count - end)],
+            _last(first(batches, end), end - begin),
+        )
+        for begin, end in itertools.pairwise(edges)
+    ]
+
+
+def check_enough(batches: Sequence[Any]) -> None:
+    """Raise `DataError` where there are too few examples to fit and to judge by."""
+    count = sum(map(modules.batch_size, batches))
+    if count < LEAST:
+        raise DataError(
+            f"compensation needs at least {LEAST} examples to fit and to judge by; {count} were "
+            "given."
+        )
 
 
 def first(batches: Sequence[Any], count: int) -> list[Any]:
