@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from srinit import apply_plan, compensate, find_units, load_pruned, save_pruned
 from srinit.compensation import LeftMap, realign
 from srinit.compensation.answers import answers, divergence
-from srinit.compensation.choose import split
+from srinit.compensation.choose import folds, split
 from srinit.compensation.equations import Equations, Geometry
 from srinit.compensation.normalization import with_new_statistics
 from srinit.errors import CompensationError, DataError
@@ -234,7 +234,7 @@ def test_compensate_chooses_on_held_out_examples_and_touches_nothing() -> None:
     found = compensate(model, plan, pairs)
     again = compensate(model, plan, batches)
     choice = found.choice
-    assert choice.num_held_out == 24
+    assert choice.num_held_out == 96  # each third was, in turn
     assert choice == again.choice
     assert {"nothing", "recalibrated", "realigned", "bias"} <= {c.name for c in choice.candidates}
     best = min(choice.candidates, key=lambda each: each.divergence)
@@ -337,9 +337,17 @@ def test_networks_that_keep_something_in_themselves_are_walked_one_batch_at_a_ti
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
 
 
-def test_too_few_examples_are_refused_and_batches_are_cut_to_hold_some_out() -> None:
-    fitted, held = split([torch.zeros(6, 2), torch.ones(4, 2)])
-    assert sum(map(len, fitted)) == 8
-    assert [len(batch) for batch in held] == [2]
-    with pytest.raises(DataError, match="at least 4 examples"):
+def test_too_few_examples_are_refused_and_every_example_is_held_out_once() -> None:
+    batches = [torch.arange(6)[:, None], torch.arange(6, 10)[:, None]]
+    fitted, held = split(batches)
+    assert torch.cat([*fitted, *held]).tolist() == torch.cat(batches).tolist()
+    assert sum(map(len, held)) == 2
+    rounds = folds(batches)
+    assert (
+        torch.cat([torch.cat(held) for _, held in rounds]).tolist() == torch.cat(batches).tolist()
+    )
+    for fitted, held in rounds:
+        both = torch.cat([*fitted, *held]).flatten().tolist()
+        assert sorted(both) == list(range(10))
+    with pytest.raises(DataError, match="at least 6 examples"):
         split([torch.zeros(3, 2)])

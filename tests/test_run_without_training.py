@@ -102,7 +102,7 @@ def test_a_run_without_training_data_ends_with_the_compensated_network(
     run = Path(json.loads(said.out)["run"])
     metrics = json.loads((run / "stages" / "01" / "metrics.json").read_text())
     choice = metrics["compensation"]["choice"]
-    assert choice["num_held_out"] == 25
+    assert choice["num_held_out"] == 100
     assert {each["name"] for each in choice["candidates"]} > {"nothing", "recalibrated", "bias"}
     tune = json.loads((run / "stages" / "01" / "tune.json").read_text())
     assert tune["steps"] == 0

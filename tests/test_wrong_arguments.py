@@ -165,7 +165,7 @@ def test_what_is_no_plan_or_no_scan_is_named() -> None:
         (lambda model, units, data, options: [1.0, 2.0], "returned list; return a dict"),
         (lambda model, units, data, options: None, "returned NoneType; return a dict"),
         (lambda model, units, data, options: {"nothere": 1.0}, "'nothere', which is no"),
-        (lambda model, units, data, options: {3: 1.0}, "'3', which is no"),
+        (lambda model, units, data, options: {3: 1.0}, "scored 3, which is no"),
         (lambda model, units, data, options: dict.fromkeys(units.names, "a"), "gave str"),
         (7, "a criterion is a name or a function, not int"),
         ("taylr", r"there is no criterion 'taylr' \(nearest: 'taylor'\)"),

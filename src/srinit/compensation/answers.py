@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from srinit import modules
 from srinit.errors import CompensationError
 
-Measure = Literal["kl", "squared"]
+Measure = Literal["probabilities", "squared"]
 Floats = npt.NDArray[np.float64]
 
 
@@ -37,8 +36,9 @@ def divergence(
         theirs: Of the unpruned network, by batch.
         ours: Of the other one.
         batches: The inputs; places where their attention mask is 0 do not count.
-        measure: "kl": Kullback-Leibler divergence of the class probabilities (the second
-            dimension of pictures and plain classes, the last of tokens), averaged over places.
+        measure: "probabilities": total variation distance of the class probabilities, in [0, 1]
+            (classes are the second dimension of pictures and plain classes, the last of tokens),
+            averaged over places. It is bounded, so that few examples tell.
             "squared": squared distance relative to the square of the unpruned network's answer.
 
     Raises:
@@ -62,8 +62,7 @@ def _of_batch(one: Tensor, other: Tensor, batch: Any, measure: Measure) -> Tenso
             flat, difference = one[:, None], (one - other)[:, None]
         return difference.pow(2).sum(1) / flat.pow(2).sum(1).clamp(min=1e-12)
     axis = 1 if one.ndim != 3 else 2
-    p, q = F.log_softmax(one, axis), F.log_softmax(other, axis)
-    places = (p.exp() * (p - q)).sum(axis).clamp(min=0)
+    places = 0.5 * (one.softmax(axis) - other.softmax(axis)).abs().sum(axis)
     if places.ndim == 1:
         return places
     mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None

@@ -22,7 +22,7 @@ def compensate(
     plan: PrunePlan,
     batches: Iterable[Any],
     *,
-    measure: Measure = "kl",
+    measure: Measure = "probabilities",
     confidence: float = 0.95,
     recalibration: bool = True,
     passthrough: PassThroughFor | None = None,
@@ -32,15 +32,17 @@ def compensate(
 
     No training and no label: the linear maps behind the cut are solved again towards the unpruned
     network's residual stream. Among doing nothing, recalibration and realignment (all of it or a
-    part) that is taken whose answers are nearest to the unpruned network's on a quarter of the
-    examples, which it was not fitted on; "nothing", unless another is surely nearer.
+    part) that is taken whose answers are nearest to the unpruned network's on examples that it was
+    not fitted on (a quarter; of fewer than 256 each third in turn); "nothing", unless another is
+    surely nearer.
 
     Args:
         model: The unpruned network; not touched.
         plan: What goes.
         batches: Batches of inputs, or `(inputs, target)` whose targets are not read; from some 20
             examples on, better 1,000. They are kept in memory.
-        measure: How answers are compared: "kl" for class scores, "squared" for other values.
+        measure: How answers are compared: "probabilities" for class scores, "squared" for other
+            values.
         confidence: Of the interval that decides against "nothing".
         recalibration: Whether new statistics of batch normalization are a candidate.
         passthrough: Your own stand-ins for removed units.
@@ -49,7 +51,7 @@ def compensate(
     Raises:
         PlanError: The plan names a unit the network does not have.
         SurgeryError: The cut network does not run.
-        DataError: There are fewer than four examples.
+        DataError: There are fewer than six examples.
 
     Example:
         >>> import torch
@@ -65,7 +67,7 @@ def compensate(
         ... )
         >>> found = compensate(model, plan, [x[:8], x[8:]], measure="squared")
         >>> len(found.model.layers), len(model.layers), found.choice.num_held_out
-        (2, 3, 4)
+        (2, 3, 16)
     """
     inputs = [inputs_of(batch) for batch in batches]
     if not inputs:
@@ -94,7 +96,7 @@ def compensated(
     origins: Mapping[str, str],
     batches: list[Any],
     *,
-    measure: Measure = "kl",
+    measure: Measure = "probabilities",
     confidence: float = 0.95,
     recalibration: bool = True,
     realignment: bool = True,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,24 @@ from srinit.compensation.records import Candidate, Choice, Compensation
 from srinit.compensation.walk import Update, realign
 from srinit.errors import DataError
 
+NOTHING = "nothing"
 PARTS = (1.0, 0.5)  # of a realignment's changes
 FEW = 256  # examples that candidates are fitted on; the one that is chosen is fitted on all
-SHARE = 0.25  # of the examples is held out
+SHARE = 0.25  # of many examples is held out
+FOLDS = 3  # of few examples each third is held out in turn
+LEAST = 6  # examples
 MOST_HELD_OUT = 256
 REFIT_BELOW = 256  # with fewer examples the chosen one is fitted on the held-out ones as well
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """Examples to fit on, others to judge by, and what the unpruned network answers to those."""
+
+    few: list[Any]
+    held_out: list[Any]
+    theirs: list[Tensor]
 
 
 class Chooser:
@@ -50,7 +64,7 @@ class Chooser:
         origins: Mapping[str, str],
         batches: Sequence[Any],
         *,
-        measure: Measure = "kl",
+        measure: Measure = "probabilities",
         confidence: float = 0.95,
         offer_recalibration: bool = True,
         offer_realignment: bool = True,
@@ -58,11 +72,13 @@ class Chooser:
         self.model, self.pruned, self.origins = model, pruned, origins
         self.measure, self.confidence = measure, confidence
         self.realigns = offer_realignment
-        self.fitted, self.held_out = split(batches)
-        self.few = first(self.fitted, FEW)
-        self.theirs = answers(model, self.held_out)
-        self.nothing = self._distance(pruned)
-        self.candidates: list[Candidate] = [self._candidate("nothing", self.nothing)]
+        self.refits = sum(map(modules.batch_size, batches)) < REFIT_BELOW
+        self.batches = list(batches)
+        parts = folds(batches) if self.refits else [split(batches)]
+        self.rounds = [_Round(few, held, answers(model, held)) for few, held in parts]
+        self.distances: dict[str, Floats] = {}
+        self.candidates: list[Candidate] = []
+        self._judge(NOTHING, [pruned] * len(self.rounds))
         self.recalibrates = offer_recalibration and any(
             isinstance(m, _BatchNorm) and m.track_running_stats for m in pruned.modules()
         )
@@ -75,32 +91,44 @@ class Chooser:
             "bias": lambda b: self._realigned(b, strength=math.inf),
         }
         if self.recalibrates:
-            found = copy.deepcopy(self.pruned)
-            recalibrate(found, [(batch, None) for batch in self.few])
-            self.candidates.append(self._candidate("recalibrated", self._distance(found)))
+            found = [copy.deepcopy(self.pruned) for _ in self.rounds]
+            for network, each in zip(found, self.rounds, strict=True):
+                recalibrate(network, [(batch, None) for batch in each.few])
+            self._judge("recalibrated", found)
         for number, (name, way) in enumerate(ways.items() if self.realigns else ()):
-            update = way(self.few)
-            for part in PARTS if update.changes else ():
-                moved = changed(self.pruned, update, part)
+            updates = [way(each.few) for each in self.rounds]
+            for part in PARTS if any(update.changes for update in updates) else ():
                 label = name if part == 1.0 else f"{name}, {part:g} of it"
-                self.candidates.append(self._candidate(label, self._distance(moved)))
+                self._judge(label, [changed(self.pruned, update, part) for update in updates])
             if on_progress is not None:
                 on_progress(number + 1, len(ways) + 1)
         best = min(self.candidates, key=lambda c: c.divergence)
-        if best.name != "nothing" and not best.low > 0:
+        if best.name != NOTHING and not best.low > 0:
             best = self.candidates[0]
-        return self._finished(best.name, ways)
+        return self._finished(self._whole(best), ways)
+
+    def _whole(self, best: Candidate) -> str:
+        """Return the name of the best, or of the whole of it where that is hardly farther.
+
+        Where the chosen one is fitted again on more examples than it was judged with, what was
+        too much for the few is not for all of them. Hardly: by less than one standard error.
+        """
+        name = best.name.partition(", ")[0]
+        if name == best.name or not self.refits:
+            return best.name
+        excess = self.distances[name] - self.distances[best.name]
+        error = float(excess.std(ddof=1)) / math.sqrt(len(excess))
+        by_name = {each.name: each for each in self.candidates}
+        return name if by_name[name].low > 0 and float(excess.mean()) <= error else best.name
 
     def _finished(
         self, name: str, ways: Mapping[str, Callable[[list[Any]], Update]]
     ) -> Compensation:
-        every = [*self.fitted, *self.held_out]
-        count = sum(map(modules.batch_size, every))
-        batches = every if count < REFIT_BELOW else self.fitted
+        batches = self.batches if self.refits else split(self.batches)[0]
         update, model = Update(), copy.deepcopy(self.pruned)
         if name == "recalibrated":
             recalibrate(model, [(batch, None) for batch in batches])
-        elif name != "nothing":
+        elif name != NOTHING:
             way, _, part = name.partition(", ")
             update = ways[way](batches)
             model = changed(self.pruned, update, float(part.split()[0]) if part else 1.0)
@@ -113,8 +141,8 @@ class Chooser:
             candidates=tuple(self.candidates),
             solved=tuple(update.solved),
             left=tuple(update.left),
-            num_fitted=sum(map(modules.batch_size, batches)) if name != "nothing" else 0,
-            num_held_out=len(self.nothing),
+            num_fitted=sum(map(modules.batch_size, batches)) if name != NOTHING else 0,
+            num_held_out=len(self.distances[NOTHING]),
             confidence=self.confidence,
             measure=self.measure,
         )
@@ -122,22 +150,27 @@ class Chooser:
     def _realigned(
         self, batches: list[Any], *, joins: bool = False, strength: float | None = None
     ) -> Update:
-        copied = copy.deepcopy(self.pruned)
+        several = [batch for batch in batches if modules.batch_size(batch) > 1]
         return realign(
             self.model,
-            copied,
+            copy.deepcopy(self.pruned),
             self.origins,
-            batches,
+            several or batches,
             strength=strength,
             only=(lambda each: each.joins or each.bridges) if joins else (lambda _: True),
         )
 
-    def _distance(self, network: nn.Module) -> Floats:
-        ours = answers(network, self.held_out)
-        return divergence(self.theirs, ours, self.held_out, self.measure)
+    def _judge(self, name: str, networks: Sequence[nn.Module]) -> None:
+        """Add a candidate: of every round the network that was fitted without its examples."""
+        parts = [
+            divergence(each.theirs, answers(network, each.held_out), each.held_out, self.measure)
+            for network, each in zip(networks, self.rounds, strict=True)
+        ]
+        self.distances[name] = np.concatenate(parts)
+        self.candidates.append(self._candidate(name, self.distances[name]))
 
     def _candidate(self, name: str, distance: Floats) -> Candidate:
-        gain = self.nothing - distance
+        gain = self.distances[NOTHING] - distance
         mean, count = float(gain.mean()), len(gain)
         reach = math.inf
         if count > 1:
@@ -163,12 +196,9 @@ def split(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     Raises:
         DataError: There are fewer than four examples.
     """
+    check_enough(batches)
     count = sum(map(modules.batch_size, batches))
-    if count < 4:
-        raise DataError(
-            f"compensation needs at least 4 examples to fit and to judge by; {count} were given."
-        )
-    held = max(2, min(MOST_HELD_OUT, round(SHARE * count)))
+    held = max(1, min(MOST_HELD_OUT, round(SHARE * count)))
     fitted, rest = [], count - held
     for batch in batches:
         size = modules.batch_size(batch)
@@ -178,6 +208,34 @@ def split(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
             fitted.append(_cut(batch, 0, rest))
         rest -= size
     return fitted, _last(batches, held)
+
+
+def folds(batches: Sequence[Any]) -> list[tuple[list[Any], list[Any]]]:
+    """Return several ways to fit on most examples and judge by the others, each example once.
+
+    Raises:
+        DataError: There are fewer than four examples.
+    """
+    check_enough(batches)
+    count = sum(map(modules.batch_size, batches))
+    edges = [count * number // FOLDS for number in range(FOLDS + 1)]
+    return [
+        (
+            [*first(batches, begin), *_last(batches, count - end)],
+            _last(first(batches, end), end - begin),
+        )
+        for begin, end in itertools.pairwise(edges)
+    ]
+
+
+def check_enough(batches: Sequence[Any]) -> None:
+    """Raise `DataError` where there are too few examples to fit and to judge by."""
+    count = sum(map(modules.batch_size, batches))
+    if count < LEAST:
+        raise DataError(
+            f"compensation needs at least {LEAST} examples to fit and to judge by; {count} were "
+            "given."
+        )
 
 
 def first(batches: Sequence[Any], count: int) -> list[Any]:

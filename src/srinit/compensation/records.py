@@ -49,7 +49,7 @@ class Choice:
     num_fitted: int  # examples that the chosen one was fitted on
     num_held_out: int  # others, that chose it
     confidence: float
-    measure: str  # how answers are compared: "kl" (classes) or "squared" (values)
+    measure: str  # how answers are compared: "probabilities" (classes) or "squared" (values)
     note: str = ""
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +22,7 @@ from srinit.compensation.maps import LinearMap
 from srinit.compensation.networks import Networks
 from srinit.compensation.pair import MapSums, Pair
 from srinit.compensation.records import LeftMap, SolvedMap
+from srinit.cost import visible_attention
 
 Progress = Callable[[int, int], None]
 CONVOLUTION, LINEAR = 1e-3, 0.1  # default strengths of the penalty
@@ -72,7 +72,7 @@ def realign(
     networks = Networks(model, pruned, origins, batches[0], only)
     settings = _Settings(strength, shrink_bias, on_progress)
     examples = sum(map(modules.batch_size, batches))
-    with modules.eval_mode(model), modules.eval_mode(pruned), _no_fast_path(), torch.no_grad():
+    with modules.eval_mode(model), modules.eval_mode(pruned), visible_attention(), torch.no_grad():
         if networks.live_bytes() * examples <= budget:
             walk = _Walk(networks, batches, settings, waits=True)
             if walk.go():
@@ -80,17 +80,6 @@ def realign(
         walk = _Walk(networks, batches, settings, waits=False)
         walk.go()
         return walk.update
-
-
-@contextmanager
-def _no_fast_path() -> Iterator[None]:
-    """Switch fused kernels off, which hide additions, as the recording does."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ def score_units(
     known = set(units.names)
     if not set(found) <= known:
         raise ConfigError(
-            f"the criterion {name} scored {min(map(str, set(found) - known))!r}, which is no "
+            f"the criterion {name} scored {min(set(found) - known, key=str)!r}, which is no "
             "removable unit; return scores by name for the units you are given."
         )
     is_drop = criterion == "removal_drop"

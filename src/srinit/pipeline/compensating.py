@@ -42,7 +42,7 @@ def compensate_cut(
             pruned,
             origins,
             examples(session),
-            measure="squared" if session.config.score.startswith("py:") else "kl",
+            measure="squared" if session.config.score.startswith("py:") else "probabilities",
             confidence=session.config.compare.confidence,
             recalibration=session.config.prune.recalibrate,
             realignment=settings.method == "auto",

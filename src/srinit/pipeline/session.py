@@ -144,7 +144,8 @@ class Session:
         Raises:
             DataError: Training or test data have no labels.
         """
-        bare = {name: each for name, each in data.items() if _is_unlabeled(each)}
+        used = ("train", "calibration", "validation", "test")  # the site's own are never asked for
+        bare = {name: data[name] for name in used if name in data and _is_unlabeled(data[name])}
         for name in ("train", "test"):
             if name in bare:
                 raise DataError(
