@@ -120,7 +120,7 @@ def test_criteria_that_return_no_dict_are_refused_with_what_they_returned(given:
         ({"layers.0": [1, 2]}, "gave list for 'layers.0'"),
         ({"layers.0": torch.ones(2)}, "gave Tensor for 'layers.0'"),
         ({"layers.0": UnitScore(unit="layers.1", score=1.0)}, "the score of 'layers.1'"),
-        ({0: 1.0, 1: 2.0}, "scored '0', which is no removable unit"),
+        ({0: 1.0, 1: 2.0}, "scored 0, which is no removable unit"),
     ],
 )
 def test_entries_that_are_no_scores_are_refused_by_name(given: Any, words: str) -> None:
