@@ -22,6 +22,7 @@ def test_the_cifar10_example_goes_from_checkpoint_to_gated_result(
     data = shared_dir / "data" / "cifar10-jpeg"
     pairs = (
         "profile=quick",
+        "plan.trial_examples=120",
         f"model.weights={weights}",
         f"data.source=parquet:{data / 'train.parquet'}",
         f"data.test=parquet:{data / 'test.parquet'}",
