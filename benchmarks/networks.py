@@ -46,7 +46,7 @@ def vit() -> nn.Module:
 
 
 def bottleneck() -> nn.Module:
-    """Return timm's ResNet with 2, 3, 3, 2 Bottlenecks of half width, its first pooling left out."""
+    """Return timm's ResNet of 2, 3, 3, 2 Bottlenecks, half width, its first pooling left out."""
     from timm.models.resnet import Bottleneck, ResNet
 
     model: Any = ResNet(
