@@ -173,8 +173,7 @@ def prune(session: Session) -> nn.Module:
         return load(session, folder / "cut")
     the_plan = stage_plan(session)
     whole = uncut(session)
-    rehearsal = recovery.rehearse(session, whole, the_plan, gone=_gone_before(session))
-    session.observer.say(recovery.forecast(session, the_plan, _log_before(session), rehearsal))
+    session.observer.say(recovery.expected_dip(session, the_plan))
     score_before = look.baseline(session).score
     cut, origins = remove_with_origins(
         whole,
@@ -186,6 +185,11 @@ def prune(session: Session) -> nn.Module:
     if the_plan.remove:
         pruned, compensation = compensating.compensate_cut(session, cut, origins)
         score_compensated = score_cut if pruned is cut else _validated(session, pruned)
+    rehearsal = None
+    if set(the_plan.names) > set(_gone_before(session)):
+        rehearsal = recovery.rehearse(session, pruned)
+        log = _log_before(session)
+        session.observer.say(recovery.expected_recovery(session, log, rehearsal))
     save(session, folder / "cut", pruned)
     metrics = StageMetrics(
         removed=the_plan.names,
