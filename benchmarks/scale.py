@@ -82,7 +82,7 @@ class Lab:
     def steps(self, ranks: Ranks) -> dict[str, tuple[int, Callable[[], object]]]:
         """Return every step: how many pieces it has, and what it does."""
         lab, batches, names = self, len(self.data), self.units.names
-        held = math.ceil(batches * 0.75)  # the rest judges
+        fitted = math.ceil(batches * 0.75)  # the rest judges
         options: dict[str, Any] = {"ranks": ranks}
         return {
             "scan": (batches, lambda: measure_sensitivity(
@@ -96,7 +96,7 @@ class Lab:
                 lab.model, lab.units, [[name] for name in names], lab.data,
                 example_inputs=lab.data[0][0][:2], **options,
             )),
-            "compensation": (held, lambda: compensate(
+            "compensation": (fitted, lambda: compensate(
                 lab.model, lab.plan, [x for x, _ in lab.data], **options
             )),
             "comparison": (batches, lambda: compare(lab.model, lab.pruned, lab.data, **options)),
@@ -349,7 +349,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     given.add_argument("task", nargs="?", choices=["here", "measure", "table"], default="here")
-    given.add_argument("--examples", type=int, default=192)
+    given.add_argument("--examples", type=int, default=320)
     given.add_argument("--threads", type=int, default=1)
     given.add_argument("--note", default="nothing else was running", help="of the machine")
     arguments = given.parse_args()
