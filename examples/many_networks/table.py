@@ -32,7 +32,7 @@ def row(name: str, body: dict[str, Any]) -> list[Any]:
         round(body["params"][1] / body["params"][0], 4),
         round(before, 3),
         round(after, 3),
-        round(body["latency_ratio"][batch][0], 2),
+        round(1 / body["latency_ratio"][batch][0], 2),
         "passed" if body["passed"] else "FAILED",
         "; ".join([*body["failed_gates"], body["stopped_because"]]).strip("; "),
         body["run"],
