@@ -115,7 +115,7 @@ class Ranks:
             self._moved(values, lambda carried: dist.broadcast(carried, 0))
 
     def in_order(self, vectors: Mapping[int, Tensor], size: int, total: int) -> list[Tensor]:
-        """Return the vectors of all ranks by number, on the device of theirs.
+        """Return the vectors of all ranks by number, on the CPU: added there, sums are the same.
 
         Args:
             vectors: This rank's, by number as `mine` counts; (size,) each.
@@ -123,13 +123,14 @@ class Ranks:
             total: How many there are in all ranks.
         """
         if not self._many:
-            return [vectors[number] for number in range(total)]
+            return [vectors[number].cpu() for number in range(total)]
         rounds = -(-total // self.count)
         own = torch.zeros(rounds, size, dtype=torch.float64, device=self._device)
         for number, vector in vectors.items():
             own[number // self.count] = vector
         parts = [torch.zeros_like(own) for _ in range(self.count)]
         dist.all_gather(parts, own)
+        parts = [part.cpu() for part in parts]
         return [parts[number % self.count][number // self.count] for number in range(total)]
 
     def _moved(self, values: Tensor, exchange: Callable[[Tensor], object]) -> None:
