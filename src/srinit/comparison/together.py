@@ -92,6 +92,5 @@ def _read(content: bytes) -> Parts:
         held = dict(arrays)
     edges = held.pop("edges").tolist()
     return [
-        {name: array[begin:end] for name, array in held.items()}
-        for begin, end in pairwise(edges)
+        {name: array[begin:end] for name, array in held.items()} for begin, end in pairwise(edges)
     ]
