@@ -187,7 +187,7 @@ def prune(session: Session) -> nn.Module:
     whole = uncut(session)
     rehearsal = _rehearsed(session, whole, the_plan)
     session.observer.say(recovery.forecast(session, the_plan, _log_before(session), rehearsal))
-    score_before = processes.first(session, look.baseline).score
+    score_before = look.baseline(session).score
     cut, origins = remove_with_origins(
         whole,
         [removal.unit for removal in the_plan.remove],

@@ -46,7 +46,7 @@ STEPS: tuple[Step, ...] = (
 
 IN_STAGES: Step = ("stages", staged.carry_out)
 TOGETHER = (  # steps that all processes of a run take
-    "scan", "plan", "prune", "fine-tune", "stages", "compare", "shift", "site", "gate",
+    "baseline", "scan", "plan", "prune", "fine-tune", "stages", "compare", "shift", "site", "gate",
 )  # fmt: skip
 
 
