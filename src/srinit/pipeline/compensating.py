@@ -13,6 +13,7 @@ from srinit.compensation.variants import Method
 from srinit.errors import CompensationError, DataError
 from srinit.pipeline.session import Session
 from srinit.records import record
+from srinit.sensitivity import Ranks
 
 NOTHING = "nothing"
 
@@ -29,6 +30,8 @@ def compensate_cut(
     session: Session, pruned: nn.Module, origins: Mapping[str, str]
 ) -> tuple[nn.Module, Compensated]:
     """Return the cut network with what makes up for the cut best, and the record of the choice.
+
+    All processes of a run must call it; they share the examples and come to the same network.
 
     Args:
         session: The run; its unpruned network is what answers are compared with.
@@ -48,6 +51,7 @@ def compensate_cut(
             confidence=session.config.compare.confidence,
             recalibration=session.config.prune.recalibrate,
             realignment=settings.method == "auto",
+            ranks=Ranks(),
             on_progress=session.observer.progress,
         )
     except (CompensationError, DataError) as error:

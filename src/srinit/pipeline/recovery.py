@@ -16,7 +16,7 @@ from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.records import record
-from srinit.sensitivity import Ranks
+from srinit.sensitivity import by_itself
 from srinit.sensitivity.working import faster_copy, has_fast_bfloat16
 from srinit.sources import Augment
 from srinit.trialbench import NOTHING
@@ -85,15 +85,15 @@ def trial_data(session: Session) -> tuple[list[tuple[Any, Any]], list[Any]]:
 def few_steps(session: Session, steps: int) -> Callable[[nn.Module], TuneLog] | None:
     """Return a function that recovers a network in place for so many steps of the run's recipe.
 
-    None where nothing can be tried: no steps, no fine-tuning or one of the user's own, no
-    training data, or several processes, of which only one would be here.
+    None where nothing can be tried: no steps, no fine-tuning or one of the user's own, or no
+    training data. Of several processes each trains by itself.
     """
     settings = session.config.finetune
     own = settings.command is not None or settings.fn is not None
     if not steps or own or settings.epochs == 0 or "train" not in session.data:
         return None
     train, full = session.split("train"), recipe(session)
-    if Ranks().count > 1 or not len(train):
+    if not len(train):
         return None
     per_epoch = len(train.batches(full.batch_size))
     cheap = full.precision == "auto" and has_fast_bfloat16(session.device)
@@ -107,17 +107,18 @@ def few_steps(session: Session, steps: int) -> Callable[[nn.Module], TuneLog] | 
     )
 
     def recover(model: nn.Module) -> TuneLog:
-        return fine_tune(
-            model,
-            train,
-            None,
-            teacher=session.model,
-            recipe=short,
-            loss=session.loss,
-            scorer=session.scorer,
-            augment=augment(session),
-            seed=session.config.seed,
-        )
+        with by_itself():
+            return fine_tune(
+                model,
+                train,
+                None,
+                teacher=session.model,
+                recipe=short,
+                loss=session.loss,
+                scorer=session.scorer,
+                augment=augment(session),
+                seed=session.config.seed,
+            )
 
     return recover
 
