@@ -156,8 +156,8 @@ class Pair:
         wide = scale.reshape(-1, *([1] * (back.ndim - 2))) if back.ndim > 2 else scale
         keep = self.keep(seen, found.equations.geometry)
         found.equations.add(seen.u, back / wide, keep)
-        found.lacking += float(difference.double().pow(2).sum())
-        found.goal += float(target.double().pow(2).sum())
+        found.lacking += float(torch.linalg.vector_norm(difference)) ** 2
+        found.goal += float(torch.linalg.vector_norm(target)) ** 2
 
     def mean_lack(
         self, each: LinearMap, function: Callable[[Tensor], Tensor]
@@ -170,9 +170,10 @@ class Pair:
         wanted = target if each.closure in ("relu", "relu6") else function(target)
         others = [d for d in range(own.ndim) if d != (1 if own.ndim > 2 else own.ndim - 1)]
         small = 1e-3
-        slope = (function(own + small) - function(own)) / small
-        lack = (wanted - function(own)).double().sum(others)
-        return lack, slope.double().sum(others), own.numel() // len(lack)
+        ours = function(own)
+        slope = (function(own + small).sub_(ours)).sum(others).double() / small
+        lack = (wanted - ours).sum(others).double()
+        return lack, slope, own.numel() // len(lack)
 
     def shift(self, each: LinearMap, step: Tensor) -> None:
         """Shift where a map ends, by channel."""

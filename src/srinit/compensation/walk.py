@@ -17,7 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.compensation.equations import Equations, Geometry, geometry_of, share_of
+from srinit.compensation.equations import (
+    LEAST_ROWS,
+    Equations,
+    Geometry,
+    geometry_of,
+    share_of,
+)
 from srinit.compensation.maps import LinearMap
 from srinit.compensation.networks import Networks
 from srinit.compensation.pair import MapSums, Pair
@@ -49,6 +55,7 @@ def realign(
     strength: float | None = None,
     only: Callable[[LinearMap], bool] = lambda _: True,
     shrink_bias: bool = False,
+    least_rows: int = LEAST_ROWS,
     budget: int = BUDGET,
     on_progress: Progress | None = None,
 ) -> Update:
@@ -63,6 +70,8 @@ def realign(
             Infinite: only biases change.
         only: Which maps are solved.
         shrink_bias: The penalty falls on the bias as well.
+        least_rows: Positions of all examples that are read for a map at least, where there are
+            so many.
         budget: Bytes of activations that may wait; above it, forwards are begun anew for every map.
         on_progress: Called with (maps done, maps in all).
 
@@ -70,7 +79,7 @@ def realign(
         CompensationError: The forward's steps depend on its inputs.
     """
     networks = Networks(model, pruned, origins, batches[0], only)
-    settings = _Settings(strength, shrink_bias, on_progress)
+    settings = _Settings(strength, shrink_bias, least_rows, on_progress)
     examples = sum(map(modules.batch_size, batches))
     with modules.eval_mode(model), modules.eval_mode(pruned), visible_attention(), torch.no_grad():
         if networks.live_bytes() * examples <= budget:
@@ -86,6 +95,7 @@ def realign(
 class _Settings:
     strength: float | None
     shrink_bias: bool
+    least_rows: int
     on_progress: Progress | None
 
     def strength_of(self, geometry: Geometry) -> float:
@@ -175,7 +185,8 @@ class _Walk:
                 if seen.weight_size(geometry) != self.networks.tensors[each.name].numel():
                     return "it reads a part of its weight"
                 share = self._share(each, geometry)
-                found = MapSums(Equations(geometry, share=share), scale)
+                bias_only = math.isinf(self.settings.strength_of(geometry))
+                found = MapSums(Equations(geometry, share, bias_only), scale)
             pair.add_to(found, each)
         assert found is not None
         return found
@@ -188,7 +199,7 @@ class _Walk:
         per_example = shape[0] / trace.batch if geometry.kernel is None else math.prod(shape[2:])
         examples = sum(pair.size for pair in self.pairs)
         features = weight.numel() // weight.shape[0] if geometry.kernel else min(weight.shape)
-        return share_of(round(per_example * examples), features)
+        return share_of(round(per_example * examples), features, self.settings.least_rows)
 
     def _apply(self, each: LinearMap, change: Tensor, geometry: Geometry) -> None:
         """Change the weight, and the bias or that of the normalization behind it."""
