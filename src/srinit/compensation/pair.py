@@ -105,6 +105,7 @@ class Pair:
         self.size = modules.batch_size(batch)
         self.seen: dict[int, Seen] = {}
         self.targets: dict[int, Tensor] = {}
+        self.asked: tuple[Tensor, Tensor] | None = None  # what is lacking, known already
         self.teacher: Halting | None = None
         self.student: Halting | None = None
         teacher = networks.teacher.trace
@@ -163,15 +164,18 @@ class Pair:
             number: Of the batch among all.
         """
         seen = self.seen[each.op]
-        difference, back = self._lacking(each, found.scale)
+        difference, back = self.asked or self._lacking(each, found.scale)
+        self.asked = None
         keep = self.keep(seen, found.equations.geometry)
         rows = found.equations.add(seen.u, back, keep, number=number)
         target = self.targets[each.target].float()
-        return float(difference.double().pow(2).sum()), float(target.double().pow(2).sum()), rows
+        norms = (torch.linalg.vector_norm(difference), torch.linalg.vector_norm(target))
+        return float(norms[0]) ** 2, float(norms[1]) ** 2, rows
 
     def grid(self, each: LinearMap, geometry: Geometry, scale: Tensor, share: float) -> Grid:
-        """Return the grid of the sums, where this batch is the first."""
-        return Grid.of(geometry, self.seen[each.op].u, self._lacking(each, scale)[1], share)
+        """Return the grid of the sums, where this batch is the first; it is added next."""
+        self.asked = self._lacking(each, scale)
+        return Grid.of(geometry, self.seen[each.op].u, self.asked[1], share)
 
     def _lacking(self, each: LinearMap, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is lacking where the map ends, and carried back to where it leaves it."""
@@ -192,10 +196,11 @@ class Pair:
         wanted = target if each.closure in ("relu", "relu6") else function(target)
         others = [d for d in range(own.ndim) if d != (1 if own.ndim > 2 else own.ndim - 1)]
         small = 1e-3
-        slope = (function(own + small) - function(own)) / small
-        lack = (wanted - function(own)).double().sum(others)
+        ours = function(own)
+        slope = (function(own + small).sub_(ours)).sum(others).double() / small
+        lack = (wanted - ours).sum(others).double()
         count = lack.new_tensor([own.numel() // len(lack)])
-        return torch.cat([lack, slope.double().sum(others), count])
+        return torch.cat([lack, slope, count])
 
     def shift(self, each: LinearMap, step: Tensor) -> None:
         """Shift where a map ends, by channel."""

@@ -23,6 +23,7 @@ from srinit.units.records import Unit
 Method = Literal["none", "recalibrate", "auto"]
 Variant = Mapping[str, Tensor]
 """Tensors by key of the uncut network's state dict."""
+LEAST_ROWS = 4000  # positions that are read for a map at least
 STATISTICS = ("running_mean", "running_var")
 
 
@@ -75,7 +76,13 @@ def fit_variants(
     if method == "auto":
         pruned, origins = cut()
         try:
-            update = realign(model if teacher is None else teacher, pruned, origins, several)
+            update = realign(
+                model if teacher is None else teacher,
+                pruned,
+                origins,
+                several,
+                least_rows=LEAST_ROWS,
+            )
         except (CompensationError, DataError, ModelError) as error:
             reason = str(error)
         else:
