@@ -86,17 +86,19 @@ class Grid:
             math.frexp(math.sqrt(rows))[1],
         )
 
-    def factors(self, geometry: Geometry, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return by what columns and rows are multiplied: (groups, features, 1), and of outputs."""
-        wide = torch.tensor([FINE - p for p in self.inputs], device=like.device)
+    def factors(self, geometry: Geometry, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return by what features are multiplied, (groups, features, 1) in float64, and outputs."""
+        wide = torch.tensor([FINE - p for p in self.inputs], device=device)
         wide = wide.repeat_interleave(math.prod(geometry.kernel or (1,)))
         wide = wide.reshape(geometry.groups, -1)
         if geometry.has_bias:
             wide = torch.cat([wide, wide.new_full((len(wide), 1), FINE - self.one)], 1)
-        high = torch.tensor([FINE - p for p in self.outputs], device=like.device)
+        high = torch.tensor([FINE - p for p in self.outputs], device=device)
         high = high.reshape(geometry.groups, -1)
-        left, right = (torch.ldexp(like.new_ones(p.shape), p)[..., None] for p in (wide, high))
-        return left, right
+        left, right = (
+            torch.ldexp(torch.ones_like(p, dtype=torch.float64), p) for p in (wide, high)
+        )
+        return left[..., None], right[..., None]
 
 
 def _squares(geometry: Geometry, x: Tensor) -> Tensor:
@@ -154,15 +156,22 @@ class Equations:
         if self.geometry.has_bias:
             one = columns.new_ones(columns.shape[0], 1, columns.shape[-1])
             columns = torch.cat([columns, one], 1)
-        if self.factors is None:
-            self.factors = self.grid.factors(self.geometry, columns)
-        columns, rows = columns * self.factors[0], rows * self.factors[1]
-        gram = (columns @ columns.mT).double().round_()
-        right = (columns @ rows.mT).double().round_()
-        self.gram = gram if self.gram is None else self.gram.add_(gram)
-        self.right = right if self.right is None else self.right.add_(right)
+        gram = (columns @ columns.mT).double()
+        right = (columns @ rows.mT).double()
+        self._add_rounded(gram, right)
         self.rows += columns.shape[-1]
         return columns.shape[-1]
+
+    def _add_rounded(self, gram: Tensor, right: Tensor) -> None:
+        """Add what a batch gives in whole numbers of the grid."""
+        assert self.grid is not None
+        if self.factors is None:
+            self.factors = self.grid.factors(self.geometry, gram.device)
+        columns, rows = self.factors
+        gram = gram.mul_(columns).mul_(columns.mT).round_()
+        right = right.mul_(columns).mul_(rows.mT).round_()
+        self.gram = gram if self.gram is None else self.gram.add_(gram)
+        self.right = right if self.right is None else self.right.add_(right)
 
     def total(self, ranks: Ranks, like: Tensor) -> None:
         """Sum over the processes; after that nothing is added.
@@ -173,11 +182,11 @@ class Equations:
         """
         assert self.grid is not None
         if self.gram is None or self.right is None:
-            self.factors = self.grid.factors(self.geometry, like.float())
+            self.factors = self.grid.factors(self.geometry, like.device)
             columns, rows = self.factors
             groups, features = columns.shape[:2]
-            self.gram = columns.new_zeros(groups, features, features, dtype=torch.float64)
-            self.right = self.gram.new_zeros(groups, features, rows.shape[1])
+            self.gram = columns.new_zeros(groups, features, features)
+            self.right = columns.new_zeros(groups, features, rows.shape[1])
         ranks.sum_(self.gram)
         ranks.sum_(self.right)
         self._settle()
@@ -185,7 +194,7 @@ class Equations:
     def _settle(self) -> None:
         """Take the factors of the grid out."""
         if self.factors is not None and self.gram is not None and self.right is not None:
-            columns, rows = (factor.double() for factor in self.factors)
+            columns, rows = self.factors
             self.gram.div_(columns).div_(columns.mT)
             self.right.div_(columns).div_(rows.mT)
             self.factors = None
