@@ -117,17 +117,19 @@ class Grid:
             math.frexp(math.sqrt(rows))[1],
         )
 
-    def factors(self, geometry: Geometry, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return by what columns and rows are multiplied: (groups, features, 1), and of outputs."""
-        wide = torch.tensor([FINE - p for p in self.inputs], device=like.device)
+    def factors(self, geometry: Geometry, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return by what features are multiplied, (groups, features, 1) in float64, and outputs."""
+        wide = torch.tensor([FINE - p for p in self.inputs], device=device)
         wide = wide.repeat_interleave(math.prod(geometry.kernel or (1,)))
         wide = wide.reshape(geometry.groups, -1)
         if geometry.has_bias:
             wide = torch.cat([wide, wide.new_full((len(wide), 1), FINE - self.one)], 1)
-        high = torch.tensor([FINE - p for p in self.outputs], device=like.device)
+        high = torch.tensor([FINE - p for p in self.outputs], device=device)
         high = high.reshape(geometry.groups, -1)
-        left, right = (torch.ldexp(like.new_ones(p.shape), p)[..., None] for p in (wide, high))
-        return left, right
+        left, right = (
+            torch.ldexp(torch.ones_like(p, dtype=torch.float64), p) for p in (wide, high)
+        )
+        return left[..., None], right[..., None]
 
 
 def _squares(geometry: Geometry, x: Tensor) -> Tensor:
@@ -188,13 +190,7 @@ class Equations:
             gram, right = self._of_bias(rows, self.geometry.features(u))
         else:
             gram, right = self._of_all(self.geometry.columns(u.float(), chosen), rows)
-        if self.factors is None:
-            self.factors = self.grid.factors(self.geometry, rows)
-        left, wide = (factor.double() for factor in self.factors)  # powers of two: exact
-        gram = gram.mul_(left).mul_(left.mT).round_()
-        right = right.mul_(left).mul_(wide.mT).round_()
-        self.gram = gram if self.gram is None else self.gram.add_(gram)
-        self.right = right if self.right is None else self.right.add_(right)
+        self._add_rounded(gram, right)
         self.rows += rows.shape[1]
         return rows.shape[1]
 
@@ -216,6 +212,17 @@ class Equations:
             right[:, -1] = rows.sum(1).double()
         return gram, right
 
+    def _add_rounded(self, gram: Tensor, right: Tensor) -> None:
+        """Add what a batch gives in whole numbers of the grid."""
+        assert self.grid is not None
+        if self.factors is None:
+            self.factors = self.grid.factors(self.geometry, gram.device)
+        columns, rows = self.factors
+        gram = gram.mul_(columns).mul_(columns.mT).round_()
+        right = right.mul_(columns).mul_(rows.mT).round_()
+        self.gram = gram if self.gram is None else self.gram.add_(gram)
+        self.right = right if self.right is None else self.right.add_(right)
+
     def total(self, ranks: Ranks, like: Tensor) -> None:
         """Sum over the processes; after that nothing is added.
 
@@ -225,11 +232,11 @@ class Equations:
         """
         assert self.grid is not None
         if self.gram is None or self.right is None:
-            self.factors = self.grid.factors(self.geometry, like.float())
+            self.factors = self.grid.factors(self.geometry, like.device)
             columns, rows = self.factors
             groups, features = columns.shape[:2]
-            self.gram = columns.new_zeros(groups, features, features, dtype=torch.float64)
-            self.right = self.gram.new_zeros(groups, features, rows.shape[1])
+            self.gram = columns.new_zeros(groups, features, features)
+            self.right = columns.new_zeros(groups, features, rows.shape[1])
         ranks.sum_(self.gram)
         ranks.sum_(self.right)
         self._settle()
@@ -237,7 +244,7 @@ class Equations:
     def _settle(self) -> None:
         """Take the factors of the grid out."""
         if self.factors is not None and self.gram is not None and self.right is not None:
-            columns, rows = (factor.double() for factor in self.factors)
+            columns, rows = self.factors
             self.gram.div_(columns).div_(columns.mT)
             self.right.div_(columns).div_(rows.mT)
             self.factors = None
