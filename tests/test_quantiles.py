@@ -62,7 +62,8 @@ IMPORTED = """
 import sys
 from srinit import find_units, measure_sensitivity, make_plan, apply_plan
 print(sorted(name for name in ("scipy.stats", "scipy.optimize", "scipy.spatial", "triton",
-    "pandas", "matplotlib", "torchvision", "transformers", "jinja2", "typer") if name in sys.modules))
+    "pandas", "matplotlib", "torchvision", "transformers", "jinja2", "typer")
+    if name in sys.modules))
 """
 
 
