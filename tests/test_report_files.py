@@ -16,11 +16,12 @@ from report_run import HOSTILE, RUN
 from srinit.config import parse_yaml
 from srinit.report import ReportInput, load_report_input, write_report
 from srinit.report.card import model_card
-from srinit.report.csvs import cell, table, tables
+from srinit.report.csvs import tables
 from srinit.report.mistakes import mistake_rows, read_mistakes
 from srinit.report.page import render
 from srinit.report.summary import summary_markdown
-from srinit.store import write_npz
+from srinit.store import csv_text, write_npz
+from srinit.store.csvs import cell
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_removals_table_has_every_prefix(found: ReportInput) -> None:
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", " =", "＝"])
 def test_no_cell_is_taken_for_a_formula(start: str) -> None:
-    text = table(["name"], [[f"{start}HYPERLINK(1)"]])
+    text = csv_text(["name"], [[f"{start}HYPERLINK(1)"]])
     value = read(text)[0]["name"]
     assert value.startswith("'")
 
@@ -137,7 +138,7 @@ def test_tables_hold_every_timed_call_and_the_evidence_of_every_removal(
 
 
 def test_header_is_no_formula_either() -> None:
-    assert table(["=1+1"], []).startswith("\ufeff'=1+1")
+    assert csv_text(["=1+1"], []).startswith("\ufeff'=1+1")
 
 
 def test_summary_has_both_languages_and_no_live_markup(found: ReportInput) -> None:

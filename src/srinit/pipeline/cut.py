@@ -9,6 +9,7 @@ from torch import nn
 
 from srinit import artifact, sources
 from srinit.cost import Cost, count_cost
+from srinit.display import command
 from srinit.errors import ConfigError, PlanError
 from srinit.evaluate import evaluate
 from srinit.finetune import (
@@ -82,7 +83,9 @@ def take_edited(session: Session, reason: str) -> PrunePlan:
     """
     path = session.path / "plan.json"
     if not path.is_file():
-        raise ConfigError(f"{session.path} holds no plan.json yet; srinit plan {session.path}.")
+        raise ConfigError(
+            f"{session.path} holds no plan.json yet; {command('plan', session.path)}."
+        )
     if not reason.strip():
         raise ConfigError('an edited plan needs a reason, which goes on record: --reason "..."')
     content = path.read_bytes()
