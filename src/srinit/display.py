@@ -41,14 +41,15 @@ def command(*words: str | Path) -> str:
         >>> command("verify", Path("-rf"))
         'srinit verify ./-rf'
     """
-    return shlex.join(["srinit", *map(_word, words)])
+    texts = [_beside(str(word)) if isinstance(word, Path) else word for word in words]
+    return shlex.join(["srinit", *texts])
 
 
 def quoted(path: str | Path) -> str:
     """Return a path to be copied into a shell, quoted where it needs to be."""
-    return shlex.quote(_word(Path(path)))
+    return shlex.quote(_beside(str(path)))
 
 
-def _word(word: str | Path) -> str:
-    text = str(word)
-    return f"./{text}" if isinstance(word, Path) and text.startswith("-") else text
+def _beside(path: str) -> str:
+    """Return a path that no command takes for an option."""
+    return f"./{path}" if path.startswith("-") else path
