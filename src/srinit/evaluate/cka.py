@@ -9,10 +9,10 @@ from torch import Tensor
 def biased_cka(one: Tensor, other: Tensor) -> float:
     """Return the linear CKA of two representations (N, D) and (N, E) as published.
 
-    In [0, 1]; 1 up to rotation and scale. Few examples with many features look alike by themselves. A
-    representation that never varies gives 0 with any other, and 1 with one that never varies
-    either. Source: Kornblith et al., Similarity of Neural Network Representations Revisited,
-    equation 1 with the linear kernel, https://arxiv.org/abs/1905.00414.
+    In [0, 1]; 1 up to rotation and scale. Few examples with many features look alike by
+    themselves. A representation that never varies gives 0 with any other, and 1 with one that
+    never varies either. Source: Kornblith et al., Similarity of Neural Network Representations
+    Revisited, equation 1 with the linear kernel, https://arxiv.org/abs/1905.00414.
 
     Example:
         >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 5.0]])
@@ -35,8 +35,8 @@ def unbiased_cka(one: Tensor, other: Tensor) -> float | None:
     """Return the linear CKA of (N, D) and (N, E) with the unbiased estimate of HSIC.
 
     About 1 for the same. Few examples with many features do not look alike by themselves; the
-    price is noise, and values a little outside [0, 1]. Source: Song et al., Journal of Machine Learning Research 13,
-    2012, https://jmlr.org/papers/v13/song12a.html.
+    price is noise, and values a little outside [0, 1]. Source: Song et al., Journal of Machine
+    Learning Research 13, 2012, https://jmlr.org/papers/v13/song12a.html.
 
     Returns:
         None where a representation is constant, or there are fewer than four examples.
