@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from srinit.finetune import (
 )
 from srinit.pipeline import compensating, look, planning, plans, processes, recovery, start
 from srinit.pipeline.compensating import Compensated
+from srinit.pipeline.network import load_network
 from srinit.pipeline.recovery import Rehearsal
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
@@ -158,13 +160,7 @@ def base_of(session: Session) -> dict[str, Any]:
 
 def load(session: Session, folder: Path) -> nn.Module:
     """Return a saved network of this run, on the device; the run's config names its code."""
-    settings = session.config.model
-
-    def base() -> nn.Module:
-        return sources.load_model(
-            settings.source, args=settings.args, root=session.config.root, bare=True
-        )
-
+    base = partial(load_network, session.config, bare=True)
     return artifact.load_pruned(folder, base=base).to(session.device)
 
 
