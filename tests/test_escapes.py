@@ -7,17 +7,20 @@ import io
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 from rich.console import RenderableType
+from torch import nn
 
 from srinit.cli import output, run
 from srinit.cli.draw import facts_table
 from srinit.cli.output import Result, emit, emit_error
 from srinit.cli.progress import RichObserver
 from srinit.display import CONTROL, command, one_line, printable, quoted
-from srinit.errors import ConfigError
+from srinit.errors import ConfigError, ModelError
+from srinit.finetune.external import run_command
 from srinit.store import csv_text
 
 SOURCE = Path(__file__).parents[1] / "src" / "srinit"
@@ -116,6 +119,14 @@ def test_commands_are_put_together_in_one_place() -> None:
         and re.search(r"srinit [a-z]+ (-\S+ )?$", str(before.value))
     ]
     assert found == []
+
+
+def test_what_a_command_of_the_users_prints_is_shown_whatever_its_bytes(tmp_path: Path) -> None:
+    code = "import sys; sys.stderr.buffer.write(bytes([255, 27]) + b'[31mgone'); sys.exit(3)"
+    (tmp_path / "train.py").write_text(code, "utf-8")
+    command = f"{shlex.quote(sys.executable)} train.py {{weights}} {{out}}"
+    with pytest.raises(ModelError, match=r"failed with exit code 3:\n .*gone"):
+        run_command(command, nn.Linear(2, 2), tmp_path, cwd=tmp_path)
 
 
 def test_every_table_for_a_spreadsheet_has_the_one_writer() -> None:
