@@ -11,7 +11,11 @@ from srinit.config import Config
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "glossary.md"
-ROWS = [line.split(" | ") for line in PAGE.read_text("utf-8").splitlines() if line.count("|") == 5]
+ROWS = [
+    line.split(" | ")
+    for line in PAGE.read_text("utf-8").splitlines()
+    if line.count("|") == 5 and " | " in line
+]
 
 
 @pytest.mark.parametrize(
