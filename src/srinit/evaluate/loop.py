@@ -25,6 +25,7 @@ Progress = Callable[[int, int | None], None]  # examples done, examples in all (
 """Called after every batch; the command line draws it."""
 
 Part = Outcomes
+WRONG = (("predictions", -1), ("confidence", 0.0))  # of an output that is not finite
 
 
 def evaluate(
@@ -112,29 +113,26 @@ def outcome_of(
     finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1)
     if within is not None and within.shape == finite_B.shape:
         finite_B = finite_B & within.to(finite_B.device)
-    scores_B = _shaped(scorer(output, target), finite_B, scorer)  # says if the target does not fit
-    columns = [scores_B, finite_B]
+    columns = {"scores": _shaped(scorer(output, target), finite_B, scorer), "finite": finite_B}
     classes_B = classes_of(logits, target, scorer)
     if classes_B is not None:
-        columns += [predicted(logits), classes_B]
-        columns += [_confidence(logits)] if confidence else []
+        columns |= {"targets": classes_B, "predictions": predicted(logits)}
+        columns |= {"confidence": _confidence(logits)} if confidence else {}
     # all at once, as every look at a GPU's numbers waits for it
     kind = torch.float32 if logits.device.type == "mps" else torch.float64
-    table = [row.astype(np.float64) for row in _on_host(columns, logits.device, kind)]
-    finite = table[1] > 0
-    _check_scores(scores := np.where(finite, table[0], 0.0), scorer)
-    if classes_B is None:
-        table[2:] = [np.empty(0), np.empty(0)]
-    elif len(finite):
-        check_range(int(table[3].min()), int(table[3].max()), num_classes(logits))
-        table[2] = np.where(finite, table[2], -1)
-        table[4:] = [np.where(finite, row, 0.0) for row in table[4:]]
+    table = torch.stack([column.to(logits.device, kind) for column in columns.values()])
+    found = dict(zip(columns, table.cpu().double().numpy(), strict=True))
+    finite, targets = found["finite"] > 0, found.get("targets", np.empty(0))
+    scores = _checked(np.where(finite, found["scores"], 0.0), scorer)
+    if len(targets):
+        check_range(int(targets.min()), int(targets.max()), num_classes(logits))
+    answers = {key: np.where(finite, found[key], wrong) for key, wrong in WRONG if key in found}
     return Outcomes(
         scores=scores,
         finite=finite,
-        targets=table[3].astype(np.int64),
-        predictions=table[2].astype(np.int64),
-        confidence=table[4] if len(table) > 4 else np.empty(0),
+        targets=targets.astype(np.int64),
+        predictions=answers.get("predictions", np.empty(0)).astype(np.int64),
+        confidence=answers.get("confidence", np.empty(0)),
     )
 
 
@@ -169,20 +167,17 @@ def _shaped(scores: Any, finite: Tensor, scorer: Scorer) -> Tensor:
     return scores.detach()
 
 
-def _check_scores(scores: npt.NDArray[np.float64], scorer: Scorer) -> None:
+def _checked(scores: npt.NDArray[np.float64], scorer: Scorer) -> npt.NDArray[np.float64]:
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ConfigError(
             f"the scorer {_name(scorer)} should return scores in [0, 1], found "
             f"{scores.min():g} to {scores.max():g}."
         )
+    return scores
 
 
 def _name(scorer: Scorer) -> str:
     return getattr(scorer, "__name__", type(scorer).__name__)
-
-
-def _on_host(columns: Sequence[Tensor], device: torch.device, kind: torch.dtype) -> Any:
-    return torch.stack([column.to(device, kind) for column in columns]).cpu().numpy()
 
 
 def _confidence(logits: Tensor) -> Tensor:
