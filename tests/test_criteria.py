@@ -227,3 +227,18 @@ def test_a_similarity_ranks_while_max_drop_bounds_the_reinit_drop() -> None:
     assert plan.ranking == ("blocks.1", "blocks.2", "blocks.0")
     with pytest.raises(PlanError, match="within max_drop"):
         make_plan(scan, scores=scores, max_drop=0.02, params=0.1)
+
+
+def test_block_influence_stops_reading_where_units_are_told_apart() -> None:
+    model = cifar_resnet(20)
+    x, target = noise(400, 3, 16, 16), torch.zeros(400).long()
+    units = find_units(model, x[:2])
+    found, whole = (
+        score_units(model, units, [(x, target)], criterion="block_influence", batch_size=size)
+        for size in (32, len(x))
+    )
+    assert 128 <= found.num_examples < whole.num_examples == len(x)
+    scores = {each.unit: each.score or 0.0 for each in whole.units}
+    spread = max(scores.values()) - min(scores.values())
+    for each in found.units:
+        assert each.score == pytest.approx(scores[each.unit], abs=0.02 * spread)

@@ -72,7 +72,7 @@ def prune(run: RunPath, common: Common) -> Result:
     """Carry out the plan: surgery, recalibration, a look at validation data; or all stages."""
     from srinit import records
     from srinit.cli.draw import stage_table
-    from srinit.pipeline import cut, processes, staged, start
+    from srinit.pipeline import cut, staged, start
 
     with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
         if common.dry_run:
@@ -81,8 +81,7 @@ def prune(run: RunPath, common: Common) -> Result:
         if session.config.prune.staged:
             staged.carry_out(session)
         else:
-            cut.plan(session)  # by all processes, if it is not done
-            processes.first(session, cut.prune)
+            cut.prune(session)
         metrics = cut.stage_metrics(session)
     return Result(
         verb="prune",

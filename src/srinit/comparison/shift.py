@@ -15,8 +15,9 @@ from srinit.comparison.paired import compare_outcomes
 from srinit.comparison.records import Difference
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, Scorer, evaluate, top1
-from srinit.records import record
+from srinit.records import plain, record
 from srinit.rng import isolated_rng, seed_for
+from srinit.sensitivity import Ranks
 from srinit.stats import paired
 from srinit.store import csv_text
 
@@ -85,6 +86,7 @@ def measure_shift(
     batch_size: int = 64,
     confidence: float = 0.95,
     seed: int = 0,
+    ranks: Ranks | None = None,
     on_progress: Progress | None = None,
 ) -> Shift:
     """Return what corruptions change, both networks on the same corrupted images.
@@ -103,6 +105,7 @@ def measure_shift(
         batch_size: Of both networks.
         confidence: Of every interval.
         seed: Of noise and places.
+        ranks: Processes that share the points; all of them must call this, and get the same.
         on_progress: Called with (points done, points in all).
 
     Raises:
@@ -127,6 +130,8 @@ def measure_shift(
     chosen = find_corruptions(named or dict.fromkeys(CORRUPTIONS))
     names = tuple(ids) or tuple(map(str, range(len(images))))
 
+    ranks = ranks or Ranks(alone=True)
+
     def both(changed: Tensor) -> tuple[Outcomes, Outcomes]:
         def batches() -> Iterator[tuple[Any, Tensor]]:
             for begin in range(0, len(changed), batch_size):
@@ -141,14 +146,22 @@ def measure_shift(
     clean = both(images)
     total = len(chosen) * len(severities)
     together = 1 - (1 - confidence) / max(total, 1)  # Bonferroni
-    found: list[ShiftPoint] = []
-    for name, function in chosen.items():
-        for severity in severities:
+    places = [(*pair, severity) for pair in chosen.items() for severity in severities]
+
+    def points() -> list[dict[str, Any]]:
+        found = []
+        for number, (name, function, severity) in ranks.mine(places):
             changed = corrupted(images, function, severity, name=name, ids=names, seed=seed)
-            one, other = both(changed)
-            found.append(_point(name, severity, clean, (one, other), confidence, together))
+            point = _point(name, severity, clean, both(changed), confidence, together)
+            found.append(plain(point))
             if on_progress is not None:
-                on_progress(len(found), total)
+                on_progress(min(number + ranks.count, total), total)
+        return found
+
+    parts = ranks.gather(ranks.together(points))
+    found = [
+        _point_of(parts[number % ranks.count][number // ranks.count]) for number in range(total)
+    ]
     adjusted = paired.holm([point.p_value for point in found])
     return Shift(
         num_examples=len(images),
@@ -184,6 +197,12 @@ def _point(
         family_low=family.low,
         family_high=family.high,
     )
+
+
+def _point_of(fields: Mapping[str, Any]) -> ShiftPoint:
+    """Return the point that a process measured."""
+    both = {name: Difference(**fields[name]) for name in ("score", "excess")}
+    return ShiftPoint(**{**fields, **both})
 
 
 def corrupted(

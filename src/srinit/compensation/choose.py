@@ -22,6 +22,7 @@ from srinit.compensation.recalibrate import recalibrate
 from srinit.compensation.records import Candidate, Choice, Compensation
 from srinit.compensation.walk import Update, realign
 from srinit.errors import DataError
+from srinit.sensitivity import Ranks
 
 NOTHING = "nothing"
 PARTS = (1.0, 0.5)  # of a realignment's changes
@@ -36,9 +37,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class _Round:
-    """Examples to fit on, others to judge by, and what the unpruned network answers to those."""
+    """Examples to fit on, others to judge by, and what the unpruned network answers to those.
+
+    Of what is judged by, this process keeps its share.
+    """
 
     few: list[Any]
+    numbers: list[int]  # of the batches that this process judges by
     held_out: list[Any]
     theirs: list[Tensor]
 
@@ -55,6 +60,7 @@ class Chooser:
         confidence: Of the gain's interval; "nothing" stays unless its lower end is positive.
         offer_recalibration: Whether new statistics of normalization are a candidate.
         offer_realignment: Whether solving linear maps again is one.
+        ranks: Processes that share the batches; each has all of them.
     """
 
     def __init__(
@@ -68,20 +74,26 @@ class Chooser:
         confidence: float = 0.95,
         offer_recalibration: bool = True,
         offer_realignment: bool = True,
+        ranks: Ranks | None = None,
     ) -> None:
         self.model, self.pruned, self.origins = model, pruned, origins
         self.measure, self.confidence = measure, confidence
         self.realigns = offer_realignment
         self.refits = sum(map(modules.batch_size, batches)) < REFIT_BELOW
-        self.batches = list(batches)
+        self.batches, self.ranks = list(batches), ranks or Ranks(alone=True)
         parts = folds(batches) if self.refits else [split(batches)]
-        self.rounds = [_Round(few, held, answers(model, held)) for few, held in parts]
+        self.rounds = [self._round(few, held) for few, held in parts]
         self.distances: dict[str, Floats] = {}
         self.candidates: list[Candidate] = []
         self._judge(NOTHING, [pruned] * len(self.rounds))
         self.recalibrates = offer_recalibration and any(
             isinstance(m, _BatchNorm) and m.track_running_stats for m in pruned.modules()
         )
+
+    def _round(self, few: list[Any], held_out: list[Any]) -> _Round:
+        mine = self.ranks.mine(held_out)
+        own = [batch for _, batch in mine]
+        return _Round(few, [number for number, _ in mine], own, answers(self.model, own))
 
     def choose(self, on_progress: Progress | None = None) -> Compensation:
         """Return the network with the candidate whose answers are nearest, and why."""
@@ -93,7 +105,7 @@ class Chooser:
         if self.recalibrates:
             found = [copy.deepcopy(self.pruned) for _ in self.rounds]
             for network, each in zip(found, self.rounds, strict=True):
-                recalibrate(network, [(batch, None) for batch in each.few])
+                recalibrate(network, [(batch, None) for batch in each.few], ranks=self.ranks)
             self._judge("recalibrated", found)
         for number, (name, way) in enumerate(ways.items() if self.realigns else ()):
             updates = [way(each.few) for each in self.rounds]
@@ -105,7 +117,7 @@ class Chooser:
         best = min(self.candidates, key=lambda c: c.divergence)
         if best.name != NOTHING and not best.low > 0:
             best = self.candidates[0]
-        return self._finished(self._whole(best), ways)
+        return self._finished(self.ranks.from_first(self._whole(best)), ways)
 
     def _whole(self, best: Candidate) -> str:
         """Return the name of the best, or of the whole of it where that is hardly farther.
@@ -127,12 +139,12 @@ class Chooser:
         batches = self.batches if self.refits else split(self.batches)[0]
         update, model = Update(), copy.deepcopy(self.pruned)
         if name == "recalibrated":
-            recalibrate(model, [(batch, None) for batch in batches])
+            recalibrate(model, [(batch, None) for batch in batches], ranks=self.ranks)
         elif name != NOTHING:
             way, _, part = name.partition(", ")
             update = ways[way](batches)
             model = changed(self.pruned, update, float(part.split()[0]) if part else 1.0)
-            with_new_statistics(model, batches)
+            with_new_statistics(model, batches, self.ranks)
         return Compensation(model, self._choice(name, update, batches))
 
     def _choice(self, name: str, update: Update, batches: Sequence[Any]) -> Choice:
@@ -158,16 +170,26 @@ class Chooser:
             several or batches,
             strength=strength,
             only=(lambda each: each.joins or each.bridges) if joins else (lambda _: True),
+            ranks=self.ranks,
         )
 
     def _judge(self, name: str, networks: Sequence[nn.Module]) -> None:
         """Add a candidate: of every round the network that was fitted without its examples."""
-        parts = [
-            divergence(each.theirs, answers(network, each.held_out), each.held_out, self.measure)
-            for network, each in zip(networks, self.rounds, strict=True)
-        ]
-        self.distances[name] = np.concatenate(parts)
+        pairs = list(zip(networks, self.rounds, strict=True))
+        mine = self.ranks.together(
+            lambda: [part for number, pair in enumerate(pairs) for part in self._far(number, *pair)]
+        )
+        parts = sorted(part for of_rank in self.ranks.gather(mine) for part in of_rank)
+        self.distances[name] = np.concatenate([np.asarray(part[2], dtype=float) for part in parts])
         self.candidates.append(self._candidate(name, self.distances[name]))
+
+    def _far(self, number: int, network: nn.Module, each: _Round) -> list[tuple[int, int, Any]]:
+        """Return round, batch and the distance of every example, of our batches."""
+        ours = zip(each.theirs, answers(network, each.held_out), each.held_out, strict=True)
+        return [
+            (number, batch, divergence([one], [other], [inputs], self.measure).tolist())
+            for batch, (one, other, inputs) in zip(each.numbers, ours, strict=True)
+        ]
 
     def _candidate(self, name: str, distance: Floats) -> Candidate:
         gain = self.distances[NOTHING] - distance

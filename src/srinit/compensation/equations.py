@@ -3,20 +3,27 @@
 `D = argmin sum |r - D u|^2 + strength mean(diag G) |D|^2`, `G = sum u u^T`, for what is added to
 a weight: `u` are the map's inputs (patches for a convolution, a 1 appended where there is a
 bias), `r` what its outputs lack. Memory is that of G, whatever the number of examples.
+
+The sums do not depend on the order of the batches, nor on the processes that share them: what a
+batch adds is rounded to a grid, finer than the products, on which float64 adds without error.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srinit.sensitivity import Ranks
+
 ROWS_PER_FEATURE = 48  # positions that are read per unknown of an output
 LEAST_ROWS = 50_000
+FINE = 16  # bits of a feature's size in the first batch; its square has twice as many
+WEAK = 8  # bits by which a feature may be below the largest of its group and keep its own grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +62,134 @@ class Geometry:
         return grouped.permute(1, 2, 0, 3).reshape(self.groups, -1, batch * positions)
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The sizes of inputs and of what is lacking in the first batch, as powers of two, by channel.
+
+    Args:
+        inputs: Channels of the map's inputs.
+        outputs: Channels of its outputs.
+        one: Of the 1 that is appended.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    one: int
+
+    @classmethod
+    def of(cls, geometry: Geometry, u: Tensor, lacking: Tensor, share: float) -> Grid:
+        """Return the grid that a first batch of a map asks for."""
+        rows = share * lacking.numel() / len(_squares(geometry, lacking))
+        return cls(
+            _powers(share * _squares(geometry, u), geometry.groups),
+            _powers(share * _squares(geometry, lacking), 1),
+            math.frexp(math.sqrt(rows))[1],
+        )
+
+    def factors(self, geometry: Geometry, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return by what columns and rows are multiplied: (groups, features, 1), and of outputs."""
+        wide = torch.tensor([FINE - p for p in self.inputs], device=like.device)
+        wide = wide.repeat_interleave(math.prod(geometry.kernel or (1,)))
+        wide = wide.reshape(geometry.groups, -1)
+        if geometry.has_bias:
+            wide = torch.cat([wide, wide.new_full((len(wide), 1), FINE - self.one)], 1)
+        high = torch.tensor([FINE - p for p in self.outputs], device=like.device)
+        high = high.reshape(geometry.groups, -1)
+        left, right = (torch.ldexp(like.new_ones(p.shape), p)[..., None] for p in (wide, high))
+        return left, right
+
+
+def _squares(geometry: Geometry, x: Tensor) -> Tensor:
+    """Return the sum of squares by channel."""
+    axis = x.ndim - 1 if geometry.kernel is None else 1
+    return x.float().pow(2).sum([d for d in range(x.ndim) if d != axis])
+
+
+def _powers(squares: Tensor, groups: int) -> tuple[int, ...]:
+    """Return the powers of two above the square roots, none far below the largest of its group."""
+    found = torch.frexp(squares.double().sqrt())[1].clamp(-60, 60)
+    is_seen = squares > 0
+    largest = found[is_seen].max() if bool(is_seen.any()) else found.new_tensor(0)
+    found = torch.where(is_seen, found, -99).reshape(groups, -1)
+    top = found.amax(1, keepdim=True)
+    top = torch.where(top == -99, largest, top)  # a group of which the first batch shows nothing
+    return tuple(torch.maximum(found, top - WEAK).flatten().tolist())
+
+
 @dataclass(slots=True)
 class Equations:
     """The sums that a map's solution needs."""
 
     geometry: Geometry
     share: float = 1.0  # of the positions that are read
+    grid: Grid | None = None  # the same in all processes; by default that of the first batch here
     gram: Tensor | None = None  # (groups, features, features), float64
     right: Tensor | None = None  # (groups, features, outputs of a group), float64
     rows: int = 0
-    _noise: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+    factors: tuple[Tensor, Tensor] | None = None
+    is_settled: bool = False
 
-    def add(self, u: Tensor, lacking: Tensor, keep: Tensor | None = None) -> None:
-        """Add one batch.
+    def add(
+        self, u: Tensor, lacking: Tensor, keep: Tensor | None = None, *, number: int = 0
+    ) -> int:
+        """Add one batch; return how many positions of it were read.
 
         Args:
             u: The map's inputs.
             lacking: What its outputs lack, in their shape.
             keep: Which rows count; all by default (padded places do not).
+            number: Of the batch among all; which positions are read depends on it.
         """
+        assert not self.is_settled
+        if self.grid is None:
+            self.grid = Grid.of(self.geometry, u, lacking, self.share)
         columns, rows = self.geometry.columns(u.float()), self.geometry.rows(lacking.float())
         if keep is not None:
             columns, rows = columns[..., keep], rows[..., keep]
         if self.share < 1.0:
             count = max(1, round(self.share * columns.shape[-1]))
-            chosen = torch.randperm(columns.shape[-1], generator=self._noise)[:count]
+            noise = torch.Generator().manual_seed(number)
+            chosen = torch.randperm(columns.shape[-1], generator=noise)[:count]
             columns, rows = columns[..., chosen.to(u.device)], rows[..., chosen.to(u.device)]
         if self.geometry.has_bias:
             one = columns.new_ones(columns.shape[0], 1, columns.shape[-1])
             columns = torch.cat([columns, one], 1)
-        gram = (columns @ columns.mT).double()
-        right = (columns @ rows.mT).double()
-        self.gram = gram if self.gram is None else self.gram + gram
-        self.right = right if self.right is None else self.right + right
+        if self.factors is None:
+            self.factors = self.grid.factors(self.geometry, columns)
+        columns, rows = columns * self.factors[0], rows * self.factors[1]
+        gram = (columns @ columns.mT).double().round_()
+        right = (columns @ rows.mT).double().round_()
+        self.gram = gram if self.gram is None else self.gram.add_(gram)
+        self.right = right if self.right is None else self.right.add_(right)
         self.rows += columns.shape[-1]
+        return columns.shape[-1]
+
+    def total(self, ranks: Ranks, like: Tensor) -> None:
+        """Sum over the processes; after that nothing is added.
+
+        Args:
+            ranks: The processes, of which this one may have added nothing.
+            like: A tensor on the device of the sums.
+        """
+        assert self.grid is not None
+        if self.gram is None or self.right is None:
+            self.factors = self.grid.factors(self.geometry, like.float())
+            columns, rows = self.factors
+            groups, features = columns.shape[:2]
+            self.gram = columns.new_zeros(groups, features, features, dtype=torch.float64)
+            self.right = self.gram.new_zeros(groups, features, rows.shape[1])
+        ranks.sum_(self.gram)
+        ranks.sum_(self.right)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take the factors of the grid out."""
+        if self.factors is not None and self.gram is not None and self.right is not None:
+            columns, rows = (factor.double() for factor in self.factors)
+            self.gram.div_(columns).div_(columns.mT)
+            self.right.div_(columns).div_(rows.mT)
+            self.factors = None
+            self.is_settled = True
 
     def solve(self, strength: float, *, shrink_bias: bool = False) -> Tensor | None:
         """Return what is to be added to the weight, (groups, outputs, features), float64.
@@ -101,6 +202,7 @@ class Equations:
         Returns:
             None where the equations have no finite solution.
         """
+        self._settle()
         if self.gram is None or self.right is None or not self.rows:
             return None
         if math.isinf(strength):  # the bias alone

@@ -305,10 +305,14 @@ class _Batches:
         count = 0 if self._examples is None else len(self._examples)
         order = order_of(count, seed)[:max_examples] if count else []
         self._parts = [order[i : i + size] for i in range(0, len(order), size)]
-        self.num_examples = len(order)
+        self.num_examples = 0  # read so far, at most in one reading
 
     def __len__(self) -> int:
         return len(self._parts)
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(()) if self._examples is None else self._examples.read(self._parts)
+        count = 0
+        for batch in () if self._examples is None else self._examples.read(self._parts):
+            count += modules.batch_size(batch[0])
+            self.num_examples = max(self.num_examples, count)
+            yield batch

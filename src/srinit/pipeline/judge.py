@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from srinit import artifact
 from srinit.class_names import ClassList
@@ -20,12 +21,13 @@ from srinit.comparison import (
     shift_csv,
 )
 from srinit.errors import DataError, ModelError
-from srinit.evaluate import evaluate
+from srinit.evaluate import Outcomes
 from srinit.gates import GateResult, check_gates
 from srinit.latency import measure_latency_pair
 from srinit.ownership import Ownership, measure_pair
-from srinit.pipeline import cut, site
+from srinit.pipeline import cut, processes, shared, site
 from srinit.pipeline.session import Session
+from srinit.sensitivity import Ranks
 from srinit.sources import load_data, load_function
 from srinit.store import RunFolder, write_npz
 
@@ -36,30 +38,35 @@ SHIFT_SCHEMA = "srinit.shift/1"
 
 
 def compare(session: Session) -> Comparison:
-    """Return the comparison on test data; it is read here and nowhere else."""
-    folder = cut.stage_folder(session)
-    path = folder / "comparison.json"
+    """Return the comparison on test data; it is read here and nowhere else.
+
+    All processes of a run must call it; so must they `shift` and `gate`.
+    """
+    path = cut.stage_folder(session) / "comparison.json"
     if path.is_file():
         return session.folder.read_record(Comparison, path, schema=COMPARISON_SCHEMA)
-    pruned, test, config = cut.tune(session), session.split("test"), session.config
-    size = config.data.batch_size
+    pruned, test = cut.tune(session), session.split("test")
     steps = 2 * len(test)
 
     def progress(offset: int) -> None:
         session.observer.progress(offset, steps)
 
-    before = evaluate(
-        session.model,
-        test.batches(size),
-        scorer=session.scorer,
-        on_progress=lambda done, _: progress(done),
+    before = shared.outcomes(
+        session, session.model, test, on_progress=lambda done, _: progress(done)
     )
-    after = evaluate(
-        pruned,
-        test.batches(size),
-        scorer=session.scorer,
-        on_progress=lambda done, _: progress(len(test) + done),
+    after = shared.outcomes(
+        session, pruned, test, on_progress=lambda done, _: progress(len(test) + done)
     )
+    return processes.first(session, lambda s: _compared(s, pruned, before, after))
+
+
+def _compared(session: Session, pruned: nn.Module, before: Outcomes, after: Outcomes) -> Comparison:
+    """Return the comparison of two networks' outcomes, and time them; rank 0 does that alone."""
+    folder = cut.stage_folder(session)
+    path = folder / "comparison.json"
+    if path.is_file():
+        return session.folder.read_record(Comparison, path, schema=COMPARISON_SCHEMA)
+    test, config = session.split("test"), session.config
     comparison = compare_outcomes(
         before,
         after,
@@ -130,6 +137,7 @@ def shift(session: Session, examples: int | None = None) -> Shift | None:
         batch_size=session.config.data.batch_size,
         confidence=session.config.compare.confidence,
         seed=session.config.seed,
+        ranks=Ranks(),
         on_progress=session.observer.progress,
     )
     session.folder.write_text(path.with_suffix(".csv"), shift_csv(found))
