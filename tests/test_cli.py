@@ -78,7 +78,7 @@ def test_the_whole_flow_runs_with_every_socket_blocked(finished: Path) -> None:
 def test_every_flipped_bit_of_a_finished_run_is_named(finished: Path, tmp_path: Path) -> None:
     run_folder = tmp_path / "digits"
     shutil.copytree(finished, run_folder)
-    files = [p for p in sorted(run_folder.rglob("*")) if p.is_file() and p.name != ".lock"]
+    files = [p for p in sorted(run_folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
     assert len(files) > 20
     for path in files:
         whole = path.read_bytes()

@@ -278,7 +278,23 @@ def _base(
         sources.check_sizes(args, limit=MOST_TIMES * size + SPARE_BYTES)
     if root is None and body.get("root"):
         root = Path(body["root"])
+    kind, _, name = source.partition(":")
+    if kind == "run":
+        return load_run((root or Path()) / name)
     return sources.load_model(source, args=args, root=root, bare=True)
+
+
+def load_run(run: Path) -> nn.Module:
+    """Return the pruned network of a run folder; the user named it, so its code is trusted.
+
+    Raises:
+        ModelError: There is no such run, or it holds no pruned network yet.
+    """
+    stages = sorted(run.glob("stages/*/recipe.json"))
+    if not stages:
+        what = "holds no pruned model yet" if run.is_dir() else "does not exist"
+        raise ModelError(f"run:{run}: {run} {what}; run it first.")
+    return load_pruned(stages[-1].parent, trust_code=True)
 
 
 def _check_harmless(source: str, args: Mapping[str, Any], folder: Path | str) -> None:

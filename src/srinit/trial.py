@@ -28,9 +28,9 @@ from srinit.evaluate import (
     inputs_of,
     top1,
 )
+from srinit.modules import rows_between
 from srinit.records import record
 from srinit.sensitivity import Ranks
-from srinit.sensitivity.ready import rows_between
 from srinit.sensitivity.workbench import eager
 from srinit.sensitivity.working import Precision, faster_copy
 from srinit.surgery import remove_with_origins

@@ -26,8 +26,9 @@ from srinit.compensation.variants import Variant
 from srinit.errors import ModelError, SurgeryError, is_out_of_memory
 from srinit.evaluate import Outcomes, Scorer
 from srinit.evaluate.loop import Part, joined, outcome_of
+from srinit.modules import rows_between
 from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity.ready import agrees, rows_between
+from srinit.sensitivity.ready import agrees
 from srinit.sensitivity.replay import Replayer
 from srinit.sensitivity.working import (
     Precision,

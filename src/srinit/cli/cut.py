@@ -10,6 +10,7 @@ import typer
 from srinit.cli.options import Common, RunPath, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.display import command, quoted
 
 GATE_FAILED = 3
 LANGUAGES: tuple[Literal["ja", "en"], ...] = ("ja", "en")
@@ -62,7 +63,7 @@ def plan(
         verb="plan",
         data={"run": str(run), "plan": records.plain(made)},
         text=plan_table(made),
-        next=f"srinit prune {run}",
+        next=command("prune", run),
     )
 
 
@@ -86,7 +87,7 @@ def prune(run: RunPath, common: Common) -> Result:
         verb="prune",
         data={"run": str(run), "stage": records.plain(metrics)},
         text=stage_table(metrics),
-        next=f"srinit finetune {run}",
+        next=command("finetune", run),
     )
 
 
@@ -109,7 +110,7 @@ def finetune(run: RunPath, common: Common) -> Result:
         verb="finetune",
         data={"run": str(run), "tune": records.plain(log)},
         text=tune_table(log),
-        next=f"srinit compare {run}",
+        next=command("compare", run),
     )
 
 
@@ -180,7 +181,7 @@ def compare(
         },
         text=parts[0],
         extra=parts[1:],
-        next=f"srinit export {run}",
+        next=command("export", run),
         exit_code=GATE_FAILED if gates is not None and not gates.passed else 0,
     )
 
@@ -206,7 +207,7 @@ def export(run: RunPath, common: Common) -> Result:
         verb="export",
         data={"run": str(run), "export": records.plain(found)},
         text=facts_table(facts),
-        next=f"srinit report {run}",
+        next=command("report", run),
         exit_code=4 if found.failed and not found.files else 0,
     )
 
@@ -238,7 +239,7 @@ def report(
         verb="report",
         data={"run": str(run), "report": str(path)},
         text=f"wrote {path}",
-        next=f"open {path}",
+        next=f"open {quoted(path)}",
     )
 
 
@@ -263,7 +264,7 @@ def verify(run: RunPath, common: Common) -> Result:
         verb="verify",
         data={"run": str(run), **records.plain(found)},
         text=text,
-        next=f"srinit report {run}",
+        next=command("report", run),
     )
 
 

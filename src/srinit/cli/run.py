@@ -10,6 +10,7 @@ import typer
 from srinit.cli.options import Common, ConfigFile, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.display import command, quoted
 
 if TYPE_CHECKING:
     from srinit.pipeline.result import RunResult
@@ -44,10 +45,11 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
     """Return what a finished run says, with exit code 3 where a gate failed."""
     from srinit import records
 
+    again = command("run", "-c", config, "--set", "plan.flops=0.8")
     following = (
-        f"open {result.report}; then srinit verify {result.run}"
+        f"open {quoted(result.report)}; then {command('verify', Path(result.run))}"
         if result.passed
-        else f"srinit run -c {config} --set plan.flops=0.8   (cut less), or see {result.report}"
+        else f"{again}   (cut less), or see {quoted(result.report)}"
     )
     return Result(
         verb=name,

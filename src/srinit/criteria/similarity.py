@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
 from srinit.criteria.streams import watch
+from srinit.evaluate.cka import biased_cka
 from srinit.units.records import UnitMap
 
 LEAST_EXAMPLES = 128  # before reading may stop
@@ -102,7 +103,7 @@ def cka(
         after.append(_mean(leaves, real).cpu())
 
     problems = watch(model, units, data, options, seen, "CKA")
-    scores = {name: 1 - linear_cka(torch.cat(b), torch.cat(a)) for name, (b, a) in kept.items()}
+    scores = {name: 1 - biased_cka(torch.cat(b), torch.cat(a)) for name, (b, a) in kept.items()}
     return {**scores, **problems}
 
 
@@ -116,27 +117,3 @@ def _mean(stream: Tensor, real: Tensor | None) -> Tensor:
     # where, not a product: padded places may hold NaN
     total = torch.where(real[:, :, None], stream, 0).sum(1)
     return total[some] / count_B[some, None]
-
-
-def linear_cka(one: Tensor, other: Tensor) -> float:
-    """Return the linear CKA of two representations (B, C) and (B, C') of the same examples.
-
-    In [0, 1]; 1 up to rotation and scale. A representation that never varies gives 0 with any
-    other, and 1 with one that never varies either.
-
-    Example:
-        >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 5.0]])
-        >>> round(linear_cka(x, 3 * x.flip(1)), 6)
-        1.0
-    """
-    one, other = one.double(), other.double()
-    one, other = one - one.mean(0), other - other.mean(0)
-    if max(one.shape[1], other.shape[1]) > len(one):  # the same numbers, from smaller products
-        one, other = one @ one.T, other @ other.T
-        cross, size = float((one * other).sum()), float(one.norm() * other.norm())
-    else:
-        cross = float((other.T @ one).square().sum())
-        size = float((one.T @ one).norm() * (other.T @ other).norm())
-    if size == 0:
-        return float(not one.any() and not other.any())
-    return min(1.0, cross / size)

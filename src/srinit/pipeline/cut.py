@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from srinit import artifact, records, sources
 from srinit.cost import Cost, count_cost
+from srinit.display import command
 from srinit.errors import ConfigError, PlanError
 from srinit.finetune import (
     Recipe,
@@ -28,6 +30,7 @@ from srinit.pipeline import (
     start,
 )
 from srinit.pipeline.compensating import Compensated
+from srinit.pipeline.network import load_network
 from srinit.pipeline.recovery import Rehearsal
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
@@ -91,7 +94,9 @@ def take_edited(session: Session, reason: str) -> PrunePlan:
     """
     path = session.path / "plan.json"
     if not path.is_file():
-        raise ConfigError(f"{session.path} holds no plan.json yet; srinit plan {session.path}.")
+        raise ConfigError(
+            f"{session.path} holds no plan.json yet; {command('plan', session.path)}."
+        )
     if not reason.strip():
         raise ConfigError('an edited plan needs a reason, which goes on record: --reason "..."')
     content = path.read_bytes()
@@ -164,13 +169,7 @@ def base_of(session: Session) -> dict[str, Any]:
 
 def load(session: Session, folder: Path) -> nn.Module:
     """Return a saved network of this run, on the device; the run's config names its code."""
-    settings = session.config.model
-
-    def base() -> nn.Module:
-        return sources.load_model(
-            settings.source, args=settings.args, root=session.config.root, bare=True
-        )
-
+    base = partial(load_network, session.config, bare=True)
     return artifact.load_pruned(folder, base=base).to(session.device)
 
 

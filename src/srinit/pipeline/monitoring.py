@@ -8,6 +8,7 @@ from typing import Any
 
 from srinit import artifact, sources
 from srinit.class_names import ClassList
+from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
 from srinit.monitor import Observations, Reference, Watch, from_log, read_log, watch
 from srinit.pipeline import cut, judge, observe, operate, start
@@ -100,7 +101,7 @@ def monitor(
         baseline_examples=len(reference.sample),
         watch=found,
         alarm=found.alarm,
-        rollback=f"srinit rollback {path} --reason 'monitoring: {', '.join(found.causes)}'"
+        rollback=command("rollback", path, "--reason", f"monitoring: {', '.join(found.causes)}")
         if found.alarm
         else "",
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from srinit import registry as registries
 from srinit.config import Config
+from srinit.display import command
 from srinit.errors import ConfigError, GateFailedError, IntegrityError, PruneError, UnsafeError
 from srinit.gates import GateResult
 from srinit.pipeline import cut, judge, start, track, versions
@@ -112,8 +113,8 @@ def _judged(session: Session, *, override: bool, reason: str) -> str:
     path = cut.stage_folder(session) / "gate.json"
     if not path.is_file():
         problem: PruneError = UnsafeError(
-            f"{session.path} holds no judgement of its gates; srinit compare {session.path} makes "
-            "one."
+            f"{session.path} holds no judgement of its gates; "
+            f"{command('compare', session.path)} makes one."
         )
         raise problem
     gates = session.folder.read_record(GateResult, path, schema=judge.GATE_SCHEMA)

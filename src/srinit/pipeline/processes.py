@@ -15,7 +15,7 @@ from srinit.sensitivity import Ranks, by_itself, error_of, told
 from srinit.store import RunFolder
 
 T = TypeVar("T")
-LEFT_OUT = shutil.ignore_patterns("export", "report", "superseded", ".lock")
+LEFT_OUT = shutil.ignore_patterns("export", "report", "superseded", ".*lock")
 
 
 def first(session: Session, step: Callable[[Session], T]) -> T:

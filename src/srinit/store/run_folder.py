@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import shutil
@@ -24,7 +23,7 @@ from srinit.store.files import (
     write_npz,
     write_text,
 )
-from srinit.store.lock import locked
+from srinit.store.lock import in_turn, locked
 from srinit.store.sums import check_file, read_sums, write_sums
 
 T = TypeVar("T")
@@ -71,8 +70,7 @@ class RunFolder:
             raise ConfigError(f"{name!r} cannot be the name of a run; use letters, digits, . _ -")
         try:
             out.mkdir(parents=True, exist_ok=True)
-            with (out / LOCK).open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with in_turn(out / LOCK):
                 return cls._made(out, name, fill)
         except OSError as error:
             if not out.is_dir() and out.exists():
