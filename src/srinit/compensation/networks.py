@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from srinit import modules
 from srinit.compensation.alignment import Alignment, Side, module_names
 from srinit.compensation.maps import LinearMap, find_maps
-from srinit.sensitivity.ready import rows_between
 from srinit.units.facts import Facts
 from srinit.units.rule import short
 from srinit.units.trace import record
@@ -54,7 +53,7 @@ class Networks:
         theirs = _keys(model)
         self.own = _keys(pruned)
         names = {number: origins[key] for number, key in self.own.items() if key in origins}
-        few = rows_between(example, 0, min(RECORDED, modules.batch_size(example)))
+        few = modules.rows_between(example, 0, min(RECORDED, modules.batch_size(example)))
         self.teacher = Side(Facts(model, record(model, few)), theirs)
         self.student = Side(Facts(pruned, record(pruned, few)), names)
         aligned = Alignment(self.teacher, self.student, module_names(self.student.facts, origins))
