@@ -89,21 +89,17 @@ def compare(session: Session) -> Comparison:
     return comparison
 
 
-def shift(session: Session, examples: int | None = None) -> Shift | None:
+def shift(session: Session) -> Shift | None:
     """Return both networks on corrupted test images; None where the config asks for none.
-
-    Args:
-        session: The run.
-        examples: In place of the config's number.
 
     Raises:
         DataError: The data holds no images.
     """
     settings = session.config.shift
     path = cut.stage_folder(session) / "shift.json"
-    if path.is_file() and examples is None:
+    if path.is_file():
         return session.folder.read_record(Shift, path, schema=SHIFT_SCHEMA)
-    count = settings.examples if examples is None else examples
+    count = settings.examples
     if count == 0:
         return None
     test = session.split("test")

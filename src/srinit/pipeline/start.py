@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,8 +16,9 @@ import torch
 
 from srinit import __version__
 from srinit.config import Config, dump_yaml, load_config
+from srinit.custody import changing, overrides
 from srinit.errors import ConfigError
-from srinit.pipeline import plans, processes
+from srinit.pipeline import processes
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
 from srinit.sensitivity import process_group
@@ -71,37 +72,109 @@ def _folder_for(config: Config, observer: Observer, *, fresh: bool) -> RunFolder
 
 
 @contextmanager
-def reopen(path: Path, observer: Observer, overrides: Sequence[str] = ()) -> Iterator[Session]:
+def reopen(
+    path: Path,
+    observer: Observer,
+    pairs: Sequence[str] = (),
+    *,
+    verb: str,
+    redo: Collection[str] = (),
+    check: Callable[[Session], None] | None = None,
+) -> Iterator[Session]:
     """Yield the session of an existing run folder, locked; several processes as in `begin_config`.
+
+    A run that is sealed stays as it is: where the verb would change it, the session is that of a
+    new run beside it, which holds what still holds. What is done is said before it starts.
+
+    Args:
+        path: The run.
+        observer: Told what happens.
+        pairs: `--set` pairs.
+        verb: Its name, for the record.
+        redo: Parts of the run that the verb makes anew; it sets them aside itself, with
+            `settle`, when what takes their place is there.
+        check: Looks at the run before anything is made or moved, and raises what is wrong.
 
     Raises:
         UnsafeError: The folder is not ours, or another process uses it.
         ConfigError: Its inputs were changed since the run began.
     """
     folder = RunFolder.open(path)
-    config = config_of(folder, overrides)
-    recorded = json.loads((folder.path / "inputs.lock.json").read_text("utf-8"))
-    changed = [
-        name
-        for name, digest in inputs_lock(config).items()
-        if name != "config" and recorded.get(name, digest) != digest
-    ]
-    if changed:
-        raise ConfigError(
-            f"{path}: {', '.join(changed)} changed since the run began; start a new run."
-        )
+    config, change = _asked(folder, pairs, verb, redo)
+    if check is not None:
+        check(Session(config, folder, observer))
     with process_group() as ranks:
         if ranks.rank:
             with processes.copy_of_first(ranks) as (copied, origin):
                 yield Session(config, copied, rank=ranks.rank, origin=origin)
             return
-        with processes.kept_by_first(folder, ranks):
-            yield Session(config, folder, observer)
+        work = folder
+        if change.makes_new_run:
+            with folder.lock():
+                work = changing.new_run(folder, change, config)
+        for line in change.words(str(work.path)) if change else ():
+            observer.say(line)
+        session = Session(config, work, observer)
+        session.change, session.came_from = change, path
+        with processes.kept_by_first(work, ranks, then=lambda: None if redo else settle(session)):
+            there = work.files()
+            try:
+                yield session
+            except ConfigError:
+                if work is not folder and work.files() == there:
+                    changing.discard(work)
+                raise
 
 
-def config_of(folder: RunFolder, overrides: Sequence[str] = ()) -> Config:
-    """Return the config of a run, with its root; its inputs are not looked at."""
-    config = load_config(folder.path / "config.yaml", overrides)
+def _asked(
+    folder: RunFolder, pairs: Sequence[str], verb: str, redo: Collection[str]
+) -> tuple[Config, changing.Change]:
+    """Return the config that a verb asks for, and what that changes of the run."""
+    before, after = config_of(folder), config_of(folder, pairs)
+    _check_inputs(folder, before)
+    return after, changing.change_of(folder, before, after, verb=verb, redo=redo)
+
+
+def foresee(
+    path: Path, pairs: Sequence[str] = (), *, verb: str, redo: Collection[str] = ()
+) -> list[str]:
+    """Return what a verb would change of a run, for `--dry-run`; nothing is written."""
+    folder = RunFolder.open(path)
+    config, change = _asked(folder, pairs, verb, redo)
+    return change.words(f"a new run {folder.path.with_name(config.name)}-N") if change else []
+
+
+def settle(session: Session) -> None:
+    """Put what the verb changes on record, and set aside what that makes stale, if it is there."""
+    change, session.change = session.change, None
+    if change is None:
+        return
+    if not change.makes_new_run:
+        changing.settle(session.folder, change)
+    if "cut" in change.redone:
+        session.stage = 1
+
+
+def _check_inputs(folder: RunFolder, config: Config) -> None:
+    recorded = json.loads((folder.path / "inputs.lock.json").read_text("utf-8"))
+    changed = [
+        name
+        for name, digest in inputs_lock(config).items()
+        if name.partition(".")[0] != "config" and recorded.get(name, digest) != digest
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder.path}: {', '.join(changed)} changed since the run began; start a new run."
+        )
+
+
+def config_of(folder: RunFolder, pairs: Sequence[str] = ()) -> Config:
+    """Return the config of a run, with its root and what later verbs changed of it.
+
+    Its inputs are not looked at.
+    """
+    changes = overrides.pairs(overrides.of_run(folder.path))
+    config = load_config(folder.path / "config.yaml", [*changes, *pairs])
     return config.model_copy(update={"root": Path(_root(folder))})
 
 
@@ -111,15 +184,19 @@ def _root(folder: RunFolder) -> str:
 
 
 def inputs_lock(config: Config) -> dict[str, str]:
-    """Return a hash of every input file the config names, and of the config itself.
+    """Return a hash of every input file the config names, of its limits, and of all of it.
 
     Large data files are known by size and content; folders by the list of their files, names,
-    sizes and times, so that a change is seen without reading every image.
+    sizes and times, so that a change is seen without reading every image. Code that the config
+    names (`py:`) is an input too.
     """
     body = config.model_dump(mode="json", exclude={"out", "root"})
     found = {"config": _hash_text(json.dumps(body, sort_keys=True))}
+    for section in ("gates", "data", "model"):
+        found[f"config.{section}"] = _hash_text(json.dumps(body[section], sort_keys=True))
     sources = [config.data.source, config.data.train, config.data.calibration]
     sources += [config.data.validation, config.data.test, config.data.site, config.model.source]
+    sources += [name for name in _functions(config) if name and name.startswith("py:")]
     names = [source.partition(":")[2] for source in sources if source]
     if config.model.weights:
         names.append(config.model.weights)
@@ -135,6 +212,12 @@ def inputs_lock(config: Config) -> dict[str, str]:
             )
             found[name] = _hash_text("\n".join(listing))
     return found
+
+
+def _functions(config: Config) -> list[str | None]:
+    tuning = config.finetune
+    own = [config.score, config.plan.criterion, tuning.loss, *config.shift.corruptions]
+    return [*own, None if tuning.fn is None else f"py:{tuning.fn.removeprefix('py:')}"]
 
 
 def _hash_text(text: str) -> str:
@@ -198,19 +281,3 @@ def _processor() -> str:
 
 def _json(body: Any) -> str:
     return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
-
-
-def set_aside(session: Session) -> None:
-    """Move what rests on the present plan to `superseded/NN`, so that another can be made."""
-    names = (plans.PLAN, plans.TIMES, "stages", "export", "report", FINISHED)
-    present = [session.path / name for name in names if (session.path / name).exists()]
-    if not present:
-        return
-    old = session.path / "superseded"
-    number = len(list(old.iterdir())) + 1 if old.is_dir() else 1
-    target = old / f"{number:02d}"
-    target.mkdir(parents=True)
-    for path in present:
-        path.rename(target / path.name)
-    session.folder.moved()
-    session.folder.audit("plan", f"results of the plan before moved to {target.name}")

@@ -136,6 +136,7 @@ class ReportInput:
     beside: tuple[UnitScores, ...] = ()  # other criteria, which do not rank
     rejected: tuple[StageInput, ...] = ()  # stages that failed
     outcome: StagesOutcome | None = None  # where it was pruned in stages
+    files_at: str = "../"  # from the page to the run's files
     root: str = ""  # folder that paths of the config are relative to
     weights: str = ""  # the file of the unpruned network's weights, as the config names it
     inputs: dict[str, str] = field(default_factory=dict)  # input file to SHA-256

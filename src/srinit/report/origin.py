@@ -44,7 +44,7 @@ def origin_view(report: ReportInput, say: Say) -> Origin:
         files=tuple(
             FileRow(
                 path=file.path,
-                href="../" + file.path,
+                href=report.files_at + file.path,
                 sha256=file.sha256,
                 size=fmt.scaled(file.size_bytes, "B"),
             )

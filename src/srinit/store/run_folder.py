@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from srinit import records
 from srinit.errors import ConfigError, DataError, ResourceError, UnsafeError
-from srinit.store import audit, seal
+from srinit.store import audit
+from srinit.store import seal as sealing
 from srinit.store.files import (
     parse_npz,
     read_once,
@@ -300,13 +301,13 @@ class RunFolder:
         names = kinds(self.path, leave_out=OUTSIDE)
         sums |= {n: sha256_file(self.path / n) for n in names if n not in sums}
         write_sums(self.path / SUMS, sums)
-        inputs = seal.entry_inputs(self.path, sums, sha256_file(self.path / SUMS))
+        inputs = sealing.entry_inputs(self.path, sums, sha256_file(self.path / SUMS))
         self.audit("seal", "sealed", inputs=inputs)
 
     @property
     def was_sealed(self) -> bool:
         """Whether the run was finished: its log tells of a seal."""
-        return seal.last_seal(audit.read(self.path / AUDIT))[1] is not None
+        return sealing.last_seal(audit.read(self.path / AUDIT))[1] is not None
 
     def verify(self) -> int:
         """Hash every sealed file again and check the audit log; return how many were checked.
@@ -318,7 +319,7 @@ class RunFolder:
 
     def checked(self) -> Seal:
         """Return the seal, after everything was hashed again; see `srinit.store.seal`."""
-        return seal.check(self.path)
+        return sealing.check(self.path)
 
 
 def _under(name: str, place: str) -> bool:
