@@ -286,7 +286,53 @@ def report(
 
 
 @verb
-def verify(run: RunPath, common: Common) -> Result:
+def seal(
+    run: RunPath,
+    common: Common,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Private key (Ed25519) that signs the seal.", show_default=False),
+    ] = None,
+) -> Result:
+    """Finish a run that was made verb by verb, and sign its seal by a key, if one is given."""
+    from srinit import records
+    from srinit.pipeline import sealing, start
+    from srinit.store import RunFolder
+
+    folder = RunFolder.open(run)
+    if common.dry_run:
+        return _dry("seal", run, "seals what is there, and signs the seal")
+    text = []
+    if not folder.was_sealed:
+        with (
+            RichObserver() as observer,
+            start.reopen(run, observer, common.overrides, verb="seal", only_acts=True) as session,
+        ):
+            result = sealing.seal(session)
+        text.append(result.words())
+    found = sealing.sign(run, key)
+    text.append(f"sealed: {found.files} files, root {found.root}")
+    if found.signed_by:
+        text.append(f"signed by the key {found.signed_by}; its public half checks it")
+    passed = sealing.passed(run)
+    return Result(
+        verb="seal",
+        data={"run": str(run), **records.plain(found)},
+        text="\n".join(text),
+        next=f"srinit verify {quote(run)}" + (" --key PUB" if key is not None else ""),
+        exit_code=0 if passed else GATE_FAILED,
+    )
+
+
+@verb
+def verify(
+    run: RunPath,
+    common: Common,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public key that the seal must be signed by.", show_default=False),
+    ] = None,
+) -> Result:
     """Hash every file of a finished run again, its audit log and its registered versions."""
     from srinit import records
     from srinit.store import RunFolder
@@ -294,10 +340,17 @@ def verify(run: RunPath, common: Common) -> Result:
     RunFolder.open(run)
     if common.dry_run:
         return _dry("verify", run, "hashes every file again")
-    from srinit.pipeline import operate
+    from srinit.pipeline import verification
 
-    found = operate.verify(run, common.overrides)
-    text = f"{found.files} files are what their hashes say; the audit log is unbroken."
+    found = verification.verify(run, common.overrides, key=key)
+    text = (
+        f"{found.files} files are what their hashes say; the audit log is unbroken "
+        f"({found.audit_entries} entries).\nroot: {found.root}"
+    )
+    if found.signed_by:
+        text += f"\nsigned by the key {found.signed_by}"
+    if found.note:
+        text += f"\n{found.note}"
     if found.versions:
         text += (
             f"\n{len(found.versions)} versions in {found.registry}: {found.version_files} files."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -45,9 +46,11 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
     from srinit import records
 
     following = (
-        f"open {result.report}; then srinit verify {result.run}"
+        f"open {result.report}; then srinit verify {shlex.quote(result.run)}"
         if result.passed
-        else f"srinit run -c {config} --set plan.flops=0.8   (cut less), or see {result.report}"
+        else f"open {result.report}. Another recipe that is judged on the same test data is "
+        "selection on test data: choose it on validation data, and judge it on test data that no "
+        "run has read (data.test)"
     )
     return Result(
         verb=name,

@@ -10,7 +10,6 @@ import json
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from srinit.config import Config
 from srinit.custody import depends, overrides
@@ -122,6 +121,7 @@ def new_run(folder: RunFolder, change: Change, config: Config) -> RunFolder:
             else:
                 content = (folder.path / name).read_bytes()
             write_bytes(made.path / name, content)
+        lock = json.loads((folder.path / "inputs.lock.json").read_bytes())
         head = json.loads((folder.path / "run.json").read_bytes())
         own = json.loads((made.path / "run.json").read_bytes())
         body = {**own, "root": head.get("root", "."), "made_from": folder.path.name}
@@ -132,7 +132,7 @@ def new_run(folder: RunFolder, change: Change, config: Config) -> RunFolder:
             "begin",
             f"made from {folder.path.name} by {change.verb}",
             reason="; ".join(change.words("this run")),
-            inputs={"made_from": str(folder.path.absolute()), **folder.digests(*_sums(folder))},
+            inputs={**lock, "made_from": str(folder.path.absolute())},
         )
 
     return RunFolder.create(folder.path.absolute().parent, config.name, fill=fill)
@@ -188,10 +188,6 @@ def _write(made: RunFolder, folder: RunFolder, change: Change) -> None:
         write_text(made.path / overrides.FILE, overrides.to_json(changes))
 
 
-def _sums(folder: RunFolder) -> list[Path]:
-    return [folder.path / name for name in ("run.json", "inputs.lock.json", "config.yaml")]
-
-
 def _remove_empty(folder: Path) -> None:
     if not folder.is_dir():
         return
@@ -202,12 +198,10 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def refused_for(change: Change, verb: str) -> str:
-    """Return why a verb that only acts on a run does not take these overrides; empty: none."""
-    keys: list[Any] = [each.key for each in change.overrides]
-    if not keys:
-        return ""
+def refused_for(change: Change) -> str:
+    """Return why a verb that only acts on a run does not take what would change it."""
+    keys = ", ".join(each.key for each in change.overrides)
     return (
-        f"srinit {verb} {change.run} takes the run as it is sealed; --set {', '.join(keys)} would "
-        "have it judged by something else. Begin a new run with those settings."
+        f"srinit {change.verb} takes {change.run} as it is; --set {keys} would have it judged by "
+        "something else. Begin a new run with those settings."
     )

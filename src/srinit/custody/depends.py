@@ -57,7 +57,7 @@ PARTS = (
     ),
     Part("shift", ("stages/*/shift.*",), ("shift", "compare.confidence"), ("recovery",)),
     Part(
-        "site", ("stages/*/site.json", "stages/*/site_gate.json"),
+        "site", ("stages/*/site.*", "stages/*/site_gate.json"),
         ("data.site", "gates", "compare.confidence", *ERRORS), ("recovery",),
     ),
     Part(

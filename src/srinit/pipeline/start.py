@@ -16,8 +16,8 @@ import torch
 
 from srinit import __version__
 from srinit.config import Config, dump_yaml, load_config
-from srinit.custody import changing, overrides
-from srinit.errors import ConfigError
+from srinit.custody import changing, fixed, overrides
+from srinit.errors import ConfigError, UnsafeError
 from srinit.pipeline import processes
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
@@ -80,6 +80,7 @@ def reopen(
     verb: str,
     redo: Collection[str] = (),
     check: Callable[[Session], None] | None = None,
+    only_acts: bool = False,
 ) -> Iterator[Session]:
     """Yield the session of an existing run folder, locked; several processes as in `begin_config`.
 
@@ -93,6 +94,7 @@ def reopen(
         verb: Its name, for the record.
         redo: Parts of the run that the verb makes anew; it sets them aside itself, with
             `settle`, when what takes their place is there.
+        only_acts: The verb takes the run as it is: nothing in it may be changed by `--set`.
         check: Looks at the run before anything is made or moved, and raises what is wrong.
 
     Raises:
@@ -101,6 +103,8 @@ def reopen(
     """
     folder = RunFolder.open(path)
     config, change = _asked(folder, pairs, verb, redo)
+    if only_acts and change:
+        raise UnsafeError(changing.refused_for(change))
     if check is not None:
         check(Session(config, folder, observer))
     with process_group() as ranks:
@@ -130,6 +134,7 @@ def _asked(
     folder: RunFolder, pairs: Sequence[str], verb: str, redo: Collection[str]
 ) -> tuple[Config, changing.Change]:
     """Return the config that a verb asks for, and what that changes of the run."""
+    fixed.check(folder, load_config(folder.path / "config.yaml"))
     before, after = config_of(folder), config_of(folder, pairs)
     _check_inputs(folder, before)
     return after, changing.change_of(folder, before, after, verb=verb, redo=redo)
@@ -192,8 +197,7 @@ def inputs_lock(config: Config) -> dict[str, str]:
     """
     body = config.model_dump(mode="json", exclude={"out", "root"})
     found = {"config": _hash_text(json.dumps(body, sort_keys=True))}
-    for section in ("gates", "data", "model"):
-        found[f"config.{section}"] = _hash_text(json.dumps(body[section], sort_keys=True))
+    found |= fixed.hashes(config)
     sources = [config.data.source, config.data.train, config.data.calibration]
     sources += [config.data.validation, config.data.test, config.data.site, config.model.source]
     sources += [name for name in _functions(config) if name and name.startswith("py:")]

@@ -19,7 +19,7 @@ from srinit.errors import (
     ResourceError,
     require,
 )
-from srinit.registry.notes import check_database
+from srinit.registry.database import check_database
 from srinit.registry.registry import Registry
 from srinit.store.files import sync_folder
 from srinit.store.lock import locked

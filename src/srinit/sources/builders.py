@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from srinit.errors import ConfigError, ModelError, require
+from srinit.errors import ConfigError, require
 from srinit.sources.functions import load_function
 from srinit.sources.hugging_face import hugging_face_model
 from srinit.sources.request import ModelRequest
@@ -60,15 +60,10 @@ def python_model(request: ModelRequest) -> nn.Module:
 
 
 def run_model(request: ModelRequest) -> nn.Module:
-    """Return the pruned model of a run folder; the user named it, so its code is trusted."""
-    # The artifact is built on this package, so it is looked up only when a run is asked for.
-    artifact = importlib.import_module("srinit.artifact")
-    name, folder = request.name, request.root / request.name
-    stages = sorted(folder.glob("stages/*/recipe.json"))
-    if not stages:
-        what = "holds no pruned model yet" if folder.is_dir() else "does not exist"
-        raise ModelError(f"run:{name}: {folder} {what}; run it first.")
-    model: nn.Module = artifact.load_pruned(stages[-1].parent, trust_code=True)
+    """Return the pruned model of a run folder; its code is followed only by its seal."""
+    # The room is built on this package, so it is looked up only when a run is asked for.
+    networks = importlib.import_module("srinit.custody.networks")
+    model: nn.Module = networks.load_run(request.root / request.name, root=request.root)
     return model
 
 
