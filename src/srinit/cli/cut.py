@@ -281,7 +281,8 @@ def report(
         verb="report",
         data={"run": str(run), "report": str(path)},
         text=f"wrote {path}",
-        next=f"open {path}",
+        next=f"open {quote(path)}"
+        + ("" if folder.was_sealed else f"; then srinit seal {quote(run)}"),
     )
 
 

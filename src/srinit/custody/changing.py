@@ -85,7 +85,11 @@ def change_of(
     )
     wanted = {**depends.with_later(redo), **stale}
     there = {depends.part_of(name) for name in folder.files()}
-    redone = {name: wanted[name] for name in depends.NAMES if name in wanted and name in there}
+    redone = {
+        name: _why(wanted[name], there)
+        for name in depends.NAMES
+        if name in wanted and name in there
+    }
     sealed = folder.was_sealed
     moved = judged and any(each.moves_judgement for each in new)
     why = "is sealed" if sealed else "has been judged" if moved else ""
@@ -97,6 +101,12 @@ def change_of(
         makes_new_run=bool(why and (new or redone)),
         why_new=why,
     )
+
+
+def _why(reason: str, there: Collection[str | None]) -> str:
+    """Return a reason without the parts that the run does not have."""
+    parts = reason.split(", ")
+    return ", ".join(each for each in parts if each in there or each not in depends.NAMES)
 
 
 def new_run(folder: RunFolder, change: Change, config: Config) -> RunFolder:

@@ -165,7 +165,8 @@ def _identity(path: Path) -> str:
 
 
 def _when(path: Path) -> str:
-    times = [str(entry["time"]) for entry in _entries(path) if entry["verb"] == "compare"]
+    entries = _entries(path)
+    times = [str(entry["time"]) for entry in entries if entry["verb"] in ("begin", "compare")]
     return times[-1] if times else ""
 
 

@@ -46,6 +46,10 @@ def completed(folder: RunFolder, seal: Seal, registry: Registry, champion: Versi
         inputs = {**told[-1]["inputs"], **_number(champion)}
         decision = told[-1]["decision"].removeprefix(INTENDED)
         folder.audit("promote", decision, reason="completed after a crash", inputs=inputs)
+    elif champion.version not in registered(audit.read(folder.path / AUDIT)):
+        decision = f"champion of {registry.model} already: version {champion.version}"
+        inputs = _inputs(registry, champion, champion.version)
+        folder.audit("promote", decision, reason="of the same content", inputs=inputs)
     note_head(folder, registry, seal.root)
 
 
