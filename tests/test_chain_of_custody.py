@@ -148,7 +148,7 @@ def test_a_link_in_a_run_is_named_and_not_followed(
 def test_an_added_folder_a_hidden_file_and_another_mode_are_named(own: Path, capsys: Any) -> None:
     (own / "stages" / "02").mkdir()
     code, body = call(capsys, "verify", own)
-    assert (code, "stages/02/ was added" in said(body)) == (6, True)
+    assert (code, "stages/02 was added" in said(body)) == (6, True)
     (own / "stages" / "02").rmdir()
     (own / "scan" / ".note").write_text("")
     code, body = call(capsys, "verify", own)

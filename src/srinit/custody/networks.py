@@ -72,13 +72,18 @@ def _unsealed(folder: RunFolder) -> nn.Module:
 
 def _root(seal: Seal, source: str, root: Path) -> Path:
     """Return the folder in which the code lies that a run was made with."""
-    file = source.removeprefix("py:").rpartition(":")[0]
+    name = source.removeprefix("py:")
+    file = name.rpartition(":")[0]
     own = Path(str(json.loads(seal.read("run.json")).get("root", ".")))
-    digest = json.loads(seal.read("inputs.lock.json")).get(file)
+    digest = json.loads(seal.read("inputs.lock.json")).get(name)
+    if digest is None:
+        raise UnsafeError(
+            f"{seal.folder} names code that it was not made with ({source}); it is not run."
+        )
     for place in (own, root):
         path = place / file
         if path.is_file():
-            if digest is not None and sha256_file(path) != digest:
+            if sha256_file(path) != digest:
                 raise IntegrityError(
                     f"{path} was changed since {seal.folder} was made; it is not run. Put back the "
                     "file that the run was made with."
