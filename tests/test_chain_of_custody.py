@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from parts_project import call, content, copied, finished
+from parts_project import call, content, copied, finished, forge
 from srinit import errors
 from srinit.registry import Registry
 from srinit.store import RunFolder, audit, sha256_bytes
-from srinit.store.seal import Seal, entry_inputs
+from srinit.store.seal import Seal
 from srinit.store.sums import read_sums, write_sums
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="no mlflow")
@@ -54,22 +54,6 @@ def kept(promoted: Path) -> Any:
 
 def said(body: Any) -> str:
     return str(body["error"]["message"])
-
-
-def forge(run: Path) -> None:
-    """Write hashes and log anew, as somebody can who may write to everything."""
-    names = [name for name in read_sums(run / "SHA256SUMS") if (run / name).is_file()]
-    sums = {name: sha256_bytes((run / name).read_bytes()) for name in names}
-    write_sums(run / "SHA256SUMS", sums)
-    entries = audit.read(run / "audit.jsonl").entries
-    (run / "audit.jsonl").unlink()
-    listed = sha256_bytes((run / "SHA256SUMS").read_bytes())
-    for entry in entries:
-        inputs = entry_inputs(run, sums, listed) if entry["verb"] == "seal" else entry["inputs"]
-        audit.append(
-            run / "audit.jsonl", verb=entry["verb"], decision=entry["decision"],
-            reason=entry["reason"], inputs=inputs,
-        )  # fmt: skip
 
 
 def evil_recipe(run: Path, folder: Path) -> Path:

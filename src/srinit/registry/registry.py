@@ -335,7 +335,10 @@ class Registry:
     def _read(self, mlflow_run: str, place: str, digest: str, target: Path) -> Path:
         try:
             folder = Path(self.client.download_artifacts(mlflow_run, place, str(target)))
-        except OSError as error:
+        except Exception as error:
+            ours = self.folder is not None and type(error).__module__.startswith("mlflow")
+            if not ours and not isinstance(error, OSError):
+                raise
             raise IntegrityError(
                 f"the files of {place} of MLflow run {mlflow_run} cannot be read: {error}."
             ) from None
