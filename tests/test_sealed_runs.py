@@ -144,3 +144,54 @@ def test_a_second_run_on_the_same_test_data_says_how_often_they_were_read(
     assert {(each["run"], each["gone"], each["passed"]) for each in earlier} == {
         ("parts", False, True), ("parts-2", True, False),
     }  # fmt: skip
+
+
+def test_a_finished_run_given_again_is_told_of_and_not_repeated(
+    run: Path, own: Path, capsys: Any
+) -> None:
+    config = run.parent.parent / "srinit.yaml"
+    before = content(own)
+    code, body = call(capsys, "run", "-c", config, "--out", own.parent)
+    assert (code, body["run"], body["finished_earlier"]) == (0, str(run), True)
+    code, body = call(capsys, "inspect", "-c", config, "--out", own.parent)
+    assert (code, body["run"]) == (0, str(own))
+    assert content(own) == before
+    assert [p.name for p in own.parent.iterdir() if (p / "run.json").is_file()] == ["parts"]
+    (own / "plan.json").write_text("{}")
+    code, body = call(capsys, "run", "-c", config, "--out", own.parent)
+    assert (code, "plan.json was changed" in body["error"]["message"]) == (6, True)
+
+
+def test_a_changed_config_redoes_what_rests_on_it_and_says_so_first(
+    run: Path, own: Path, capsys: Any
+) -> None:
+    from srinit import cli
+
+    config = str(run.parent.parent / "srinit.yaml")
+    before = content(own)
+    code = cli.run(["run", "-c", config, "--out", str(own.parent), "--set", "finetune.epochs=2"])
+    told = capsys.readouterr().err
+    assert code == 0
+    changed, anew = (told.index(words) for words in ("changed: finetune.epochs", "made anew: "))
+    assert changed < anew < told.index("baseline")
+    assert "recovery (finetune.epochs)" in told
+    made = own.with_name("parts-2")
+    for name in ("scan/sensitivity.json", "plan.json", "baseline/metrics.json"):
+        assert (made / name).read_bytes() == before[name], name
+    log = [entry["verb"] for entry in audit.read(made / "audit.jsonl").entries]
+    assert "scan" not in log
+    assert {"finetune", "compare", "gate", "seal"} <= set(log)
+    assert json.loads((made / "result.json").read_text())["overrides"] == [
+        "finetune.epochs: 1 -> 2"
+    ]
+    assert content(own) == before
+    assert call(capsys, "verify", made)[0] == 0
+
+
+def test_a_look_up_that_fails_leaves_no_folder(run: Path, tmp_path: Path, capsys: Any) -> None:
+    config, out = run.parent.parent / "srinit.yaml", tmp_path / "runs"
+    for change in ("model.args={width: 3}", "units.keep=[nothing]", "baseline.expected_top1=1.0"):
+        verb = "baseline" if "expected" in change else "inspect"
+        code, _ = call(capsys, verb, "-c", config, "--out", out, "--set", change)
+        assert code in (2, 4), change
+        assert not list(out.glob("parts*")), change

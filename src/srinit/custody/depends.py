@@ -25,7 +25,7 @@ class Part:
 
 PARTS = (
     Part(
-        "baseline", ("baseline/*",),
+        "baseline", ("baseline/*", "data.json"),
         (*INPUTS, "baseline", "compare.latency_batches"), but=("data.site",),
     ),
     Part("units", ("units.json",), (*INPUTS, "units"), but=("data.site", "units.keep")),

@@ -33,11 +33,14 @@ class RunResult:
     onnx: str = ""
     test_readings: int = 0  # how often the test data were read before, by what is known
     overrides: tuple[str, ...] = ()  # what later verbs changed of the config
+    finished_earlier: bool = False  # it was there already, and nothing was done
     warnings: tuple[str, ...] = ()  # signs that the unpruned network was put together wrongly
 
     def words(self) -> str:
         """Return the summary that is printed at the end of a run."""
-        lines = [self._cut(), self._accuracy(), self._saving()]
+        lines = [f"{self.run} was finished before; nothing was done (--fresh begins another run)."]
+        lines = lines if self.finished_earlier else []
+        lines += [self._cut(), self._accuracy(), self._saving()]
         if self.stopped_because:
             lines.append(
                 f"Stage {self.stage} is delivered, short of the target: {self.stopped_because}"

@@ -16,8 +16,8 @@ import torch
 
 from srinit import __version__
 from srinit.config import Config, dump_yaml, load_config
-from srinit.custody import changing, fixed, overrides
-from srinit.errors import ConfigError, UnsafeError
+from srinit.custody import changing, depends, fixed, overrides
+from srinit.errors import ConfigError, PruneError, UnsafeError
 from srinit.pipeline import processes
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
@@ -26,6 +26,7 @@ from srinit.store import RunFolder, sha256_file, write_text
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
 FINISHED = "result.json"
+LOOKED = {"run.json", "config.yaml", "env.json", "inputs.lock.json", "data.json"}
 
 
 @contextmanager
@@ -41,8 +42,11 @@ def begin(
 def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> Iterator[Session]:
     """Yield the session of a config, its folder locked against other processes.
 
-    The newest unfinished run of the same name goes on if its config and the hashes of its inputs
-    are the same; else a new numbered folder is made.
+    The newest run of the same name goes on if its config and the hashes of its inputs are the
+    same. If the config is another, what still holds of that run is taken: in its folder, where it
+    is neither sealed nor judged by something else, or in a new numbered one; what is made anew,
+    and why, is said before. Else a new folder is made, which is removed again if nothing came
+    about in it.
 
     Under `torchrun` or `accelerate launch` rank 0 does that; the other ranks work on a copy of
     the folder, which is dropped at the end.
@@ -52,23 +56,45 @@ def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> 
             with processes.copy_of_first(ranks) as (folder, origin):
                 yield Session(config, folder, rank=ranks.rank, origin=origin)
             return
-        folder = _folder_for(config, observer, fresh=fresh)
-        with processes.kept_by_first(folder, ranks):
-            yield Session(config, folder, observer)
+        folder, change = _folder_for(config, observer, fresh=fresh)
+        session = Session(config, folder, observer)
+        session.change = change
+        with processes.kept_by_first(folder, ranks, then=lambda: settle(session)):
+            try:
+                yield session
+            except PruneError:
+                if set(folder.files()) <= LOOKED:
+                    changing.discard(folder)
+                raise
 
 
-def _folder_for(config: Config, observer: Observer, *, fresh: bool) -> RunFolder:
+def _folder_for(
+    config: Config, observer: Observer, *, fresh: bool
+) -> tuple[RunFolder, changing.Change | None]:
+    """Return the folder that a config is worked on in, and what that changes of it."""
     fingerprint = inputs_lock(config)
-    folder = None if fresh else _unfinished(config, fingerprint)
-    if folder is None:
+    folder = None if fresh else matching(config, fingerprint)
+    if folder is not None:
+        observer.say(f"{'finished' if folder.was_sealed else 'resuming'} {folder.path}")
+        return folder, None
+    found = None if fresh else _changed(config, fingerprint)
+    if found is None:
         folder = RunFolder.create(
             Path(config.out),
             config.name,
             fill=lambda made: _write_heads(made, config, fingerprint),
         )
+        return folder, None
+    folder, change = found
+    work = folder
+    if change.makes_new_run:
+        with folder.lock():
+            work = changing.new_run(folder, change, config)
     else:
-        observer.say(f"resuming {folder.path}")
-    return folder
+        observer.say(f"going on with {folder.path}")
+    for line in change.words(str(work.path)):
+        observer.say(line)
+    return work, change
 
 
 @contextmanager
@@ -228,19 +254,52 @@ def _hash_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _unfinished(config: Config, fingerprint: dict[str, str]) -> RunFolder | None:
+def matching(config: Config, fingerprint: dict[str, str]) -> RunFolder | None:
+    """Return the newest run of a config: one at work before one that is finished."""
+    found = [
+        folder for folder, recorded in _of_name(config) if _now(folder, recorded) == fingerprint
+    ]
+    at_work = [folder for folder in found if not folder.was_sealed]
+    return next(iter([*at_work, *found]), None)
+
+
+def _of_name(config: Config) -> Iterator[tuple[RunFolder, dict[str, str]]]:
+    """Yield the runs of a config's name and the hashes they began with, newest first."""
     out = Path(config.out)
     candidates = [p for p in out.glob(f"{config.name}*") if (p / "inputs.lock.json").is_file()]
     for path in sorted(candidates, key=lambda p: p.stat().st_mtime, reverse=True):
         try:
             recorded = json.loads((path / "inputs.lock.json").read_text("utf-8"))
-        except (OSError, ValueError):
+            yield RunFolder.open(path), dict(recorded)
+        except (OSError, ValueError, TypeError, UnsafeError):
             continue
-        if recorded != fingerprint:
+
+
+def _now(folder: RunFolder, recorded: dict[str, str]) -> dict[str, str]:
+    """Return the hashes of a run's inputs and of its config as later verbs changed it."""
+    if not (folder.path / overrides.FILE).is_file():
+        return recorded
+    own = inputs_lock(config_of(folder))
+    return {**recorded, **{key: own[key] for key in own if key.partition(".")[0] == "config"}}
+
+
+def _changed(
+    config: Config, fingerprint: dict[str, str]
+) -> tuple[RunFolder, changing.Change] | None:
+    """Return the newest run of the same name and inputs that a part still holds of."""
+    for folder, recorded in _of_name(config):
+        same = all(
+            recorded.get(name) == digest
+            for name, digest in fingerprint.items()
+            if name.partition(".")[0] != "config"
+        )
+        before = config_of(folder) if same else None
+        if before is None or before.name != config.name or before.root != config.root:
             continue
-        folder = RunFolder.open(path)
-        if not ((path / FINISHED).is_file() and folder.was_sealed):
-            return folder
+        change = changing.change_of(folder, before, config, verb="run")
+        there = {part for name in folder.files() if (part := depends.part_of(name)) is not None}
+        if change and there - set(change.redone):
+            return folder, change
     return None
 
 

@@ -247,10 +247,9 @@ def _evidence(report: ReportInput, say: Say) -> _Evidence:
 
 def _of_custody(report: ReportInput, evidence: _Evidence) -> None:
     """Say what was changed after the run began, and that its test data were read before."""
-    if report.overrides:
-        evidence.condition(
-            "overrides", changes="; ".join(each.words() for each in report.overrides)
-        )
+    moved = [each.words() for each in report.overrides if each.moves_judgement]
+    if moved:
+        evidence.condition("overrides", changes="; ".join(moved))
     if report.readings is not None and report.readings.earlier:
         earlier = report.readings.earlier
         runs = ", ".join(dict.fromkeys(reading.run for reading in earlier))
