@@ -182,7 +182,7 @@ def test_a_changed_config_redoes_what_rests_on_it_and_says_so_first(
     assert "scan" not in log
     assert {"finetune", "compare", "gate", "seal"} <= set(log)
     assert json.loads((made / "result.json").read_text())["overrides"] == [
-        "finetune.epochs: 1 -> 2"
+        "finetune.epochs: 1.0 -> 2.0"
     ]
     assert content(own) == before
     assert call(capsys, "verify", made)[0] == 0
