@@ -113,7 +113,9 @@ def test_another_run_that_is_whole_is_compared_and_serves_as_a_model(
         model.write_text(text)
 
 
-@pytest.mark.parametrize("place", ["stages/02", "stages/01", "stages/01/gate.json", "report"])
+@pytest.mark.parametrize(
+    "place", ["stages/02", "stages/01", "stages/01/gate.json", "report", "audit.jsonl"]
+)
 def test_a_link_in_a_run_is_named_and_not_followed(
     own: Path, tmp_path: Path, capsys: Any, place: str
 ) -> None:
@@ -123,7 +125,8 @@ def test_a_link_in_a_run_is_named_and_not_followed(
     else:
         (own / place).rename(target)
     (own / place).symlink_to(target)
-    for verb in (["verify"], ["promote"], ["compare", own]):
+    verbs = [["verify"], ["promote"], ["compare", own]]
+    for verb in verbs:
         code, body = call(capsys, verb[0], own, *verb[1:])
         assert (code, f"{place} is a link to" in said(body)) == (6, True), (verb, body)
     assert not (own.parent / "mlflow").exists()

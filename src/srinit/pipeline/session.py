@@ -67,9 +67,8 @@ class Session:
         self.came_from: Path | None = None  # the run that the verb was given
         self.data_told = False  # what the data are was said
         self.stage = 1  # the pruning stage at work, or the one that was delivered
-        outcome = None if folder is None else folder.path / OUTCOME
-        if outcome is not None and outcome.is_file():
-            self.stage = int(json.loads(outcome.read_text("utf-8"))["delivered"])
+        if folder is not None and (folder.path / OUTCOME).is_file():
+            self.stage = int(json.loads(folder.read_bytes(folder.path / OUTCOME))["delivered"])
 
     @property
     def folder(self) -> RunFolder:

@@ -161,6 +161,8 @@ def _asked(
 ) -> tuple[Config, changing.Change]:
     """Return the config that a verb asks for, and what that changes of the run."""
     fixed.check(folder, load_config(folder.path / "config.yaml"))
+    for name in ("config.yaml", "run.json", "inputs.lock.json", overrides.FILE):
+        folder.check(folder.path / name)
     before, after = config_of(folder), config_of(folder, pairs)
     _check_inputs(folder, before)
     return after, changing.change_of(folder, before, after, verb=verb, redo=redo)

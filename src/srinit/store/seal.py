@@ -83,6 +83,7 @@ def check(folder: Path) -> Seal:
         IntegrityError: The run is not sealed, or the first file that is missing, changed, added,
             or of another kind is named.
     """
+    no_link(folder, AUDIT)
     log = audit.read(folder / AUDIT)
     number, entry = last_seal(log)
     if entry is None or not (folder / SUMS).is_file():
