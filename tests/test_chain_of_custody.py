@@ -237,6 +237,29 @@ def test_a_rollback_killed_after_the_move_is_completed_and_goes_no_further(
     assert call(capsys, "verify", kept)[0] == 0
 
 
+def test_a_promotion_killed_after_the_move_is_completed_and_told(
+    own: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Any, version: Any) -> None:
+        if version.version == 2:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, "finish", killed)
+        with pytest.raises(KilledError):
+            call(capsys, "promote", own)
+    last = audit.read(own / "audit.jsonl").entries[-1]
+    assert last["decision"] == "intended: champion of parts: version 1 -> 2"
+    assert call(capsys, "verify", own)[0] == 0
+    code, body = call(capsys, "promote", own)
+    assert (code, body["version"], body["already"]) == (0, 2, True)
+    last = audit.read(own / "audit.jsonl").entries[-1]
+    assert (last["decision"], last["inputs"]["move"]) == (
+        "champion of parts: version 1 -> 2", 2,
+    )  # fmt: skip
+    assert call(capsys, "verify", own)[0] == 0
+
+
 @pytest.mark.parametrize("name", ["gate.json", "recipe.json", "model.safetensors"])
 def test_a_file_that_is_swapped_after_the_check_is_not_registered(
     own: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, name: str

@@ -17,6 +17,7 @@ from srinit.records import record
 from srinit.store import RunFolder, audit, read_npz
 from srinit.store.seal import AUDIT
 
+CONFIDENCE = "confidence"
 LEDGER, FILE, SCHEMA = "readings.jsonl", "readings.json", "srinit.readings/1"
 
 
@@ -28,7 +29,7 @@ class Reading:
     when: str  # ISO 8601; empty: not known
     shared: int  # examples that both have
     passed: bool | None  # its gates; None: not judged, or not known
-    limits: dict[str, Any]  # the limits it was judged by
+    limits: dict[str, Any]  # the limits it was judged by, and the confidence of its intervals
     gone: bool = False  # the run is not there any more; the ledger tells of it
 
     def words(self) -> str:
@@ -111,7 +112,8 @@ def _is_wider(name: str, own: Any, limit: Any) -> bool:
         )
     if own is None or isinstance(own, Mapping):
         return True
-    return bool(own < limit if name.startswith("min_") else own > limit)
+    least = name.startswith("min_") or name == CONFIDENCE
+    return bool(own < limit if least else own > limit)
 
 
 def _of(path: Path, run: Path, wanted: set[str], data_hash: str) -> Iterator[Reading]:
@@ -126,7 +128,7 @@ def _of(path: Path, run: Path, wanted: set[str], data_hash: str) -> Iterator[Rea
             if shared:
                 passed, limits = _judged(file.with_name("gate.json"))
                 yield Reading(
-                    run=path.name,
+                    run=path.name if path.name.isprintable() else ascii(path.name),
                     when=_when(path),
                     shared=shared,
                     passed=passed,
@@ -147,7 +149,9 @@ def _shared(file: Path, wanted: set[str], data_hash: str) -> int:
 def _judged(file: Path) -> tuple[bool | None, dict[str, Any]]:
     try:
         body = json.loads(file.read_bytes())
-        return bool(body["passed"]), {gate["name"]: gate["limit"] for gate in body["gates"]}
+        limits = {gate["name"]: gate["limit"] for gate in body["gates"]}
+        comparison = json.loads(file.with_name("comparison.json").read_bytes())
+        return bool(body["passed"]), {**limits, CONFIDENCE: comparison[CONFIDENCE]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None, {}
 

@@ -213,7 +213,12 @@ def gate(session: Session) -> GateResult:
         session.folder,
         "judged",
         "passed" if result.passed else "failed",
-        {"limits": {each.name: each.limit for each in result.gates}},
+        {
+            "limits": {
+                **{each.name: each.limit for each in result.gates},
+                readings.CONFIDENCE: comparison.confidence,
+            }
+        },
     )
     failed = "; ".join(g.sentence for g in result.failed)
     session.folder.audit(

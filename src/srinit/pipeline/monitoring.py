@@ -12,7 +12,7 @@ from srinit.class_names import ClassList
 from srinit.custody.beside import beside
 from srinit.errors import ConfigError, DataError, PruneError
 from srinit.monitor import Observations, Reference, Watch, from_log, read_log, watch
-from srinit.pipeline import cut, judge, observe, start
+from srinit.pipeline import cut, inputs, judge, observe
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
 from srinit.pipeline.way_back import RolledBack, rollback
@@ -70,7 +70,7 @@ def monitor(
     if (log is None) == (data is None):
         raise ConfigError("give one of --log preds.jsonl and --data folder:DIR.")
     folder = RunFolder.open(path)
-    session = Session(start.config_of(folder, overrides or ()), folder, observer)
+    session = Session(inputs.config_of(folder, overrides or ()), folder, observer)
     recipe = cut.stage_folder(session) / artifact.RECIPE
     folder.check(recipe)
     weights = artifact.read_recipe(recipe.parent).weights_sha256

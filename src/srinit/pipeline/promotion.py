@@ -107,7 +107,7 @@ def _judged(session: Session, seal: Seal, *, override: bool, reason: str) -> str
             f"{session.path} is not promoted: its stages ended because gates failed on validation "
             f"data. {advice}"
         )
-    elif moved := _moved(session, seal, stage):
+    elif moved := _moved(session, seal, stage, gates):
         problem = UnsafeError(
             f"{session.path} is not promoted: its judgement was moved after it was known: {moved}. "
             f"{advice}"
@@ -154,7 +154,7 @@ def _accepted(seal: Seal) -> bool:
     return records.from_json(Outcome, seal.read(OUTCOME), schema=schema, where=OUTCOME).accepted
 
 
-def _moved(session: Session, seal: Seal, stage: str) -> str:
+def _moved(session: Session, seal: Seal, stage: str, gates: GateResult) -> str:
     """Return how limits, data or model were changed once their judgement was known."""
     content = seal.read(overrides.FILE) if overrides.FILE in seal.digests else None
     changes = overrides.read(content, overrides.FILE)
@@ -164,7 +164,8 @@ def _moved(session: Session, seal: Seal, stage: str) -> str:
         earlier = records.from_json(
             Readings, seal.read(name), schema=readings.SCHEMA, where=name
         ).earlier
-        own = session.config.gates.limits()
+        own = {g.name: g.limit for g in gates.gates}
+        own[readings.CONFIDENCE] = session.config.compare.confidence
         for reading in earlier:
             if reading.passed is False and (wide := readings.wider(own, reading.limits)):
                 found.append(

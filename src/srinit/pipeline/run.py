@@ -13,8 +13,10 @@ from srinit.finetune.checks import check_trainable, task_loss
 from srinit.gates import check_feasible
 from srinit.pipeline import (
     cut,
+    earlier,
     facts,
     finish,
+    inputs,
     judge,
     look,
     operate,
@@ -65,7 +67,7 @@ def run(config: Config, *, observer: Observer | None = None, fresh: bool = False
         PruneError: What went wrong, with the exit code of its kind. A failed gate raises
             nothing: `RunResult.passed` says so.
     """
-    folder = None if fresh else start.matching(config, start.inputs_lock(config))
+    folder = None if fresh else earlier.matching(config, inputs.inputs_lock(config))
     if folder is not None and folder.was_sealed:
         content = folder.checked().read(start.FINISHED)
         found = records.from_json(RunResult, content, schema=SCHEMA, where=str(folder.path))

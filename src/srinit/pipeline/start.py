@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -16,13 +15,14 @@ import torch
 
 from srinit import __version__
 from srinit.config import Config, dump_yaml, load_config
-from srinit.custody import changing, depends, fixed, overrides
+from srinit.custody import changing, fixed, overrides
 from srinit.errors import ConfigError, PruneError, UnsafeError
-from srinit.pipeline import processes
+from srinit.pipeline import earlier, processes
+from srinit.pipeline.inputs import config_of, inputs_lock
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
 from srinit.sensitivity import process_group
-from srinit.store import RunFolder, sha256_file, write_text
+from srinit.store import RunFolder, write_text
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
 FINISHED = "result.json"
@@ -73,11 +73,11 @@ def _folder_for(
 ) -> tuple[RunFolder, changing.Change | None]:
     """Return the folder that a config is worked on in, and what that changes of it."""
     fingerprint = inputs_lock(config)
-    folder = None if fresh else matching(config, fingerprint)
+    folder = None if fresh else earlier.matching(config, fingerprint)
     if folder is not None:
         observer.say(f"{'finished' if folder.was_sealed else 'resuming'} {folder.path}")
         return folder, None
-    found = None if fresh else _changed(config, fingerprint)
+    found = None if fresh else earlier.changed(config, fingerprint)
     if found is None:
         folder = RunFolder.create(
             Path(config.out),
@@ -199,110 +199,6 @@ def _check_inputs(folder: RunFolder, config: Config) -> None:
         raise ConfigError(
             f"{folder.path}: {', '.join(changed)} changed since the run began; start a new run."
         )
-
-
-def config_of(folder: RunFolder, pairs: Sequence[str] = ()) -> Config:
-    """Return the config of a run, with its root and what later verbs changed of it.
-
-    Its inputs are not looked at.
-    """
-    changes = overrides.pairs(overrides.of_run(folder.path))
-    config = load_config(folder.path / "config.yaml", [*changes, *pairs])
-    return config.model_copy(update={"root": Path(_root(folder))})
-
-
-def _root(folder: RunFolder) -> str:
-    body = json.loads((folder.path / "run.json").read_text("utf-8"))
-    return str(body.get("root", "."))
-
-
-def inputs_lock(config: Config) -> dict[str, str]:
-    """Return a hash of every input file the config names, of its limits, and of all of it.
-
-    Large data files are known by size and content; folders by the list of their files, names,
-    sizes and times, so that a change is seen without reading every image. Code that the config
-    names (`py:`) is an input too.
-    """
-    body = config.model_dump(mode="json", exclude={"out", "root"})
-    found = {"config": _hash_text(json.dumps(body, sort_keys=True))}
-    found |= fixed.hashes(config)
-    sources = [config.data.source, config.data.train, config.data.calibration]
-    sources += [config.data.validation, config.data.test, config.data.site, config.model.source]
-    sources += [name for name in _functions(config) if name and name.startswith("py:")]
-    names = [source.partition(":")[2] for source in sources if source]
-    if config.model.weights:
-        names.append(config.model.weights)
-    for name in names:
-        file = config.root / (name.rpartition(":")[0] if ".py:" in name else name)
-        if file.is_file():
-            found[name] = sha256_file(file)
-        elif file.is_dir():
-            listing = sorted(
-                f"{p.relative_to(file)} {p.stat().st_size} {p.stat().st_mtime_ns}"
-                for p in file.rglob("*")
-                if p.is_file()
-            )
-            found[name] = _hash_text("\n".join(listing))
-    return found
-
-
-def _functions(config: Config) -> list[str | None]:
-    tuning = config.finetune
-    own = [config.score, config.plan.criterion, tuning.loss, *config.shift.corruptions]
-    return [*own, None if tuning.fn is None else f"py:{tuning.fn.removeprefix('py:')}"]
-
-
-def _hash_text(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def matching(config: Config, fingerprint: dict[str, str]) -> RunFolder | None:
-    """Return the newest run of a config: one at work before one that is finished."""
-    found = [
-        folder for folder, recorded in _of_name(config) if _now(folder, recorded) == fingerprint
-    ]
-    at_work = [folder for folder in found if not folder.was_sealed]
-    return next(iter([*at_work, *found]), None)
-
-
-def _of_name(config: Config) -> Iterator[tuple[RunFolder, dict[str, str]]]:
-    """Yield the runs of a config's name and the hashes they began with, newest first."""
-    out = Path(config.out)
-    candidates = [p for p in out.glob(f"{config.name}*") if (p / "inputs.lock.json").is_file()]
-    for path in sorted(candidates, key=lambda p: p.stat().st_mtime, reverse=True):
-        try:
-            recorded = json.loads((path / "inputs.lock.json").read_text("utf-8"))
-            yield RunFolder.open(path), dict(recorded)
-        except (OSError, ValueError, TypeError, UnsafeError):
-            continue
-
-
-def _now(folder: RunFolder, recorded: dict[str, str]) -> dict[str, str]:
-    """Return the hashes of a run's inputs and of its config as later verbs changed it."""
-    if not (folder.path / overrides.FILE).is_file():
-        return recorded
-    own = inputs_lock(config_of(folder))
-    return {**recorded, **{key: own[key] for key in own if key.partition(".")[0] == "config"}}
-
-
-def _changed(
-    config: Config, fingerprint: dict[str, str]
-) -> tuple[RunFolder, changing.Change] | None:
-    """Return the newest run of the same name and inputs that a part still holds of."""
-    for folder, recorded in _of_name(config):
-        same = all(
-            recorded.get(name) == digest
-            for name, digest in fingerprint.items()
-            if name.partition(".")[0] != "config"
-        )
-        before = config_of(folder) if same else None
-        if before is None or before.name != config.name or before.root != config.root:
-            continue
-        change = changing.change_of(folder, before, config, verb="run")
-        there = {part for name in folder.files() if (part := depends.part_of(name)) is not None}
-        if change and there - set(change.redone):
-            return folder, change
-    return None
 
 
 def _write_heads(folder: RunFolder, config: Config, fingerprint: dict[str, str]) -> None:

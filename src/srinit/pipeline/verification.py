@@ -6,7 +6,7 @@ from pathlib import Path
 
 from srinit.custody import signature
 from srinit.errors import IntegrityError, MissingExtraError, RegistryError, UnsafeError
-from srinit.pipeline import moves, start
+from srinit.pipeline import inputs, moves
 from srinit.pipeline.operate import is_missing, local_store, opened
 from srinit.records import record
 from srinit.registry import Registry
@@ -47,7 +47,7 @@ def verify(path: Path, overrides: list[str] | None = None, *, key: Path | None =
     seal = folder.checked()
     signed_by = "" if key is None else signature.check(seal, key)
     registered = moves.registered(seal.log)
-    config = start.config_of(folder, overrides or ())
+    config = inputs.config_of(folder, overrides or ())
     found, uri, note = 0, "", ""
     if is_missing(path, config):
         if registered:

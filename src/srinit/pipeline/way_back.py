@@ -9,7 +9,7 @@ from typing import Any
 from srinit import registry as registries
 from srinit.config import Config
 from srinit.errors import PruneError, UnsafeError
-from srinit.pipeline import moves, start, versions
+from srinit.pipeline import inputs, moves, versions
 from srinit.pipeline.operate import opened
 from srinit.records import record
 from srinit.registry import Registry, Version
@@ -61,7 +61,7 @@ def rollback(
         ModelError: It cannot be loaded, or answers differently.
     """
     folder = RunFolder.open(path)
-    config = start.config_of(folder, overrides or ())
+    config = inputs.config_of(folder, overrides or ())
     with opened(path, config) as registry:
         half = None if rehearse else registry.interrupted()
         if half is not None:
@@ -69,7 +69,7 @@ def rollback(
             if half.move is not None and half.move.verb == "rollback":
                 return _completed(folder, registry, half)
         champion, previous = registry.way_back()
-        _check_watched(champion, watched)
+        _check_watched(registry, champion, watched)
         try:
             files, smoke = _checked(registry, previous, config, load=rehearse)
         except PruneError as error:
@@ -92,8 +92,14 @@ def rollback(
         )
 
 
-def _check_watched(champion: Version, watched: str | None) -> None:
-    if watched is not None and champion.weights != watched:
+def _check_watched(registry: Registry, champion: Version, watched: str | None) -> None:
+    if watched is None:
+        return
+    weights = champion.weights
+    if not weights:  # registered before its tags told of them
+        with tempfile.TemporaryDirectory(prefix="srinit-") as name:
+            weights = versions.weights_of(registry.fetch(champion, Path(name)))
+    if weights != watched:
         raise UnsafeError(
             f"version {champion.version} of {champion.model} is champion, of the run "
             f"{champion.run or 'that is not known'}, and not the network that was watched; only "
