@@ -26,16 +26,19 @@ def promote(
 ) -> Result:
     """Make the pruned network champion of the registry; refused without a passed gate."""
     from srinit import records
-    from srinit.pipeline import operate, start
+    from srinit.pipeline import promotion, start
     from srinit.store import RunFolder
 
     RunFolder.open(run)
     if common.dry_run:
         text = "would register weights, recipe and gate result, and move the alias champion"
         return Result(verb="promote", data={"dry_run": True, "run": str(run)}, text=text)
-    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
+    with (
+        RichObserver() as observer,
+        start.reopen(run, observer, common.overrides, verb="promote", only_acts=True) as session,
+    ):
         observer.stage("promote")
-        found = operate.promote(session, override=override, reason=reason)
+        found = promotion.promote(session, override=override, reason=reason)
     before = f"version {found.replaced}" if found.replaced is not None else "none"
     already = "was champion already" if found.already else f"is champion now (before: {before})"
     return Result(
@@ -65,9 +68,9 @@ def rollback(
     if common.dry_run:
         text = "would hash the version before, and move the alias champion back to it"
         return Result(verb="rollback", data={"dry_run": True, "run": str(run)}, text=text)
-    from srinit.pipeline import operate
+    from srinit.pipeline import way_back
 
-    found = operate.rollback(run, common.overrides, rehearse=rehearse, reason=reason)
+    found = way_back.rollback(run, common.overrides, rehearse=rehearse, reason=reason)
     checked = f"{found.files} files hashed"
     if found.smoke_examples is not None:
         checked += f", {found.smoke_examples} examples answered as when it was registered"

@@ -45,11 +45,12 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
     """Return what a finished run says, with exit code 3 where a gate failed."""
     from srinit import records
 
-    again = command("run", "-c", config, "--set", "plan.flops=0.8")
     following = (
         f"open {quoted(result.report)}; then {command('verify', Path(result.run))}"
         if result.passed
-        else f"{again}   (cut less), or see {quoted(result.report)}"
+        else f"open {quoted(result.report)}. Another recipe that is judged on the same test data "
+        "is selection on test data: choose it on validation data, and judge it on test data that "
+        "no run has read (data.test)"
     )
     return Result(
         verb=name,

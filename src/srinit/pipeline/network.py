@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from torch import nn
 
-from srinit import artifact, sources
+from srinit import sources
 from srinit.config import Config
+from srinit.custody.networks import load_run
 
 
 def load_network(
@@ -34,7 +35,7 @@ def load_network(
             bare=bare,
             on_note=on_note,
         )
-    model = artifact.load_run(config.root / name)
+    model = load_run(config.root / name, root=config.root)
     if weights is not None:
         path = config.root / weights
         state = sources.read_weights(path, sha256=settings.weights_sha256, on_note=on_note)

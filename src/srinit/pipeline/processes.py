@@ -70,9 +70,13 @@ def copy_of_first(ranks: Ranks) -> Iterator[tuple[RunFolder, Path]]:
 
 
 @contextmanager
-def kept_by_first(folder: RunFolder, ranks: Ranks) -> Iterator[None]:
-    """Lock rank 0's run folder and let the others copy it."""
+def kept_by_first(
+    folder: RunFolder, ranks: Ranks, then: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Lock rank 0's run folder, do what is to be done `then`, and let the others copy it."""
     with folder.lock():
+        if then is not None:
+            then()
         ranks.gather(str(folder.path.absolute()))
         ranks.gather("copied")
         yield

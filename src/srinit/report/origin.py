@@ -44,7 +44,7 @@ def origin_view(report: ReportInput, say: Say) -> Origin:
         files=tuple(
             FileRow(
                 path=file.path,
-                href="../" + file.path,
+                href=report.files_at + file.path,
                 sha256=file.sha256,
                 size=fmt.scaled(file.size_bytes, "B"),
             )
@@ -117,6 +117,11 @@ def _facts(report: ReportInput, say: Say) -> list[tuple[Text, Text]]:
         rows.append(("packages", same(listed)))
     if report.comparison is not None and report.comparison.data_hash:
         rows.append(("test_hash", same(report.comparison.data_hash)))
+    if report.overrides:
+        rows.append(("overrides", same("; ".join(each.words() for each in report.overrides))))
+    if report.readings is not None:
+        num, not_known = str(len(report.readings.earlier)), report.readings.not_known
+        rows.append(("test_readings", say("origin.readings_text", num=num, not_known=not_known)))
     return [(say(f"origin.{key}"), value) for key, value in rows]
 
 

@@ -33,6 +33,8 @@ from srinit.comparison.shift import Shift
 from srinit.comparison.site import Site
 from srinit.config import parse_yaml
 from srinit.criteria.records import UnitScores
+from srinit.custody.overrides import of_run
+from srinit.custody.readings import FILE, Readings
 from srinit.errors import ConfigError, UnsafeError
 from srinit.export import Exported
 from srinit.finetune.records import TuneLog
@@ -113,10 +115,17 @@ def load_report_input(run: Path) -> ReportInput:
         beside=_beside(run / "scan" / "beside"),
         rejected=_stages(run / "rejected"),
         outcome=_outcome(run / "stages" / "outcome.json"),
+        overrides=of_run(run),
+        readings=_readings(run),
         root=str(head.get("root") or ""),
         weights=str((config.get("model") or {}).get("weights") or ""),
         inputs={k: str(v) for k, v in _json(run / "inputs.lock.json").items() if k != "schema"},
     )
+
+
+def _readings(run: Path) -> Readings | None:
+    path = max(run.glob(f"stages/[0-9]*/{FILE}"), default=None)
+    return None if path is None else _record(Readings, path)
 
 
 def _defect_classes(found: Any) -> str | None:
