@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from report_run import MODEL
 from srinit import cli
+from srinit.registry import open_registry
 from srinit.store import audit, sha256_bytes
 from srinit.store.seal import entry_inputs
 from srinit.store.sums import read_sums, write_sums
@@ -74,9 +75,19 @@ def content(run: Path) -> dict[str, bytes]:
     }
 
 
-def copied(run: Path, target: Path) -> Path:
-    """Copy the runs folder of a finished run; return the run in the copy."""
+def copied(run: Path, target: Path, *, registry: bool = False) -> Path:
+    """Copy the runs folder of a finished run; return the run in the copy.
+
+    With `registry` an empty one lies beside it: MLflow takes a second to make its tables.
+    """
     shutil.copytree(run.parent, target, copy_function=shutil.copy2, symlinks=True)
+    if registry:
+        empty = run.parent.with_name("empty")
+        if not empty.exists():
+            with open_registry(empty, "m"):
+                pass
+        (target / "mlflow").mkdir()
+        shutil.copy(empty / "mlflow.db", target / "mlflow" / "mlflow.db")
     return target / run.name
 
 

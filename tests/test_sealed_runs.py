@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from parts_project import call, content, copied, finished
+from parts_project import call, content, copied
 from srinit.store import RunFolder, audit
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def run(finished_parts: Path) -> Path:
     """One finished run, which no test may change."""
-    return finished(tmp_path_factory.mktemp("sealed"))
+    return finished_parts
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_finished_run_given_again_is_told_of_and_not_repeated(
     config = run.parent.parent / "srinit.yaml"
     before = content(own)
     code, body = call(capsys, "run", "-c", config, "--out", own.parent)
-    assert (code, body["run"], body["finished_earlier"]) == (0, str(run), True)
+    assert (code, body["run"], body["finished_earlier"]) == (0, str(own), True)
     code, body = call(capsys, "inspect", "-c", config, "--out", own.parent)
     assert (code, body["run"]) == (0, str(own))
     assert content(own) == before

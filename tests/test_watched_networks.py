@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parts_project import call, copied, finished
+from parts_project import call, copied
 from srinit.monitor import LogWriter
 from srinit.store import audit
 
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reas
 SMALL = ("--set", "monitor.window=60")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def run(finished_parts: Path) -> Path:
     """One finished run, which no test may change."""
-    return finished(tmp_path_factory.mktemp("watched"))
+    return finished_parts
 
 
 def drifted(run: Path, log: Path) -> Path:
@@ -39,7 +39,7 @@ def drifted(run: Path, log: Path) -> Path:
 def test_an_alarm_of_one_network_does_not_touch_another_that_serves(
     run: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    first = copied(run, tmp_path / "runs")
+    first = copied(run, tmp_path / "runs", registry=True)
     assert call(capsys, "promote", first)[0] == 0
     plan = call(capsys, "plan", first, "--remove", "stage2.0")[1]
     second = Path(plan["run"])
@@ -61,7 +61,7 @@ def test_an_alarm_of_one_network_does_not_touch_another_that_serves(
 def test_the_same_alarm_rolls_back_once_even_when_the_log_has_grown(
     run: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    own = copied(run, tmp_path / "runs")
+    own = copied(run, tmp_path / "runs", registry=True)
     assert call(capsys, "promote", own)[0] == 0
     log = drifted(own, tmp_path / "preds.jsonl")
     code, body = call(capsys, "monitor", own, "--log", log, "--auto-rollback", *SMALL)
