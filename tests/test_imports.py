@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 
 from srinit.artifact import save_pruned
 from srinit.config import load_config
-from srinit.errors import ModelError
+from srinit.errors import ModelError, UnsafeError
 from srinit.pipeline.network import load_network
 from srinit.plan import Prefix, PrunePlan, Removal
+from srinit.store import RunFolder, sha256_file
 from srinit.surgery import apply_plan
 from srinit.units import find_units
 from zoo import EXAMPLE, cifar_resnet, noise
@@ -51,9 +53,16 @@ def test_a_config_may_name_the_network_of_another_run(tmp_path: Path, bare: bool
     )
     pruned = apply_plan(model, plan).eval()
     base = {"source": f"py:{EXAMPLE}:resnet", "args": {"depth": 20, "num_classes": 10}}
-    save_pruned(tmp_path / "runs" / "a" / "stages" / "01", pruned, plan, base=base)
+    run = RunFolder.create(tmp_path / "runs", "a")
+    inputs = {f"{EXAMPLE}:resnet": sha256_file(EXAMPLE)}
+    run.write_text(run.path / "inputs.lock.json", json.dumps(inputs))
+    save_pruned(run.path / "stages" / "01", pruned, plan, base=base)
+    run.moved()
     (tmp_path / "c.yaml").write_text("model: run:runs/a\ndata: folder:data\n", "utf-8")
     config = load_config(tmp_path / "c.yaml")
+    with pytest.raises(UnsafeError, match="is not sealed, and the code that it names"):
+        load_network(config, bare=bare)
+    run.seal()
     found = load_network(config, bare=bare)
     with torch.no_grad():
         torch.testing.assert_close(found(X), pruned(X), rtol=0, atol=0)
