@@ -54,7 +54,7 @@ def test_every_trial_is_counted_with_its_reference_and_its_steps() -> None:
     )
     # alone: two units; together: the pair; each as it was cut and compensated; two references
     fits = 3 * 12
-    assert estimate.trial_examples(tried, 2, calibration=1000) == (8 * 100 + fits * 64, 3 * 3 * 8)
+    assert estimate.trial_examples(tried, 2, calibration=1000) == (8 * 100 + fits * 32, 3 * 3 * 8)
     assert estimate.trial_examples(tried, 2, calibration=10)[0] == 8 * 10 + fits * 3
     plain = tried.model_copy(
         update={"compensate": tried.compensate.model_copy(update={"method": "none"})}
@@ -64,7 +64,7 @@ def test_every_trial_is_counted_with_its_reference_and_its_steps() -> None:
         plan={"flops": 0.5, "trial_examples": 100}, finetune={"rehearsal": 5, "batch_size": 8}
     )
     assert estimate.trial_examples(rehearsed, 2, calibration=1000) == (
-        10 * 100 + fits * 64, 5 * 8,
+        10 * 100 + fits * 32, 5 * 8,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from srinit.units.records import Unit, UnitMap
 
 FEW = 6  # networks that are all built and timed
 ANCHORS = 4  # of more: built and timed whatever the target, the first and the last among them
-SECONDS = 1.0  # that a network is timed at one batch size, about
+SECONDS = 0.5  # that a network is timed at one batch size, about
 
 Wanted = Callable[[tuple[Prefix, ...]], Collection[int]]
 """From the prefixes as they are known so far to the numbers of those that must be measured."""

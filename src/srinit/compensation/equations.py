@@ -23,6 +23,7 @@ from srinit.sensitivity import Ranks
 
 ROWS_PER_FEATURE = 48  # positions that are read per unknown of an output
 LEAST_ROWS = 50_000
+FEWEST = 16_000  # where fewer positions than that are enough, fewer per unknown are
 FINE = 16  # bits of a feature's size in the first batch; its square has twice as many
 WEAK = 8  # bits by which a feature may be below the largest of its group and keep its own grid
 WIDE, STRIPS = 96, 4  # from so many features on, products are computed in so many strips
@@ -322,7 +323,7 @@ def explained(equations: Equations, change: Tensor, scale: Tensor) -> float:
 
 def share_of(rows: int, features: int, least: int = LEAST_ROWS) -> float:
     """Return which share of the positions is read: enough for the unknowns, and no more."""
-    wanted = max(least, ROWS_PER_FEATURE * features)
+    wanted = max(least, math.ceil(ROWS_PER_FEATURE * min(1.0, least / FEWEST) * features))
     return min(1.0, wanted / max(rows, 1))
 
 

@@ -107,7 +107,7 @@ class PlanSection(Section):
         description="criteria that are measured too and stand beside what ranks in the report",
     )
     beside_examples: int = Field(
-        default=500, ge=2, description="calibration examples each of them reads"
+        default=256, ge=2, description="calibration examples each of them reads"
     )
     trial_examples: int = Field(
         default=500,
@@ -273,10 +273,10 @@ class FinetuneSection(Section):
         default="auto", description="of the forward pass; auto: bfloat16 on a GPU, else float32"
     )
     rehearsal: int = Field(
-        default=20,
+        default=10,
         ge=0,
-        description="steps of recovery tried on a copy before the cut, to say what to expect; "
-        "0: none",
+        description="steps of recovery tried on a copy of the cut network before it is trained, to "
+        "say what to expect; 0: none",
     )
     command: str | None = Field(
         default=None, description="your own training: a command with {weights} and {out}"

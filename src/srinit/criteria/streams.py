@@ -16,8 +16,10 @@ from srinit import modules
 from srinit.arguments import copied
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
-from srinit.errors import DataError, ModelError, SurgeryError
+from srinit.errors import DataError, ModelError, PruneError, SurgeryError
 from srinit.padding import Places, places_of
+from srinit.sensitivity.ready import agrees
+from srinit.sensitivity.working import cheap_dtypes, inputs_for, lighter_copy
 from srinit.units.bypass import replacements, site_of
 from srinit.units.records import Unit, UnitMap
 
@@ -70,6 +72,7 @@ def watch(
         DataError: Batches are padded, and nothing says where.
     """
     now = _Now(seen)
+    model = _lighter(model, data, options)
     with ExitStack() as stack:
         for unit in units:
             try:
@@ -77,7 +80,7 @@ def watch(
             except SurgeryError as error:
                 now.problems[unit.name] = str(error)
         for number, (inputs, target) in enumerate(data):
-            inputs = modules.to_device(inputs, options.device)
+            inputs = inputs_for(model, inputs, options.device)
             now.size = modules.batch_size(inputs)
             now.places = places_of(model, inputs, modules.to_device(target, options.device))
             with torch.no_grad(), _adding(now):
@@ -90,6 +93,21 @@ def watch(
         name: UnitScore(unit=name, score=None, reason=reason)
         for name, reason in now.problems.items()
     }
+
+
+def _lighter(model: nn.Module, data: Batches, options: Options) -> nn.Module:
+    """Return a copy that is cheaper to run where there is one and scores agree."""
+    batch = next(iter(data), None)
+    if batch is None or options.precision == "keep":
+        return model
+    for dtype in cheap_dtypes(model, "auto"):
+        cheap = lighter_copy(model, dtype)
+        try:
+            if agrees(model, cheap, batch, options.scorer, options.device):
+                return cheap
+        except PruneError:  # this criterion asks for no score, and nothing says how near is enough
+            return model
+    return model
 
 
 @contextmanager

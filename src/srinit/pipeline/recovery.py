@@ -21,7 +21,7 @@ from srinit.sensitivity.working import faster_copy, has_fast_bfloat16
 from srinit.sources import Augment
 from srinit.trialbench import NOTHING
 
-TRIAL_FIT = 64  # examples that a trial's compensation is fitted on
+TRIAL_FIT = 32  # examples that a trial's compensation is fitted on
 FIELDS = (
     "epochs", "optimizer", "lr", "weight_decay", "warmup", "label_smoothing",
     "distill_weight", "temperature", "feature_weight", "schedule", "batch_size", "patience", "ema",
