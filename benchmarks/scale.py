@@ -42,9 +42,9 @@ from cifar import HERE, RESULTS, rewrite
 from srinit import apply_plan, compare, compensate, find_units, measure_sensitivity
 from srinit.compensation import recalibrate
 from srinit.criteria import score_units
+from srinit.distributed import ProcessGroup, process_group
 from srinit.plan import PrunePlan, Removal
 from srinit.rng import generator, isolated_rng
-from srinit.sensitivity import Ranks, process_group
 from srinit.sources import load_model
 from srinit.trial import try_removals
 
@@ -79,7 +79,7 @@ class Lab:
         )  # fmt: skip
         self.pruned = apply_plan(self.model, self.plan)
 
-    def steps(self, ranks: Ranks) -> dict[str, tuple[int, Callable[[], object]]]:
+    def steps(self, ranks: ProcessGroup) -> dict[str, tuple[int, Callable[[], object]]]:
         """Return every step: how many pieces it has, and what it does."""
         lab, batches, names = self, len(self.data), self.units.names
         fitted = math.ceil(batches * 0.75)  # the rest judges
@@ -172,7 +172,7 @@ def measure(args: argparse.Namespace) -> None:
             print(json.dumps(entry, indent=1))
 
 
-def messages(ranks: Ranks) -> dict[str, float] | None:
+def messages(ranks: ProcessGroup) -> dict[str, float] | None:
     """Return seconds of a small sum, and bytes a second of a large one; None for one process."""
     if ranks.count == 1:
         return None

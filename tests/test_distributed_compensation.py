@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 import processes
 from srinit.compensation.equations import Equations, Geometry, Grid
+from srinit.distributed import ProcessGroup, by_itself
 from srinit.rng import generator
-from srinit.sensitivity import Ranks, by_itself
 
 TESTS = Path(__file__).resolve().parent
 NAMES = ("inverted residuals", "post-norm transformer")
@@ -27,7 +27,7 @@ SCRIPT = """
     from srinit import records
     from srinit.compensation import choose, compensate, realign
     from srinit.errors import CompensationError
-    from srinit.sensitivity import Ranks, process_group
+    from srinit.distributed import ProcessGroup, process_group
     from srinit.surgery import remove_with_origins
     from test_compensation import Branching, made, plan_of
     from srinit.rng import generator, isolated_rng
@@ -117,7 +117,7 @@ def test_sums_do_not_depend_on_the_order_of_the_batches() -> None:
         equations = Equations(Geometry(), grid=grid)
         for number, (a, b) in order:
             equations.add(a, b, number=number)
-        equations.total(Ranks(alone=True), u)
+        equations.total(ProcessGroup(alone=True), u)
         found.append(equations)
     for other in found[1:]:
         assert torch.equal(found[0].gram, other.gram)
@@ -135,7 +135,7 @@ def test_channels_that_the_first_batch_does_not_show_are_summed_too() -> None:
     equations = Equations(geometry)
     for number in (0, 1):
         equations.add(u[4 * number :][:4], u[4 * number :][:4], number=number)
-    equations.total(Ranks(alone=True), u)
+    equations.total(ProcessGroup(alone=True), u)
     wanted = u.double().pow(2).sum((0, 2, 3))
     torch.testing.assert_close(equations.gram.flatten(), wanted, rtol=1e-5, atol=0.0)
     torch.testing.assert_close(equations.right.flatten(), wanted, rtol=1e-5, atol=0.0)
@@ -154,7 +154,7 @@ def test_the_positions_that_are_read_depend_on_the_batch_alone() -> None:
 
 def test_a_process_by_itself_is_rank_0_of_1() -> None:
     with by_itself():
-        ranks = Ranks()
+        ranks = ProcessGroup()
     assert (ranks.rank, ranks.count, ranks.mine("abc")) == (0, 1, list(enumerate("abc")))
     assert ranks.gather(1.5) == [1.5]
     assert ranks.together(lambda: "done") == "done"

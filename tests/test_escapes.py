@@ -28,7 +28,7 @@ HOSTILE = [
     "\x1b[31mred\x1b[0m", "\x1b]0;title\x07", "\x9b2J", "\x07", "a\rb", "\x08\x08", "\x7f", "\x85",
     "\u202egnp.exe", "\u2066x\u2069", "\u2028", "\ufeff", "\udc80", "\x00",
 ]  # fmt: skip
-ROOMS = ("cli", "pipeline", "registry", "monitor", "template", "demo")
+ROOMS = ("cli", "custody", "pipeline", "registry", "monitor", "template", "demo")
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)

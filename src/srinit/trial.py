@@ -18,6 +18,7 @@ from srinit import modules, records
 from srinit.comparison import Difference, compare_outcomes
 from srinit.compensation.answers import Measure, answers, divergence
 from srinit.compensation.variants import Fitted, Method, Variant, fit_variants, size_of
+from srinit.distributed import ProcessGroup
 from srinit.errors import ConfigError, DataError, as_names, is_out_of_memory
 from srinit.evaluate import (
     Outcomes,
@@ -30,7 +31,6 @@ from srinit.evaluate import (
 )
 from srinit.modules import rows_between
 from srinit.records import record
-from srinit.sensitivity import Ranks
 from srinit.sensitivity.workbench import eager
 from srinit.sensitivity.working import Precision, faster_copy
 from srinit.surgery import remove_with_origins
@@ -74,7 +74,7 @@ def try_removals(
     measure: Measure = "probabilities",
     recover: Recover | None = None,
     precision: Precision = "auto",
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[Trial, ...]:
     """Return what each candidate costs if it is removed, with its interval.

@@ -13,10 +13,10 @@ from srinit.comparison.defects import Costs, defect_risk, find_defects
 from srinit.comparison.differences import difference, rate
 from srinit.comparison.records import ClassChange, Comparison, CostSide
 from srinit.comparison.together import every, shared_outcomes
+from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes, Scorer, check_rereadable, top1
 from srinit.latency import LatencyPair
-from srinit.sensitivity import Ranks
 from srinit.stats import paired
 
 MAX_LISTED = 200
@@ -33,7 +33,7 @@ def compare(
     costs: Costs | None = None,
     defect_share: float | None = None,
     confidence: float = 0.95,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
 ) -> Comparison:
     """Return the comparison of two networks on `data`, which is read once for each.
 
@@ -48,7 +48,7 @@ def compare(
         costs: What errors cost: true class to predicted class to cost.
         defect_share: Share of all pieces that are defective, for the costs; None: as in the data.
         confidence: Of every interval, two-sided.
-        ranks: Processes that share the batches (`srinit.sensitivity.process_group`); all of them
+        ranks: Processes that share the batches (`srinit.distributed.process_group`); all of them
             must call this, with the same data, and get the same.
 
     Raises:

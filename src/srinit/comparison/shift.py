@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from srinit.comparison.corruptions import CORRUPTIONS, SEVERITIES, Corruption, find_corruptions
 from srinit.comparison.paired import compare_outcomes
 from srinit.comparison.records import Difference
+from srinit.distributed import ProcessGroup
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, Scorer, evaluate, top1
 from srinit.records import plain, record
 from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity import Ranks
 from srinit.stats import paired
 from srinit.store import csv_text
 
@@ -86,7 +86,7 @@ def measure_shift(
     batch_size: int = 64,
     confidence: float = 0.95,
     seed: int = 0,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
 ) -> Shift:
     """Return what corruptions change, both networks on the same corrupted images.
@@ -130,7 +130,7 @@ def measure_shift(
     chosen = find_corruptions(named or dict.fromkeys(CORRUPTIONS))
     names = tuple(ids) or tuple(map(str, range(len(images))))
 
-    ranks = ranks or Ranks(alone=True)
+    ranks = ranks or ProcessGroup(alone=True)
 
     def both(changed: Tensor) -> tuple[Outcomes, Outcomes]:
         def batches() -> Iterator[tuple[Any, Tensor]]:

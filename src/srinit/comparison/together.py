@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes, Scorer, evaluate, top1
-from srinit.sensitivity import Ranks
 
 Serve = Callable[[int, int], Iterable[tuple[Any, Any]]]
 """Serves every n-th batch of a data set from the k-th on; called with (k, n)."""
@@ -28,7 +28,7 @@ def shared_outcomes(
     serve: Serve,
     *,
     scorer: Scorer = top1,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     device: torch.device | str | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
 ) -> Outcomes:
@@ -45,7 +45,7 @@ def shared_outcomes(
     Raises:
         DataError: There was no example, or the target does not fit the output.
     """
-    ranks = ranks or Ranks(alone=True)
+    ranks = ranks or ProcessGroup(alone=True)
     if ranks.count == 1:
         return evaluate(model, serve(0, 1), scorer=scorer, device=device, on_progress=on_progress)
     edges = [0]

@@ -11,9 +11,9 @@ from srinit import modules
 from srinit.compensation.answers import Measure
 from srinit.compensation.choose import Chooser, Progress
 from srinit.compensation.records import Compensation
+from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
 from srinit.plan import PrunePlan
-from srinit.sensitivity import Ranks
 from srinit.surgery.remove import remove_with_origins
 from srinit.units.bypass import PassThroughFor
 
@@ -27,7 +27,7 @@ def compensate(
     confidence: float = 0.95,
     recalibration: bool = True,
     passthrough: PassThroughFor | None = None,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
 ) -> Compensation:
     """Return the network without a plan's units, and with what makes up for them best.
@@ -48,7 +48,7 @@ def compensate(
         confidence: Of the interval that decides against "nothing".
         recalibration: Whether new statistics of batch normalization are a candidate.
         passthrough: Your own stand-ins for removed units.
-        ranks: Processes that share the work (`srinit.sensitivity.process_group`); all of them must
+        ranks: Processes that share the work (`srinit.distributed.process_group`); all of them must
             call this, with all batches, and get the same.
         on_progress: Called with (candidates done, candidates in all).
 
@@ -105,7 +105,7 @@ def compensated(
     confidence: float = 0.95,
     recalibration: bool = True,
     realignment: bool = True,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
 ) -> Compensation:
     """Return what `compensate` returns for a network that is cut already.

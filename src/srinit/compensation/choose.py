@@ -23,8 +23,8 @@ from srinit.compensation.normalization import with_new_statistics
 from srinit.compensation.recalibrate import recalibrate
 from srinit.compensation.records import Candidate, Choice, Compensation
 from srinit.compensation.walk import Update, realign
+from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
-from srinit.sensitivity import Ranks
 
 NOTHING = "nothing"
 PARTS = (1.0, 0.5)  # of a realignment's changes
@@ -80,12 +80,12 @@ class Chooser:
         confidence: float = 0.95,
         offer_recalibration: bool = True,
         offer_realignment: bool = True,
-        ranks: Ranks | None = None,
+        ranks: ProcessGroup | None = None,
     ) -> None:
         self.model, self.pruned, self.origins = model, pruned, origins
         self.measure, self.confidence = measure, confidence
         self.realigns = offer_realignment
-        self.batches, self.ranks = list(batches), ranks or Ranks(alone=True)
+        self.batches, self.ranks = list(batches), ranks or ProcessGroup(alone=True)
         is_few = sum(map(modules.batch_size, batches)) < FOLDS_BELOW
         parts = folds(batches) if is_few else [split(batches)]
         self.rounds = [self._round(first(fitted, FEW), held) for fitted, held in parts]
@@ -125,7 +125,7 @@ class Chooser:
         best = min(self.candidates, key=lambda c: c.divergence)
         if best.name != NOTHING and not best.low > 0:
             best = self.candidates[0]
-        return self._finished(self.ranks.from_first(self._whole(best)), ways)
+        return self._finished(self.ranks.broadcast(self._whole(best)), ways)
 
     def _is_settled(self) -> bool:
         """Whether the least remedy need not be tried: many examples, and most is put right."""

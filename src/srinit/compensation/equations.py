@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srinit.sensitivity import Ranks
+from srinit.distributed import ProcessGroup
 
 ROWS_PER_FEATURE = 48  # positions that are read per unknown of an output
 LEAST_ROWS = 50_000
@@ -224,7 +224,7 @@ class Equations:
         self.gram = gram if self.gram is None else self.gram.add_(gram)
         self.right = right if self.right is None else self.right.add_(right)
 
-    def total(self, ranks: Ranks, like: Tensor) -> None:
+    def total(self, ranks: ProcessGroup, like: Tensor) -> None:
         """Sum over the processes; after that nothing is added.
 
         Args:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
-from srinit.sensitivity import Ranks
+from srinit.distributed import ProcessGroup
 
 LEAST_RATIO = 1e-3  # of new to old variance (and back) beyond which a channel is left as it is
 
 
 def with_new_statistics(
-    model: nn.Module, batches: Sequence[Any], ranks: Ranks | None = None
+    model: nn.Module, batches: Sequence[Any], ranks: ProcessGroup | None = None
 ) -> int:
     """Give normalizations the statistics of what reaches them, in place; the function stays.
 
@@ -36,7 +36,7 @@ def with_new_statistics(
         for m in model.modules()
         if isinstance(m, _BatchNorm) and m.track_running_stats and m.affine
     ]
-    ranks, device = ranks or Ranks(alone=True), modules.device_of(model)
+    ranks, device = ranks or ProcessGroup(alone=True), modules.device_of(model)
     places: dict[nn.Module, slice] = {}
     size = 0
     for norm in norms:  # sum, sum of squares and count of each

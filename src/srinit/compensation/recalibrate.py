@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
+from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
 from srinit.evaluate import Parts, batches_of
-from srinit.sensitivity import Ranks
 from srinit.state import check_initialized
 
 
@@ -22,7 +22,7 @@ def recalibrate(
     data: Iterable[tuple[Any, Any]],
     *,
     device: torch.device | str | None = None,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
 ) -> bool:
     """Re-estimate the running statistics of batch normalization in `model`, in place.
 
@@ -64,7 +64,7 @@ def recalibrate(
             for norm in norms:
                 norm.momentum = None  # cumulative average
                 norm.training = True
-            _read(model, norms, data, place, ranks or Ranks(alone=True))
+            _read(model, norms, data, place, ranks or ProcessGroup(alone=True))
         except BaseException:
             _restore(norms, kept)
             raise
@@ -105,7 +105,7 @@ def _read(
     norms: list[_BatchNorm],
     data: Iterable[tuple[Any, Any]],
     place: torch.device | str,
-    ranks: Ranks,
+    ranks: ProcessGroup,
 ) -> None:
     """Give every normalization the average of its statistics of all batches.
 

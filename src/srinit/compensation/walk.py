@@ -27,7 +27,7 @@ from srinit.compensation.networks import Networks
 from srinit.compensation.pair import MapSums, Pair, is_padded
 from srinit.compensation.records import LeftMap, SolvedMap
 from srinit.cost import visible_attention
-from srinit.sensitivity import Ranks
+from srinit.distributed import ProcessGroup
 
 Progress = Callable[[int, int], None]
 CONVOLUTION, LINEAR = 1e-3, 0.1  # default strengths of the penalty
@@ -56,7 +56,7 @@ def realign(
     shrink_bias: bool = False,
     least_rows: int = LEAST_ROWS,
     budget: int = BUDGET,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
 ) -> Update:
     """Solve the maps of `pruned` behind its cuts again, in place; return what changed.
@@ -81,7 +81,9 @@ def realign(
         CompensationError: The forward's steps depend on its inputs.
     """
     networks = Networks(model, pruned, origins, batches[0], only)
-    settings = _Settings(strength, shrink_bias, least_rows, on_progress, ranks or Ranks(alone=True))
+    settings = _Settings(
+        strength, shrink_bias, least_rows, on_progress, ranks or ProcessGroup(alone=True)
+    )
     examples = sum(map(modules.batch_size, batches))
     with modules.eval_mode(model), modules.eval_mode(pruned), visible_attention(), torch.no_grad():
         if networks.live_bytes() * examples <= budget:
@@ -99,7 +101,7 @@ class _Settings:
     shrink_bias: bool
     least_rows: int
     on_progress: Progress | None
-    ranks: Ranks
+    ranks: ProcessGroup
 
     def strength_of(self, geometry: Geometry) -> float:
         if self.strength is not None:
@@ -180,7 +182,7 @@ class _Walk:
         if change is None:
             change = torch.full_like(equations.right.mT, math.nan)
         change = change.contiguous()
-        self.ranks.of_first_(change)
+        self.ranks.broadcast_(change)
         return change if bool(torch.isfinite(change).all()) else None
 
     def _halted(self, each: LinearMap) -> Iterator[tuple[int, Pair]]:
@@ -193,7 +195,7 @@ class _Walk:
 
     def _read(self, each: LinearMap) -> MapSums | str:
         """Return the sums over all batches, or why there are none."""
-        said = self.ranks.from_first(self.ranks.together(lambda: self._begin(each)))
+        said = self.ranks.broadcast(self.ranks.together(lambda: self._begin(each)))
         if isinstance(said, str):
             return said
         like = self.networks.tensors[each.name].detach()

@@ -16,12 +16,13 @@ from srinit.criteria import removal, similarity, weights
 from srinit.criteria.options import Criterion, OnProgress, Options
 from srinit.criteria.records import UnitScore, UnitScores
 from srinit.criteria.taylor import taylor
+from srinit.distributed import ProcessGroup
 from srinit.errors import ConfigError
 from srinit.evaluate import Loss, Scorer, top1
 from srinit.records import plain
 from srinit.reinit import Scheme
 from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity import Ranks, Sensitivity, measure_sensitivity
+from srinit.sensitivity import Sensitivity, measure_sensitivity
 from srinit.sensitivity.examples import Batch, Examples, open_examples, order_of
 from srinit.sensitivity.working import Precision
 from srinit.units.fingerprint import check_fits
@@ -58,7 +59,7 @@ def score_units(
     precision: Precision = "auto",
     batch_size: int | None = None,
     max_examples: int | None = None,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     on_progress: OnProgress | None = None,
 ) -> UnitScores:
     """Return what a criterion says of every removable unit: the lowest score goes first.
@@ -243,7 +244,7 @@ def _checked(unit: str, value: Any, name: str) -> UnitScore:
     return found
 
 
-def _of_all(found: dict[str, Any], ranks: Ranks, *, together: bool) -> dict[str, Any]:
+def _of_all(found: dict[str, Any], ranks: ProcessGroup, *, together: bool) -> dict[str, Any]:
     """Return the scores of all processes, or where each has them all those of the first."""
     lines = ranks.gather({unit: plain(score) for unit, score in found.items()})
     merged: dict[str, Any] = {}

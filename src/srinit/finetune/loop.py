@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
+from srinit.distributed import process_group
 from srinit.errors import CheckpointError, DataError
 from srinit.evaluate import Loss, Parts, Scorer, top1
 from srinit.evaluate.losses import places_of
@@ -20,13 +21,12 @@ from srinit.finetune import checkpoint
 from srinit.finetune.average import averaged
 from srinit.finetune.checks import check_trainable, check_validation, task_loss
 from srinit.finetune.features import watched
+from srinit.finetune.gradient_sync import GradientSync
 from srinit.finetune.records import Recipe, TuneLog, TunePoint, nothing_to_do
 from srinit.finetune.step import Gradients
 from srinit.finetune.stream import num_batches, stream
-from srinit.finetune.together import Together
 from srinit.records import plain
 from srinit.rng import seed_for
-from srinit.sensitivity import process_group
 from srinit.state import check_initialized
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, a note
@@ -98,7 +98,7 @@ def fine_tune(
     check_trainable(model)
     chosen = task_loss(loss, scorer, recipe, teacher)
     with process_group() as ranks:
-        run = _Run(model, recipe, total, seed, validation, scorer, Together(ranks))
+        run = _Run(model, recipe, total, seed, validation, scorer, GradientSync(ranks))
         run.begin(state)
         stopped = _trained(
             run, train, teacher, features, augment, chosen, per_epoch, state, on_progress,
@@ -161,7 +161,7 @@ class _Run:
         seed: int,
         validation: Iterable[tuple[Any, Any]] | None,
         scorer: Scorer,
-        together: Together,
+        together: GradientSync,
     ) -> None:
         self.together = together
         self.model, self.recipe, self.total, self.seed = model, recipe, total, seed
@@ -185,7 +185,7 @@ class _Run:
     def begin(self, state: Path | None) -> None:
         """Go on from a state, or measure the network before the first step."""
         found = "" if state is None or not state.is_file() else str(state.absolute())
-        found = self.together.ranks.from_first(found)
+        found = self.together.ranks.broadcast(found)
         if found:
             self._restore(Path(found))
         self.together.start_equal(self.model)

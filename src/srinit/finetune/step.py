@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from srinit import modules
 from srinit.errors import is_out_of_memory
 from srinit.evaluate import CrossEntropy, Loss, Parts
+from srinit.finetune.gradient_sync import GradientSync
 from srinit.finetune.loss import Features, combined
 from srinit.finetune.records import Recipe
-from srinit.finetune.together import Together
 from srinit.rng import isolated_rng
 
 
@@ -29,7 +29,7 @@ class Gradients:
     teacher: nn.Module | None
     features: Features | None
     scaler: torch.amp.GradScaler
-    together: Together
+    together: GradientSync
     parts: Parts  # remembers how many examples fit
 
     def of(self, inputs: Any, target: Any, whole: int, *, seed: int) -> float:

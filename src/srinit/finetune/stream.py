@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from srinit.errors import ConfigError, DataError
+from srinit.finetune.gradient_sync import GradientSync
 from srinit.finetune.records import Recipe
-from srinit.finetune.together import Together
 from srinit.rng import seed_for
 
 
@@ -40,7 +40,7 @@ def stream(
     seed: int,
     per_epoch: int,
     start: int,
-    together: Together,
+    together: GradientSync,
 ) -> Iterator[tuple[Any, Any, int]]:
     """Yield this process's share of the batches, without end, from step `start` on.
 

@@ -10,10 +10,10 @@ from torch import nn
 from srinit.compensation import Choice, Compensation, compensated
 from srinit.compensation.answers import Measure
 from srinit.compensation.variants import Method
+from srinit.distributed import ProcessGroup
 from srinit.errors import CompensationError, DataError
 from srinit.pipeline.session import Session
 from srinit.records import record
-from srinit.sensitivity import Ranks
 
 NOTHING = "nothing"
 
@@ -51,7 +51,7 @@ def compensate_cut(
             confidence=session.config.compare.confidence,
             recalibration=session.config.prune.recalibrate,
             realignment=settings.method == "auto",
-            ranks=Ranks(),
+            ranks=ProcessGroup(),
             on_progress=session.observer.progress,
         )
     except (CompensationError, DataError) as error:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from torch import nn
 
+from srinit.distributed import ProcessGroup
 from srinit.errors import PlanError
 from srinit.pipeline import compensating, recovery
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, Removal
-from srinit.sensitivity import Ranks
 from srinit.trial import Trial, try_removals
 from srinit.units import UnitMap
 
@@ -53,7 +53,7 @@ def confirmed(
                 teacher=session.model,
                 measure=compensating.measure(session),
                 recover=recover,
-                ranks=Ranks(),
+                ranks=ProcessGroup(),
                 on_progress=session.observer.progress,
             )
         )

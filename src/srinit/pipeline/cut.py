@@ -309,7 +309,7 @@ def tune(session: Session) -> nn.Module:
     pruned = prune(session)
     if settings.command is None and settings.fn is None:
         return _tuned(session, pruned)
-    return processes.first(session, _tuned)
+    return processes.on_rank_zero(session, _tuned)
 
 
 def _tuned(session: Session, model: nn.Module | None = None) -> nn.Module:

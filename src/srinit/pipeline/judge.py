@@ -23,6 +23,7 @@ from srinit.comparison import (
 )
 from srinit.custody import readings
 from srinit.custody.networks import load_run
+from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes
 from srinit.gates import GateResult, check_gates
@@ -30,7 +31,6 @@ from srinit.latency import measure_latency_pair
 from srinit.ownership import Ownership, measure_pair
 from srinit.pipeline import cut, look, processes, shared, site
 from srinit.pipeline.session import Session
-from srinit.sensitivity import Ranks
 from srinit.sources import load_data, load_function
 from srinit.store import write_npz
 
@@ -64,7 +64,7 @@ def compare(session: Session) -> Comparison:
     after = shared.outcomes(
         session, pruned, test, on_progress=lambda done, _: progress(len(test) + done)
     )
-    return processes.first(session, lambda s: _compared(s, pruned, before, after))
+    return processes.on_rank_zero(session, lambda s: _compared(s, pruned, before, after))
 
 
 def _compared(session: Session, pruned: nn.Module, before: Outcomes, after: Outcomes) -> Comparison:
@@ -151,7 +151,7 @@ def shift(session: Session) -> Shift | None:
         batch_size=session.config.data.batch_size,
         confidence=session.config.compare.confidence,
         seed=session.config.seed,
-        ranks=Ranks(),
+        ranks=ProcessGroup(),
         on_progress=session.observer.progress,
     )
     session.folder.write_text(path.with_suffix(".csv"), shift_csv(found))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
+from srinit.distributed import ProcessGroup
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, Suspicion, suspicions
 from srinit.latency import Latency, measure_latency
@@ -15,7 +16,7 @@ from srinit.pipeline.normalization import better_normalization
 from srinit.pipeline.session import Session
 from srinit.pipeline.sizes import num_removed
 from srinit.records import record
-from srinit.sensitivity import Ranks, Sensitivity, measure_sensitivity
+from srinit.sensitivity import Sensitivity, measure_sensitivity
 from srinit.sources import load_function
 from srinit.store import csv_text, write_npz
 from srinit.units import UnitMap, find_units
@@ -73,7 +74,7 @@ def baseline(session: Session) -> BaselineMetrics:
         session.split("validation"),
         on_progress=session.observer.progress,
     )
-    return processes.first(session, lambda s: _measured(s, outcomes))
+    return processes.on_rank_zero(session, lambda s: _measured(s, outcomes))
 
 
 def _measured(session: Session, outcomes: Outcomes) -> BaselineMetrics:
@@ -288,7 +289,7 @@ def _scored(session: Session, criterion: str | Criterion, examples: int | None) 
         loss=session.loss,
         device=session.device,
         max_examples=examples,
-        ranks=Ranks(),
+        ranks=ProcessGroup(),
         on_progress=session.observer.progress,
     )
 

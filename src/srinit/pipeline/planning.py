@@ -9,11 +9,12 @@ from torch import nn
 
 from srinit.criteria import UnitScores
 from srinit.curve import PrefixMeter
+from srinit.distributed import ProcessGroup
 from srinit.errors import PlanError
 from srinit.pipeline import confirm, processes
 from srinit.pipeline.session import Session
 from srinit.plan import Prefix, PrunePlan, make_plan
-from srinit.sensitivity import Ranks, Sensitivity
+from srinit.sensitivity import Sensitivity
 from srinit.units import UnitMap, covered, matching
 
 
@@ -76,7 +77,7 @@ def make(
         )
 
     def shared(left_out: tuple[str, ...]) -> PrunePlan:
-        if Ranks().count == 1:
+        if ProcessGroup().count == 1:
             return made(left_out)
         text = processes.text_of_first(lambda: made(left_out).to_json())
         return PrunePlan.from_json(text, where="the plan of rank 0")

@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from srinit.distributed import ProcessGroup, by_itself, error_of, told
 from srinit.errors import PruneError
 from srinit.pipeline.session import Session
-from srinit.sensitivity import Ranks, by_itself, error_of, told
 from srinit.store import RunFolder
 
 T = TypeVar("T")
 LEFT_OUT = shutil.ignore_patterns("export", "report", "superseded", ".*lock")
 
 
-def first(session: Session, step: Callable[[Session], T]) -> T:
+def on_rank_zero(session: Session, step: Callable[[Session], T]) -> T:
     """Return what a step returns that rank 0 takes alone, while the others wait.
 
     They copy what it wrote and read the result from there, so `step` must return what it finds
     written. Meanwhile each works by itself. What rank 0 raises for a reason is raised by all.
     """
-    ranks, found = Ranks(), []
+    ranks, found = ProcessGroup(), []
 
     def take() -> str:
         found.append(step(session))
@@ -42,9 +42,9 @@ def first(session: Session, step: Callable[[Session], T]) -> T:
 
 def text_of_first(make: Callable[[], str]) -> str:
     """Return what `make` returns in rank 0; the others wait for it, or for what it raises."""
-    ranks = Ranks()
+    ranks = ProcessGroup()
     if ranks.rank:
-        said = ranks.from_first(None)
+        said = ranks.broadcast(None)
         if "error" in said:
             raise error_of(said)
         return str(said["text"])
@@ -52,14 +52,14 @@ def text_of_first(make: Callable[[], str]) -> str:
         with by_itself():
             text = make()
     except PruneError as error:
-        ranks.from_first(told(error))
+        ranks.broadcast(told(error))
         raise
-    ranks.from_first({"text": text})
+    ranks.broadcast({"text": text})
     return text
 
 
 @contextmanager
-def copy_of_first(ranks: Ranks) -> Iterator[tuple[RunFolder, Path]]:
+def copy_of_first(ranks: ProcessGroup) -> Iterator[tuple[RunFolder, Path]]:
     """Yield a copy of rank 0's run folder, dropped at the end, and where that folder is."""
     source = Path(ranks.gather(None)[0])
     with tempfile.TemporaryDirectory(prefix="srinit-rank-") as scratch:
@@ -71,7 +71,7 @@ def copy_of_first(ranks: Ranks) -> Iterator[tuple[RunFolder, Path]]:
 
 @contextmanager
 def kept_by_first(
-    folder: RunFolder, ranks: Ranks, then: Callable[[], None] | None = None
+    folder: RunFolder, ranks: ProcessGroup, then: Callable[[], None] | None = None
 ) -> Iterator[None]:
     """Lock rank 0's run folder, do what is to be done `then`, and let the others copy it."""
     with folder.lock():

@@ -147,7 +147,7 @@ def carry_out(session: Session) -> RunResult:
         if title in TOGETHER:
             step(session)
         else:
-            processes.first(session, step)
+            processes.on_rank_zero(session, step)
 
     def rest(session: Session) -> RunResult:
         if session.rank:
@@ -160,4 +160,4 @@ def carry_out(session: Session) -> RunResult:
         operate.log_finished(session)
         return found
 
-    return processes.first(session, rest)
+    return processes.on_rank_zero(session, rest)

@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 
 from srinit.comparison import shared_outcomes
+from srinit.distributed import ProcessGroup
 from srinit.evaluate import Outcomes, Scorer
 from srinit.pipeline.session import Session
-from srinit.sensitivity import Ranks
 from srinit.sources import DataSet
 
 
@@ -40,6 +40,6 @@ def outcomes(
         model,
         lambda first, step: served(data.batches(size, start=first, every=step)),
         scorer=scorer or session.scorer,
-        ranks=Ranks(),
+        ranks=ProcessGroup(),
         on_progress=on_progress,
     )

@@ -16,12 +16,12 @@ import torch
 from srinit import __version__
 from srinit.config import Config, dump_yaml, load_config
 from srinit.custody import changing, fixed, overrides
+from srinit.distributed import process_group
 from srinit.errors import ConfigError, PruneError, UnsafeError
 from srinit.pipeline import earlier, processes
 from srinit.pipeline.inputs import config_of, inputs_lock
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
-from srinit.sensitivity import process_group
 from srinit.store import RunFolder, write_text
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")

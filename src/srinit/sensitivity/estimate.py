@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from srinit import modules
+from srinit.distributed import ProcessGroup
 from srinit.evaluate import Scorer, top1
 from srinit.records import record
 from srinit.reinit import Scheme
@@ -24,7 +25,6 @@ from srinit.sensitivity.design import (
 from srinit.sensitivity.examples import Batch, open_examples
 from srinit.sensitivity.fresh import FreshScan
 from srinit.sensitivity.pilot import CANDIDATES, EXAMPLES, choose_scheme, sample_of
-from srinit.sensitivity.ranks import Ranks
 from srinit.sensitivity.settings import Settings, settings_of, targets_of
 from srinit.sensitivity.setup import Setup
 from srinit.sensitivity.workbench import eager
@@ -109,7 +109,9 @@ def _by_batches(
     batches: int,
 ) -> Estimate:
     began = time.perf_counter()
-    setup = Setup.of(model, units, data, settings, scorer=scorer, device=device, ranks=Ranks())
+    setup = Setup.of(
+        model, units, data, settings, scorer=scorer, device=device, ranks=ProcessGroup()
+    )
     journal = setup.open(None)
     choice = choose_scheme(setup, journal)
     problems = setup.bench.check(choice.perturbation)

@@ -10,13 +10,13 @@ from typing import Literal, cast, get_args
 import torch
 from torch import nn
 
+from srinit.distributed import process_group
 from srinit.evaluate import Scorer, top1
 from srinit.reinit import Scheme
 from srinit.sensitivity.examples import Batch
 from srinit.sensitivity.fresh import FreshScan
 from srinit.sensitivity.pilot import choose_scheme
 from srinit.sensitivity.progress import OnProgress
-from srinit.sensitivity.ranks import process_group
 from srinit.sensitivity.records import Sensitivity
 from srinit.sensitivity.settings import settings_of
 from srinit.sensitivity.setup import Setup

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from srinit import modules
+from srinit.distributed import ProcessGroup
 from srinit.evaluate import Scorer
 from srinit.sensitivity.drawing import Target
 from srinit.sensitivity.examples import Batch, Examples, open_examples, order_of
 from srinit.sensitivity.journal import Journal
-from srinit.sensitivity.ranks import Ranks
 from srinit.sensitivity.settings import Settings, identity, targets_of
 from srinit.sensitivity.tally import Goal
 from srinit.sensitivity.workbench import Workbench
@@ -31,7 +31,7 @@ class Setup:
     settings: Settings
     scorer: Scorer
     device: torch.device
-    ranks: Ranks
+    ranks: ProcessGroup
     targets: tuple[Target, ...]
     examples: Examples
     order: list[int]  # in which the examples are read
@@ -48,7 +48,7 @@ class Setup:
         *,
         scorer: Scorer,
         device: torch.device | str | None,
-        ranks: Ranks,
+        ranks: ProcessGroup,
     ) -> Setup:
         """Return the setup of a scan with these settings."""
         where = torch.device(modules.device_of(model) if device is None else device)
@@ -84,7 +84,7 @@ class Setup:
             self.settings, self.model, self.targets, len(self.examples), self.scorer, self.device
         )
         journal = Journal(path if self.ranks.rank == 0 else None, header)
-        journal.lines = self.ranks.from_first(journal.lines)
+        journal.lines = self.ranks.broadcast(journal.lines)
         return journal
 
     def batches(self, size: int) -> list[list[int]]:

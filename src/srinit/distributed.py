@@ -24,7 +24,7 @@ PATIENCE = timedelta(days=1)  # others wait while rank 0 does what only one can 
 _by_itself = ContextVar("by_itself", default=False)
 
 
-class Ranks:
+class ProcessGroup:
     """What this process knows of the others; alone, it is rank 0 of 1.
 
     Every rank must call the methods that exchange something, in the same order.
@@ -70,7 +70,7 @@ class Ranks:
             for part, each in zip(parts, sizes, strict=True)
         ]
 
-    def from_first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return what rank 0 passed, a JSON value, on every rank."""
         if not self._many:
             return value
@@ -109,7 +109,7 @@ class Ranks:
         if self._many:
             self._moved(values, dist.all_reduce)
 
-    def of_first_(self, values: Tensor) -> None:
+    def broadcast_(self, values: Tensor) -> None:
         """Make a tensor that of rank 0, in place."""
         if self._many:
             self._moved(values, lambda carried: dist.broadcast(carried, 0))
@@ -147,7 +147,7 @@ class Ranks:
 
 @contextmanager
 def by_itself() -> Iterator[None]:
-    """Let this process do for a while what needs no other: here `Ranks` is rank 0 of 1."""
+    """Let this process do for a while what needs no other: here `ProcessGroup` is rank 0 of 1."""
     token = _by_itself.set(True)
     try:
         yield
@@ -167,7 +167,7 @@ def error_of(said: Mapping[str, str]) -> PruneError:
 
 
 @contextmanager
-def process_group() -> Iterator[Ranks]:
+def process_group() -> Iterator[ProcessGroup]:
     """Join the processes that `torchrun` or `accelerate launch` started, for a while.
 
     Where a group exists already it is used and left alone; where nothing was launched, this
@@ -175,7 +175,7 @@ def process_group() -> Iterator[Ranks]:
     """
     launched = dist.is_available() and dist.is_torchelastic_launched()
     if not launched or dist.is_initialized() or _by_itself.get():
-        yield Ranks()
+        yield ProcessGroup()
         return
     local = torch.cuda.is_available() and torch.cuda.device_count() > 0
     backend = "cpu:gloo,cuda:nccl" if local else "gloo"
@@ -183,6 +183,6 @@ def process_group() -> Iterator[Ranks]:
     try:
         if local:
             torch.cuda.set_device(dist.get_node_local_rank() % torch.cuda.device_count())
-        yield Ranks()
+        yield ProcessGroup()
     finally:
         dist.destroy_process_group()

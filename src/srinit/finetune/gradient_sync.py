@@ -9,18 +9,18 @@ import torch
 from torch import Tensor, distributed, nn
 
 from srinit import modules
+from srinit.distributed import ProcessGroup
 from srinit.evaluate import Scorer, evaluate, inputs_and_target
-from srinit.sensitivity import Ranks
 
 
-class Together:
+class GradientSync:
     """The processes of one training; alone, everything here leaves its arguments as they are.
 
     Every process holds the whole network and takes its share of every batch. Gradients are
     averaged after the backward pass, so that all take the same step from the same weights.
     """
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, ranks: ProcessGroup) -> None:
         self.ranks, self.rank, self.count = ranks, ranks.rank, ranks.count
 
     def start_equal(self, model: nn.Module) -> None:
