@@ -63,7 +63,6 @@ def test_nothing_needs_a_posix_system() -> None:
     found = [
         f"{path.relative_to(SOURCE)}:{getattr(node, 'lineno', 0)} {problem}"
         for path in FILES
-        if path != SOURCE / "monitor" / "log.py"  # its lock is still POSIX's
         for node in nodes(path)
         for problem in problems(node)
     ]
