@@ -14,6 +14,7 @@ import typer
 from srinit.cli.options import Common, RunPath, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.display import command, quoted
 
 if TYPE_CHECKING:
     from srinit.pipeline.session import Session
@@ -79,7 +80,7 @@ def plan(
         verb="plan",
         data={"run": str(here), "plan": records.plain(made)},
         text=plan_table(made),
-        next=f"srinit prune {quote(here)}",
+        next=command("prune", here),
     )
 
 
@@ -88,7 +89,7 @@ def prune(run: RunPath, common: Common) -> Result:
     """Carry out the plan: surgery, recalibration, a look at validation data; or all stages."""
     from srinit import records
     from srinit.cli.draw import stage_table
-    from srinit.pipeline import cut, processes, staged, start
+    from srinit.pipeline import cut, staged, start
 
     if common.dry_run:
         lines = start.foresee(run, common.overrides, verb="prune")
@@ -101,14 +102,13 @@ def prune(run: RunPath, common: Common) -> Result:
         if session.config.prune.staged:
             staged.carry_out(session)
         else:
-            cut.plan(session)  # by all processes, if it is not done
-            processes.first(session, cut.prune)
+            cut.prune(session)
         metrics = cut.stage_metrics(session)
     return Result(
         verb="prune",
         data={"run": str(session.path), "stage": records.plain(metrics)},
         text=stage_table(metrics),
-        next=f"srinit finetune {quote(session.path)}",
+        next=command("finetune", session.path),
     )
 
 
@@ -135,7 +135,7 @@ def finetune(run: RunPath, common: Common) -> Result:
         verb="finetune",
         data={"run": str(session.path), "tune": records.plain(log)},
         text=tune_table(log),
-        next=f"srinit compare {quote(session.path)}",
+        next=command("compare", session.path),
     )
 
 
@@ -211,7 +211,7 @@ def compare(
         },
         text=parts[0],
         extra=parts[1:],
-        next=f"srinit export {quote(session.path)}",
+        next=command("export", session.path),
         exit_code=GATE_FAILED if gates is not None and not gates.passed else 0,
     )
 
@@ -241,7 +241,7 @@ def export(run: RunPath, common: Common) -> Result:
         verb="export",
         data={"run": str(session.path), "export": records.plain(found)},
         text=facts_table(facts),
-        next=f"srinit report {quote(session.path)}",
+        next=command("report", session.path),
         exit_code=4 if found.failed and not found.files else 0,
     )
 
@@ -281,8 +281,8 @@ def report(
         verb="report",
         data={"run": str(run), "report": str(path)},
         text=f"wrote {path}",
-        next=f"open {quote(path)}"
-        + ("" if folder.was_sealed else f"; then srinit seal {quote(run)}"),
+        next=f"open {quoted(path)}"
+        + ("" if folder.was_sealed else f"; then {command('seal', run)}"),
     )
 
 
@@ -360,7 +360,7 @@ def verify(
         verb="verify",
         data={"run": str(run), **records.plain(found)},
         text=text,
-        next=f"srinit report {run}",
+        next=command("report", run),
     )
 
 

@@ -10,6 +10,7 @@ import typer
 from srinit.cli.options import Common, RunPath, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.display import command
 
 Reason = Annotated[str, typer.Option(help="Why; goes on record.", show_default=False)]
 
@@ -45,7 +46,7 @@ def promote(
         data={"run": str(run), **records.plain(found)},
         text=f"{found.model}: version {found.version} {already}; gate {found.gate}.\n"
         f"registry: {found.registry}",
-        next=f"srinit rollback {run} --rehearse",
+        next=command("rollback", run, "--rehearse"),
     )
 
 
@@ -84,7 +85,7 @@ def rollback(
         verb="rollback",
         data={"run": str(run), **records.plain(found)},
         text=text,
-        next=f"srinit report {run}" if found.rehearsed else f"srinit verify {run}",
+        next=command("report", run) if found.rehearsed else command("verify", run),
     )
 
 
@@ -132,7 +133,7 @@ def monitor(
         lines.append(f"Rolled back to version {found.rolled_back.target}.")
     if found.rollback_failed:
         lines.append(f"NOT rolled back: {found.rollback_failed}")
-    following = found.rollback if found.rolled_back is None else f"srinit verify {run}"
+    following = found.rollback if found.rolled_back is None else command("verify", run)
     return Result(
         verb="monitor",
         data=records.plain(found),

@@ -14,6 +14,7 @@ from srinit.comparison.records import (
 )
 from srinit.comparison.shift import Shift, ShiftPoint, measure_shift, shift_csv
 from srinit.comparison.site import FlippedExample, Site, flipped_examples, site_csv
+from srinit.comparison.together import shared_outcomes
 from srinit.comparison.unlabeled import (
     Flip,
     Unlabeled,
@@ -45,6 +46,7 @@ __all__ = [
     "find_defects",
     "flipped_examples",
     "measure_shift",
+    "shared_outcomes",
     "shift_csv",
     "site_csv",
     "unlabeled_outcomes",

@@ -12,9 +12,11 @@ from srinit.comparison.costs import error_cost
 from srinit.comparison.defects import Costs, defect_risk, find_defects
 from srinit.comparison.differences import difference, rate
 from srinit.comparison.records import ClassChange, Comparison, CostSide
+from srinit.comparison.together import every, shared_outcomes
 from srinit.errors import DataError
-from srinit.evaluate import Outcomes, Scorer, check_rereadable, evaluate, top1
+from srinit.evaluate import Outcomes, Scorer, check_rereadable, top1
 from srinit.latency import LatencyPair
+from srinit.sensitivity import Ranks
 from srinit.stats import paired
 
 MAX_LISTED = 200
@@ -31,6 +33,7 @@ def compare(
     costs: Costs | None = None,
     defect_share: float | None = None,
     confidence: float = 0.95,
+    ranks: Ranks | None = None,
 ) -> Comparison:
     """Return the comparison of two networks on `data`, which is read once for each.
 
@@ -45,14 +48,17 @@ def compare(
         costs: What errors cost: true class to predicted class to cost.
         defect_share: Share of all pieces that are defective, for the costs; None: as in the data.
         confidence: Of every interval, two-sided.
+        ranks: Processes that share the batches (`srinit.sensitivity.process_group`); all of them
+            must call this, with the same data, and get the same.
 
     Raises:
         DataError: There is no example, or the data can be read only once.
     """
     check_rereadable(data, "a comparison")
+    serve = every(data)
     return compare_outcomes(
-        evaluate(baseline, data, scorer=scorer),
-        evaluate(pruned, data, scorer=scorer),
+        shared_outcomes(baseline, serve, scorer=scorer, ranks=ranks),
+        shared_outcomes(pruned, serve, scorer=scorer, ranks=ranks),
         class_names=class_names,
         defect_class=defect_class,
         costs=costs,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,9 +15,11 @@ from srinit.comparison.paired import compare_outcomes
 from srinit.comparison.records import Difference
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, Scorer, evaluate, top1
-from srinit.records import record
+from srinit.records import plain, record
 from srinit.rng import isolated_rng, seed_for
+from srinit.sensitivity import Ranks
 from srinit.stats import paired
+from srinit.store import csv_text
 
 # N images, C channels, H W space
 
@@ -86,6 +86,7 @@ def measure_shift(
     batch_size: int = 64,
     confidence: float = 0.95,
     seed: int = 0,
+    ranks: Ranks | None = None,
     on_progress: Progress | None = None,
 ) -> Shift:
     """Return what corruptions change, both networks on the same corrupted images.
@@ -104,6 +105,7 @@ def measure_shift(
         batch_size: Of both networks.
         confidence: Of every interval.
         seed: Of noise and places.
+        ranks: Processes that share the points; all of them must call this, and get the same.
         on_progress: Called with (points done, points in all).
 
     Raises:
@@ -128,6 +130,8 @@ def measure_shift(
     chosen = find_corruptions(named or dict.fromkeys(CORRUPTIONS))
     names = tuple(ids) or tuple(map(str, range(len(images))))
 
+    ranks = ranks or Ranks(alone=True)
+
     def both(changed: Tensor) -> tuple[Outcomes, Outcomes]:
         def batches() -> Iterator[tuple[Any, Tensor]]:
             for begin in range(0, len(changed), batch_size):
@@ -142,14 +146,22 @@ def measure_shift(
     clean = both(images)
     total = len(chosen) * len(severities)
     together = 1 - (1 - confidence) / max(total, 1)  # Bonferroni
-    found: list[ShiftPoint] = []
-    for name, function in chosen.items():
-        for severity in severities:
+    places = [(*pair, severity) for pair in chosen.items() for severity in severities]
+
+    def points() -> list[dict[str, Any]]:
+        found = []
+        for number, (name, function, severity) in ranks.mine(places):
             changed = corrupted(images, function, severity, name=name, ids=names, seed=seed)
-            one, other = both(changed)
-            found.append(_point(name, severity, clean, (one, other), confidence, together))
+            point = _point(name, severity, clean, both(changed), confidence, together)
+            found.append(plain(point))
             if on_progress is not None:
-                on_progress(len(found), total)
+                on_progress(min(number + ranks.count, total), total)
+        return found
+
+    parts = ranks.gather(ranks.together(points))
+    found = [
+        _point_of(parts[number % ranks.count][number // ranks.count]) for number in range(total)
+    ]
     adjusted = paired.holm([point.p_value for point in found])
     return Shift(
         num_examples=len(images),
@@ -185,6 +197,12 @@ def _point(
         family_low=family.low,
         family_high=family.high,
     )
+
+
+def _point_of(fields: Mapping[str, Any]) -> ShiftPoint:
+    """Return the point that a process measured."""
+    both = {name: Difference(**fields[name]) for name in ("score", "excess")}
+    return ShiftPoint(**{**fields, **both})
 
 
 def corrupted(
@@ -227,19 +245,17 @@ def corrupted(
 
 def shift_csv(shift: Shift) -> str:
     """Return the table, one point a row."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     head = ("corruption", "severity", "baseline", "pruned", "drop", "low", "high")
     family = ("family_low", "family_high", "excess", "excess_low", "excess_high")
-    writer.writerow((*head, *family, "p_value", "p_adjusted"))
-    for p in shift.points:
-        own = "'" + p.corruption if p.corruption[:1] in "=+-@\t\r" else p.corruption
-        writer.writerow((
-            own, p.severity, p.score.baseline, p.score.pruned, p.score.drop, p.score.low,
+    rows = (
+        (
+            p.corruption, p.severity, p.score.baseline, p.score.pruned, p.score.drop, p.score.low,
             p.score.high, p.family_low, p.family_high, p.excess.drop, p.excess.low, p.excess.high,
             p.p_value, p.p_adjusted,
-        ))  # fmt: skip
-    return buffer.getvalue()
+        )
+        for p in shift.points
+    )  # fmt: skip
+    return csv_text((*head, *family, "p_value", "p_adjusted"), rows)
 
 
 def _excess(

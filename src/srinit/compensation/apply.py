@@ -13,6 +13,7 @@ from srinit.compensation.choose import Chooser, Progress
 from srinit.compensation.records import Compensation
 from srinit.errors import DataError
 from srinit.plan import PrunePlan
+from srinit.sensitivity import Ranks
 from srinit.surgery.remove import remove_with_origins
 from srinit.units.bypass import PassThroughFor
 
@@ -26,6 +27,7 @@ def compensate(
     confidence: float = 0.95,
     recalibration: bool = True,
     passthrough: PassThroughFor | None = None,
+    ranks: Ranks | None = None,
     on_progress: Progress | None = None,
 ) -> Compensation:
     """Return the network without a plan's units, and with what makes up for them best.
@@ -46,6 +48,8 @@ def compensate(
         confidence: Of the interval that decides against "nothing".
         recalibration: Whether new statistics of batch normalization are a candidate.
         passthrough: Your own stand-ins for removed units.
+        ranks: Processes that share the work (`srinit.sensitivity.process_group`); all of them must
+            call this, with all batches, and get the same.
         on_progress: Called with (candidates done, candidates in all).
 
     Raises:
@@ -86,6 +90,7 @@ def compensate(
         measure=measure,
         confidence=confidence,
         recalibration=recalibration,
+        ranks=ranks,
         on_progress=on_progress,
     )
 
@@ -100,6 +105,7 @@ def compensated(
     confidence: float = 0.95,
     recalibration: bool = True,
     realignment: bool = True,
+    ranks: Ranks | None = None,
     on_progress: Progress | None = None,
 ) -> Compensation:
     """Return what `compensate` returns for a network that is cut already.
@@ -113,6 +119,7 @@ def compensated(
         confidence: See `compensate`.
         recalibration: See `compensate`.
         realignment: Whether solving linear maps again is a candidate.
+        ranks: See `compensate`.
         on_progress: See `compensate`.
     """
     chooser = Chooser(
@@ -124,6 +131,7 @@ def compensated(
         confidence=confidence,
         offer_recalibration=recalibration,
         offer_realignment=realignment,
+        ranks=ranks,
     )
     return chooser.choose(on_progress)
 

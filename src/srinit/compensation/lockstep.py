@@ -105,6 +105,8 @@ class Halting:
             place[i]: (i, trace.ops[i].name) for i in watched if trace.ops[i].name not in UNCOUNTED
         }
         self._mode = _Counter(shown, self._on_after, self._halt)
+        is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        self._gpu = torch.cuda.current_device() if is_used else None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -132,6 +134,8 @@ class Halting:
     def _run(self) -> None:
         self._turn.acquire()
         try:
+            if self._gpu is not None:
+                torch.cuda.set_device(self._gpu)  # a thread begins with the first one
             if not self._stop:
                 inputs = copied(
                     dict(self._inputs) if isinstance(self._inputs, Mapping) else self._inputs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srinit import modules
-from srinit.compensation.equations import Equations, Geometry, explained
+from srinit.compensation.equations import Equations, Geometry, Grid, explained
 from srinit.compensation.lockstep import Halting
 from srinit.compensation.maps import LinearMap, closed
 from srinit.compensation.networks import Networks
@@ -67,6 +67,14 @@ class MapSums:
     lacking: float = 0.0  # squared distance to the target
     goal: float = 0.0  # square of the target
 
+    def take(self, lines: Iterable[tuple[float, float, int]]) -> None:
+        """Add up what `Pair.add_to` returned for all batches, in their order."""
+        self.equations.rows = 0
+        for lacking, goal, rows in lines:
+            self.lacking += lacking
+            self.goal += goal
+            self.equations.rows += rows
+
     @property
     def is_lacking(self) -> bool:
         """Whether the map is off its target at all."""
@@ -97,6 +105,7 @@ class Pair:
         self.size = modules.batch_size(batch)
         self.seen: dict[int, Seen] = {}
         self.targets: dict[int, Tensor] = {}
+        self.asked: tuple[Tensor, Tensor] | None = None  # what is lacking, known already
         self.teacher: Halting | None = None
         self.student: Halting | None = None
         teacher = networks.teacher.trace
@@ -146,33 +155,52 @@ class Pair:
             seen.steps += [] if replay is None else [replay]
             seen.value = made
 
-    def add_to(self, found: MapSums, each: LinearMap) -> None:
-        """Add what a map's output lacks, carried back to where it leaves the map."""
+    def add_to(self, found: MapSums, each: LinearMap, number: int) -> tuple[float, float, int]:
+        """Add what a map's output lacks; return its square, the target's, and positions read.
+
+        Args:
+            found: Where to.
+            each: The map.
+            number: Of the batch among all.
+        """
+        seen = self.seen[each.op]
+        difference, back = self.asked or self._lacking(each, found.scale)
+        self.asked = None
+        keep = self.keep(seen, found.equations.geometry)
+        rows = found.equations.add(seen.u, back, keep, number=number)
+        target = self.targets[each.target].float()
+        norms = (torch.linalg.vector_norm(difference), torch.linalg.vector_norm(target))
+        return float(norms[0]) ** 2, float(norms[1]) ** 2, rows
+
+    def grid(self, each: LinearMap, geometry: Geometry, scale: Tensor, share: float) -> Grid:
+        """Return the grid of the sums, where this batch is the first; it is added next."""
+        self.asked = self._lacking(each, scale)
+        return Grid.of(geometry, self.seen[each.op].u, self.asked[1], share)
+
+    def _lacking(self, each: LinearMap, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is lacking where the map ends, and carried back to where it leaves it."""
         seen = self.seen[each.op]
         own, target = seen.value.float(), self.targets[each.target].float()
         difference = closed(target, own, each.closure, self.networks.layer_norm(each)) - own
         back = adjoint(seen.steps, seen.shape, difference)
-        scale = found.scale.clamp(min=float(found.scale.max()) * TINY).to(back.dtype)
+        scale = scale.clamp(min=float(scale.max()) * TINY).to(back.dtype)
         wide = scale.reshape(-1, *([1] * (back.ndim - 2))) if back.ndim > 2 else scale
-        keep = self.keep(seen, found.equations.geometry)
-        found.equations.add(seen.u, back / wide, keep)
-        found.lacking += float(difference.double().pow(2).sum())
-        found.goal += float(target.double().pow(2).sum())
+        return difference, back / wide
 
-    def mean_lack(
-        self, each: LinearMap, function: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor, int]:
+    def mean_lack(self, each: LinearMap, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return by channel what is lacking behind an activation, where it is active, and how many.
 
-        Both are sums over examples and positions.
+        Both are sums over examples and positions; one vector of them all, float64.
         """
         own, target = self.seen[each.op].value.float(), self.targets[each.target].float()
         wanted = target if each.closure in ("relu", "relu6") else function(target)
         others = [d for d in range(own.ndim) if d != (1 if own.ndim > 2 else own.ndim - 1)]
         small = 1e-3
-        slope = (function(own + small) - function(own)) / small
-        lack = (wanted - function(own)).double().sum(others)
-        return lack, slope.double().sum(others), own.numel() // len(lack)
+        ours = function(own)
+        slope = (function(own + small).sub_(ours)).sum(others).double() / small
+        lack = (wanted - ours).sum(others).double()
+        count = lack.new_tensor([own.numel() // len(lack)])
+        return torch.cat([lack, slope, count])
 
     def shift(self, each: LinearMap, step: Tensor) -> None:
         """Shift where a map ends, by channel."""
@@ -196,12 +224,6 @@ class Pair:
             for one, other in pairs
             if one.is_floating_point() and one.numel()
         )
-
-    @property
-    def is_padded(self) -> bool:
-        """Whether some places of the batch are padding."""
-        mask = self.batch.get("attention_mask") if isinstance(self.batch, Mapping) else None
-        return isinstance(mask, Tensor) and not bool(mask.bool().all())
 
     def keep(self, seen: Seen, geometry: Geometry) -> Tensor | None:
         """Return which rows are no padding, where the inputs say so."""
@@ -229,3 +251,9 @@ class Pair:
             if forward is not None:
                 forward.stop()
         self.teacher = self.student = None
+
+
+def is_padded(batch: Any) -> bool:
+    """Return whether some places of a batch are padding."""
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    return isinstance(mask, Tensor) and not bool(mask.bool().all())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from srinit import modules
 from srinit.errors import DataError
 from srinit.evaluate import Parts, batches_of
+from srinit.sensitivity import Ranks
 from srinit.state import check_initialized
 
 
@@ -22,6 +22,7 @@ def recalibrate(
     data: Iterable[tuple[Any, Any]],
     *,
     device: torch.device | str | None = None,
+    ranks: Ranks | None = None,
 ) -> bool:
     """Re-estimate the running statistics of batch normalization in `model`, in place.
 
@@ -36,6 +37,7 @@ def recalibrate(
         model: The network after the cut; our copy, not the caller's original.
         data: Batches `(inputs, target)`, or dicts of inputs; targets are not used.
         device: Where the inputs go; by default to the device of the model.
+        ranks: Processes that share the batches; all must call this, with all of them.
 
     Returns:
         False where there is nothing to estimate; the model is untouched then.
@@ -60,10 +62,9 @@ def recalibrate(
     with modules.eval_mode(model), torch.no_grad(), _channels_last(model):
         try:
             for norm in norms:
-                norm.reset_running_stats()
                 norm.momentum = None  # cumulative average
                 norm.training = True
-            _read(model, norms, data, place)
+            _read(model, norms, data, place, ranks or Ranks(alone=True))
         except BaseException:
             _restore(norms, kept)
             raise
@@ -104,18 +105,58 @@ def _read(
     norms: list[_BatchNorm],
     data: Iterable[tuple[Any, Any]],
     place: torch.device | str,
+    ranks: Ranks,
 ) -> None:
-    count, parts = 0, Parts(place, least=2)
+    """Give every normalization the average of its statistics of all batches.
 
-    def read(inputs: Any) -> None:
+    In training normalization does not read its running statistics, so that those of a batch do
+    not depend on the batches before.
+    """
+    found: dict[int, Tensor] = {}
+    parts = Parts(place, least=2)
+
+    def read(inputs: Any) -> Tensor:
+        for norm in norms:
+            norm.reset_running_stats()
         modules.call(model, modules.to_device(inputs, place))
+        return torch.cat([part for norm in norms for part in _calls_and_sums(norm)])
 
-    for inputs, _ in batches_of(data, model):
-        if modules.batch_size(inputs) > 1:
-            kept = _statistics(norms)
-            parts.run(read, inputs, again=partial(_restore, norms, kept))
-            count += 1
-    check_statistics(count, [value for norm in norms for value in norm.buffers()])
+    def read_all() -> int:
+        count = 0
+        for inputs, _ in batches_of(data, model):
+            if modules.batch_size(inputs) > 1:
+                if count % ranks.count == ranks.rank:
+                    found[count] = torch.stack(parts.run(read, inputs)).sum(0)
+                count += 1
+        return count
+
+    several = ranks.together(read_all)
+    if several:
+        sizes = [1 + 2 * norm.num_features for norm in norms]
+        whole = torch.stack(ranks.in_order(found, sum(sizes), several)).sum(0)
+        for norm, sums in zip(norms, torch.split(whole, sizes), strict=True):
+            _take(norm, sums)
+    check_statistics(several, [value for norm in norms for value in norm.buffers()])
+
+
+def _calls_and_sums(norm: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how often a normalization was called, and the sums of its statistics, in float64."""
+    calls, *found = (
+        value.detach().cpu().double()
+        for value in (norm.num_batches_tracked.reshape(1), norm.running_mean, norm.running_var)
+    )
+    return calls, found[0] * calls, found[1] * calls
+
+
+def _take(norm: Any, sums: Tensor) -> None:
+    """Give a normalization the average of the statistics of its calls."""
+    norm.reset_running_stats()
+    calls = sums[0]
+    if calls > 0:
+        mean, variance = (sums[1:] / calls).chunk(2)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.num_batches_tracked.copy_(calls)
 
 
 def check_statistics(batches: int, statistics: Iterable[Tensor]) -> None:

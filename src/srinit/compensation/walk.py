@@ -4,6 +4,9 @@ Two networks are walked through in lockstep. Where a map of the cut one ends, wh
 lacks of the unpruned network's value there is regressed on its inputs, its weight is changed, and
 the walk goes on with what it gives now. Nothing is added to the network, nothing is trained and
 no label is read.
+
+Several processes walk in step, each with its share of the batches; what is summed over all of them
+is the same to the bit whatever their number, and rank 0 solves.
 """
 
 from __future__ import annotations
@@ -17,12 +20,14 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.compensation.equations import Equations, Geometry, geometry_of, share_of
+from srinit.compensation.equations import LEAST_ROWS, Geometry, geometry_of, share_of
+from srinit.compensation.head import MapHead
 from srinit.compensation.maps import LinearMap
 from srinit.compensation.networks import Networks
-from srinit.compensation.pair import MapSums, Pair
+from srinit.compensation.pair import MapSums, Pair, is_padded
 from srinit.compensation.records import LeftMap, SolvedMap
 from srinit.cost import visible_attention
+from srinit.sensitivity import Ranks
 
 Progress = Callable[[int, int], None]
 CONVOLUTION, LINEAR = 1e-3, 0.1  # default strengths of the penalty
@@ -49,7 +54,9 @@ def realign(
     strength: float | None = None,
     only: Callable[[LinearMap], bool] = lambda _: True,
     shrink_bias: bool = False,
+    least_rows: int = LEAST_ROWS,
     budget: int = BUDGET,
+    ranks: Ranks | None = None,
     on_progress: Progress | None = None,
 ) -> Update:
     """Solve the maps of `pruned` behind its cuts again, in place; return what changed.
@@ -63,14 +70,18 @@ def realign(
             Infinite: only biases change.
         only: Which maps are solved.
         shrink_bias: The penalty falls on the bias as well.
-        budget: Bytes of activations that may wait; above it, forwards are begun anew for every map.
+        least_rows: Positions of all examples that are read for a map at least, where there are
+            so many.
+        budget: Bytes of activations that may wait, of all batches; above it, forwards are begun
+            anew for every map.
+        ranks: Processes that share the batches; all must call this, with all of them.
         on_progress: Called with (maps done, maps in all).
 
     Raises:
         CompensationError: The forward's steps depend on its inputs.
     """
     networks = Networks(model, pruned, origins, batches[0], only)
-    settings = _Settings(strength, shrink_bias, on_progress)
+    settings = _Settings(strength, shrink_bias, least_rows, on_progress, ranks or Ranks(alone=True))
     examples = sum(map(modules.batch_size, batches))
     with modules.eval_mode(model), modules.eval_mode(pruned), visible_attention(), torch.no_grad():
         if networks.live_bytes() * examples <= budget:
@@ -86,7 +97,9 @@ def realign(
 class _Settings:
     strength: float | None
     shrink_bias: bool
+    least_rows: int
     on_progress: Progress | None
+    ranks: Ranks
 
     def strength_of(self, geometry: Geometry) -> float:
         if self.strength is not None:
@@ -99,7 +112,7 @@ class _Walk:
 
     Args:
         networks: Both, recorded.
-        batches: Inputs.
+        batches: Inputs, those of all processes.
         settings: How maps are solved.
         waits: Forwards of all batches wait where a map ends; else each is begun anew for each map.
     """
@@ -108,7 +121,9 @@ class _Walk:
         self, networks: Networks, batches: Sequence[Any], settings: _Settings, *, waits: bool
     ) -> None:
         self.networks, self.settings, self.waits = networks, settings, waits
-        self.pairs = [Pair(networks, batch) for batch in batches]
+        self.ranks, self.batches = settings.ranks, batches
+        self.numbered = {i: Pair(networks, batch) for i, batch in self.ranks.mine(batches)}
+        self.pairs = list(self.numbered.values())  # ours
         self.update = Update(left=list(networks.left))
 
     def go(self) -> bool:
@@ -123,7 +138,9 @@ class _Walk:
                 self._solve(each)
                 if self.settings.on_progress is not None:
                     self.settings.on_progress(number, len(maps))
-            is_plain = all(pair.is_plain() for pair in (self.pairs[0], self.pairs[-1]))
+            ends = {0, len(self.batches) - 1} & self.numbered.keys()
+            is_plain = all(self.numbered[number].is_plain() for number in sorted(ends))
+            is_plain = all(self.ranks.gather(is_plain))
         finally:
             for pair in self.pairs:
                 pair.stop()
@@ -139,7 +156,7 @@ class _Walk:
         elif found.is_lacking:
             geometry = found.equations.geometry
             strength = self.settings.strength_of(geometry)
-            change = found.equations.solve(strength, shrink_bias=self.settings.shrink_bias)
+            change = self._solution(found, strength)
             if change is None:
                 reason = "its equations have no finite solution"
                 self.update.left.append(LeftMap(name=each.name, reason=reason))
@@ -153,32 +170,61 @@ class _Walk:
         for pair in self.pairs:
             pair.forget(each)
 
-    def _halted(self, each: LinearMap) -> Iterator[Pair]:
-        """Yield every batch, with both forwards where the map ends."""
-        for pair in self.pairs:
+    def _solution(self, found: MapSums, strength: float) -> Tensor | None:
+        """Return what rank 0 solves; None where the equations have no finite solution."""
+        equations = found.equations
+        assert equations.right is not None
+        change = None
+        if self.ranks.rank == 0:
+            change = equations.solve(strength, shrink_bias=self.settings.shrink_bias)
+        if change is None:
+            change = torch.full_like(equations.right.mT, math.nan)
+        change = change.contiguous()
+        self.ranks.of_first_(change)
+        return change if bool(torch.isfinite(change).all()) else None
+
+    def _halted(self, each: LinearMap) -> Iterator[tuple[int, Pair]]:
+        """Yield every batch of ours with its number, both forwards where the map ends."""
+        for number, pair in self.numbered.items():
             pair.advance(each)
-            yield pair
+            yield number, pair
             if not self.waits:
                 pair.stop()
 
     def _read(self, each: LinearMap) -> MapSums | str:
         """Return the sums over all batches, or why there are none."""
-        found: MapSums | None = None
-        for pair in self._halted(each):
-            seen = pair.seen[each.op]
-            if found is None:
-                has_bias = self.networks.bias(each) is not None
-                geometry = geometry_of(seen.func, seen.args, has_bias=has_bias)
-                scale = seen.scale() if geometry is not None else None
-                if geometry is None or scale is None:
-                    return "what follows its output is not linear channel by channel"
-                if seen.weight_size(geometry) != self.networks.tensors[each.name].numel():
-                    return "it reads a part of its weight"
-                share = self._share(each, geometry)
-                found = MapSums(Equations(geometry, share=share), scale)
-            pair.add_to(found, each)
-        assert found is not None
+        said = self.ranks.from_first(self.ranks.together(lambda: self._begin(each)))
+        if isinstance(said, str):
+            return said
+        like = self.networks.tensors[each.name].detach()
+        found = MapHead.of(said, like.device).sums()
+        found.equations.bias_only = math.isinf(self.settings.strength_of(found.equations.geometry))
+        lines = self.ranks.together(
+            lambda: {n: pair.add_to(found, each, n) for n, pair in self._halted(each)}
+        )
+        every = self.ranks.gather(list(lines.items()))
+        found.take(line for _, line in sorted(item for part in every for item in part))
+        found.equations.total(self.ranks, like)
         return found
+
+    def _begin(self, each: LinearMap) -> dict[str, Any] | str | None:
+        """Bring our first batch to where a map ends; return the head of the very first of all."""
+        if not self.pairs:
+            return None
+        first = self.pairs[0]
+        first.advance(each)
+        if self.ranks.rank:
+            return None
+        seen = first.seen[each.op]
+        geometry = geometry_of(seen.func, seen.args, has_bias=self.networks.bias(each) is not None)
+        scale = seen.scale() if geometry is not None else None
+        if geometry is None or scale is None:
+            return "what follows its output is not linear channel by channel"
+        if seen.weight_size(geometry) != self.networks.tensors[each.name].numel():
+            return "it reads a part of its weight"
+        share = self._share(each, geometry)
+        grid = first.grid(each, geometry, scale, share)
+        return MapHead(geometry, scale, share, grid).plain()
 
     def _share(self, each: LinearMap, geometry: Geometry) -> float:
         """Return which share of the positions is read."""
@@ -186,9 +232,9 @@ class _Walk:
         shape = trace.shapes[trace.ops[each.op].outputs[0]]
         weight = self.networks.tensors[each.name]
         per_example = shape[0] / trace.batch if geometry.kernel is None else math.prod(shape[2:])
-        examples = sum(pair.size for pair in self.pairs)
+        examples = sum(map(modules.batch_size, self.batches))
         features = weight.numel() // weight.shape[0] if geometry.kernel else min(weight.shape)
-        return share_of(round(per_example * examples), features)
+        return share_of(round(per_example * examples), features, self.settings.least_rows)
 
     def _apply(self, each: LinearMap, change: Tensor, geometry: Geometry) -> None:
         """Change the weight, and the bias or that of the normalization behind it."""
@@ -215,14 +261,18 @@ class _Walk:
         """
         function, bias = self.networks.activation(each), self.networks.bias(each)
         is_plain = all(step.kind in ("norm", "shift") for step in each.steps)
-        is_padded = any(pair.is_padded for pair in self.pairs)
-        if function is None or bias is None or not is_plain or is_padded:
+        has_padding = any(map(is_padded, self.batches))
+        if function is None or bias is None or not is_plain or has_padding:
             return
         for _ in range(MEAN_STEPS):
-            sums = [pair.mean_lack(each, function) for pair in self._halted(each)]
-            lack = torch.stack([one for one, _, _ in sums]).sum(0)
-            active = torch.stack([one for _, one, _ in sums]).sum(0)
-            step = lack / active.clamp(min=LEAST_ACTIVE * sum(count for _, _, count in sums))
+            sums = self.ranks.together(
+                lambda: {n: pair.mean_lack(each, function) for n, pair in self._halted(each)}
+            )
+            shape = self.networks.student.trace.shapes[each.value]
+            size = 2 * shape[1 if len(shape) > 2 else -1] + 1
+            found = torch.stack(self.ranks.in_order(sums, size, len(self.batches))).sum(0)
+            lack, active = found[:-1].to(self.networks.tensors[each.name].device).chunk(2)
+            step = lack / active.clamp(min=LEAST_ACTIVE * float(found[-1]))
             for pair in self.pairs if self.waits else ():
                 pair.shift(each, step)
             self._change({bias[0]: step})

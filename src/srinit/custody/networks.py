@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -47,6 +48,10 @@ def load_run(run: Path, *, root: Path) -> nn.Module:
         for file in (artifact.RECIPE, artifact.WEIGHTS):
             write_bytes(place / file, seal.read(f"{stages[-1].rpartition('/')[0]}/{file}"))
         source = str(artifact.read_recipe(place).base.get("source", ""))
+        if source.startswith("run:"):
+            own = Path(str(json.loads(seal.read("run.json")).get("root", ".")))
+            runs = partial(load_run, root=root)
+            return artifact.load_pruned(place, trust_code=True, root=own, runs=runs)
         if not source.startswith("py:"):
             return artifact.load_pruned(place)
         return artifact.load_pruned(place, trust_code=True, root=_root(seal, source, root))

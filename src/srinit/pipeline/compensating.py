@@ -8,9 +8,12 @@ from typing import Any
 from torch import nn
 
 from srinit.compensation import Choice, Compensation, compensated
+from srinit.compensation.answers import Measure
+from srinit.compensation.variants import Method
 from srinit.errors import CompensationError, DataError
 from srinit.pipeline.session import Session
 from srinit.records import record
+from srinit.sensitivity import Ranks
 
 NOTHING = "nothing"
 
@@ -28,6 +31,8 @@ def compensate_cut(
 ) -> tuple[nn.Module, Compensated]:
     """Return the cut network with what makes up for the cut best, and the record of the choice.
 
+    All processes of a run must call it; they share the examples and come to the same network.
+
     Args:
         session: The run; its unpruned network is what answers are compared with.
         pruned: The cut network.
@@ -42,10 +47,11 @@ def compensate_cut(
             pruned,
             origins,
             examples(session),
-            measure="squared" if session.config.score.startswith("py:") else "probabilities",
+            measure=measure(session),
             confidence=session.config.compare.confidence,
             recalibration=session.config.prune.recalibrate,
             realignment=settings.method == "auto",
+            ranks=Ranks(),
             on_progress=session.observer.progress,
         )
     except (CompensationError, DataError) as error:
@@ -53,6 +59,18 @@ def compensate_cut(
         return pruned, Compensated(reason=str(error))
     session.observer.say(sentence(found.choice))
     return found.model, Compensated(choice=found.choice)
+
+
+def measure(session: Session) -> Measure:
+    """Return how answers are compared: what a user's own score reads need not be class scores."""
+    return "squared" if session.config.score.startswith("py:") else "probabilities"
+
+
+def method(session: Session) -> Method:
+    """Return what trials try after a cut: what the run does, but for recalibration switched off."""
+    settings = session.config
+    is_off = settings.compensate.method == "recalibrate" and not settings.prune.recalibrate
+    return "none" if is_off else settings.compensate.method
 
 
 def examples(session: Session) -> list[Any]:

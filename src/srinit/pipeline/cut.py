@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from srinit import artifact, sources
+from srinit import artifact, records, sources
 from srinit.cost import Cost, count_cost
+from srinit.display import command
 from srinit.errors import ConfigError, PlanError
-from srinit.evaluate import evaluate
 from srinit.finetune import (
     Recipe,
     TuneLog,
@@ -18,8 +19,18 @@ from srinit.finetune import (
     run_command,
     run_function,
 )
-from srinit.pipeline import compensating, look, planning, plans, processes, recovery, start
+from srinit.pipeline import (
+    compensating,
+    look,
+    planning,
+    plans,
+    processes,
+    recovery,
+    shared,
+    start,
+)
 from srinit.pipeline.compensating import Compensated
+from srinit.pipeline.network import load_network
 from srinit.pipeline.recovery import Rehearsal
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
@@ -31,6 +42,7 @@ from srinit.surgery import carry_back, kept_names, remove_with_origins
 
 STAGE_SCHEMA = "srinit.stage/1"
 TUNE_SCHEMA = "srinit.tune/1"
+REHEARSAL_SCHEMA = "srinit.rehearsal/1"
 
 
 @record
@@ -103,7 +115,9 @@ def check_edited(session: Session, reason: str) -> PrunePlan:
     """
     path = session.path / "plan.json"
     if not path.is_file():
-        raise ConfigError(f"{session.path} holds no plan.json yet; srinit plan {session.path}.")
+        raise ConfigError(
+            f"{session.path} holds no plan.json yet; {command('plan', session.path)}."
+        )
     if not reason.strip():
         raise ConfigError('an edited plan needs a reason, which goes on record: --reason "..."')
     content = path.read_bytes()
@@ -189,26 +203,22 @@ def base_of(session: Session) -> dict[str, Any]:
 
 def load(session: Session, folder: Path) -> nn.Module:
     """Return a saved network of this run, on the device; the run's config names its code."""
-    settings = session.config.model
-
-    def base() -> nn.Module:
-        return sources.load_model(
-            settings.source, args=settings.args, root=session.config.root, bare=True
-        )
-
+    base = partial(load_network, session.config, bare=True)
     return artifact.load_pruned(folder, base=base).to(session.device)
 
 
 def prune(session: Session) -> nn.Module:
-    """Return the network after the cut, compensated without training; kept in the stage."""
+    """Return the network after the cut, compensated without training; kept in the stage.
+
+    All processes of a run must call it; they share the work, but for the rehearsal.
+    """
     folder = stage_folder(session)
     metrics_file = folder / "metrics.json"
     if metrics_file.is_file():
         return load(session, folder / "cut")
     the_plan = stage_plan(session)
     whole = uncut(session)
-    rehearsal = recovery.rehearse(session, whole, the_plan, gone=_gone_before(session))
-    session.observer.say(recovery.forecast(session, the_plan, _log_before(session), rehearsal))
+    session.observer.say(recovery.expected_dip(session, the_plan))
     score_before = look.baseline(session).score
     cut, origins = remove_with_origins(
         whole,
@@ -220,6 +230,11 @@ def prune(session: Session) -> nn.Module:
     if the_plan.remove:
         pruned, compensation = compensating.compensate_cut(session, cut, origins)
         score_compensated = score_cut if pruned is cut else _validated(session, pruned)
+    rehearsal = None
+    if set(the_plan.names) > set(_gone_before(session)):
+        rehearsal = _rehearsed(session, pruned)
+        log = _log_before(session)
+        session.observer.say(recovery.expected_recovery(session, log, rehearsal))
     save(session, folder / "cut", pruned)
     metrics = StageMetrics(
         removed=the_plan.names,
@@ -239,6 +254,17 @@ def prune(session: Session) -> nn.Module:
     )
     session.folder.write_record(metrics_file, metrics, schema=STAGE_SCHEMA)
     return pruned
+
+
+def _rehearsed(session: Session, pruned: nn.Module) -> Rehearsal | None:
+    """Return what a short recovery on a copy brought, which rank 0 tries."""
+
+    def tried() -> str:
+        found = recovery.rehearse(session, pruned)
+        return "" if found is None else records.to_json(found, schema=REHEARSAL_SCHEMA)
+
+    text = processes.text_of_first(tried)
+    return records.from_json(Rehearsal, text, schema=REHEARSAL_SCHEMA) if text else None
 
 
 def _gone_before(session: Session) -> tuple[str, ...]:
@@ -269,7 +295,7 @@ def tune_log(session: Session) -> TuneLog:
 
 def _validated(session: Session, model: nn.Module) -> float:
     model = faster_copy(model, session.example_inputs)
-    return evaluate(model, session.batches("validation"), scorer=session.scorer).score
+    return shared.outcomes(session, model, session.split("validation")).score
 
 
 def tune(session: Session) -> nn.Module:
@@ -280,10 +306,9 @@ def tune(session: Session) -> nn.Module:
     if (stage_folder(session) / "tune.json").is_file():
         return load(session, stage_folder(session))
     settings = session.config.finetune
-    if not (session.path / "plan.json").is_file():
-        plan(session)  # together, before what rank 0 does alone
+    pruned = prune(session)
     if settings.command is None and settings.fn is None:
-        return _tuned(session, processes.first(session, prune))
+        return _tuned(session, pruned)
     return processes.first(session, _tuned)
 
 

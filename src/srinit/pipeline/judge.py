@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from srinit import artifact
 from srinit.class_names import ClassList
@@ -23,12 +24,13 @@ from srinit.comparison import (
 from srinit.custody import readings
 from srinit.custody.networks import load_run
 from srinit.errors import DataError
-from srinit.evaluate import evaluate
+from srinit.evaluate import Outcomes
 from srinit.gates import GateResult, check_gates
 from srinit.latency import measure_latency_pair
 from srinit.ownership import Ownership, measure_pair
-from srinit.pipeline import cut, look, site
+from srinit.pipeline import cut, look, processes, shared, site
 from srinit.pipeline.session import Session
+from srinit.sensitivity import Ranks
 from srinit.sources import load_data, load_function
 from srinit.store import write_npz
 
@@ -39,13 +41,14 @@ SHIFT_SCHEMA = "srinit.shift/1"
 
 
 def compare(session: Session) -> Comparison:
-    """Return the comparison on test data; it is read here and nowhere else."""
-    folder = cut.stage_folder(session)
-    path = folder / "comparison.json"
+    """Return the comparison on test data; it is read here and nowhere else.
+
+    All processes of a run must call it; so must they `shift` and `gate`.
+    """
+    path = cut.stage_folder(session) / "comparison.json"
     if path.is_file():
         return session.folder.read_record(Comparison, path, schema=COMPARISON_SCHEMA)
-    pruned, test, config = cut.tune(session), session.split("test"), session.config
-    size = config.data.batch_size
+    pruned, test = cut.tune(session), session.split("test")
     steps = 2 * len(test)
     _tell_readings(session, test.ids, test.data_hash)
     readings.note(
@@ -55,18 +58,22 @@ def compare(session: Session) -> Comparison:
     def progress(offset: int) -> None:
         session.observer.progress(offset, steps)
 
-    before = evaluate(
-        session.model,
-        test.batches(size),
-        scorer=session.scorer,
-        on_progress=lambda done, _: progress(done),
+    before = shared.outcomes(
+        session, session.model, test, on_progress=lambda done, _: progress(done)
     )
-    after = evaluate(
-        pruned,
-        test.batches(size),
-        scorer=session.scorer,
-        on_progress=lambda done, _: progress(len(test) + done),
+    after = shared.outcomes(
+        session, pruned, test, on_progress=lambda done, _: progress(len(test) + done)
     )
+    return processes.first(session, lambda s: _compared(s, pruned, before, after))
+
+
+def _compared(session: Session, pruned: nn.Module, before: Outcomes, after: Outcomes) -> Comparison:
+    """Return the comparison of two networks' outcomes, and time them; rank 0 does that alone."""
+    folder = cut.stage_folder(session)
+    path = folder / "comparison.json"
+    if path.is_file():
+        return session.folder.read_record(Comparison, path, schema=COMPARISON_SCHEMA)
+    test, config = session.split("test"), session.config
     comparison = compare_outcomes(
         before,
         after,
@@ -144,6 +151,7 @@ def shift(session: Session) -> Shift | None:
         batch_size=session.config.data.batch_size,
         confidence=session.config.compare.confidence,
         seed=session.config.seed,
+        ranks=Ranks(),
         on_progress=session.observer.progress,
     )
     session.folder.write_text(path.with_suffix(".csv"), shift_csv(found))

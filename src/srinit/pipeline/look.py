@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import replace
-from typing import Any
 
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.errors import ConfigError, DataError
-from srinit.evaluate import Outcomes, Suspicion, evaluate, suspicions
+from srinit.evaluate import Outcomes, Suspicion, suspicions
 from srinit.latency import Latency, measure_latency
+from srinit.pipeline import processes, shared
 from srinit.pipeline.facts import data_facts
 from srinit.pipeline.normalization import better_normalization
 from srinit.pipeline.session import Session
@@ -19,7 +17,7 @@ from srinit.pipeline.sizes import num_removed
 from srinit.records import record
 from srinit.sensitivity import Ranks, Sensitivity, measure_sensitivity
 from srinit.sources import load_function
-from srinit.store import write_npz
+from srinit.store import csv_text, write_npz
 from srinit.units import UnitMap, find_units
 
 WARNING = "WARNING:"
@@ -59,6 +57,8 @@ class BaselineMetrics:
 def baseline(session: Session) -> BaselineMetrics:
     """Return the unpruned network's metrics on validation data; written to `baseline/`.
 
+    All processes of a run must call it; they share the examples.
+
     Raises:
         DataError: The score is further from `baseline.expected_top1` than the tolerance.
     """
@@ -67,13 +67,20 @@ def baseline(session: Session) -> BaselineMetrics:
         return session.folder.read_record(BaselineMetrics, path, schema=BASELINE_SCHEMA)
     data_facts(session)
     session.check_fit()
-    outcomes = evaluate(
+    outcomes = shared.outcomes(
+        session,
         session.model,
-        session.batches("validation"),
-        scorer=session.scorer,
-        device=session.device,
+        session.split("validation"),
         on_progress=session.observer.progress,
     )
+    return processes.first(session, lambda s: _measured(s, outcomes))
+
+
+def _measured(session: Session, outcomes: Outcomes) -> BaselineMetrics:
+    """Return the metrics from what the network answered; rank 0 times it alone."""
+    path = session.path / "baseline" / "metrics.json"
+    if path.is_file():
+        return session.folder.read_record(BaselineMetrics, path, schema=BASELINE_SCHEMA)
     warnings = _suspicions(session, outcomes)
     _check_expected(session, outcomes)
     cost = count_cost(session.model, session.example_inputs)
@@ -292,16 +299,4 @@ def sensitivity_csv(sensitivity: Sensitivity) -> str:
         "unit", "removable", "reinit_drop", "low", "high", "decision", "num_draws",
         "num_examples", "draw_spread", "balanced_drop", "top_share", "nonfinite", "reason",
     )  # fmt: skip
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(names)
-    for unit in sensitivity.units:
-        writer.writerow([_cell(getattr(unit, name)) for name in names])
-    return buffer.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value[:1] in "=+-@\t\r":
-        return "'" + value
-    return value
+    return csv_text(names, ([getattr(unit, name) for name in names] for unit in sensitivity.units))

@@ -10,6 +10,7 @@ import numpy as np
 from srinit import artifact, sources
 from srinit.class_names import ClassList
 from srinit.custody.beside import beside
+from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
 from srinit.monitor import Observations, Reference, Watch, from_log, read_log, watch
 from srinit.pipeline import cut, inputs, judge, observe
@@ -106,7 +107,7 @@ def monitor(
         baseline_examples=len(reference.sample),
         watch=found,
         alarm=found.alarm,
-        rollback=f"srinit rollback {path} --reason 'monitoring: {', '.join(found.causes)}'"
+        rollback=command("rollback", path, "--reason", f"monitoring: {', '.join(found.causes)}")
         if found.alarm
         else "",
     )

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from srinit import errors
 from srinit.errors import PruneError
 from srinit.pipeline.session import Session
-from srinit.sensitivity import Ranks
+from srinit.sensitivity import Ranks, by_itself, error_of, told
 from srinit.store import RunFolder
 
 T = TypeVar("T")
@@ -23,8 +22,7 @@ def first(session: Session, step: Callable[[Session], T]) -> T:
     """Return what a step returns that rank 0 takes alone, while the others wait.
 
     They copy what it wrote and read the result from there, so `step` must return what it finds
-    written, and must not need the other processes itself. What rank 0 raises for a reason is
-    raised by all.
+    written. Meanwhile each works by itself. What rank 0 raises for a reason is raised by all.
     """
     ranks, found = Ranks(), []
 
@@ -36,23 +34,27 @@ def first(session: Session, step: Callable[[Session], T]) -> T:
     if ranks.rank:
         _copy(session.origin, session.folder.path)
     ranks.gather("copied")
-    return step(session) if ranks.rank else found[0]
+    if ranks.rank == 0:
+        return found[0]
+    with by_itself():
+        return step(session)
 
 
 def text_of_first(make: Callable[[], str]) -> str:
     """Return what `make` returns in rank 0; the others wait for it, or for what it raises."""
     ranks = Ranks()
     if ranks.rank:
-        said = ranks.gather(None)[0]
+        said = ranks.from_first(None)
         if "error" in said:
-            raise getattr(errors, said["error"], PruneError)(said["message"])
+            raise error_of(said)
         return str(said["text"])
     try:
-        text = make()
+        with by_itself():
+            text = make()
     except PruneError as error:
-        ranks.gather({"error": type(error).__name__, "message": str(error)})
+        ranks.from_first(told(error))
         raise
-    ranks.gather({"text": text})
+    ranks.from_first({"text": text})
     return text
 
 

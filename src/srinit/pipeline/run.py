@@ -49,7 +49,9 @@ STEPS: tuple[Step, ...] = (
 
 
 IN_STAGES: Step = ("stages", staged.carry_out)
-TOGETHER = ("scan", "plan", "fine-tune", "stages")  # steps that all processes of a run take
+TOGETHER = (  # steps that all processes of a run take
+    "baseline", "scan", "plan", "prune", "fine-tune", "stages", "compare", "shift", "site", "gate",
+)  # fmt: skip
 
 
 def run(config: Config, *, observer: Observer | None = None, fresh: bool = False) -> RunResult:
@@ -134,8 +136,8 @@ def check_ahead(session: Session) -> None:
 def carry_out(session: Session) -> RunResult:
     """Return the result of a session, after every stage that is not done yet.
 
-    Where several processes share the run they scan, plan and fine-tune together; everything else
-    is done by rank 0 while the others wait.
+    Where several processes share the run they scan, plan, compensate, fine-tune and compare
+    together; everything else is done by rank 0 while the others wait.
     """
     check_ahead(session)
     todo = steps(session.config)

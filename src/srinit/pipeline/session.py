@@ -19,6 +19,7 @@ from srinit.custody.changing import Change
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
 from srinit.evaluate import LOSSES, SCORERS, Loss, Scorer, find_scorer, labeled_by, scored
 from srinit.gates import check_class_names
+from srinit.pipeline.network import load_network
 from srinit.pipeline.observer import Observer, Silent
 from srinit.records import record
 from srinit.sources import DataSet
@@ -96,16 +97,7 @@ class Session:
     @cached_property
     def model(self) -> nn.Module:
         """The trained network, in evaluation mode, on the device."""
-        settings = self.config.model
-        model = sources.load_model(
-            settings.source,
-            args=settings.args,
-            weights=settings.weights,
-            weights_sha256=settings.weights_sha256,
-            root=self.config.root,
-            allow_download=settings.allow_download,
-            on_note=self.observer.say,
-        )
+        model = load_network(self.config, on_note=self.observer.say)
         return model.to(self.device).eval()
 
     @cached_property

@@ -16,9 +16,9 @@ from srinit.comparison import (
     unlabeled_outcomes,
 )
 from srinit.errors import DataError
-from srinit.evaluate import evaluate, top1
+from srinit.evaluate import top1
 from srinit.gates import GateResult, check_feasible, check_gates, check_unlabeled
-from srinit.pipeline import cut
+from srinit.pipeline import cut, shared
 from srinit.pipeline.session import Session
 from srinit.sources import DataSet
 
@@ -119,11 +119,8 @@ def compare_on(
     labeled = data.subset(np.flatnonzero(has_label).tolist())
     comparison = unlabeled = None
     flipped: tuple[Any, ...] = ()
-    size = config.data.batch_size
     if len(labeled):
-        pair = [
-            evaluate(net, labeled.batches(size), scorer=session.scorer) for net in (first, second)
-        ]
+        pair = [shared.outcomes(session, net, labeled) for net in (first, second)]
         comparison = compare_outcomes(
             *pair,
             class_names=session.class_names,
@@ -136,7 +133,10 @@ def compare_on(
     if len(labeled) < len(data):
         if config.score not in ("top1", "agreement"):
             raise DataError(f"{source} has no labels, and score: {config.score} needs them.")
-        pair = [evaluate(net, Unread(data.batches(size)), scorer=top1) for net in (first, second)]
+        pair = [
+            shared.outcomes(session, net, data, scorer=top1, served=Unread)
+            for net in (first, second)
+        ]
         unlabeled = unlabeled_outcomes(
             *pair, class_names=session.class_names, confidence=config.compare.confidence
         )

@@ -18,9 +18,9 @@ from torch import nn
 from srinit.comparison import Comparison, compare_outcomes
 from srinit.criteria import UnitScores
 from srinit.errors import PlanError
-from srinit.evaluate import Outcomes, evaluate
+from srinit.evaluate import Outcomes
 from srinit.gates import GateResult, check_feasible, check_gates
-from srinit.pipeline import cut, look, planning, plans, processes
+from srinit.pipeline import cut, look, planning, plans, shared
 from srinit.pipeline.judge import COMPARISON_SCHEMA, GATE_SCHEMA
 from srinit.pipeline.session import OUTCOME, Outcome, Session
 from srinit.plan import Prefix, PrunePlan
@@ -89,7 +89,7 @@ def _stages(session: Session) -> Outcome:
             return Outcome(delivered=number - 1, accepted=True, reason="")
         session.observer.stage(f"stage {number}{title}: cut and recover")
         cut.tune(session)
-        result = processes.first(session, judge)
+        result = judge(session)
         if not result.passed:
             failed = "; ".join(gate.sentence for gate in result.failed)
             reason = f"stage {number} failed on validation data: {failed}"
@@ -201,7 +201,7 @@ def _compared(session: Session, tuned: nn.Module) -> Comparison:
     arrays = session.folder.read_npz(session.path / "baseline" / "predictions.npz")
     return compare_outcomes(
         Outcomes(**arrays),
-        evaluate(tuned, data.batches(config.data.batch_size), scorer=session.scorer),
+        shared.outcomes(session, tuned, data),
         class_names=session.class_names,
         **session.error_terms,
         confidence=config.compare.confidence,

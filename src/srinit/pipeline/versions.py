@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from srinit import artifact, modules, sources, store
+from srinit import artifact, modules, store
 from srinit.config import Config
 from srinit.errors import IntegrityError, ModelError, is_out_of_memory
 from srinit.pipeline import cut
+from srinit.pipeline.network import load_network
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.registry import sign_version
@@ -86,12 +88,8 @@ def load_version(folder: Path, config: Config) -> nn.Module:
 
     Code is only run if the config of the run, which the user wrote, names the same.
     """
-    settings, recipe = config.model, artifact.read_recipe(folder)
-
-    def base() -> nn.Module:
-        return sources.load_model(settings.source, args=settings.args, root=config.root, bare=True)
-
-    ours = recipe.base.get("source") == settings.source
+    ours = artifact.read_recipe(folder).base.get("source") == config.model.source
+    base = partial(load_network, config, bare=True)
     return artifact.load_pruned(folder, base=base if ours else None)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from srinit.display import quoted
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
@@ -62,8 +62,8 @@ def _command(report: ReportInput) -> str:
     """Return what carries the run out again; paths in its config start from the folder it had."""
     if not report.config_text or not report.root:
         return ""
-    source = shlex.quote(f"{report.run}/config.yaml")
-    copied = shlex.quote(f"{report.root}/{report.name}-again.yaml")
+    source = quoted(f"{report.run}/config.yaml")
+    copied = quoted(f"{report.root}/{report.name}-again.yaml")
     return f"cp {source} {copied}\nsrinit run -c {copied}"
 
 

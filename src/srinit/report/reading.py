@@ -25,13 +25,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from srinit import records
 from srinit.comparison.records import Comparison
 from srinit.comparison.shift import Shift
 from srinit.comparison.site import Site
+from srinit.config import parse_yaml
 from srinit.criteria.records import UnitScores
 from srinit.custody.overrides import of_run
 from srinit.custody.readings import FILE, Readings
@@ -245,11 +245,7 @@ def _text(path: Path) -> str:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        body = yaml.safe_load(_text(path))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    return body if isinstance(body, dict) else {}
+    return parse_yaml(path.read_bytes(), where=str(path)) if path.is_file() else {}
 
 
 def _data_sources(data: Mapping[str, Any]) -> dict[str, str]:

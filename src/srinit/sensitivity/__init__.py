@@ -2,7 +2,7 @@
 
 from srinit.sensitivity.estimate import Estimate, estimate_time, seconds_per_example
 from srinit.sensitivity.progress import OnProgress
-from srinit.sensitivity.ranks import Ranks, process_group
+from srinit.sensitivity.ranks import Ranks, by_itself, error_of, process_group, told
 from srinit.sensitivity.records import Decision, SchemeTrial, Sensitivity, UnitSensitivity
 from srinit.sensitivity.scan import measure_sensitivity
 
@@ -14,8 +14,11 @@ __all__ = [
     "SchemeTrial",
     "Sensitivity",
     "UnitSensitivity",
+    "by_itself",
+    "error_of",
     "estimate_time",
     "measure_sensitivity",
     "process_group",
     "seconds_per_example",
+    "told",
 ]

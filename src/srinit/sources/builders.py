@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 
 from torch import nn
@@ -59,20 +58,11 @@ def python_model(request: ModelRequest) -> nn.Module:
     return model
 
 
-def run_model(request: ModelRequest) -> nn.Module:
-    """Return the pruned model of a run folder; its code is followed only by its seal."""
-    # The room is built on this package, so it is looked up only when a run is asked for.
-    networks = importlib.import_module("srinit.custody.networks")
-    model: nn.Module = networks.load_run(request.root / request.name, root=request.root)
-    return model
-
-
 BUILDERS: dict[str, Builder] = {
     "timm": timm_model,
     "torchvision": torchvision_model,
     "hf": hugging_face_model,
     "py": python_model,
-    "run": run_model,
 }
 
 

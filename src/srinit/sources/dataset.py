@@ -119,6 +119,7 @@ class DataSet:
         augment: Augment | None = None,
         start: int = 0,
         share: tuple[int, int] = (0, 1),
+        every: int = 1,
     ) -> Batches:
         """Return the batches `(inputs, targets)`; they can be read again.
 
@@ -131,8 +132,9 @@ class DataSet:
             start: First batch to serve, for resuming.
             share: (k, n) serves every n-th example of each batch, from the k-th on, so that n
                 processes share a batch without duplicates.
+            every: Serves every n-th batch, so that n processes share the batches.
         """
-        return Batches(self, batch_size, shuffle_seed, augment, start, share)
+        return Batches(self, batch_size, shuffle_seed, augment, start, share, every)
 
     def _batch(
         self,
@@ -160,15 +162,19 @@ class Batches:
     augment: Augment | None = None
     start: int = 0
     share: tuple[int, int] = (0, 1)
+    every: int = 1
 
     def __len__(self) -> int:
-        return max(0, -(-len(self.dataset) // self.batch_size) - self.start)
+        return len(self._numbers())
+
+    def _numbers(self) -> range:
+        return range(self.start, -(-len(self.dataset) // self.batch_size), self.every)
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
         order = np.arange(len(self.dataset))
         if self.shuffle_seed is not None:
             np.random.default_rng(self.shuffle_seed).shuffle(order)
-        numbers = range(self.start, self.start + len(self))
+        numbers = self._numbers()
         if self.dataset.pool.is_cached(self.dataset.indices):
             for number in numbers:
                 yield self._make(order, number)
@@ -177,8 +183,8 @@ class Batches:
             pending = [ahead.submit(self._make, order, number) for number in numbers[:1]]
             for number in numbers:
                 made = pending.pop().result()
-                if number + 1 in numbers:
-                    pending.append(ahead.submit(self._make, order, number + 1))
+                if number + self.every in numbers:
+                    pending.append(ahead.submit(self._make, order, number + self.every))
                 yield made
 
     def _make(self, order: npt.NDArray[np.int64], number: int) -> tuple[Any, Tensor]:
