@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -320,7 +319,7 @@ def seal(
         verb="seal",
         data={"run": str(run), **records.plain(found)},
         text="\n".join(text),
-        next=f"srinit verify {quote(run)}" + (" --key PUB" if key is not None else ""),
+        next=command("verify", run, *(["--key", "PUB"] if key is not None else [])),
         exit_code=0 if passed else GATE_FAILED,
     )
 
@@ -370,11 +369,6 @@ def _target_pairs(targets: dict[str, Any]) -> list[str]:
         return []
     given = {**dict.fromkeys(TARGETS), "remove": [], **targets}
     return [f"plan.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
-
-
-def quote(path: Path) -> str:
-    """Return a path as a shell takes it."""
-    return shlex.quote(str(path))
 
 
 def _dry(name: str, run: Path, what: str, lines: Sequence[str] = ()) -> Result:

@@ -15,6 +15,7 @@ from pathlib import Path
 from torch import nn
 
 from srinit import artifact
+from srinit.display import command
 from srinit.errors import IntegrityError, ModelError, UnsafeError
 from srinit.store import RunFolder, sha256_file, write_bytes
 from srinit.store.seal import Seal
@@ -70,7 +71,7 @@ def _unsealed(folder: RunFolder) -> nn.Module:
     if source.startswith("py:"):
         raise UnsafeError(
             f"{folder.path} is not sealed, and the code that it names ({source}) is not run; "
-            f"finish it first: srinit seal {folder.path}."
+            f"finish it first: {command('seal', folder.path)}."
         )
     return artifact.load_pruned(stages[-1].parent)
 

@@ -10,6 +10,7 @@ from srinit import records
 from srinit.comparison import Comparison, Shift, Site
 from srinit.custody import judgement, overrides, readings
 from srinit.custody.readings import Readings
+from srinit.display import command
 from srinit.errors import ConfigError, GateFailedError, PruneError, UnsafeError
 from srinit.gates import GateResult, check_gates
 from srinit.pipeline import cut, judge, moves, site, staged, track, versions
@@ -89,8 +90,8 @@ def _judged(session: Session, seal: Seal, *, override: bool, reason: str) -> str
     name = f"{stage}/gate.json"
     if name not in seal.digests:
         raise UnsafeError(
-            f"{session.path} holds no judgement of its gates; srinit compare {session.path} makes "
-            "one."
+            f"{session.path} holds no judgement of its gates; {command('compare', session.path)} "
+            "makes one."
         )
     gates = _judged_again(session, seal, stage)
     advice = 'If it must go live all the same: --override --reason "...", which is recorded.'
