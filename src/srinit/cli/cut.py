@@ -319,7 +319,7 @@ def seal(
         verb="seal",
         data={"run": str(run), **records.plain(found)},
         text="\n".join(text),
-        next=command("verify", run) + (" --key PUB" if key is not None else ""),
+        next=command("verify", run, *(["--key", "PUB"] if key is not None else [])),
         exit_code=0 if passed else GATE_FAILED,
     )
 

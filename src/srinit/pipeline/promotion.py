@@ -90,8 +90,8 @@ def _judged(session: Session, seal: Seal, *, override: bool, reason: str) -> str
     name = f"{stage}/gate.json"
     if name not in seal.digests:
         raise UnsafeError(
-            f"{session.path} holds no judgement of its gates; "
-            f"{command('compare', session.path)} makes one."
+            f"{session.path} holds no judgement of its gates; {command('compare', session.path)} "
+            "makes one."
         )
     gates = _judged_again(session, seal, stage)
     advice = 'If it must go live all the same: --override --reason "...", which is recorded.'

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from srinit.custody import signature
+from srinit.display import command
 from srinit.errors import ConfigError
 from srinit.pipeline import cut, finish
 from srinit.pipeline.result import RunResult
@@ -42,8 +43,8 @@ def seal(session: Session) -> RunResult:
         name = pattern.format(stage=stage)
         if not (session.path / name).is_file():
             raise ConfigError(
-                f"{session.path} cannot be sealed: it holds no {name} yet; srinit {verb} "
-                f"{session.path} makes it."
+                f"{session.path} cannot be sealed: it holds no {name} yet; "
+                f"{command(verb, session.path)} makes it."
             )
     return finish.result(session)
 

@@ -47,9 +47,10 @@ def verify(path: Path, overrides: list[str] | None = None, *, key: Path | None =
     seal = folder.checked()
     signed_by = "" if key is None else signature.check(seal, key)
     registered = moves.registered(seal.log)
-    config = inputs.config_of(folder, overrides or ())
+    named = "config.yaml" in seal.digests
+    config = inputs.config_of(folder, overrides or ()) if named else None
     found, uri, note = 0, "", ""
-    if is_missing(path, config):
+    if config is None or is_missing(path, config):
         if registered:
             raise IntegrityError(
                 f"{path} was promoted as version {', '.join(map(str, registered))}, but the "
