@@ -4,13 +4,13 @@
     python benchmarks/criterion_compensated.py cost --depth 56 --only-realigned
     python benchmarks/criterion_compensated.py table       written into docs/criteria.md
 
-Every block is removed alone, sets drawn at random are removed together, and so is the set that each
-criterion of `criterion.py score` ranks first. What is removed is made up for by 256 calibration
-images without labels: 192 fit, 64 choose (`srinit.compensation.compensated`; `--only-realigned`:
-realignment on 128, nothing chosen). The cost is what is lost on the test images (all 10,000;
-`--only-realigned`: the first 5,000): of accuracy, and the distance of the answers from the unpruned
-network's (total variation), which tells small costs apart that accuracy cannot. Repeat a command
-until it says that it is complete.
+Every block is removed alone (of ResNet-56 the nine that `criterion.py` has on trial), sets of three
+drawn at random are removed together, and so are the three that each criterion of `criterion.py
+score` ranks first. What is removed is made up for by 256 calibration images without labels: 192
+fit, 64 choose (`srinit.compensation.compensated`; `--only-realigned`: realignment on 128, nothing
+chosen). The cost is what is lost on the test images (all 10,000; `--only-realigned`: the first
+5,000): of accuracy, and the distance of the answers from the unpruned network's (total variation),
+which tells small costs apart that accuracy cannot. Repeat a command until it is complete.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scipy.stats import kendalltau, spearmanr
 from torch import Tensor, nn
 
 from cifar import HERE, RESULTS, Lab, Record, packed, parser, rewrite
-from criterion import Floats, correlation
+from criterion import Floats, chosen, correlation
 from srinit.compensation import compensated, realign, recalibrate
 from srinit.rng import seed_for
 from srinit.surgery import remove_with_origins
@@ -34,8 +34,9 @@ from srinit.surgery import remove_with_origins
 IMAGES, FITTED, BATCH = 256, 192, 64
 FEWER = 128, 5000  # images that fit, and of the test, where one candidate is fitted alone
 TRIAL = 500  # further calibration images, on which a removal is tried
-FIRST = {20: 3, 56: 10}  # blocks of a set, by depth
-RANDOM_SETS = 12
+DEPTHS = (20, 56)
+FIRST = 3  # of nine blocks, as in `criterion.py`
+RANDOM_SETS = 10
 NAME = "criterion_compensated"
 DISTANCE = "distance"
 
@@ -43,6 +44,7 @@ DISTANCE = "distance"
 def main() -> None:
     found = parser(__doc__)
     found.add_argument("command", choices=["cost", "table"])
+    found.add_argument("--all", action="store_true", help="every block of a deep network")
     found.add_argument("--only-realigned", action="store_true", help="one candidate, not chosen")
     args = found.parse_args()
     if args.command == "cost":
@@ -105,25 +107,25 @@ class Bench:
         start = time.process_time()
         if self.only:
             realign(self.lab.model, cut, origins, [x for x, _ in fresh])
-            chosen, model = "realigned", cut
+            taken, model = "realigned", cut
         else:
             found = compensated(self.lab.model, cut, origins, self.images)
-            chosen, model = found.chosen, found.model
+            taken, model = found.chosen, found.model
         seconds = time.process_time() - start
         trial["removed and compensated"] = self.lost(model, self.trial)[0]
         true, correct = self.lost(model, self.test)
         self.record.add(
-            units=units, why=why, chosen=chosen, **true, trial=trial,
+            units=units, why=why, chosen=taken, **true, trial=trial,
             correct=packed(correct.numpy()), compensation_seconds=round(seconds, 1),
             cpu_seconds=round(time.process_time() - began, 1),
         )  # fmt: skip
-        print(why, units, chosen, true, f"{seconds:.0f} s", flush=True)
+        print(why, units, taken, true, f"{seconds:.0f} s", flush=True)
 
 
 def cost(args: argparse.Namespace) -> None:
     """Measure what is missing: single blocks, random sets, the first of every ranking."""
     bench = Bench(args)
-    names, count = bench.lab.blocks(), FIRST[args.depth]
+    names, count = sorted(chosen(bench.lab, args)), FIRST
     for name in names:
         bench.measure([name], "single")
     for criterion, scores in rankings(args.depth, bench.record.body["entries"]).items():
@@ -164,24 +166,24 @@ def rankings(depth: int, entries: list[dict[str, Any]]) -> dict[str, dict[str, f
 def summary(depth: int, entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Return for every criterion its rank correlations and what its first set costs."""
     singles = {e["units"][0]: e for e in entries if len(e["units"]) == 1}
-    names = list(singles)
-    drawn = [sorted(random_set(names, FIRST[depth], k)) for k in range(RANDOM_SETS)]
+    names = sorted(singles)
+    drawn = [sorted(random_set(names, FIRST, k)) for k in range(RANDOM_SETS)]
     random = [e for e in entries if e["units"] in drawn]
     rows = []
     for criterion, scores in rankings(depth, entries).items():
         ours = np.array([scores[name] for name in names])
         sums = np.array([sum(scores[name] for name in e["units"]) for e in random])
-        best = sorted(first(scores, FIRST[depth]))
-        chosen = next((e for e in entries if e["units"] == best), None)
+        best = sorted(first(scores, FIRST))
+        whole = next((e for e in entries if e["units"] == best), None)
         rows.append({
             "criterion": criterion,
             "singles": {w: _agreement(ours, _truth(singles.values(), w)) for w in WHAT},
             "sets": {w: _agreement(sums, _truth(random, w)) for w in WHAT},
-            "first": {w: chosen[w] for w in WHAT} if chosen else None,
+            "first": {w: whole[w] for w in WHAT} if whole else None,
         })  # fmt: skip
     rows.sort(key=lambda row: (row["first"] or {"drop": 9.0})["drop"])
     return {
-        "blocks": len(names), "set_size": FIRST[depth], "random_sets": len(random),
+        "blocks": len(names), "set_size": FIRST, "random_sets": len(random),
         "rows": rows,
         "random": {w: float(_truth(random, w).mean()) for w in WHAT} if random else None,
         "best_random": {w: float(_truth(random, w).min()) for w in WHAT} if random else None,
@@ -209,7 +211,7 @@ def _agreement(scores: Floats, truth: Floats) -> dict[str, float] | None:
 def tables() -> tuple[str, dict[str, Any]]:
     """Return the tables of the networks measured, as markdown and as records."""
     text, found = "", {}
-    for depth in FIRST:
+    for depth in DEPTHS:
         path = RESULTS / f"{NAME}_resnet{depth}.json"
         if path.is_file():
             body = json.loads(path.read_text())
