@@ -46,6 +46,7 @@ def main() -> None:
     found.add_argument("command", choices=["cost", "table"])
     found.add_argument("--all", action="store_true", help="every block of a deep network")
     found.add_argument("--only-realigned", action="store_true", help="one candidate, not chosen")
+    found.add_argument("--random-sets", type=int, default=RANDOM_SETS)
     args = found.parse_args()
     if args.command == "cost":
         cost(args)
@@ -130,7 +131,7 @@ def cost(args: argparse.Namespace) -> None:
         bench.measure([name], "single")
     for criterion, scores in rankings(args.depth, bench.record.body["entries"]).items():
         bench.measure(first(scores, count), f"first by {criterion}")
-    for number in range(RANDOM_SETS):
+    for number in range(args.random_sets):
         bench.measure(random_set(names, count, number), "random")
     print("complete")
 
