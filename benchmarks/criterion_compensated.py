@@ -7,9 +7,9 @@
 Every block is removed alone (of ResNet-56 the nine that `criterion.py` has on trial), sets of three
 drawn at random are removed together, and so are the three that each criterion of `criterion.py
 score` ranks first. What is removed is made up for by 256 calibration images without labels: 192
-fit, 64 choose (`srinit.compensation.compensated`; `--only-realigned`: realignment on 128, nothing
+fit, 64 choose (`srinit.compensation.compensated`; `--only-realigned`: realignment on 64, nothing
 chosen). The cost is what is lost on the test images (all 10,000; `--only-realigned`: the first
-5,000): of accuracy, and the distance of the answers from the unpruned network's (total variation),
+2,000): of accuracy, and the distance of the answers from the unpruned network's (total variation),
 which tells small costs apart that accuracy cannot. Repeat a command until it is complete.
 """
 
@@ -32,7 +32,7 @@ from srinit.rng import seed_for
 from srinit.surgery import remove_with_origins
 
 IMAGES, FITTED, BATCH = 256, 192, 64
-FEWER = 128, 5000  # images that fit, and of the test, where one candidate is fitted alone
+FEWER = 64, 2000  # images that fit, and of the test, where one candidate is fitted alone
 TRIAL = 500  # further calibration images, on which a removal is tried
 DEPTHS = (20, 56)
 FIRST = 3  # of nine blocks, as in `criterion.py`
@@ -100,7 +100,7 @@ class Bench:
         began = time.process_time()
         gone = [self.lab.units[name] for name in units]
         cut, origins = remove_with_origins(self.lab.model, gone, example_inputs=self.lab.inputs)
-        trial = {"removed": self.lost(cut, self.trial)[0]}
+        trial = {}
         fresh = [(x, None) for x in self.images[: self.record.body["about"]["fitted"] // BATCH]]
         again, _ = remove_with_origins(self.lab.model, gone, example_inputs=self.lab.inputs)
         recalibrate(again, fresh)
