@@ -100,7 +100,7 @@ class Bench:
         began = time.process_time()
         gone = [self.lab.units[name] for name in units]
         cut, origins = remove_with_origins(self.lab.model, gone, example_inputs=self.lab.inputs)
-        trial = {}
+        trial: dict[str, dict[str, float]] = {}
         fresh = [(x, None) for x in self.images[: self.record.body["about"]["fitted"] // BATCH]]
         again, _ = remove_with_origins(self.lab.model, gone, example_inputs=self.lab.inputs)
         recalibrate(again, fresh)
