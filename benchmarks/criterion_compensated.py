@@ -4,9 +4,8 @@
     python benchmarks/criterion_compensated.py cost --depth 56 --only-realigned
     python benchmarks/criterion_compensated.py table       written into docs/criteria.md
 
-Every block is removed alone (of ResNet-56 the nine that `criterion.py` has on trial), sets of three
-drawn at random are removed together, and so are the three that each criterion of `criterion.py
-score` ranks first. What is removed is made up for by 256 calibration images without labels: 192
+Every block is removed alone (of ResNet-56 the nine that `criterion.py` has on trial), and the three
+that each criterion of `criterion.py score` ranks first are removed together. What is removed is made up for by 256 calibration images without labels: 192
 fit, 64 choose (`srinit.compensation.compensated`; `--only-realigned`: realignment on 64, nothing
 chosen). The cost is what is lost on the test images (all 10,000; `--only-realigned`: the first
 2,000): of accuracy, and the distance of the answers from the unpruned network's (total variation),
@@ -22,13 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau
 from torch import Tensor, nn
 
 from cifar import HERE, RESULTS, Lab, Record, packed, parser, rewrite
 from criterion import Floats, chosen, correlation
 from srinit.compensation import compensated, realign, recalibrate
-from srinit.rng import seed_for
 from srinit.surgery import remove_with_origins
 
 IMAGES, FITTED, BATCH = 256, 192, 64
@@ -36,7 +34,6 @@ FEWER = 64, 2000  # images that fit, and of the test, where one candidate is fit
 TRIAL = 500  # further calibration images, on which a removal is tried
 DEPTHS = (20, 56)
 FIRST = 3  # of nine blocks, as in `criterion.py`
-RANDOM_SETS = 10
 NAME = "criterion_compensated"
 DISTANCE = "distance"
 
@@ -46,7 +43,6 @@ def main() -> None:
     found.add_argument("command", choices=["cost", "table"])
     found.add_argument("--all", action="store_true", help="every block of a deep network")
     found.add_argument("--only-realigned", action="store_true", help="one candidate, not chosen")
-    found.add_argument("--random-sets", type=int, default=RANDOM_SETS)
     args = found.parse_args()
     if args.command == "cost":
         cost(args)
@@ -124,22 +120,14 @@ class Bench:
 
 
 def cost(args: argparse.Namespace) -> None:
-    """Measure what is missing: single blocks, random sets, the first of every ranking."""
+    """Measure what is missing: single blocks, and the first of every ranking."""
     bench = Bench(args)
     names, count = sorted(chosen(bench.lab, args)), FIRST
     for name in names:
         bench.measure([name], "single")
     for criterion, scores in rankings(args.depth, bench.record.body["entries"]).items():
         bench.measure(first(scores, count), f"first by {criterion}")
-    for number in range(args.random_sets):
-        bench.measure(random_set(names, count, number), "random")
     print("complete")
-
-
-def random_set(names: list[str], count: int, number: int) -> list[str]:
-    """Return a set drawn at random, the same for the same number."""
-    noise = np.random.default_rng(seed_for("criterion_compensated", number))
-    return [names[k] for k in noise.permutation(len(names))[:count]]
 
 
 def first(scores: dict[str, float], count: int) -> list[str]:
@@ -168,26 +156,21 @@ def summary(depth: int, entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Return for every criterion its rank correlations and what its first set costs."""
     singles = {e["units"][0]: e for e in entries if len(e["units"]) == 1}
     names = sorted(singles)
-    drawn = [sorted(random_set(names, FIRST, k)) for k in range(RANDOM_SETS)]
-    random = [e for e in entries if e["units"] in drawn]
     rows = []
     for criterion, scores in rankings(depth, entries).items():
         ours = np.array([scores[name] for name in names])
-        sums = np.array([sum(scores[name] for name in e["units"]) for e in random])
         best = sorted(first(scores, FIRST))
         whole = next((e for e in entries if e["units"] == best), None)
         rows.append({
             "criterion": criterion,
             "singles": {w: _agreement(ours, _truth(singles.values(), w)) for w in WHAT},
-            "sets": {w: _agreement(sums, _truth(random, w)) for w in WHAT},
+            "alone": {w: float(np.mean([singles[name][w] for name in best])) for w in WHAT},
             "first": {w: whole[w] for w in WHAT} if whole else None,
         })  # fmt: skip
-    rows.sort(key=lambda row: (row["first"] or {"drop": 9.0})["drop"])
+    rows.sort(key=lambda row: -row["singles"][DISTANCE]["spearman"])
     return {
-        "blocks": len(names), "set_size": FIRST, "random_sets": len(random),
+        "blocks": len(names), "set_size": FIRST,
         "rows": rows,
-        "random": {w: float(_truth(random, w).mean()) for w in WHAT} if random else None,
-        "best_random": {w: float(_truth(random, w).min()) for w in WHAT} if random else None,
         "chosen": sorted({e["chosen"] for e in entries}),
         "cpu_seconds": round(sum(e["cpu_seconds"] for e in entries)),
     }  # fmt: skip
@@ -200,12 +183,9 @@ def _truth(entries: Any, what: str) -> Floats:
     return np.array([e[what] for e in entries])
 
 
-def _agreement(scores: Floats, truth: Floats) -> dict[str, float] | None:
-    if len(truth) < 4:
-        return None
+def _agreement(scores: Floats, truth: Floats) -> dict[str, float]:
     rho, low, high = correlation(scores, truth)
     tau = float(kendalltau(scores, truth).statistic)
-    assert abs(rho - spearmanr(scores, truth).statistic) < 1e-9
     return {"spearman": rho, "low": low, "high": high, "kendall": tau}
 
 
@@ -225,27 +205,24 @@ def _rendered(about: dict[str, Any], found: dict[str, Any]) -> str:
     how = "chosen among all candidates" if about["candidates"] == "all" else "realignment alone"
     size = found["set_size"]
     lines = [
-        f"ResNet-{about['depth']}, {found['blocks']} blocks one by one and {found['random_sets']} "
-        f"random sets of {size}, {about['images']} images without labels, {how}:\n",
-        f"| criterion | single blocks: Spearman with the accuracy lost | Kendall | Spearman with "
-        f"the distance | random sets of {size}: Spearman with the accuracy lost | cost of the "
-        f"{size} it ranks first | distance |",
-        "|---|---|---|---|---|---|---|",
+        f"ResNet-{about['depth']}, {found['blocks']} blocks one by one, {about['images']} images "
+        f"without labels, {how}, {about.get('test', 10_000):,} test images:\n",
+        "| criterion | Spearman with the distance | Kendall | Spearman with the accuracy lost | "
+        f"Kendall | the {size} it ranks first: mean cost of each alone | cost of all together | "
+        "distance |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
-        single, far, sets = row["singles"]["drop"], row["singles"][DISTANCE], row["sets"]["drop"]
+        drop, far = row["singles"]["drop"], row["singles"][DISTANCE]
+        alone = f"{100 * row['alone']['drop']:.2f} pp"
         lines.append(
-            f"| {row['criterion']} | {_cell(single)} | {single['kendall']:+.2f} | {_cell(far)} | "
-            f"{_cell(sets)} | {_cost(row['first'])} |"
+            f"| {row['criterion']} | {_cell(far)} | {far['kendall']:+.2f} | {_cell(drop)} | "
+            f"{drop['kendall']:+.2f} | {alone} | {_cost(row['first'])} |"
         )
-    lines.append(f"| random (mean of the sets) | | | | | {_cost(found['random'])} |")
-    lines.append(f"| the best of the random sets | | | | | {_cost(found['best_random'])} |")
     return "\n".join(lines) + "\n\n"
 
 
-def _cell(found: dict[str, float] | None) -> str:
-    if found is None:
-        return ""
+def _cell(found: dict[str, float]) -> str:
     return f"{found['spearman']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"
 
 
