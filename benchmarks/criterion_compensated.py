@@ -5,11 +5,12 @@
     python benchmarks/criterion_compensated.py table       written into docs/criteria.md
 
 Every block is removed alone (of ResNet-56 the nine that `criterion.py` has on trial), and the three
-that each criterion of `criterion.py score` ranks first are removed together. What is removed is made up for by 256 calibration images without labels: 192
-fit, 64 choose (`srinit.compensation.compensated`; `--only-realigned`: realignment on 64, nothing
-chosen). The cost is what is lost on the test images (all 10,000; `--only-realigned`: the first
-2,000): of accuracy, and the distance of the answers from the unpruned network's (total variation),
-which tells small costs apart that accuracy cannot. Repeat a command until it is complete.
+that each criterion of `criterion.py score` ranks first are removed together. What is removed is
+made up for by 256 calibration images without labels: 192 fit, 64 choose
+(`srinit.compensation.compensated`; `--only-realigned`: realignment on 64, nothing chosen). The cost
+is what is lost on the test images (all 10,000; `--only-realigned`: the first 2,000): of accuracy,
+and the distance of the answers from the unpruned network's (total variation), which tells small
+costs apart that accuracy cannot. Repeat a command until it says that it is complete.
 """
 
 from __future__ import annotations

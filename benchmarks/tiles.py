@@ -4,12 +4,11 @@
     python benchmarks/tiles.py run --out FOLDER            `srinit run` on each, several configs
     python benchmarks/tiles.py table                       written into docs/tiles.md
 
-Three networks are tested on two of the six sessions in which every tile was photographed, so that
-the three tests together are nearly all the pictures, each once; the tiles were seen in training. A
-fourth is tested on tiles that it never saw. The product is driven the user's way: folders of
-pictures, a YAML config with `finetune.epochs: 0`, the command line, the records of its run folder.
-Calibration pictures have no labels. FOLDER (weights, pictures, runs) lies outside of the
-repository. Repeat a command until it says that it is complete.
+A network of a split "session-ABC" is tested on two of the six sessions in which every tile was
+photographed, and its tiles were seen in training; that of "tile-0" on tiles that it never saw. The
+product is driven the user's way: folders of pictures, a YAML config with `finetune.epochs: 0`, the
+command line, the records of its run folder. Calibration pictures have no labels. FOLDER (weights,
+pictures, runs) lies outside of the repository. Repeat a command until it says that it is complete.
 """
 
 from __future__ import annotations
