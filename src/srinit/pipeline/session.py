@@ -150,7 +150,7 @@ class Session:
             self._label(bare)
             self.observer.say(
                 f"{', '.join(bare)}: without labels; layers are chosen by agreement with the "
-                "unpruned network's answers, and scores there are agreement."
+                "unpruned network's answers; scores there are agreement, class counts its answers."
             )
 
     def _stand_in(self, data: dict[str, DataSet]) -> None:
