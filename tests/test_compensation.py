@@ -222,8 +222,13 @@ def test_columns_times_weight_are_the_convolution(
     pairs = [(kernel, kernel), (stride, stride), (padding, padding), (dilation, dilation)]
     geometry = Geometry(groups, *pairs)
     out = F.conv2d(x, weight, None, stride, padding, dilation, groups)
-    product = weight.reshape(groups, 8 // groups, -1) @ geometry.columns(x)
-    torch.testing.assert_close(product, geometry.rows(out), rtol=1e-4, atol=1e-5)
+    columns, rows = geometry.columns(x), geometry.rows(out)
+    columns = columns[..., geometry.order(columns.shape[-1], x.device)]
+    product = columns @ weight.reshape(groups, 8 // groups, -1).mT
+    torch.testing.assert_close(product, rows, rtol=1e-4, atol=1e-5)
+    some = torch.tensor([3, 0, 5])
+    assert torch.equal(geometry.columns(x, some), geometry.columns(x)[:, some])
+    assert torch.equal(geometry.rows(out, some), rows[:, some])
 
 
 def test_compensate_chooses_on_held_out_examples_and_touches_nothing() -> None:

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.compensation.answers import Floats, Measure, answers, divergence
+from srinit.compensation.equations import LEAST_ROWS
 from srinit.compensation.normalization import with_new_statistics
 from srinit.compensation.recalibrate import recalibrate
 from srinit.compensation.records import Candidate, Choice, Compensation
@@ -27,12 +29,16 @@ from srinit.sensitivity import Ranks
 NOTHING = "nothing"
 PARTS = (1.0, 0.5)  # of a realignment's changes
 FEW = 256  # examples that candidates are fitted on; the one that is chosen is fitted on all
+FEW_ROWS = 28_000  # positions of them that are read for a map at least
+STATISTICS = 512  # examples that estimate what normalizations read in the end
 SHARE = 0.25  # of many examples is held out
 FOLDS = 3  # of few examples each third is held out in turn
 LEAST = 6  # examples
+SETTLED = 0.5  # of the distance without anything, below which biases alone are not tried
 MOST_HELD_OUT = 256
-REFIT_BELOW = 256  # with fewer examples the chosen one is fitted on the held-out ones as well
+FOLDS_BELOW = 256  # examples; with more, one part is held out
 Progress = Callable[[int, int], None]
+_Way = Callable[[list[Any], int], Update]  # batches and positions -> what a realignment changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +85,10 @@ class Chooser:
         self.model, self.pruned, self.origins = model, pruned, origins
         self.measure, self.confidence = measure, confidence
         self.realigns = offer_realignment
-        self.refits = sum(map(modules.batch_size, batches)) < REFIT_BELOW
         self.batches, self.ranks = list(batches), ranks or Ranks(alone=True)
-        parts = folds(batches) if self.refits else [split(batches)]
-        self.rounds = [self._round(few, held) for few, held in parts]
+        is_few = sum(map(modules.batch_size, batches)) < FOLDS_BELOW
+        parts = folds(batches) if is_few else [split(batches)]
+        self.rounds = [self._round(first(fitted, FEW), held) for fitted, held in parts]
         self.distances: dict[str, Floats] = {}
         self.candidates: list[Candidate] = []
         self._judge(NOTHING, [pruned] * len(self.rounds))
@@ -97,10 +103,10 @@ class Chooser:
 
     def choose(self, on_progress: Progress | None = None) -> Compensation:
         """Return the network with the candidate whose answers are nearest, and why."""
-        ways: dict[str, Callable[[list[Any]], Update]] = {
-            "realigned": lambda b: self._realigned(b),
-            "realigned joins": lambda b: self._realigned(b, joins=True),
-            "bias": lambda b: self._realigned(b, strength=math.inf),
+        ways: dict[str, _Way] = {
+            "realigned": self._realigned,
+            "realigned joins": partial(self._realigned, joins=True),
+            "bias": partial(self._realigned, strength=math.inf),
         }
         if self.recalibrates:
             found = [copy.deepcopy(self.pruned) for _ in self.rounds]
@@ -108,7 +114,9 @@ class Chooser:
                 recalibrate(network, [(batch, None) for batch in each.few], ranks=self.ranks)
             self._judge("recalibrated", found)
         for number, (name, way) in enumerate(ways.items() if self.realigns else ()):
-            updates = [way(each.few) for each in self.rounds]
+            if name == "bias" and self._is_settled():
+                continue
+            updates = [way(each.few, FEW_ROWS) for each in self.rounds]
             for part in PARTS if any(update.changes for update in updates) else ():
                 label = name if part == 1.0 else f"{name}, {part:g} of it"
                 self._judge(label, [changed(self.pruned, update, part) for update in updates])
@@ -119,32 +127,38 @@ class Chooser:
             best = self.candidates[0]
         return self._finished(self.ranks.from_first(self._whole(best)), ways)
 
+    def _is_settled(self) -> bool:
+        """Whether the least remedy need not be tried: many examples, and most is put right."""
+        far = {each.name: each.divergence for each in self.candidates}
+        settled = min(far.values()) < SETTLED * far[NOTHING]
+        return settled and len(self.rounds) == 1
+
     def _whole(self, best: Candidate) -> str:
         """Return the name of the best, or of the whole of it where that is hardly farther.
 
-        Where the chosen one is fitted again on more examples than it was judged with, what was
+        The chosen one is fitted again on more examples than it was judged with, and what was
         too much for the few is not for all of them. Hardly: by less than one standard error.
         """
         name = best.name.partition(", ")[0]
-        if name == best.name or not self.refits:
+        if name == best.name:
             return best.name
         excess = self.distances[name] - self.distances[best.name]
         error = float(excess.std(ddof=1)) / math.sqrt(len(excess))
         by_name = {each.name: each for each in self.candidates}
         return name if by_name[name].low > 0 and float(excess.mean()) <= error else best.name
 
-    def _finished(
-        self, name: str, ways: Mapping[str, Callable[[list[Any]], Update]]
-    ) -> Compensation:
-        batches = self.batches if self.refits else split(self.batches)[0]
+    def _finished(self, name: str, ways: Mapping[str, _Way]) -> Compensation:
+        batches = self.batches
         update, model = Update(), copy.deepcopy(self.pruned)
         if name == "recalibrated":
             recalibrate(model, [(batch, None) for batch in batches], ranks=self.ranks)
         elif name != NOTHING:
             way, _, part = name.partition(", ")
-            update = ways[way](batches)
+            update = ways[way](
+                batches, LEAST_ROWS
+            )  # on the held-out ones as well: the choice is made
             model = changed(self.pruned, update, float(part.split()[0]) if part else 1.0)
-            with_new_statistics(model, batches, self.ranks)
+            with_new_statistics(model, first(batches, STATISTICS), self.ranks)
         return Compensation(model, self._choice(name, update, batches))
 
     def _choice(self, name: str, update: Update, batches: Sequence[Any]) -> Choice:
@@ -160,7 +174,12 @@ class Chooser:
         )
 
     def _realigned(
-        self, batches: list[Any], *, joins: bool = False, strength: float | None = None
+        self,
+        batches: list[Any],
+        least_rows: int,
+        *,
+        joins: bool = False,
+        strength: float | None = None,
     ) -> Update:
         several = [batch for batch in batches if modules.batch_size(batch) > 1]
         return realign(
@@ -169,6 +188,7 @@ class Chooser:
             self.origins,
             several or batches,
             strength=strength,
+            least_rows=least_rows,
             only=(lambda each: each.joins or each.bridges) if joins else (lambda _: True),
             ranks=self.ranks,
         )

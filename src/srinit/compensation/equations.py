@@ -10,6 +10,7 @@ batch adds is rounded to a grid, finer than the products, on which float64 adds 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ ROWS_PER_FEATURE = 48  # positions that are read per unknown of an output
 LEAST_ROWS = 50_000
 FINE = 16  # bits of a feature's size in the first batch; its square has twice as many
 WEAK = 8  # bits by which a feature may be below the largest of its group and keep its own grid
+WIDE, STRIPS = 96, 4  # from so many features on, products are computed in so many strips
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +40,57 @@ class Geometry:
     is_1d: bool = False
     has_bias: bool = True
 
-    def columns(self, u: Tensor) -> Tensor:
-        """Return inputs as (groups, features, rows): rows are positions of all examples."""
-        if self.kernel is None:
-            return u.reshape(-1, u.shape[-1]).T[None]
-        if self.is_1d:
-            u = u.unsqueeze(2)
-        if self.kernel == (1, 1) and self.padding == (0, 0):
-            patches = u[:, :, :: self.stride[0], :: self.stride[1]].flatten(2)
-        else:
-            patches = F.unfold(u, self.kernel, self.dilation, self.padding, self.stride)
-        batch, _, positions = patches.shape
-        grouped = patches.reshape(batch, self.groups, -1, positions)
-        return grouped.permute(1, 2, 0, 3).reshape(self.groups, -1, batch * positions)
+    def columns(self, u: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Return inputs as (groups, rows, features): rows are positions of all examples.
 
-    def rows(self, r: Tensor) -> Tensor:
-        """Return outputs as (groups, outputs of a group, rows), in the order of `columns`."""
+        Args:
+            u: Inputs of the map.
+            chosen: Numbers of the rows that are read; all by default.
+        """
         if self.kernel is None:
-            return r.reshape(-1, r.shape[-1]).T[None]
-        flat = r.flatten(2)
-        batch, channels, positions = flat.shape
-        grouped = flat.reshape(batch, self.groups, channels // self.groups, positions)
-        return grouped.permute(1, 2, 0, 3).reshape(self.groups, -1, batch * positions)
+            flat = u.reshape(-1, u.shape[-1])
+            return (flat if chosen is None else flat[chosen])[None]
+        u = u.unsqueeze(2) if self.is_1d else u
+        (down, across), (high, wide) = self.padding, self.kernel
+        padded = F.pad(u, (across, across, down, down)).permute(0, 2, 3, 1).contiguous()
+        batch, height, width, channels = padded.shape
+        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True)]
+        tall = (height - reach[0] - 1) // self.stride[0] + 1
+        broad = (width - reach[1] - 1) // self.stride[1] + 1
+        count = batch * tall * broad
+        row = torch.arange(count, device=u.device) if chosen is None else chosen
+        example, place = row // (tall * broad), row % (tall * broad)
+        top, left = place // broad * self.stride[0], place % broad * self.stride[1]
+        start = (example * height + top) * width + left
+        flat = padded.reshape(-1, channels)
+        found = flat.new_empty(len(row), high * wide, channels)
+        for y in range(high):
+            for x in range(wide):
+                step = y * self.dilation[0] * width + x * self.dilation[1]
+                found[:, y * wide + x] = flat.index_select(0, start + step)
+        if self.groups == 1:
+            return found.reshape(1, len(row), -1)
+        parts = found.reshape(len(row), high * wide, self.groups, -1).permute(2, 0, 1, 3)
+        return parts.reshape(self.groups, len(row), -1)
+
+    def features(self, u: Tensor) -> int:
+        """Return how many inputs each output of a group is computed from."""
+        if self.kernel is None:
+            return u.shape[-1]
+        return u.shape[1] // self.groups * math.prod(self.kernel)
+
+    def order(self, features: int, device: torch.device) -> Tensor:
+        """Return for each feature, in the weight's order, its place among those of `columns`."""
+        places = 1 if self.kernel is None else math.prod(self.kernel)
+        own = torch.arange(features, device=device)
+        return own.reshape(places, -1).T.reshape(-1)
+
+    def rows(self, r: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Return outputs as (groups, rows, outputs of a group), in the order of `columns`."""
+        flat = r if self.kernel is None else r.flatten(2).transpose(1, 2)
+        flat = flat.reshape(-1, flat.shape[-1])
+        flat = flat if chosen is None else flat[chosen]
+        return flat.reshape(len(flat), self.groups, -1).transpose(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +155,7 @@ class Equations:
 
     geometry: Geometry
     share: float = 1.0  # of the positions that are read
+    bias_only: bool = False  # what a change of the bias needs, and no more
     grid: Grid | None = None  # the same in all processes; by default that of the first batch here
     gram: Tensor | None = None  # (groups, features, features), float64
     right: Tensor | None = None  # (groups, features, outputs of a group), float64
@@ -145,22 +177,40 @@ class Equations:
         assert not self.is_settled
         if self.grid is None:
             self.grid = Grid.of(self.geometry, u, lacking, self.share)
-        columns, rows = self.geometry.columns(u.float()), self.geometry.rows(lacking.float())
-        if keep is not None:
-            columns, rows = columns[..., keep], rows[..., keep]
+        count = lacking.numel() // lacking.shape[-1 if self.geometry.kernel is None else 1]
+        chosen = None if keep is None else keep.nonzero().flatten()
         if self.share < 1.0:
-            count = max(1, round(self.share * columns.shape[-1]))
+            count = count if chosen is None else len(chosen)
             noise = torch.Generator().manual_seed(number)
-            chosen = torch.randperm(columns.shape[-1], generator=noise)[:count]
-            columns, rows = columns[..., chosen.to(u.device)], rows[..., chosen.to(u.device)]
-        if self.geometry.has_bias:
-            one = columns.new_ones(columns.shape[0], 1, columns.shape[-1])
-            columns = torch.cat([columns, one], 1)
-        gram = (columns @ columns.mT).double()
-        right = (columns @ rows.mT).double()
+            some = torch.randperm(count, generator=noise)[: max(1, round(self.share * count))]
+            some = some.sort().values.to(u.device)
+            chosen = some if chosen is None else chosen[some]
+        rows = self.geometry.rows(lacking.float(), chosen)
+        if self.bias_only:
+            gram, right = self._of_bias(rows, self.geometry.features(u))
+        else:
+            gram, right = self._of_all(self.geometry.columns(u.float(), chosen), rows)
         self._add_rounded(gram, right)
-        self.rows += columns.shape[-1]
-        return columns.shape[-1]
+        self.rows += rows.shape[1]
+        return rows.shape[1]
+
+    def _of_all(self, columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        features = columns.shape[-1]
+        order = self.geometry.order(features, columns.device)
+        if self.geometry.has_bias:
+            columns = torch.cat([columns, columns.new_ones(*columns.shape[:2], 1)], 2)
+            order = torch.cat([order, order.new_full((1,), features)])
+        gram = squared(columns)[:, order[:, None], order]
+        return gram.double(), product(columns, rows)[:, order].double()
+
+    def _of_bias(self, rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
+        size = features + int(self.geometry.has_bias)
+        gram = rows.new_zeros(len(rows), size, size, dtype=torch.float64)
+        right = rows.new_zeros(len(rows), size, rows.shape[-1], dtype=torch.float64)
+        if self.geometry.has_bias:
+            gram[:, -1, -1] = rows.shape[1]
+            right[:, -1] = rows.sum(1).double()
+        return gram, right
 
     def _add_rounded(self, gram: Tensor, right: Tensor) -> None:
         """Add what a batch gives in whole numbers of the grid."""
@@ -174,7 +224,7 @@ class Equations:
         self.right = right if self.right is None else self.right.add_(right)
 
     def total(self, ranks: Ranks, like: Tensor) -> None:
-        """Sum over the processes; after that nothing is added.
+        """Sum over the processes; after that nothing is added. `rows` are those of all already.
 
         Args:
             ranks: The processes, of which this one may have added nothing.
@@ -187,9 +237,12 @@ class Equations:
             groups, features = columns.shape[:2]
             self.gram = columns.new_zeros(groups, features, features)
             self.right = columns.new_zeros(groups, features, rows.shape[1])
-        ranks.sum_(self.gram)
+        if not self.bias_only:
+            ranks.sum_(self.gram)
         ranks.sum_(self.right)
         self._settle()
+        if self.bias_only and self.geometry.has_bias:
+            self.gram[:, -1, -1] = self.rows
 
     def _settle(self) -> None:
         """Take the factors of the grid out."""
@@ -234,6 +287,34 @@ class Equations:
         return found if bool(torch.isfinite(found).all()) else None
 
 
+def product(one: Tensor, other: Tensor) -> Tensor:
+    """Return the products of features, (groups, features of one, features of the other)."""
+    return (one[0].T @ other[0])[None] if len(one) == 1 else one.mT @ other
+
+
+def squared(columns: Tensor) -> Tensor:
+    """Return the products of all features, (groups, features, features).
+
+    Of a symmetric matrix the half above the diagonal is computed, in strips.
+    """
+    groups, _, features = columns.shape
+    if features < WIDE:
+        if groups == 1:
+            return product(columns, columns)
+        found = columns.new_empty(groups, features, features)
+        for one in range(features):  # many groups of few features: no matter for a matrix product
+            row = (columns[..., one : one + 1] * columns[..., one:]).sum(1)
+            found[:, one, one:] = found[:, one:, one] = row
+        return found
+    found = columns.new_empty(groups, features, features)
+    edges = [features * number // STRIPS for number in range(STRIPS + 1)]
+    for begin, end in itertools.pairwise(edges):
+        strip = product(columns[..., begin:end], columns[..., begin:])
+        found[:, begin:end, begin:] = strip
+        found[:, begin:, begin:end] = strip.mT
+    return found
+
+
 def explained(equations: Equations, change: Tensor, scale: Tensor) -> float:
     """Return by how much a change lowers the squared distance, channels weighted by `scale`."""
     assert equations.gram is not None
@@ -242,9 +323,9 @@ def explained(equations: Equations, change: Tensor, scale: Tensor) -> float:
     return float((gained.sum(-1) * scale.reshape(change.shape[:2])).sum())
 
 
-def share_of(rows: int, features: int) -> float:
+def share_of(rows: int, features: int, least: int = LEAST_ROWS) -> float:
     """Return which share of the positions is read: enough for the unknowns, and no more."""
-    wanted = max(LEAST_ROWS, ROWS_PER_FEATURE * features)
+    wanted = max(least, ROWS_PER_FEATURE * features)
     return min(1.0, wanted / max(rows, 1))
 
 

@@ -167,7 +167,8 @@ class Pair:
         keep = self.keep(seen, found.equations.geometry)
         rows = found.equations.add(seen.u, back, keep, number=number)
         target = self.targets[each.target].float()
-        return float(difference.double().pow(2).sum()), float(target.double().pow(2).sum()), rows
+        sizes = [float(torch.linalg.vector_norm(x)) ** 2 for x in (difference, target)]
+        return sizes[0], sizes[1], rows
 
     def grid(self, each: LinearMap, geometry: Geometry, scale: Tensor, share: float) -> Grid:
         """Return the grid of the sums, where this batch is the first."""
@@ -192,10 +193,10 @@ class Pair:
         wanted = target if each.closure in ("relu", "relu6") else function(target)
         others = [d for d in range(own.ndim) if d != (1 if own.ndim > 2 else own.ndim - 1)]
         small = 1e-3
-        slope = (function(own + small) - function(own)) / small
-        lack = (wanted - function(own)).double().sum(others)
-        count = lack.new_tensor([own.numel() // len(lack)])
-        return torch.cat([lack, slope.double().sum(others), count])
+        ours = function(own)
+        slope = (function(own + small).sub_(ours)).sum(others).double() / small
+        lack = (wanted - ours).sum(others).double()
+        return torch.cat([lack, slope, lack.new_tensor([own.numel() // len(lack)])])
 
     def shift(self, each: LinearMap, step: Tensor) -> None:
         """Shift where a map ends, by channel."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.compensation.equations import Geometry, geometry_of, share_of
+from srinit.compensation.equations import LEAST_ROWS, Geometry, geometry_of, share_of
 from srinit.compensation.head import MapHead
 from srinit.compensation.maps import LinearMap
 from srinit.compensation.networks import Networks
@@ -54,6 +54,7 @@ def realign(
     strength: float | None = None,
     only: Callable[[LinearMap], bool] = lambda _: True,
     shrink_bias: bool = False,
+    least_rows: int = LEAST_ROWS,
     budget: int = BUDGET,
     ranks: Ranks | None = None,
     on_progress: Progress | None = None,
@@ -69,6 +70,8 @@ def realign(
             Infinite: only biases change.
         only: Which maps are solved.
         shrink_bias: The penalty falls on the bias as well.
+        least_rows: Positions of all examples that are read for a map at least, where there are
+            so many.
         budget: Bytes of activations that may wait, of all batches; above it, forwards are begun
             anew for every map.
         ranks: Processes that share the batches; all must call this, with all of them.
@@ -78,7 +81,7 @@ def realign(
         CompensationError: The forward's steps depend on its inputs.
     """
     networks = Networks(model, pruned, origins, batches[0], only)
-    settings = _Settings(strength, shrink_bias, on_progress, ranks or Ranks(alone=True))
+    settings = _Settings(strength, shrink_bias, least_rows, on_progress, ranks or Ranks(alone=True))
     examples = sum(map(modules.batch_size, batches))
     with modules.eval_mode(model), modules.eval_mode(pruned), visible_attention(), torch.no_grad():
         if networks.live_bytes() * examples <= budget:
@@ -94,6 +97,7 @@ def realign(
 class _Settings:
     strength: float | None
     shrink_bias: bool
+    least_rows: int
     on_progress: Progress | None
     ranks: Ranks
 
@@ -193,7 +197,8 @@ class _Walk:
         if isinstance(said, str):
             return said
         like = self.networks.tensors[each.name].detach()
-        found = MapHead.of(said, like.device).sums()
+        head = MapHead.of(said, like.device)
+        found = head.sums(bias_only=math.isinf(self.settings.strength_of(head.geometry)))
         lines = self.ranks.together(
             lambda: {n: pair.add_to(found, each, n) for n, pair in self._halted(each)}
         )
@@ -229,7 +234,7 @@ class _Walk:
         per_example = shape[0] / trace.batch if geometry.kernel is None else math.prod(shape[2:])
         examples = sum(map(modules.batch_size, self.batches))
         features = weight.numel() // weight.shape[0] if geometry.kernel else min(weight.shape)
-        return share_of(round(per_example * examples), features)
+        return share_of(round(per_example * examples), features, self.settings.least_rows)
 
     def _apply(self, each: LinearMap, change: Tensor, geometry: Geometry) -> None:
         """Change the weight, and the bias or that of the normalization behind it."""
