@@ -115,7 +115,8 @@ def test_shares_of_a_batch_are_the_batch(tmp_path: Path) -> None:
 RUN = (
     "plan.remove=[stage1.1,stage2.1]", "plan.flops=null", "plan.trial_examples=100",
     "scan.scheme=permuted", "scan.half_width=0.3",
-    "finetune.epochs=2", "finetune.batch_size=64", "compare.latency_batches=[1]",
+    "finetune.epochs=2", "finetune.batch_size=64", "finetune.rehearsal=4",
+    "compare.latency_batches=[1]",
     "gates.max_drop=1.0",
     "export.onnx=false", "export.torch_export=false", "report.pictures=0", "device=cpu",
 )  # fmt: skip
@@ -141,6 +142,7 @@ def test_run_on_two_processes_delivers_one_folder(
     assert log["stopped"] == "finished"
     assert log["steps"] == 2 * 10  # of 600 examples at a batch of 64 in all, not for each process
     assert "Expected dip:" in done.stderr
+    assert "steps on a copy leave a loss of" in done.stderr  # rehearsed by rank 0 alone
     verified = RunFolder.open(folder)
     for path in folder.glob("stages/*/*.json"):
         verified.check(path)
