@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -96,6 +96,7 @@ class Equations:
     gram: Tensor | None = None  # (groups, features, features), float64
     right: Tensor | None = None  # (groups, features, outputs of a group), float64
     rows: int = 0
+    known: Tensor | None = None  # gram of an earlier reading of the same positions
     _noise: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
 
     def add(self, u: Tensor, lacking: Tensor, keep: Tensor | None = None) -> None:
@@ -128,8 +129,10 @@ class Equations:
         if self.geometry.has_bias:
             columns = torch.cat([columns, columns.new_ones(*columns.shape[:2], 1)], 2)
             order = torch.cat([order, order.new_full((1,), features)])
-        gram = squared(columns)[:, order[:, None], order]
-        return gram.double(), product(columns, rows)[:, order].double()
+        right = product(columns, rows)[:, order].double()
+        if self.known is not None:
+            return torch.zeros_like(self.known), right
+        return squared(columns)[:, order[:, None], order].double(), right
 
     def _of_bias(self, rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
         size = features + int(self.geometry.has_bias)
@@ -139,6 +142,24 @@ class Equations:
             gram[:, -1, -1] = rows.shape[1]
             right[:, -1] = rows.sum(1).double()
         return gram, right
+
+    def again(self) -> Equations:
+        """Return equations that read the same positions for another right side."""
+        return Equations(self.geometry, self.share, self.bias_only, known=self.gram)
+
+    def renewed(self, later: Equations, change: Tensor, strength: float) -> Equations:
+        """Return these equations with the right side of what is lacking after a change.
+
+        The penalty stays on the whole change.
+        """
+        assert self.gram is not None
+        assert later.right is not None
+        own = self.gram.shape[-1] - int(self.geometry.has_bias)
+        diagonal = torch.diagonal(self.gram, dim1=-2, dim2=-1)[..., :own]
+        right = later.right.clone()
+        penalty = strength * diagonal.mean(-1)[:, None, None]
+        right[:, :own] -= penalty * change.mT[:, :own]
+        return replace(self, right=right)
 
     def solve(self, strength: float, *, shrink_bias: bool = False) -> Tensor | None:
         """Return what is to be added to the weight, (groups, outputs, features), float64.

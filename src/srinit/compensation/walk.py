@@ -24,7 +24,7 @@ from srinit.compensation.equations import (
     geometry_of,
     share_of,
 )
-from srinit.compensation.maps import LinearMap
+from srinit.compensation.maps import RELUS, LinearMap
 from srinit.compensation.networks import Networks
 from srinit.compensation.pair import MapSums, Pair
 from srinit.compensation.records import LeftMap, SolvedMap
@@ -56,6 +56,7 @@ def realign(
     only: Callable[[LinearMap], bool] = lambda _: True,
     shrink_bias: bool = False,
     least_rows: int = LEAST_ROWS,
+    twice: bool = False,
     budget: int = BUDGET,
     on_progress: Progress | None = None,
 ) -> Update:
@@ -72,6 +73,8 @@ def realign(
         shrink_bias: The penalty falls on the bias as well.
         least_rows: Positions of all examples that are read for a map at least, where there are
             so many.
+        twice: Maps before a ReLU are solved a second time: where it is flat their target is their
+            own value as far as that is flat too, and the first solution has moved that.
         budget: Bytes of activations that may wait; above it, forwards are begun anew for every map.
         on_progress: Called with (maps done, maps in all).
 
@@ -79,7 +82,7 @@ def realign(
         CompensationError: The forward's steps depend on its inputs.
     """
     networks = Networks(model, pruned, origins, batches[0], only)
-    settings = _Settings(strength, shrink_bias, least_rows, on_progress)
+    settings = _Settings(strength, shrink_bias, least_rows, twice, on_progress)
     examples = sum(map(modules.batch_size, batches))
     with modules.eval_mode(model), modules.eval_mode(pruned), visible_attention(), torch.no_grad():
         if networks.live_bytes() * examples <= budget:
@@ -96,6 +99,7 @@ class _Settings:
     strength: float | None
     shrink_bias: bool
     least_rows: int
+    twice: bool
     on_progress: Progress | None
 
     def strength_of(self, geometry: Geometry) -> float:
@@ -154,14 +158,32 @@ class _Walk:
                 reason = "its equations have no finite solution"
                 self.update.left.append(LeftMap(name=each.name, reason=reason))
             else:
-                found.without_dead(change)
-                self._apply(each, change, geometry)
+                self._take(each, found, change)
                 self.update.solved.append(found.solved(each, change))
-                for pair in self.pairs if self.waits else ():
-                    pair.renew(each, change, geometry)
+                if self.settings.twice and each.closure in RELUS:
+                    self._solve_again(each, found, change)
                 self._match_means(each)
         for pair in self.pairs:
             pair.forget(each)
+
+    def _take(self, each: LinearMap, found: MapSums, change: Tensor) -> None:
+        """Change a map, and let waiting forwards go on with what it gives now."""
+        found.without_dead(change)
+        geometry = found.equations.geometry
+        self._apply(each, change, geometry)
+        for pair in self.pairs if self.waits else ():
+            pair.renew(each, change, geometry)
+
+    def _solve_again(self, each: LinearMap, found: MapSums, change: Tensor) -> None:
+        """Solve a map once more: a convex bound of the distance behind its ReLU gets smaller."""
+        later = MapSums(found.equations.again(), found.scale)
+        for pair in self._halted(each):
+            pair.add_to(later, each)
+        strength = self.settings.strength_of(found.equations.geometry)
+        renewed = found.equations.renewed(later.equations, change, strength)
+        more = renewed.solve(strength, shrink_bias=self.settings.shrink_bias)
+        if more is not None:
+            self._take(each, found, more)
 
     def _halted(self, each: LinearMap) -> Iterator[Pair]:
         """Yield every batch, with both forwards where the map ends."""
