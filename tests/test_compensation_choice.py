@@ -1,4 +1,4 @@
-"""What is chosen after a cut: fitted on all examples in the end, never surely worse than nothing."""
+"""What is chosen after a cut: fitted on all examples in the end, not worse than nothing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_what_is_chosen_is_fitted_on_the_held_out_examples_as_well() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_with_twenty_examples_fresh_answers_are_no_farther_than_without(seed: int) -> None:
-    model, pruned, origins, x = cut_network(20)
+    model, pruned, origins, _ = cut_network(20)
     noise = generator("few", seed)
     few = list(torch.randn(20, 3, 6, 6, generator=noise).split(10))
     fresh = [torch.randn(200, 3, 6, 6, generator=noise)]
