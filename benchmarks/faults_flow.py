@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from srinit import cli
 from srinit.demo.train import train
 from srinit.pipeline.observer import Silent
-from srinit.registry import CHAMPION, PREVIOUS, open_registry
+from srinit.registry import open_registry
 from srinit.registry.client import quiet
 from srinit.store import RunFolder, audit
 
@@ -173,11 +173,10 @@ def lost(folder: Path, run: Path, wanted: dict[str, str]) -> str:
 
 
 def _aliases(place: Path) -> int:
-    """Return 0 if champion is version 2, previous version 1, and no move is left half-done."""
+    """Return 0 if champion is version 2, the way back version 1, and no move is half-done."""
     with open_registry(place, "digits") as registry:
-        names = [registry.alias(name) for name in (CHAMPION, PREVIOUS)]
-        numbers = [version.version if version else 0 for version in names]
-        return 0 if (numbers, registry.recover()) == ([2, 1], "") else 10 + numbers[0]
+        numbers = [version.version for version in registry.way_back()]
+        return 0 if (numbers, registry.interrupted()) == ([2, 1], None) else 10 + numbers[0]
 
 
 def undisturbed(folder: Path) -> dict[str, str]:

@@ -71,3 +71,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = (ROOT / "src/srinit/demo/srinit.yaml").read_text()
     (folder / "srinit.yaml").write_text(config.replace("epochs: 8", "epochs: 1"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One finished run of the project of `parts_project`, which no test may change."""
+    import parts_project
+
+    return parts_project.finished(tmp_path_factory.mktemp("parts"))

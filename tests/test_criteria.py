@@ -13,10 +13,10 @@ from planted import Planted, batches_of, planted_data
 from srinit import records
 from srinit.config.stages import CRITERIA as NAMES_IN_CONFIG
 from srinit.criteria import CRITERIA, Options, UnitScores, score_units, scores_of
-from srinit.criteria.similarity import linear_cka
 from srinit.criteria.without import Without
 from srinit.errors import ConfigError, DataError, PlanError
 from srinit.evaluate import evaluate
+from srinit.evaluate.cka import biased_cka
 from srinit.plan import make_plan
 from srinit.sensitivity import measure_sensitivity
 from srinit.units import UnitMap, bypassed, find_units
@@ -197,9 +197,9 @@ def test_the_config_knows_the_same_criteria() -> None:
 def test_linear_cka_does_not_see_scale_and_rotation_and_tells_noise() -> None:
     x = noise(50, 4)
     turn, _ = torch.linalg.qr(noise(4, 4))
-    assert linear_cka(x, 2.5 * x @ turn + 1) == pytest.approx(1.0)
-    assert linear_cka(x, noise(100, 4)[50:]) < 0.4
-    assert linear_cka(x, torch.ones(50, 4)) == 0.0
+    assert biased_cka(x, 2.5 * x @ turn + 1) == pytest.approx(1.0)
+    assert biased_cka(x, noise(100, 4)[50:]) < 0.4
+    assert biased_cka(x, torch.ones(50, 4)) == 0.0
 
 
 def test_the_plan_follows_the_criterion_and_shows_both_drops() -> None:
@@ -227,3 +227,18 @@ def test_a_similarity_ranks_while_max_drop_bounds_the_reinit_drop() -> None:
     assert plan.ranking == ("blocks.1", "blocks.2", "blocks.0")
     with pytest.raises(PlanError, match="within max_drop"):
         make_plan(scan, scores=scores, max_drop=0.02, params=0.1)
+
+
+def test_block_influence_stops_reading_where_units_are_told_apart() -> None:
+    model = cifar_resnet(20)
+    x, target = noise(400, 3, 16, 16), torch.zeros(400).long()
+    units = find_units(model, x[:2])
+    found, whole = (
+        score_units(model, units, [(x, target)], criterion="block_influence", batch_size=size)
+        for size in (32, len(x))
+    )
+    assert 128 <= found.num_examples < whole.num_examples == len(x)
+    scores = {each.unit: each.score or 0.0 for each in whole.units}
+    spread = max(scores.values()) - min(scores.values())
+    for each in found.units:
+        assert each.score == pytest.approx(scores[each.unit], abs=0.02 * spread)

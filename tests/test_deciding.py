@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from planted import Planted, batches_of, planted_data, units_of
-from srinit import records
+from srinit import records, trial
+from srinit.compensation.answers import answers, divergence
+from srinit.compensation.variants import fit_variants
 from srinit.criteria import score_units
 from srinit.curve import PrefixMeter, anchors, measure_prefixes
 from srinit.errors import DataError, SurgeryError
@@ -25,7 +27,7 @@ from srinit.sensitivity.drawing import Target
 from srinit.sensitivity.pilot import sample_of
 from srinit.sensitivity.selection import select
 from srinit.sources import DataSet
-from srinit.surgery import remove_units
+from srinit.surgery import remove_units, remove_with_origins
 from srinit.trial import try_removals
 from srinit.trialbench import TrialBench
 from srinit.units import find_units
@@ -54,51 +56,99 @@ def labeled(net: nn.Module, count: int = 160) -> list[tuple[torch.Tensor, torch.
         return batches_of(x, net(x).argmax(1), size=48)
 
 
-def test_trials_side_by_side_are_those_of_networks_that_were_really_cut() -> None:
+@pytest.mark.parametrize("method", ["none", "recalibrate", "auto"])
+def test_trials_side_by_side_are_those_of_networks_that_were_really_cut(method: Any) -> None:
     net = convolutional()
+    data, fit = labeled(net), [noise(32, 3, 8, 8, seed=5)]
+    example = data[0][0][:2]
+    units = find_units(net, example)
+    a, b, c = units.names[0], units.names[1], units.names[2]
+    ways = {"none": {"nothing"}, "recalibrate": {"nothing", "recalibrated"}}
+    for gone in ((), (a,)):
+        sets = [names for names in [(b,), (c,), (a, c), (b, c)] if not set(names) & set(gone)]
+        chosen = [[units[n] for n in (*gone, *names)] for names in sets]
+        fitted = [fit_variants(net, s, fit, method=method, example_inputs=example) for s in chosen]
+        bench = TrialBench(
+            net, [units[n] for n in gone], [[units[n] for n in names] for names in sets],
+            data[0], scorer=top1, precision="keep", variants=[each.variants for each in fitted],
+        )  # fmt: skip
+        reference, found = bench.outcomes(data)
+        assert bench.replayed == len(sets)
+        before = remove_units(net, [units[n] for n in gone], example_inputs=example)
+        assert (reference.predictions == evaluate(before, data).predictions).all()
+        theirs = answers(before, [x for x, _ in data])
+        for each, removed, measured in zip(fitted, chosen, found, strict=True):
+            assert set(each.variants) == ways.get(method, {"nothing", "realigned"})
+            networks = {name: really_cut(net, removed, v) for name, v in each.variants.items()}
+            distance = {
+                name: divergence(
+                    theirs, answers(other, [x for x, _ in data]), data, "probabilities"
+                ).mean()
+                for name, other in networks.items()
+            }
+            assert measured.after == min(distance, key=distance.__getitem__)
+            for outcomes, name in ((measured.cut, "nothing"), (measured.best, measured.after)):
+                wanted = evaluate(networks[name], data)
+                assert (outcomes.predictions == wanted.predictions).all()
+                assert outcomes.confidence == pytest.approx(wanted.confidence, abs=1e-4)
+
+
+def really_cut(net: nn.Module, removed: Any, variant: Any) -> nn.Module:
+    """Cut a network for good, and give it a variant's tensors."""
+    cut, origins = remove_with_origins(net, removed, example_inputs=noise(2, 3, 8, 8))
+    state = {own: variant.get(origins[own], value) for own, value in cut.state_dict().items()}
+    cut.load_state_dict(state)
+    return cut
+
+
+def test_a_trial_counts_the_compensation_that_a_run_would_do() -> None:
+    net = convolutional(6)
+    with torch.no_grad():  # answers of all classes
+        net[5].bias -= net(noise(64, 3, 8, 8)).mean(0)
+    data, fit = labeled(net), [noise(64, 3, 8, 8, seed=5)]
+    units = find_units(net, data[0][0][:2])
+    options: dict[str, Any] = {"example_inputs": data[0][0][:2], "precision": "keep"}
+    names = tuple(units.names[1:4])
+    (plain,) = try_removals(net, units, [names], data, **options)
+    (found,) = try_removals(net, units, [names], data, fit=fit, **options)
+    assert (plain.after, found.after) == ("nothing", "realigned")
+    assert plain.cost == plain.cut == found.cut
+    assert found.cost.drop is not None
+    assert plain.cost.drop is not None
+    assert found.cost.drop < plain.cost.drop
+    trained: list[nn.Module] = []
+    (again,) = try_removals(net, units, [names], data, fit=fit, recover=trained.append, **options)
+    assert (again.after, again.cut, len(trained)) == ("realigned", None, 1)
+    assert again.cost.drop == pytest.approx(found.cost.drop, abs=0.02)
+
+
+def test_a_trial_chooses_nothing_where_compensation_does_harm() -> None:
+    net = convolutional(6)
     data = labeled(net)
     units = find_units(net, data[0][0][:2])
-    a, b, c = units.names[0], units.names[1], units.names[2]
-    sets = [(b,), (c,), (a, c), (b, c)]
-    for gone in ((), (a,)):
-        candidates = [names for names in sets if not set(names) & set(gone)]
-        bench = TrialBench(
-            net, [units[n] for n in gone], [[units[n] for n in names] for names in candidates],
-            data[0], scorer=top1, precision="keep",
-        )  # fmt: skip
-        found = bench.outcomes(data)
-        assert bench.replayed == len(candidates)
-        half = len(data) // 2
-        for names, outcomes in zip([(), *candidates], found, strict=True):
-            chosen = [units[name] for name in (*gone, *names)]
-            cut = remove_units(net, chosen, example_inputs=data[0][0][:2])
-            wanted = evaluate(cut, data)
-            first = min((units[name].position for name in names), default=0)
-            kept = first - sum(units[name].position < first for name in gone)
-            if names and renewed_is_better(cut, data[:half], data[half:], kept):
-                wanted = evaluate(cut, data)
-            assert (outcomes.predictions == wanted.predictions).all()
-            assert outcomes.confidence == pytest.approx(wanted.confidence, abs=1e-4)
+    odd = [100 * noise(4, 3, 8, 8, seed=7)]
+    found, = try_removals(
+        net, units, [units.names[1:2]], data, fit=odd, example_inputs=data[0][0][:2],
+        precision="keep",
+    )  # fmt: skip
+    assert found.after == "nothing"
+    assert found.cost == found.cut
 
 
-def renewed_is_better(cut: Any, fitted: Any, held_out: Any, kept: int) -> bool:
-    """Estimate what lies behind the first missing unit anew, in place, if scores rise for it.
+def test_networks_whose_weights_leave_no_room_are_measured_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = convolutional()
+    data, fit = labeled(net), [noise(32, 3, 8, 8, seed=5)]
+    units = find_units(net, data[0][0][:2])
+    sets = [(name,) for name in units.names]
 
-    The first entries of the blocks, `kept` of them, and the stem lie before it.
-    """
-    before = {key: value.clone() for key, value in cut.state_dict().items()}
-    as_cut = evaluate(cut, held_out).score
-    early = [m for part in (cut[1], *cut[2][:kept]) for m in part.modules()]
-    norms = [module for module in early if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.track_running_stats = False
-    recalibrate(cut, fitted)
-    for norm in norms:
-        norm.track_running_stats = True
-    if evaluate(cut, held_out).score > as_cut:
-        return True
-    cut.load_state_dict(before)
-    return False
+    def tried() -> Any:
+        return try_removals(net, units, sets, data, fit=fit, example_inputs=data[0][0][:2])
+
+    together = tried()
+    monkeypatch.setattr(trial, "BUDGET", 1)
+    assert tried() == together
 
 
 def test_trials_leave_the_network_and_its_statistics_alone() -> None:
@@ -260,11 +310,11 @@ def test_the_choice_of_a_scheme_says_how_certain_it_is() -> None:
     assert found.scheme_certainty is not None
     assert 0 <= found.scheme_certainty <= 1
     assert f"chosen in {found.scheme_certainty:.0%} of 500 resamples" in found.scheme_reason
-    for trial in found.trials:
-        assert trial.num_units == 4
-        assert trial.merit_low is not None
-        assert trial.merit_high is not None
-        assert trial.merit_low <= trial.merit_high
+    for scheme in found.trials:
+        assert scheme.num_units == 4
+        assert scheme.merit_low is not None
+        assert scheme.merit_high is not None
+        assert scheme.merit_low <= scheme.merit_high
 
 
 # the estimate

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import shutil
 import sqlite3
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
+from parts_project import forge
 from report_run import MODEL
 from srinit import cli
-from srinit.gates import GateResult
 from srinit.monitor import LogWriter
-from srinit.pipeline.judge import GATE_SCHEMA
 from srinit.store import RunFolder, audit
 
 pytestmark = [
@@ -74,9 +72,8 @@ def project(made: Path, tmp_path: Path) -> Path:
     target = tmp_path / "project"
     shutil.copytree(made, target, copy_function=shutil.copy2)
     head = json.loads((target / "runs" / "parts" / "run.json").read_text())
-    RunFolder(target / "runs" / "parts").write_text(
-        target / "runs" / "parts" / "run.json", json.dumps({**head, "root": str(target)})
-    )
+    (target / "runs" / "parts" / "run.json").write_text(json.dumps({**head, "root": str(target)}))
+    forge(target / "runs" / "parts")
     return target
 
 
@@ -122,16 +119,20 @@ def test_a_run_is_promoted_rehearsed_rolled_back_and_all_of_it_is_on_record(
     code, body = call(capsys, "rollback", run)
     assert (code, "no way further back" in body["error"]["message"]) == (2, True)
     entries = audit.read(run / "audit.jsonl").entries
-    told = [(e["verb"], e["decision"], e["reason"]) for e in entries if e["verb"] != "seal"][-4:]
+    told = [(e["verb"], e["decision"], e["reason"]) for e in entries if e["verb"] != "seal"][-7:]
     assert told == [
+        ("promote", "intended: champion of parts: version 1", ""),
         ("promote", "champion of parts: version 1", ""),
+        ("promote", "intended: champion of parts: version 1 -> 2", ""),
         ("promote", "champion of parts: version 1 -> 2", ""),
         ("rollback", "rehearsed: version 1 of parts loads and runs", ""),
+        ("rollback", "intended: rolled back parts: version 2 -> 1", "drift"),
         ("rollback", "rolled back parts: version 2 -> 1", "drift"),
     ]
     assert len(entries[-1]["inputs"]["version_sums"]) == 64
-    assert call(capsys, "report", run)[0] == 0
-    assert entries[-2]["time"][:10] in (run / "report" / "report.html").read_text("utf-8")
+    code, body = call(capsys, "report", run)
+    assert code == 0
+    assert entries[-2]["time"][:10] in Path(body["report"]).read_text("utf-8")
 
 
 def test_a_flipped_bit_in_the_registry_stops_the_way_back(
@@ -176,18 +177,19 @@ def test_a_damaged_or_missing_registry_is_named_and_moves_nothing(
         connection.execute("UPDATE registered_model_aliases SET version = 1 WHERE version = 2")
     for verb in verbs:
         code, body = call(capsys, verb[0], run, *verb[1:])
-        assert (code, "were moved on purpose" in body["error"]["message"]) == (6, True), body
-    with sqlite3.connect(path) as connection:
-        connection.execute(
-            "UPDATE registered_model_aliases SET version = 2 WHERE alias <> 'previous'"
-        )
-        connection.execute("UPDATE model_version_tags SET value = 'f' || substr(value, 2)")
-    code, body = call(capsys, "rollback", run)
-    assert (code, "has another hash in the registry" in body["error"]["message"]) == (6, True)
+        assert (code, "but srinit left it at 2" in body["error"]["message"]) == (6, True), body
+    for tag, message in (
+        ("srinit.sums_sha256", "cannot be read"),
+        ("srinit.move", "its tags in the registry were edited"),
+    ):
+        path.write_bytes(whole)
+        with sqlite3.connect(path) as connection:
+            connection.execute(
+                f"UPDATE model_version_tags SET value = 'f' || substr(value, 2) WHERE key = '{tag}'"
+            )
+        code, body = call(capsys, "rollback", run)
+        assert (code, message in body["error"]["message"]) == (6, True), body
     path.write_bytes(whole)
-    (place / "aliases.json").write_text("{")
-    code, body = call(capsys, "rollback", run)
-    assert (code, "aliases.json is damaged" in body["error"]["message"]) == (6, True)
     place.rename(place.with_name("moved"))
     code, body = call(capsys, "verify", run)
     assert (code, "mlflow is gone" in body["error"]["message"]) == (6, True)
@@ -197,21 +199,21 @@ def test_a_damaged_or_missing_registry_is_named_and_moves_nothing(
         for verb in ("report", "promote", "finetune"):
             code, body = call(capsys, verb, run)
             assert (code, "is in use by process" in body["error"]["message"]) == (6, True)
-    (place / "aliases.json").unlink()  # a person looked, and the aliases were right
     assert call(capsys, "rollback", run)[0] == 0
 
 
 def test_a_failed_gate_stops_promotion_unless_overridden_with_a_reason(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = project / "runs" / "parts"
-    folder, path = RunFolder.open(run), run / "stages" / "01" / "gate.json"
-    gates = folder.read_record(GateResult, path, schema=GATE_SCHEMA)
-    said_no = replace(gates.gates[0], passed=False)
-    failed = replace(gates, passed=False, gates=(said_no,))
-    folder.write_record(path, failed, schema=GATE_SCHEMA)
+    code, body = call(
+        capsys, "compare", project / "runs" / "parts", "--set", "gates.max_params_ratio=0.01"
+    )
+    assert code == 3
+    run = Path(body["run"])
+    for verb in ("report", "seal"):
+        assert call(capsys, verb, run)[0] in (0, 3)
     code, body = call(capsys, "promote", run)
-    assert (code, said_no.sentence in body["error"]["message"]) == (3, True)
+    assert (code, "parameters: " in body["error"]["message"]) == (3, True)
     assert audit.read(run / "audit.jsonl").entries[-1]["decision"] == "refused"
     code, body = call(capsys, "promote", run, "--override")
     assert (code, "--reason" in body["error"]["message"]) == (2, True)
@@ -221,11 +223,16 @@ def test_a_failed_gate_stops_promotion_unless_overridden_with_a_reason(
     assert entry["decision"] == "override, champion of parts: version 1 -> 2"
     assert entry["reason"] == "only for the pilot line"
 
-    folder.write_record(path, replace(gates, gates=()), schema=GATE_SCHEMA)
-    code, body = call(capsys, "promote", run)
+    limits = ("--set", "gates.max_drop=null", "--set", "gates.max_params_ratio=null")
+    code, body = call(capsys, "compare", project / "runs" / "parts", *limits)
+    unjudged = Path(body["run"])
+    for verb in ("report", "seal"):
+        assert call(capsys, verb, unjudged)[0] == 0
+    code, body = call(capsys, "promote", unjudged)
     assert (code, "nothing was judged" in body["error"]["message"]) == (6, True)
+    path = unjudged / "stages" / "01" / "gate.json"
     path.write_text(path.read_text() + " ")
-    code, body = call(capsys, "promote", run)
+    code, body = call(capsys, "promote", unjudged)
     assert (code, "gate.json was changed" in body["error"]["message"]) == (6, True)
 
 
@@ -240,7 +247,7 @@ def test_monitoring_raises_the_alarm_and_rolls_back(
     assert (code, body["alarm"], body["rollback"]) == (0, False, "")
     names = {found["quantity"] for found in body["watch"]["windows"][0]["findings"]}
     assert names >= {"class_mix", "confidence", "brightness", "sharpness", "features", "accuracy"}
-    assert (run / "monitor" / "baseline.npz").is_file()
+    assert run.with_name("parts.after").joinpath("baseline.npz").is_file()
 
     dark = {**rest, "images": rest["images"] // 3}
     np.savez(project / "dark.npz", **dark)
@@ -261,13 +268,14 @@ def test_monitoring_raises_the_alarm_and_rolls_back(
     assert (code, body["rolled_back"]["target"]) == (3, 1)
     assert "class_mix" in body["watch"]["causes"]
     last = audit.read(run / "audit.jsonl").entries
-    assert [(e["verb"], e["decision"]) for e in last][-2:] == [
+    assert [(e["verb"], e["decision"]) for e in last][-3:] == [
         ("monitor", "alarm"),
+        ("rollback", "intended: rolled back parts: version 2 -> 1"),
         ("rollback", "rolled back parts: version 2 -> 1"),
     ]
     code, body = call(capsys, "monitor", run, "--log", log, "--auto-rollback", *small)
-    assert code == 3
-    assert "no way further back" in body["rollback_failed"]
+    assert (code, body["rolled_back"]) == (3, None)
+    assert "this alarm was answered already" in body["rollback_failed"]
     assert call(capsys, "verify", run)[0] == 0
 
 
@@ -301,7 +309,8 @@ def test_a_plan_edited_by_hand_is_refused_until_it_is_taken_with_a_reason(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = project / "runs" / "parts"
-    plan = json.loads((run / "plan.json").read_text())
+    sealed = (run / "plan.json").read_bytes()
+    plan = json.loads(sealed)
     gone = [removal["unit"]["name"] for removal in plan["remove"]]
     assert gone
     (run / "plan.json").write_text(json.dumps({**plan, "remove": plan["remove"][:-1]}))
@@ -310,11 +319,13 @@ def test_a_plan_edited_by_hand_is_refused_until_it_is_taken_with_a_reason(
     code, body = call(capsys, "plan", run, "--edited")
     assert (code, "needs a reason" in body["error"]["message"]) == (2, True)
     code, body = call(capsys, "plan", run, "--edited", "--reason", "the line needs that block")
-    assert code == 0, body
-    entry = audit.read(run / "audit.jsonl").entries[-1]
+    assert (code, body["run"]) == (0, str(run.with_name("parts-2"))), body
+    entry = audit.read(run.with_name("parts-2") / "audit.jsonl").entries[-1]
     assert entry["verb"] == "plan"
     assert entry["decision"].startswith("edited by hand: remove ")
     assert entry["reason"] == "the line needs that block"
     assert entry["inputs"]["before"] != entry["inputs"]["plan.json"]
-    code, body = call(capsys, "prune", run)
+    code, body = call(capsys, "prune", run.with_name("parts-2"))
     assert (code, body["stage"]["removed"]) == (0, gone[:-1])
+    (run / "plan.json").write_bytes(sealed)
+    assert call(capsys, "verify", run)[0] == 0

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from srinit.criteria import score_units
-from srinit.criteria.similarity import linear_cka
 from srinit.errors import DataError, ReinitError
 from srinit.evaluate import agreement, labeled_by
+from srinit.evaluate.cka import biased_cka
 from srinit.padding import places_of
 from srinit.reinit import Call, reinitialized
 from srinit.report.features import collect
@@ -288,4 +288,4 @@ def test_cka_of_more_features_than_examples_is_the_same_number() -> None:
     one, other = (torch.randn(9, 30, generator=generator(i)).double() for i in (0, 1))
     a, b = one - one.mean(0), other - other.mean(0)
     wanted = float((b.T @ a).square().sum() / ((a.T @ a).norm() * (b.T @ b).norm()))
-    assert linear_cka(one, other) == pytest.approx(wanted, rel=1e-9)
+    assert biased_cka(one, other) == pytest.approx(wanted, rel=1e-9)

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from srinit.config import load_config
+from srinit.config import dump_yaml, load_config
 from srinit.errors import CheckpointError, ConfigError, ModelError, PruneError
 from srinit.finetune import Recipe, auto_recipe
 from srinit.pipeline.observer import Silent
@@ -38,10 +37,10 @@ def test_a_recipe_follows_the_size_of_the_data_and_keeps_what_is_given() -> None
 def test_auto_is_short_for_a_section_and_other_words_are_named(tmp_path: Path) -> None:
     body = {"model": {"source": "py:m.py:f"}, "data": {"source": "npz:d.npz"}}
     file = tmp_path / "srinit.yaml"
-    file.write_text(yaml.safe_dump({**body, "finetune": "auto"}))
+    file.write_text(dump_yaml({**body, "finetune": "auto"}))
     assert load_config(file).finetune.recipe == "auto"
     assert load_config(file, ["finetune.epochs=3"]).finetune.epochs == 3
-    file.write_text(yaml.safe_dump({**body, "finetune": "automatic"}))
+    file.write_text(dump_yaml({**body, "finetune": "automatic"}))
     with pytest.raises(ConfigError, match="finetune"):
         load_config(file)
 

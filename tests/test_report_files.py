@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from report_run import HOSTILE, RUN
+from srinit.config import parse_yaml
 from srinit.report import ReportInput, load_report_input, write_report
 from srinit.report.card import model_card
-from srinit.report.csvs import cell, table, tables
+from srinit.report.csvs import tables
 from srinit.report.mistakes import mistake_rows, read_mistakes
 from srinit.report.page import render
 from srinit.report.summary import summary_markdown
-from srinit.store import write_npz
+from srinit.store import csv_text, write_npz
+from srinit.store.csvs import cell
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_removals_table_has_every_prefix(found: ReportInput) -> None:
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", " =", "＝"])
 def test_no_cell_is_taken_for_a_formula(start: str) -> None:
-    text = table(["name"], [[f"{start}HYPERLINK(1)"]])
+    text = csv_text(["name"], [[f"{start}HYPERLINK(1)"]])
     value = read(text)[0]["name"]
     assert value.startswith("'")
 
@@ -137,7 +138,7 @@ def test_tables_hold_every_timed_call_and_the_evidence_of_every_removal(
 
 
 def test_header_is_no_formula_either() -> None:
-    assert table(["=1+1"], []).startswith("\ufeff'=1+1")
+    assert csv_text(["=1+1"], []).startswith("\ufeff'=1+1")
 
 
 def test_summary_has_both_languages_and_no_live_markup(found: ReportInput) -> None:
@@ -169,7 +170,7 @@ def test_model_card_has_metadata_that_parses_and_the_sections_of_the_layout(
 ) -> None:
     card = model_card(found)
     _, front, body = card.split("---\n", 2)
-    metadata = yaml.safe_load(front)
+    metadata = parse_yaml(front.encode(), where="the card")
     assert found.comparison is not None
     result = metadata["model-index"][0]["results"][0]["metrics"][0]
     assert result["value"] == pytest.approx(found.comparison.score.pruned, abs=1e-6)
@@ -196,7 +197,7 @@ def test_model_card_calls_only_classes_right_or_wrong_an_accuracy(found: ReportI
 def test_model_card_names_a_base_model_only_where_the_hub_has_it(found: ReportInput) -> None:
     def metadata(source: str) -> dict[str, object]:
         front = model_card(dataclasses.replace(found, model_source=source)).split("---\n", 2)[1]
-        return dict(yaml.safe_load(front))
+        return parse_yaml(front.encode(), where="the card")
 
     assert metadata("timm:resnet18")["base_model"] == "timm/resnet18"
     assert metadata("hf:org/net")["base_model"] == "org/net"

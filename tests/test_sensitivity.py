@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from planted import CLASSES, Planted, batches_of, planted_data, units_of
 from srinit import records
-from srinit.errors import DataError, ReinitError
+from srinit.errors import ConfigError, DataError, ReinitError
 from srinit.rng import isolated_rng
 from srinit.sensitivity import Sensitivity, estimate_time, measure_sensitivity
 from srinit.sensitivity.watch import Watch
@@ -327,9 +327,9 @@ def test_bad_data_and_scorers_are_refused(data: Any) -> None:
         scan(model, ("head",), [torch.zeros(2, 8)])
     with pytest.raises(DataError, match="class index 7, but the model has 4 outputs"):
         scan(model, ("head",), [(torch.zeros(2, 8), torch.tensor([0, 7]))])
-    with pytest.raises(DataError, match="one score in"):
+    with pytest.raises(ConfigError, match=r"should return a tensor \(\d+,\), found \(\d+, 4\)"):
         scan(model, ("head",), data, scorer=lambda output, target: output)
-    with pytest.raises(DataError, match=r"need scores in \[0, 1\]"):
+    with pytest.raises(ConfigError, match=r"should return scores in \[0, 1\], found 3\.\d+"):
         scan(model, ("head",), data, scorer=lambda output, target: output[:, 0].sigmoid() + 3)
     with pytest.raises(ReinitError, match="no scheme 'kaming'"):
         scan(model, ("head",), data, scheme="kaming")

@@ -81,7 +81,7 @@ class TestModels:
             ("timm:hf-hub:org/net", ConfigError, "would download"),
             ("hf:nothing", ModelError, "is neither a folder"),
             ("hf:./nothing", ModelError, "does not exist"),
-            ("run:nothing", ModelError, "does not exist; run it first"),
+            ("run:nothing", ConfigError, "run:RUN in a config"),
             ("py:model.py:mke", ModelError, "no function 'mke'; nearest: 'make'"),
         ],
     )

@@ -204,14 +204,19 @@ def test_arrays_of_a_run_are_checked(tmp_path: Path) -> None:
         folder.read_npz(path)
 
 
-def test_a_seal_covers_new_files_and_shows_a_changed_list(sealed: RunFolder) -> None:
-    sealed.write_text(sealed.path / "report" / "report.html", "<p>")
-    assert sealed.verify() == 3
-    write_text(sealed.path / "report" / "report.html", "<p>again")
-    with pytest.raises(IntegrityError, match=r"report\.html was changed"):
-        sealed.verify()
-    sealed.record(sealed.path / "report")  # made anew on purpose
-    assert sealed.verify() == 3
+def test_nothing_is_written_into_a_sealed_run_and_a_changed_list_shows(sealed: RunFolder) -> None:
+    before = sealed.files()
+    for write in (
+        lambda: sealed.write_text(sealed.path / "report" / "report.html", "<p>"),
+        lambda: sealed.write_npz(sealed.path / "a.npz", {"x": np.arange(3)}),
+        lambda: sealed.write_text(sealed.path / "scan" / "sensitivity.json", "{ }"),
+        sealed.seal,
+    ):
+        with pytest.raises(UnsafeError, match="is sealed, and a sealed run is never changed"):
+            write()
+    assert (sealed.files(), sealed.verify()) == (before, 2)
+    sealed.moved()  # nothing was
+    sealed.cover()
     sums = sealed.path / "SHA256SUMS"
     sums.write_text(sums.read_text() + f"{'0' * 64}  x\n")
     with pytest.raises(IntegrityError, match="SHA256SUMS was changed"):

@@ -177,6 +177,7 @@ def load_pruned(
     base: Base | None = None,
     trust_code: bool = False,
     root: Path | None = None,
+    runs: Callable[[Path], nn.Module] | None = None,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
     """Return a saved network, bit for bit, in evaluation mode.
@@ -190,6 +191,7 @@ def load_pruned(
             returns one, or a source. Its weights do not matter.
         trust_code: Run the Python file that a `py:` recipe names. Only for recipes you wrote.
         root: Folder that relative paths of the source start from; default the working directory.
+        runs: Loads the network of another run folder, where the recipe's base is one.
         device: Where the network goes.
 
     Raises:
@@ -203,7 +205,7 @@ def load_pruned(
         raise UnsafeError(f"{folder}: the recipe names {recipe.weights!r} instead of {WEIGHTS}.")
     state = _weights(path, recipe)  # checked before any code that the recipe names runs
     model = rebuild(
-        _base(recipe, base, folder, root, trust_code=trust_code),
+        _base(recipe, base, folder, root, runs, trust_code=trust_code),
         [removal.unit for removal in recipe.plan.remove],
         in_place=recipe.in_place,
         inputs=recipe.plan.inputs,
@@ -247,7 +249,13 @@ def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _base(
-    recipe: Recipe, base: Base | None, folder: Path | str, root: Path | None, *, trust_code: bool
+    recipe: Recipe,
+    base: Base | None,
+    folder: Path | str,
+    root: Path | None,
+    runs: Callable[[Path], nn.Module] | None,
+    *,
+    trust_code: bool,
 ) -> nn.Module:
     if isinstance(base, nn.Module):
         return base
@@ -278,6 +286,14 @@ def _base(
         sources.check_sizes(args, limit=MOST_TIMES * size + SPARE_BYTES)
     if root is None and body.get("root"):
         root = Path(body["root"])
+    kind, _, name = source.partition(":")
+    if kind == "run":
+        if runs is None:
+            raise UnsafeError(
+                f"{folder}: this network was cut from that of another run ({source}), whose seal "
+                "is not checked here; load it as run:FOLDER in a config, or give base=."
+            )
+        return runs((root or Path()) / name)
     return sources.load_model(source, args=args, root=root, bare=True)
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from srinit import modules
 from srinit.evaluate import inputs_of
@@ -43,6 +42,8 @@ def count_cost(model: nn.Module, inputs: modules.Inputs) -> Cost:
         >>> count_cost(nn.Linear(3, 2), torch.zeros(4, 3))
         Cost(params=8, flops=12, size_bytes=32, not_counted=())
     """
+    from torch.utils.flop_counter import FlopCounterMode  # here: it imports triton
+
     inputs = inputs_of(inputs, model)
     counter = FlopCounterMode(display=False, custom_mapping=custom_mapping())
     counter.mod_tracker = _NoModules()  # type: ignore[assignment]

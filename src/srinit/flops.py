@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 Counter = Callable[..., int]
 LIGHT = re.compile(
@@ -41,6 +40,8 @@ LIGHT = re.compile(
 
 def counter_of(func: Any) -> Counter | None:
     """Return the function that counts the FLOPs of an operation, or None."""
+    from torch.utils.flop_counter import flop_registry  # here: it imports triton
+
     own = OWN.get(_name(func))
     return own if own is not None else flop_registry.get(getattr(func, "overloadpacket", func))
 

@@ -87,6 +87,25 @@ def batch_size(inputs: Inputs) -> int:
     raise ModelError("the inputs hold no tensor with a batch dimension.")
 
 
+def rows_between(tree: Any, start: int, stop: int, size: int | None = None) -> Any:
+    """Return examples `start` to `stop` of every tensor that has the batch first.
+
+    Args:
+        tree: Tensors in any nesting; those without the batch stay whole.
+        start: The first.
+        stop: The one behind the last.
+        size: Of the batch, where the first tensor does not tell it.
+    """
+    whole = batch_size(tree) if size is None else size
+    if start == 0 and stop == whole:
+        return tree
+
+    def some(tensor: Tensor) -> Tensor:
+        return tensor[start:stop] if tensor.ndim and tensor.shape[0] == whole else tensor
+
+    return tree_map(some, tree)
+
+
 def logits_of(output: Any) -> Tensor:
     """Return the tensor that holds the predictions in a model's output.
 

@@ -27,6 +27,8 @@ class Removal:
 
     unit: Unit
     evidence: dict[str, float | None]  # {"reinit_drop": .., "low": .., "high": .., "cka": ..}
+    trial_after: str = ""  # what was done after its trial removal: "realigned", "nothing", ...
+    joint_after: str = ""  # the same, with all units before it removed too
 
 
 @record

@@ -1,12 +1,12 @@
 """A ranking proposes, a trial decides: units are removed on a copy, and the loss is measured.
 
-A trial is cut, then recalibration where held-out examples say that it helps, then score. All
-networks are measured side by side (`trialbench.py`); those that are trained before, in turn.
+A trial is cut, then what a run does after a cut, where held-out examples say that it helps, then
+score. All networks are measured side by side (`trialbench.py`); those that are trained before, in
+turn.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from srinit import records
+from srinit import modules, records
 from srinit.comparison import Difference, compare_outcomes
+from srinit.compensation.answers import Measure, answers, divergence
+from srinit.compensation.variants import Fitted, Method, Variant, fit_variants, size_of
 from srinit.errors import ConfigError, DataError, as_names, is_out_of_memory
 from srinit.evaluate import (
     Outcomes,
@@ -26,20 +28,24 @@ from srinit.evaluate import (
     inputs_of,
     top1,
 )
-from srinit.finetune import recalibrate
+from srinit.modules import rows_between
 from srinit.records import record
 from srinit.sensitivity import Ranks
 from srinit.sensitivity.workbench import eager
 from srinit.sensitivity.working import Precision, faster_copy
-from srinit.surgery import remove_units
+from srinit.surgery import remove_with_origins
 from srinit.surgery.remove import check_names
-from srinit.trialbench import TrialBench
+from srinit.trialbench import NOTHING, Measured, TrialBench
+from srinit.units.bypass import site_of
 from srinit.units.fingerprint import check_fits
 from srinit.units.records import Unit, UnitMap
 
 Progress = Callable[[int, int], None]
 Recover = Callable[[nn.Module], object]  # trains in place
 Batch = tuple[Any, Any]
+SCHEMA = "srinit.trial/1"
+PART = 32  # examples of which answers are compared at a time
+BUDGET = 1 << 30  # bytes of changed weights of networks that are measured side by side
 
 
 @record
@@ -48,6 +54,8 @@ class Trial:
 
     removed: tuple[str, ...]
     cost: Difference  # score with them - score without, paired; positive is worse
+    after: str = NOTHING  # what was done after the cut: "realigned", "recalibrated"
+    cut: Difference | None = None  # the cost right after the cut, where nothing was trained
 
 
 def try_removals(
@@ -60,6 +68,10 @@ def try_removals(
     gone: Sequence[str] = (),
     scorer: Scorer = top1,
     confidence: float = 0.95,
+    method: Method = "auto",
+    fit: Sequence[Any] = (),
+    teacher: nn.Module | None = None,
+    measure: Measure = "probabilities",
     recover: Recover | None = None,
     precision: Precision = "auto",
     ranks: Ranks | None = None,
@@ -68,20 +80,25 @@ def try_removals(
     """Return what each candidate costs if it is removed, with its interval.
 
     The reference is the network as it is, untouched but for `gone`. Candidates are measured as they
-    are cut, or with batch normalization estimated anew on the first half of `data` where the scores
-    on the second half are higher for it. What lies before a candidate is not
-    computed again, and the arithmetic is that of the scan.
+    are cut and with what a run does after a cut, fitted on `fit`; that counts whose answers to
+    `data` are nearer to the reference's. What lies before a candidate is not computed again, and
+    the arithmetic is that of the scan.
 
     Args:
         model: The unpruned network; not touched.
         units: Its units.
         candidates: Names of units that are removed together.
-        data: Calibration batches, `(inputs, target)` or dicts with `labels`; read twice, with
-            `recover` for each candidate.
+        data: Calibration batches, `(inputs, target)` or dicts with `labels`; read several times.
         example_inputs: One batch that the network takes.
         gone: Units that are gone already.
         scorer: Score per example in [0, 1].
         confidence: Of every interval, each for itself.
+        method: What is tried after a cut, as `compensate.method` of a config: "auto", "recalibrate"
+            or "none".
+        fit: Batches of inputs, others than those of `data`, that it is fitted on; without any,
+            candidates are measured as they are cut.
+        teacher: The unpruned network, where `model` was trained since.
+        measure: How answers are compared, see `srinit.compensate`.
         recover: A short training of a network without a candidate, before it is measured; its
             teacher and data are the caller's. None: nothing is trained.
         precision: "auto": bfloat16 where the hardware gains from it and nearly all scores of the
@@ -121,24 +138,30 @@ def try_removals(
         check_fits(model, [units[name] for name in (*gone, *names)])
     mine = [tuple(names) for names in candidates[rank::count]]
     batches = list(batches_of(data, model))
-    work = _Work(model, units, tuple(gone), batches, example_inputs, scorer, precision)
-    done: list[Difference] = []
+    work = _Work(
+        model, units, tuple(gone), batches, example_inputs, scorer, precision,
+        method if len(fit) else "none", fit, teacher, measure,
+    )  # fmt: skip
+    done: list[Trial] = []
     if mine:
 
         def tell(number: int) -> None:
             if on_progress is not None:
                 on_progress(min(number * count, len(candidates)), len(candidates))
 
-        reference, others = work.measure(mine, recover, tell)
-        done = [compare_outcomes(reference, each, confidence=confidence).score for each in others]
+        reference, others = work.outcomes(mine, recover, tell)
+        for names, each in zip(mine, others, strict=True):
+            costs = [
+                compare_outcomes(reference, outcomes, confidence=confidence).score
+                for outcomes in (each.best, each.cut)
+            ]
+            right_after = costs[1] if recover is None else None
+            done.append(Trial(removed=names, cost=costs[0], after=each.after, cut=right_after))
     parts = [done]
     if ranks is not None:
-        lines = ranks.gather([records.plain(cost) for cost in done])
-        parts = [[Difference(**line) for line in of_rank] for of_rank in lines]
-    return tuple(
-        Trial(removed=tuple(names), cost=parts[number % count][number // count])
-        for number, names in enumerate(candidates)
-    )
+        texts = ranks.gather([records.to_json(trial, schema=SCHEMA) for trial in done])
+        parts = [[records.from_json(Trial, text, schema=SCHEMA) for text in of] for of in texts]
+    return tuple(parts[number % count][number // count] for number in range(len(candidates)))
 
 
 @dataclass(frozen=True)
@@ -148,17 +171,21 @@ class _Work:
     model: nn.Module
     units: UnitMap | Mapping[str, Unit]
     gone: tuple[str, ...]
-    data: Iterable[Batch]
+    data: Sequence[Batch]
     example_inputs: Any
     scorer: Scorer
     precision: Precision
+    method: Method
+    fit: Sequence[Any]
+    teacher: nn.Module | None
+    measure: Measure
 
-    def measure(
+    def outcomes(
         self,
         candidates: Sequence[tuple[str, ...]],
         recover: Recover | None,
         tell: Callable[[int], None],
-    ) -> tuple[Outcomes, list[Outcomes]]:
+    ) -> tuple[Outcomes, list[Measured]]:
         """Return the outcomes of the reference, and of the network without each candidate."""
         if recover is None:
             try:
@@ -166,7 +193,7 @@ class _Work:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-        reference = self._alone((), None)
+        reference = self._score(self._cut(()))
         others = []
         for number, names in enumerate(candidates, start=1):
             others.append(self._alone(names, recover))
@@ -175,47 +202,97 @@ class _Work:
 
     def _side_by_side(
         self, candidates: Sequence[tuple[str, ...]], tell: Callable[[int], None]
-    ) -> tuple[Outcomes, list[Outcomes]]:
-        data = self.data if isinstance(self.data, Sequence) else list(self.data)
-        if not data:
+    ) -> tuple[Outcomes, list[Measured]]:
+        """Measure networks next to each other, as many as their changed weights leave room for."""
+        if not self.data:
             raise DataError("the data holds no example; no removal can be tried on it.")
+        found: list[Measured] = []
+        waiting: list[Mapping[str, Variant]] = []
+        reference, size = None, 0
+        for number, names in enumerate(candidates, start=1):
+            waiting.append(self._fitted(names).variants)
+            size += size_of(waiting[-1])
+            if size > BUDGET or number == len(candidates):
+                reference, measured = self._bench(candidates[len(found) : number], waiting)
+                found += measured
+                waiting, size = [], 0
+            tell(number)
+        assert reference is not None
+        return reference, found
+
+    def _bench(
+        self, candidates: Sequence[tuple[str, ...]], variants: Sequence[Mapping[str, Variant]]
+    ) -> tuple[Outcomes, list[Measured]]:
         with eager():
             bench = TrialBench(
                 self.model,
                 [self.units[name] for name in self.gone],
                 [[self.units[name] for name in names] for names in candidates],
-                data[0],
+                self.data[0],
                 scorer=self.scorer,
                 precision=self.precision,
+                variants=variants,
+                places=[site_of(unit) for unit in self._all_units()],
+                measure=self.measure,
             )
-            reference, *others = bench.outcomes(data)
-        tell(len(candidates))
-        return reference, others
+            return bench.outcomes(self.data)
 
-    def _alone(self, names: Sequence[str], recover: Recover | None) -> Outcomes:
+    def _all_units(self) -> list[Unit]:
+        return list(self.units if isinstance(self.units, UnitMap) else self.units.values())
+
+    def _fitted(self, names: Sequence[str]) -> Fitted:
+        return fit_variants(
+            self.model,
+            [self.units[name] for name in (*self.gone, *names)],
+            self.fit,
+            method=self.method if names else "none",
+            example_inputs=self.example_inputs,
+            teacher=self.teacher,
+        )
+
+    def _alone(self, names: Sequence[str], recover: Recover | None) -> Measured:
         """Return the outcomes of one network, cut for good, on a copy."""
-        chosen = [self.units[name] for name in (*self.gone, *names)]
-        network = remove_units(self.model, chosen, example_inputs=self.example_inputs)
-        if names:
-            network = self._recalibrated_if_better(network)
+        network, after = self._cut(names), NOTHING
+        if recover is None:
+            cut = self._score(network)
+        for name, variant in self._fitted(names).variants.items():
+            other = self._cut(names, variant)
+            if name != NOTHING and self._distance(other) < self._distance(network):
+                network, after = other, name
         if recover is not None:
             if any(type(module) is nn.Conv2d for module in network.modules()):
                 network = network.to(memory_format=torch.channels_last)
             recover(network)
+        best = self._score(network)
+        return Measured(best if recover is not None else cut, best, after)
+
+    def _cut(self, names: Sequence[str], variant: Variant | None = None) -> nn.Module:
+        """Return the network without units, with the tensors of a variant."""
+        network, origins = remove_with_origins(
+            self.model,
+            [self.units[name] for name in (*self.gone, *names)],
+            example_inputs=self.example_inputs,
+        )
+        tensors = network.state_dict(keep_vars=True)
+        for own, key in origins.items():
+            if variant and key in variant:
+                tensors[own].data.copy_(variant[key])
+        return network
+
+    def _score(self, network: nn.Module) -> Outcomes:
         if self.precision != "keep":
             network = faster_copy(network, self.example_inputs)
         return evaluate(network, self.data, scorer=self.scorer)
 
-    def _recalibrated_if_better(self, network: nn.Module) -> nn.Module:
-        """Return the network, or it with new statistics where held-out scores are higher."""
-        data = self.data if isinstance(self.data, Sequence) else list(self.data)
-        first = len(data) // 2
-        renewed = copy.deepcopy(network)
-        if not first or not recalibrate(renewed, data[:first]):
-            return network
-        before = evaluate(network, data[first:], scorer=self.scorer).score
-        after = evaluate(renewed, data[first:], scorer=self.scorer).score
-        return renewed if after > before else network
+    def _distance(self, network: nn.Module) -> float:
+        """Return the mean distance of a network's answers from the reference's."""
+        total, reference = 0.0, self._cut(())
+        for inputs, _ in self.data:
+            size = modules.batch_size(inputs)
+            parts = [rows_between(inputs, i, min(i + PART, size)) for i in range(0, size, PART)]
+            pair = (answers(reference, parts), answers(network, parts))
+            total += float(divergence(*pair, parts, self.measure).sum())
+        return total
 
 
 def _knows(units: UnitMap | Mapping[str, Unit], name: str) -> bool:

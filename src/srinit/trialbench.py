@@ -1,32 +1,34 @@
 """A network without each of several sets of units, side by side, scored next to the untouched one.
 
-Networks are scored as they are cut and recalibrated; recalibration counts where examples that it
-was not estimated on say that it helps.
+Every network is scored as it was cut, and with what may be done after the cut; which of these
+counts is decided by whose answers are nearer to the reference's, and labels are not read for it.
 
-What lies before the first unit that differs is not computed again, in the estimation of
-normalization as in the scoring: one forward of the reference is recorded, and every other network
-runs from its first missing unit on (`sensitivity/replay.py`). The arithmetic is the cheap one of
-the scan, where scores of the first batch agree.
+What is the same is not computed again: one forward of the reference is recorded, and every other
+network runs from the last unit on before which nothing differs (`sensitivity/replay.py`). The
+arithmetic is the cheap one of the scan, where scores of the first batch agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
-from srinit.compensation.recalibrate import check_statistics
+from srinit.compensation.answers import Floats, Measure, divergence
+from srinit.compensation.variants import Variant
 from srinit.errors import ModelError, SurgeryError, is_out_of_memory
 from srinit.evaluate import Outcomes, Scorer
 from srinit.evaluate.loop import Part, joined, outcome_of
+from srinit.modules import rows_between
 from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity.ready import agrees, rows_between
+from srinit.sensitivity.ready import agrees
 from srinit.sensitivity.replay import Replayer
 from srinit.sensitivity.working import (
     Precision,
@@ -43,10 +45,26 @@ from srinit.units.records import Unit
 # B batch
 
 TRIED = 2  # examples on which a replay is compared with a plain forward
+NOTHING = "nothing"
 
 Batch = tuple[Any, Any]
-State = list[tuple[Tensor, Tensor, Tensor]]
-"""Mean, variance and number of batches of every normalization."""
+
+
+@dataclass
+class _Variant:
+    """What was done after a cut, and how it answers."""
+
+    tensors: list[tuple[Tensor, Tensor]]  # of the copy, and what they become
+    changed: frozenset[str] = frozenset()  # the modules that hold them
+    start: str = ""  # where its replay begins; empty: it is run as a whole
+    parts: list[Part] = field(default_factory=list)
+    distances: list[Floats] = field(default_factory=list)  # from the reference's answers
+
+    @property
+    def distance(self) -> float:
+        """Mean distance from the reference's answers; infinite where one is not finite."""
+        found = np.concatenate(self.distances) if self.distances else np.array([math.inf])
+        return float(found.mean()) if bool(np.isfinite(found).all()) else math.inf
 
 
 @dataclass
@@ -54,24 +72,16 @@ class _Network:
     """The network without some units."""
 
     units: tuple[Unit, ...]
-    start: str = ""  # where its replay begins; empty: it is run as a whole
-    state: State = field(default_factory=list)
-    parts: list[Part] = field(default_factory=list)
-    renewed: State = field(default_factory=list)  # statistics estimated without its units
-    renewed_parts: list[Part] = field(default_factory=list)
+    variants: dict[str, _Variant] = field(default_factory=dict)
 
-    def outcomes(self, held_out: int) -> Outcomes:
-        """Return the outcomes as it was cut, or recalibrated where held-out scores are higher.
 
-        Args:
-            held_out: How many of the last examples no statistics were estimated on.
-        """
-        cut = joined(self.parts)
-        if not self.renewed_parts:
-            return cut
-        renewed = joined(self.renewed_parts)
-        is_better = renewed.scores[-held_out:].mean() > cut.scores[-held_out:].mean()
-        return renewed if is_better else cut
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How the network without one set of units does."""
+
+    cut: Outcomes  # as it was cut
+    best: Outcomes  # with that done after the cut which is nearest to the reference
+    after: str  # what that is
 
 
 class TrialBench:
@@ -86,6 +96,9 @@ class TrialBench:
         batch: Some examples, to prepare with.
         scorer: Score per example in [0, 1].
         precision: "auto": bfloat16 where the hardware gains from it and scores agree.
+        variants: For every set what may be done after the cut, by name; by default nothing.
+        places: Modules from which a network may be run again, besides those of `sets`.
+        measure: How far answers are apart (`compensation.answers`).
 
     Raises:
         SurgeryError: A unit cannot be taken out.
@@ -100,37 +113,47 @@ class TrialBench:
         *,
         scorer: Scorer,
         precision: Precision = "auto",
+        variants: Sequence[Mapping[str, Variant]] = (),
+        places: Sequence[str] = (),
+        measure: Measure = "probabilities",
     ) -> None:
         self._device = modules.device_of(model)
-        self._scorer = scorer
+        self._scorer, self._measure = scorer, measure
         self._rewritten = Rewritten()
-        self._is_estimating = False
-        self._reference = _Network(tuple(gone))
+        self._reference = _Network(tuple(gone), variants={NOTHING: _Variant([])})
         self._others = [_Network((*gone, *units)) for units in sets]
         with isolated_rng(seed_for("trials")):
             self._model = _lighter(model, batch, scorer, self._device, precision)
-            self._norms = [
-                module
-                for module in self._model.modules()
-                if isinstance(module, _BatchNorm) and module.track_running_stats
-            ]
-            for network in self._networks:
-                network.state = [_statistics(norm) for norm in self._norms]
-            for network in self._networks:  # read the code of sites before it is wrapped
+            self._take(variants or [{}] * len(sets))
+            for network in (self._reference, *self._others):  # before sites are wrapped
                 with self._without(network):
                     pass
-            sites = sorted({site_of(unit) for units in sets for unit in units} - {""})
-            self._replayer = Replayer(self._model, sites)
+            sites = {site_of(unit) for units in sets for unit in units}
+            self._replayer = Replayer(self._model, sorted({*sites, *places} - {""}))
             self._try_replays(batch[0], sets)
 
-    @property
-    def _networks(self) -> list[_Network]:
-        return [self._reference, *self._others]
+    def _take(self, variants: Sequence[Mapping[str, Variant]]) -> None:
+        """Give the copy tensors of its own wherever a variant changes something."""
+        changed = {key for each in variants for variant in each.values() for key in variant}
+        own: dict[str, Tensor] = {}
+        for key in sorted(changed):
+            path, _, name = key.rpartition(".")
+            module = self._model.get_submodule(path)
+            if name in module._parameters:
+                parameter = module._parameters[name]
+                assert parameter is not None
+                module._parameters[name] = nn.Parameter(parameter.data, requires_grad=False)
+            own[key] = getattr(module, name)
+        for network, given in zip(self._others, variants, strict=True):
+            for title, variant in {NOTHING: {}, **given}.items():
+                tensors = [(own[key], _as(value, own[key])) for key, value in variant.items()]
+                held_by = frozenset(key.rpartition(".")[0] for key in variant)
+                network.variants[title] = _Variant(tensors, held_by)
 
     @property
     def replayed(self) -> int:
-        """How many networks run from their first missing unit on."""
-        return sum(bool(network.start) for network in self._others)
+        """How many networks, as they were cut, run from their first missing unit on."""
+        return sum(bool(network.variants[NOTHING].start) for network in self._others)
 
     def _without(self, network: _Network) -> Any:
         return bypassed(self._model, network.units, rewritten=self._rewritten)
@@ -143,20 +166,30 @@ class TrialBench:
         size = modules.batch_size(inputs)
         ready = self._ready(rows_between(inputs, 0, min(TRIED, size)))
         with torch.no_grad():
-            self._use(self._reference)
             with self._without(self._reference):
                 self._replayer.learn(ready)
                 same = self._replayer.record(ready)[1]
             for network, units in zip(self._others, sets, strict=True):
-                wanted = self._plain(network, ready)
-                first = min(units, key=lambda unit: unit.position, default=None)
-                if (
-                    same
-                    and first is not None
-                    and self._agrees(network, site_of(first), ready, wanted)
-                ):
-                    network.start = site_of(first)
+                gone = {part for unit in units for part in (site_of(unit), *unit.also)}
+                for variant in network.variants.values():
+                    with _in_place(variant.tensors):
+                        wanted = self._plain(network, ready)
+                        start = self._start(gone | variant.changed) if same and units else ""
+                        if start and self._agrees(network, start, ready, wanted):
+                            variant.start = start
         self._replayer.forget()
+
+    def _start(self, differing: Collection[str]) -> str:
+        """Return the last place before all modules that differ; empty where there is none."""
+
+        def is_before(skipped: frozenset[str]) -> bool:
+            parts = (name.split(".") for name in differing)
+            paths = {".".join(part[:end]) for part in parts for end in range(len(part) + 1)}
+            return not paths & skipped
+
+        found = {place: self._replayer.skipped(place) for place in self._replayer.known}
+        fit = [place for place, skipped in found.items() if is_before(skipped)]
+        return max(fit, key=lambda place: (self._replayer.order(place), place), default="")
 
     def _plain(self, network: _Network, ready: Any) -> Tensor:
         try:
@@ -172,8 +205,6 @@ class TrialBench:
 
     def _agrees(self, network: _Network, start: str, ready: Any, wanted: Tensor) -> bool:
         """Return whether a replay gives what a plain forward does."""
-        if start not in self._replayer.known:
-            return False
         try:
             with self._without(network):
                 found = modules.logits_of(self._replayer.replay(start, ready, None))
@@ -181,91 +212,78 @@ class TrialBench:
             return False
         return is_close(found, wanted)
 
-    def recalibrate(self, data: Sequence[Batch]) -> None:
-        """Estimate the normalization of every network but the reference anew, beside what it has.
-
-        Statistics are plain averages over the batches.
-
-        Raises:
-            DataError: No batch has two examples, or a statistic would not be finite.
-        """
-        if not self._norms:
-            return
-        count = 0
-        for network in self._others:
-            network.renewed = [_empty(each) for each in network.state]
-        with self._estimating(), torch.no_grad():
-            for inputs, _ in data:
-                if modules.batch_size(inputs) > 1:
-                    count += 1
-                    for _ in self._outputs(inputs, renewed=True):
-                        pass
-        for network in self._others:  # what lies before the cut stays as it is
-            pairs = zip(network.renewed, network.state, strict=True)
-            network.renewed = [new if int(new[2]) else old for new, old in pairs]
-            check_statistics(count, (value for each in network.renewed for value in each))
-
     def outcomes(
-        self, data: Sequence[Batch], *, on_batch: Callable[[], None] | None = None
-    ) -> list[Outcomes]:
-        """Return the outcomes of the untouched reference, and those of every network after it.
-
-        Recalibration is estimated on the first half of the batches, and counts where the scores on
-        the second half are higher with it; on a single batch it is not tried.
-        """
-        first = len(data) // 2
-        if first:
-            self.recalibrate(data[:first])
-        held_out = sum(modules.batch_size(inputs) for inputs, _ in data[first:])
+        self, data: Iterable[Batch], *, on_batch: Callable[[], None] | None = None
+    ) -> tuple[Outcomes, list[Measured]]:
+        """Return the outcomes of the untouched reference, and those of every network."""
+        reference = self._reference.variants[NOTHING]
         with torch.inference_mode():
             for inputs, target in data:
-                for renewed in (False, True) if first and self._norms else (False,):
-                    for network, output in self._outputs(inputs, renewed=renewed):
-                        scored = outcome_of(output, target, self._scorer)
-                        (network.renewed_parts if renewed else network.parts).append(scored)
+                theirs: Tensor | None = None
+                for network, variant, output in self._outputs(inputs):
+                    variant.parts.append(outcome_of(output, target, self._scorer))
+                    if network is self._reference:
+                        theirs = _answer(output) if self._chooses else None
+                    elif theirs is not None and len(network.variants) > 1:
+                        ours = _answer(output)
+                        variant.distances.append(
+                            divergence([theirs], [ours], [inputs], self._measure)
+                        )
                 if on_batch is not None:
                     on_batch()
-        self._reference.renewed_parts = []
-        return [network.outcomes(held_out) for network in self._networks]
+        return joined(reference.parts), [_measured(network) for network in self._others]
 
-    def _outputs(self, inputs: Any, *, renewed: bool = False) -> Iterator[tuple[_Network, Any]]:
+    @property
+    def _chooses(self) -> bool:
+        return any(len(network.variants) > 1 for network in self._others)
+
+    def _outputs(self, inputs: Any) -> Iterator[tuple[_Network, _Variant, Any]]:
         ready = self._ready(inputs)
         with isolated_rng(seed_for("trials")):
-            self._use(self._reference, renewed=renewed)
             with self._without(self._reference):
                 output, same = self._replayer.record(ready)
-            yield self._reference, output
+            yield self._reference, self._reference.variants[NOTHING], output
             for network in self._others:
-                self._use(network, renewed=renewed)
-                with self._without(network):
-                    if same and network.start:
-                        yield network, self._replayer.replay(network.start, ready, None)
-                    else:
-                        yield network, modules.call(self._model, ready)
+                for variant in network.variants.values():
+                    with self._without(network), _in_place(variant.tensors):
+                        if same and variant.start:
+                            output = self._replayer.replay(variant.start, ready, None)
+                        else:
+                            output = modules.call(self._model, ready)
+                    yield network, variant, output
             self._replayer.forget()
 
-    def _use(self, network: _Network, *, renewed: bool = False) -> None:
-        """Give the copy a network's statistics; those of the reference are never estimated."""
-        is_renewed = renewed and bool(network.renewed)
-        state = network.renewed if is_renewed else network.state
-        for norm, (mean, variance, count) in zip(self._norms, state, strict=True):
-            norm.training = self._is_estimating and is_renewed
-            norm.running_mean, norm.running_var = mean, variance
-            norm.num_batches_tracked = count
 
-    @contextmanager
-    def _estimating(self) -> Iterator[None]:
-        """Let normalization average over batches, for a while."""
-        momenta = [norm.momentum for norm in self._norms]
-        self._is_estimating = True
-        try:
-            for norm in self._norms:
-                norm.momentum = None
-            yield
-        finally:
-            self._is_estimating = False
-            for norm, momentum in zip(self._norms, momenta, strict=True):
-                norm.momentum, norm.training = momentum, False
+def _measured(network: _Network) -> Measured:
+    """Return a network's outcomes; "nothing" counts unless another is nearer to the reference."""
+    after = min(network.variants, key=lambda name: network.variants[name].distance)
+    if not network.variants[after].distance < network.variants[NOTHING].distance:
+        after = NOTHING
+    parts = {name: network.variants[name].parts for name in (NOTHING, after)}
+    return Measured(joined(parts[NOTHING]), joined(parts[after]), after)
+
+
+@contextmanager
+def _in_place(tensors: Sequence[tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Let tensors of the copy have other values, for a while."""
+    kept = [(tensor, tensor.data) for tensor, _ in tensors]
+    try:
+        for tensor, value in tensors:
+            tensor.data = value
+        yield
+    finally:
+        for tensor, value in kept:
+            tensor.data = value
+
+
+def _as(value: Tensor, like: Tensor) -> Tensor:
+    """Return a value in the number format and the layout of the tensor whose place it takes."""
+    found = torch.empty_like(like.data)
+    return found.copy_(value.detach())
+
+
+def _answer(output: Any) -> Tensor:
+    return modules.logits_of(output).float().cpu()
 
 
 def _lighter(
@@ -284,17 +302,3 @@ def _lighter(
         if agrees(plain, cheap, batch, scorer, device):
             return cheap
     return plain
-
-
-def _statistics(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a normalization's statistics as tensors of our own."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    count = norm.num_batches_tracked
-    own = torch.zeros((), dtype=torch.long) if count is None else count.clone()
-    return norm.running_mean.clone(), norm.running_var.clone(), own
-
-
-def _empty(state: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    mean, variance, count = state
-    return torch.zeros_like(mean), torch.ones_like(variance), torch.zeros_like(count)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from srinit.cli.options import Common, RunPath, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.display import command, quoted
+
+if TYPE_CHECKING:
+    from srinit.pipeline.session import Session
 
 GATE_FAILED = 3
+TARGETS = ("max_drop", "params", "flops", "latency")
 LANGUAGES: tuple[Literal["ja", "en"], ...] = ("ja", "en")
 Fraction = Annotated[
     float | None,
@@ -47,22 +56,31 @@ def plan(
     given = {"max_drop": max_drop, "params": params, "flops": flops, "latency": latency}
     targets: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if remove is not None:
-        targets["remove"] = tuple(name.strip() for name in remove.split(",") if name.strip())
+        targets["remove"] = [name.strip() for name in remove.split(",") if name.strip()]
     check_targets(targets)
-    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
-        if common.dry_run:
-            return _dry("plan", run, "builds and times the network after every removal")
-        observer.stage("plan")
+    pairs = [*common.overrides, *_target_pairs(targets)]
+    if common.dry_run:
+        lines = start.foresee(run, pairs, verb="plan", redo=("plan",))
+        return _dry("plan", run, "builds and times the network after every removal", lines)
+
+    def check(session: Session) -> None:
         if edited:
-            made = cut.take_edited(session, reason)
+            cut.check_edited(session, reason)
         else:
-            start.set_aside(session)
-            made = cut.plan(session, targets or None)
+            cut.check_names(session)
+
+    with (
+        RichObserver() as observer,
+        start.reopen(run, observer, pairs, verb="plan", redo=("plan",), check=check) as session,
+    ):
+        observer.stage("plan")
+        made = cut.take_edited(session, reason) if edited else cut.replan(session)
+    here = session.path
     return Result(
         verb="plan",
-        data={"run": str(run), "plan": records.plain(made)},
+        data={"run": str(here), "plan": records.plain(made)},
         text=plan_table(made),
-        next=f"srinit prune {run}",
+        next=command("prune", here),
     )
 
 
@@ -73,9 +91,13 @@ def prune(run: RunPath, common: Common) -> Result:
     from srinit.cli.draw import stage_table
     from srinit.pipeline import cut, staged, start
 
-    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
-        if common.dry_run:
-            return _dry("prune", run, "removes the units of plan.json on a copy")
+    if common.dry_run:
+        lines = start.foresee(run, common.overrides, verb="prune")
+        return _dry("prune", run, "removes the units of plan.json on a copy", lines)
+    with (
+        RichObserver() as observer,
+        start.reopen(run, observer, common.overrides, verb="prune") as session,
+    ):
         observer.stage("prune")
         if session.config.prune.staged:
             staged.carry_out(session)
@@ -84,9 +106,9 @@ def prune(run: RunPath, common: Common) -> Result:
         metrics = cut.stage_metrics(session)
     return Result(
         verb="prune",
-        data={"run": str(run), "stage": records.plain(metrics)},
+        data={"run": str(session.path), "stage": records.plain(metrics)},
         text=stage_table(metrics),
-        next=f"srinit finetune {run}",
+        next=command("finetune", session.path),
     )
 
 
@@ -97,9 +119,13 @@ def finetune(run: RunPath, common: Common) -> Result:
     from srinit.cli.draw import tune_table
     from srinit.pipeline import cut, staged, start
 
-    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
-        if common.dry_run:
-            return _dry("finetune", run, "trains the pruned network as the config says")
+    if common.dry_run:
+        lines = start.foresee(run, common.overrides, verb="finetune")
+        return _dry("finetune", run, "trains the pruned network as the config says", lines)
+    with (
+        RichObserver() as observer,
+        start.reopen(run, observer, common.overrides, verb="finetune") as session,
+    ):
         observer.stage("fine-tune")
         if session.config.prune.staged:
             staged.carry_out(session)
@@ -107,9 +133,9 @@ def finetune(run: RunPath, common: Common) -> Result:
         log = cut.tune_log(session)
     return Result(
         verb="finetune",
-        data={"run": str(run), "tune": records.plain(log)},
+        data={"run": str(session.path), "tune": records.plain(log)},
         text=tune_table(log),
-        next=f"srinit compare {run}",
+        next=command("compare", session.path),
     )
 
 
@@ -153,14 +179,19 @@ def compare(
     from srinit.cli.draw import comparison_table, gate_table, shift_table, site_tables
     from srinit.pipeline import judge, site, start
 
-    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
-        if common.dry_run:
-            return _dry("compare", run, "reads the test data once with each network")
+    pairs = [*common.overrides, *([f"shift.examples={shift}"] if shift else [])]
+    if common.dry_run:
+        lines = start.foresee(run, pairs, verb="compare")
+        return _dry("compare", run, "reads the test data once with each network", lines)
+    with (
+        RichObserver() as observer,
+        start.reopen(run, observer, pairs, verb="compare") as session,
+    ):
         observer.stage("compare")
         own, gates = other is None and data is None, None
         on_site = site.site(session) if own else judge.compare_on(session, other, data)
         comparison = judge.compare(session) if own or on_site is None else on_site.comparison
-        under_shift = judge.shift(session, shift or None) if other is None else None
+        under_shift = judge.shift(session) if other is None else None
         if own:
             gates = judge.gate(session)
     parts: list[Any] = []
@@ -172,7 +203,7 @@ def compare(
     return Result(
         verb="compare",
         data={
-            "run": str(run),
+            "run": str(session.path),
             "comparison": records.plain(comparison),
             "gates": records.plain(gates),
             "shift": records.plain(under_shift),
@@ -180,7 +211,7 @@ def compare(
         },
         text=parts[0],
         extra=parts[1:],
-        next=f"srinit export {run}",
+        next=command("export", session.path),
         exit_code=GATE_FAILED if gates is not None and not gates.passed else 0,
     )
 
@@ -192,9 +223,13 @@ def export(run: RunPath, common: Common) -> Result:
     from srinit.cli.draw import facts_table
     from srinit.pipeline import finish, start
 
-    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
-        if common.dry_run:
-            return _dry("export", run, "writes ONNX and torch.export files")
+    if common.dry_run:
+        lines = start.foresee(run, common.overrides, verb="export")
+        return _dry("export", run, "writes ONNX and torch.export files", lines)
+    with (
+        RichObserver() as observer,
+        start.reopen(run, observer, common.overrides, verb="export") as session,
+    ):
         observer.stage("export")
         found = finish.export(session)
     facts = {
@@ -204,9 +239,9 @@ def export(run: RunPath, common: Common) -> Result:
     } | {f"{name}: failed": reason for name, reason in found.failed.items()}
     return Result(
         verb="export",
-        data={"run": str(run), "export": records.plain(found)},
+        data={"run": str(session.path), "export": records.plain(found)},
         text=facts_table(facts),
-        next=f"srinit report {run}",
+        next=command("report", session.path),
         exit_code=4 if found.failed and not found.files else 0,
     )
 
@@ -218,9 +253,10 @@ def report(
     lang: Annotated[str, typer.Option(help="Languages, the first is shown: ja,en.")] = "ja,en",
 ) -> Result:
     """Write the report: one HTML file that opens from disk."""
+    from srinit.custody.beside import report_folder
     from srinit.errors import ConfigError
     from srinit.report import load_report_input, write_report
-    from srinit.store import RunFolder
+    from srinit.store import RunFolder, sha256_file
 
     wanted = [part.strip() for part in lang.split(",")]
     languages = [code for code in LANGUAGES if code in wanted]
@@ -228,22 +264,76 @@ def report(
     if not set(wanted) <= set(LANGUAGES):
         raise ConfigError(f"--lang {lang!r}: the languages are ja and en.")
     folder = RunFolder.open(run)
+    place = report_folder(folder)
     if common.dry_run:
-        return _dry("report", run, "writes report/report.html")
+        return _dry("report", run, f"writes {place}/report.html")
     with folder.lock():
         folder.check_recorded(besides=run / "report")
-        path = write_report(load_report_input(run), run / "report", languages=languages)
-        folder.record(run / "report")
+        found = load_report_input(run)
+        if place.parent != run:
+            found = replace(found, files_at=f"../../{run.absolute().name}/")
+        path = write_report(found, place, languages=languages)
+        if place.parent == run:
+            folder.record(place)
+        else:  # a sealed run is never changed
+            folder.audit("report", f"written to {path}", inputs={path.name: sha256_file(path)})
     return Result(
         verb="report",
         data={"run": str(run), "report": str(path)},
         text=f"wrote {path}",
-        next=f"open {path}",
+        next=f"open {quoted(path)}"
+        + ("" if folder.was_sealed else f"; then {command('seal', run)}"),
     )
 
 
 @verb
-def verify(run: RunPath, common: Common) -> Result:
+def seal(
+    run: RunPath,
+    common: Common,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Private key (Ed25519) that signs the seal.", show_default=False),
+    ] = None,
+) -> Result:
+    """Finish a run that was made verb by verb, and sign its seal by a key, if one is given."""
+    from srinit import records
+    from srinit.pipeline import sealing, start
+    from srinit.store import RunFolder
+
+    folder = RunFolder.open(run)
+    if common.dry_run:
+        return _dry("seal", run, "seals what is there, and signs the seal")
+    text = []
+    if not folder.was_sealed:
+        with (
+            RichObserver() as observer,
+            start.reopen(run, observer, common.overrides, verb="seal", only_acts=True) as session,
+        ):
+            result = sealing.seal(session)
+        text.append(result.words())
+    found = sealing.sign(run, key)
+    text.append(f"sealed: {found.files} files, root {found.root}")
+    if found.signed_by:
+        text.append(f"signed by the key {found.signed_by}; its public half checks it")
+    passed = sealing.passed(run)
+    return Result(
+        verb="seal",
+        data={"run": str(run), **records.plain(found)},
+        text="\n".join(text),
+        next=f"srinit verify {quote(run)}" + (" --key PUB" if key is not None else ""),
+        exit_code=0 if passed else GATE_FAILED,
+    )
+
+
+@verb
+def verify(
+    run: RunPath,
+    common: Common,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Public key that the seal must be signed by.", show_default=False),
+    ] = None,
+) -> Result:
     """Hash every file of a finished run again, its audit log and its registered versions."""
     from srinit import records
     from srinit.store import RunFolder
@@ -251,10 +341,17 @@ def verify(run: RunPath, common: Common) -> Result:
     RunFolder.open(run)
     if common.dry_run:
         return _dry("verify", run, "hashes every file again")
-    from srinit.pipeline import operate
+    from srinit.pipeline import verification
 
-    found = operate.verify(run, common.overrides)
-    text = f"{found.files} files are what their hashes say; the audit log is unbroken."
+    found = verification.verify(run, common.overrides, key=key)
+    text = (
+        f"{found.files} files are what their hashes say; the audit log is unbroken "
+        f"({found.audit_entries} entries).\nroot: {found.root}"
+    )
+    if found.signed_by:
+        text += f"\nsigned by the key {found.signed_by}"
+    if found.note:
+        text += f"\n{found.note}"
     if found.versions:
         text += (
             f"\n{len(found.versions)} versions in {found.registry}: {found.version_files} files."
@@ -263,9 +360,24 @@ def verify(run: RunPath, common: Common) -> Result:
         verb="verify",
         data={"run": str(run), **records.plain(found)},
         text=text,
-        next=f"srinit report {run}",
+        next=command("report", run),
     )
 
 
-def _dry(name: str, run: Path, what: str) -> Result:
-    return Result(verb=name, data={"dry_run": True, "run": str(run)}, text=f"would do: {what}")
+def _target_pairs(targets: dict[str, Any]) -> list[str]:
+    """Return the targets as `--set` pairs that take the place of all that the config names."""
+    if not targets:
+        return []
+    given = {**dict.fromkeys(TARGETS), "remove": [], **targets}
+    return [f"plan.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
+
+
+def quote(path: Path) -> str:
+    """Return a path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
+def _dry(name: str, run: Path, what: str, lines: Sequence[str] = ()) -> Result:
+    text = "\n".join([f"would do: {what}", *lines])
+    data = {"dry_run": True, "run": str(run), "changes": list(lines)}
+    return Result(verb=name, data=data, text=text)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 from rich.tree import Tree
+
+from srinit.display import one_line
 
 if TYPE_CHECKING:
     from srinit.comparison import Comparison, Difference, ErrorCost, Shift, Site
@@ -34,6 +36,11 @@ def count(value: float) -> str:
     return f"{value:.0f}"
 
 
+def escape(text: str) -> str:
+    """Return a text from outside for a cell: without markup, on one line."""
+    return escape_markup(one_line(text))
+
+
 def percent(fraction: float | None, digits: int = 1) -> str:
     """Return a fraction as percent; a dash where there is none."""
     return "-" if fraction is None else f"{100 * fraction:.{digits}f}%"
@@ -58,7 +65,7 @@ def unit_tree(units: UnitMap) -> Tree:
         f"network: {count(units.params)} params, {count(units.flops)} FLOPs per example "
         f"(1 multiply-add = 2); {len(units.removable)} removable units hold "
         f"{percent(share)} of the params, {len(units.locked)} locked"
-        + (f"; not counted: {', '.join(units.not_counted)}" if units.not_counted else "")
+        + (f"; not counted: {escape(', '.join(units.not_counted))}" if units.not_counted else "")
     )
     branches: dict[str, Tree] = {}
     rows: list[tuple[int, str, str, str]] = [
@@ -95,7 +102,7 @@ def _kind(unit: Unit | LockedUnit) -> str:
 def _locked_line(unit: LockedUnit) -> str:
     return (
         f"[red]🔒[/] {escape(unit.name)}  [dim]{_kind(unit)}[/]  "
-        f"{count(unit.params)} params  [red]{unit.reason}[/]: {escape(unit.detail)}"
+        f"{count(unit.params)} params  [red]{escape(unit.reason)}[/]: {escape(unit.detail)}"
     )
 
 
@@ -108,7 +115,7 @@ def baseline_table(metrics: BaselineMetrics) -> Table:
     table.add_row("params", f"{metrics.params:,}")
     table.add_row("FLOPs per example (1 multiply-add = 2)", f"{metrics.flops:,}")
     if metrics.not_counted:
-        table.add_row("not counted in FLOPs", ", ".join(metrics.not_counted))
+        table.add_row("not counted in FLOPs", escape(", ".join(metrics.not_counted)))
     table.add_row("weights on disk", f"{metrics.size_bytes / 1e6:.2f} MB")
     for latency in metrics.latency:
         table.add_row(f"latency, batch {latency.batch_size}", f"{latency.median_ms:.2f} ms")
@@ -126,7 +133,7 @@ def facts_table(facts: dict[str, Any]) -> Table:
     """Return plain facts, one a row."""
     table = Table(show_header=False, box=None)
     for key, value in facts.items():
-        table.add_row(key.replace("_", " "), escape(str(value)))
+        table.add_row(escape(key.replace("_", " ")), escape(str(value)))
     return table
 
 
@@ -148,7 +155,7 @@ def stage_table(metrics: StageMetrics) -> Table:
 
 def tune_table(log: TuneLog) -> Table:
     """Return the course of fine-tuning."""
-    table = Table(title=f"fine-tuning: {log.stopped}, best step {log.best_step}")
+    table = Table(title=f"fine-tuning: {escape(log.stopped)}, best step {log.best_step}")
     for name in ("epoch", "step", "loss", "validation"):
         table.add_column(name, justify="right")
     for point in log.points:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.text import Text
 
-from srinit.cli.draw import BAR_WIDTH, compact_table, percent, points
+from srinit.cli.draw import BAR_WIDTH, compact_table, escape, percent, points
 
 if TYPE_CHECKING:
     from srinit.plan import PrunePlan
@@ -99,7 +98,7 @@ def sensitivity_table(sensitivity: Sensitivity) -> RenderableType:
             interval,
             Bar(unit.reinit_drop, unit.low, unit.high, low_end, top),
             str(unit.num_draws),
-            f"[{style}]{unit.decision}[/]",
+            f"[{style}]{escape(unit.decision)}[/]",
         )
     reasons = {unit.unit: unit.reason for unit in sensitivity.units if unit.reason}
     return Group(title, table, *(Text(f"- {line}") for line in remarks(reasons)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from srinit.cli.options import Common
 from srinit.cli.output import Result
+from srinit.display import command
 
 OUTSIDE = 3
 SMALLEST = 1e-6  # margin: some 10^12 images would have to be labeled
@@ -62,7 +63,7 @@ def _compared(first: Path, second: Path, margin: float) -> Result:
         verb="compare",
         data={"first": str(first), "second": str(second), "comparison": records.plain(found)},
         text=facts_table(facts),
-        next=f"srinit compare {first} {second} --plan-margin {margin:g}",
+        next=command("compare", first, second, "--plan-margin", f"{margin:g}"),
         exit_code=OUTSIDE if beyond else 0,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from srinit.cli.options import Common, ConfigFile, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.display import command
 
 
 @verb
@@ -30,7 +31,7 @@ def inspect(config: ConfigFile, common: Common) -> Result:
             "units": records.plain(units),
         },
         text=unit_tree(units),
-        next=f"srinit scan -c {config}",
+        next=command("scan", "-c", config),
     )
 
 
@@ -50,7 +51,7 @@ def baseline(config: ConfigFile, common: Common) -> Result:
         verb="baseline",
         data={"run": str(session.path), "baseline": records.plain(metrics)},
         text=baseline_table(metrics),
-        next=f"srinit scan -c {config}",
+        next=command("scan", "-c", config),
     )
 
 
@@ -71,7 +72,7 @@ def scan(config: ConfigFile, common: Common) -> Result:
         data={"run": str(session.path), "sensitivity": records.plain(sensitivity)},
         text=sensitivity_table(sensitivity),
         quiet=session.rank > 0,
-        next=f"srinit plan {session.path} --max-drop 0.02",
+        next=command("plan", session.path, "--max-drop", "0.02"),
     )
 
 

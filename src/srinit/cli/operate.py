@@ -10,6 +10,7 @@ import typer
 from srinit.cli.options import Common, RunPath, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.display import command
 
 Reason = Annotated[str, typer.Option(help="Why; goes on record.", show_default=False)]
 
@@ -25,16 +26,19 @@ def promote(
 ) -> Result:
     """Make the pruned network champion of the registry; refused without a passed gate."""
     from srinit import records
-    from srinit.pipeline import operate, start
+    from srinit.pipeline import promotion, start
     from srinit.store import RunFolder
 
     RunFolder.open(run)
     if common.dry_run:
         text = "would register weights, recipe and gate result, and move the alias champion"
         return Result(verb="promote", data={"dry_run": True, "run": str(run)}, text=text)
-    with RichObserver() as observer, start.reopen(run, observer, common.overrides) as session:
+    with (
+        RichObserver() as observer,
+        start.reopen(run, observer, common.overrides, verb="promote", only_acts=True) as session,
+    ):
         observer.stage("promote")
-        found = operate.promote(session, override=override, reason=reason)
+        found = promotion.promote(session, override=override, reason=reason)
     before = f"version {found.replaced}" if found.replaced is not None else "none"
     already = "was champion already" if found.already else f"is champion now (before: {before})"
     return Result(
@@ -42,7 +46,7 @@ def promote(
         data={"run": str(run), **records.plain(found)},
         text=f"{found.model}: version {found.version} {already}; gate {found.gate}.\n"
         f"registry: {found.registry}",
-        next=f"srinit rollback {run} --rehearse",
+        next=command("rollback", run, "--rehearse"),
     )
 
 
@@ -64,9 +68,9 @@ def rollback(
     if common.dry_run:
         text = "would hash the version before, and move the alias champion back to it"
         return Result(verb="rollback", data={"dry_run": True, "run": str(run)}, text=text)
-    from srinit.pipeline import operate
+    from srinit.pipeline import way_back
 
-    found = operate.rollback(run, common.overrides, rehearse=rehearse, reason=reason)
+    found = way_back.rollback(run, common.overrides, rehearse=rehearse, reason=reason)
     checked = f"{found.files} files hashed"
     if found.smoke_examples is not None:
         checked += f", {found.smoke_examples} examples answered as when it was registered"
@@ -81,7 +85,7 @@ def rollback(
         verb="rollback",
         data={"run": str(run), **records.plain(found)},
         text=text,
-        next=f"srinit report {run}" if found.rehearsed else f"srinit verify {run}",
+        next=command("report", run) if found.rehearsed else command("verify", run),
     )
 
 
@@ -129,7 +133,7 @@ def monitor(
         lines.append(f"Rolled back to version {found.rolled_back.target}.")
     if found.rollback_failed:
         lines.append(f"NOT rolled back: {found.rollback_failed}")
-    following = found.rollback if found.rolled_back is None else f"srinit verify {run}"
+    following = found.rollback if found.rolled_back is None else command("verify", run)
     return Result(
         verb="monitor",
         data=records.plain(found),

@@ -6,26 +6,40 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 
+from srinit.display import CONTROL, printable
 from srinit.errors import ResourceError
 
 
 class _Output(Console):
-    """A console whose reader may go away, as `srinit ... | head` does; the work goes on."""
+    """A console whose reader may go away, and on which no text moves the cursor."""
 
     def on_broken_pipe(self) -> None:
+        """Go on without the reader, as of `srinit ... | head`."""
         self.quiet = True
         to_nowhere(self.file)
 
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield what is drawn; control characters in texts are spelled out."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
 
-out = _Output(highlight=False, soft_wrap=True)
-err = _Output(stderr=True, highlight=False)
+
+out = _Output(highlight=False, emoji=False, soft_wrap=True)
+err = _Output(stderr=True, highlight=False, emoji=False)
 PLAIN_WIDTH = 160  # of tables where there is no terminal
 
 
@@ -94,7 +108,8 @@ def emit_error(error: BaseException, *, code: int, as_json: bool, verbose: bool)
             to_nowhere(sys.stdout)
     try:
         if verbose:
-            traceback.print_exception(error, file=sys.stderr)
+            trace = "".join(traceback.format_exception(error))
+            err.print(trace, markup=False, soft_wrap=True, end="")
         err.print(f"[bold red]error[/] [dim]({escape(kind)})[/]: {escape(message)}", soft_wrap=True)
         if code == 1:
             err.print("This is a mistake in srinit. -v shows where it happened.", markup=False)
@@ -115,6 +130,7 @@ def print_json(body: Any) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(body, indent=2, default=str)
+    text = CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # the same JSON
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -10,6 +10,7 @@ import typer
 from srinit.cli.options import Common, ConfigFile, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.display import command, quoted
 
 if TYPE_CHECKING:
     from srinit.pipeline.result import RunResult
@@ -45,9 +46,11 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
     from srinit import records
 
     following = (
-        f"open {result.report}; then srinit verify {result.run}"
+        f"open {quoted(result.report)}; then {command('verify', Path(result.run))}"
         if result.passed
-        else f"srinit run -c {config} --set plan.flops=0.8   (cut less), or see {result.report}"
+        else f"open {quoted(result.report)}. Another recipe that is judged on the same test data "
+        "is selection on test data: choose it on validation data, and judge it on test data that "
+        "no run has read (data.test)"
     )
     return Result(
         verb=name,

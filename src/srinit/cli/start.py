@@ -10,6 +10,7 @@ import typer
 from srinit.cli.options import Common, pair, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.display import command, quoted
 
 
 @verb
@@ -44,12 +45,12 @@ def init(
         return Result(
             verb="init", data={"dry_run": True}, text=f"would write a template to {folder}"
         )
-    files = write_template(folder)
+    files, config = write_template(folder), folder / "srinit.yaml"
     return Result(
         verb="init",
         data={"folder": str(folder), "files": [str(file) for file in files]},
         text="\n".join(f"wrote {file}" for file in files),
-        next=f"edit {folder / 'srinit.yaml'}, then: srinit inspect -c {folder / 'srinit.yaml'}",
+        next=f"edit {quoted(config)}, then: {command('inspect', '-c', config)}",
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +19,7 @@ from srinit.records import plain, record
 from srinit.rng import isolated_rng, seed_for
 from srinit.sensitivity import Ranks
 from srinit.stats import paired
+from srinit.store import csv_text
 
 # N images, C channels, H W space
 
@@ -246,19 +245,17 @@ def corrupted(
 
 def shift_csv(shift: Shift) -> str:
     """Return the table, one point a row."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     head = ("corruption", "severity", "baseline", "pruned", "drop", "low", "high")
     family = ("family_low", "family_high", "excess", "excess_low", "excess_high")
-    writer.writerow((*head, *family, "p_value", "p_adjusted"))
-    for p in shift.points:
-        own = "'" + p.corruption if p.corruption[:1] in "=+-@\t\r" else p.corruption
-        writer.writerow((
-            own, p.severity, p.score.baseline, p.score.pruned, p.score.drop, p.score.low,
+    rows = (
+        (
+            p.corruption, p.severity, p.score.baseline, p.score.pruned, p.score.drop, p.score.low,
             p.score.high, p.family_low, p.family_high, p.excess.drop, p.excess.low, p.excess.high,
             p.p_value, p.p_adjusted,
-        ))  # fmt: skip
-    return buffer.getvalue()
+        )
+        for p in shift.points
+    )  # fmt: skip
+    return csv_text((*head, *family, "p_value", "p_adjusted"), rows)
 
 
 def _excess(

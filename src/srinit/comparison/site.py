@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +12,7 @@ from srinit.comparison.records import Comparison
 from srinit.comparison.unlabeled import Unlabeled
 from srinit.evaluate import Outcomes
 from srinit.records import record
+from srinit.store import csv_text
 
 NO_ANSWER = "not finite"
 
@@ -85,12 +84,6 @@ def flipped_examples(
 
 def site_csv(site: Site) -> str:
     """Return the flipped examples as a table."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    head = ("example", "label", "baseline", "pruned", "confidence_baseline", "confidence_pruned")
-    writer.writerow(head)
-    for row in site.flipped:
-        texts = (row.name, row.label, row.baseline, row.pruned)
-        safe = ("'" + text if text[:1] in "=+-@\t\r" else text for text in texts)
-        writer.writerow((*safe, row.confidence_baseline, row.confidence_pruned))
-    return buffer.getvalue()
+    head = ("label", "baseline", "pruned", "confidence_baseline", "confidence_pruned")
+    rows = ([row.name, *(getattr(row, name) for name in head)] for row in site.flipped)
+    return csv_text(("example", *head), rows)

@@ -156,9 +156,7 @@ class Chooser:
             recalibrate(model, [(batch, None) for batch in batches], ranks=self.ranks)
         elif name != NOTHING:
             way, _, part = name.partition(", ")
-            update = ways[way](
-                batches, LEAST_ROWS
-            )  # on the held-out ones as well: the choice is made
+            update = ways[way](batches, LEAST_ROWS)  # on held-out ones as well: the choice is made
             model = changed(self.pruned, update, float(part.split()[0]) if part else 1.0)
             with_new_statistics(model, first(batches, STATISTICS), self.ranks)
         return Compensation(model, self._choice(name, update, batches))

@@ -11,12 +11,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from srinit import modules
 from srinit.compensation.alignment import Alignment, Side, module_names
 from srinit.compensation.maps import LinearMap, find_maps
 from srinit.units.facts import Facts
 from srinit.units.rule import short
 from srinit.units.trace import record
 
+RECORDED = 4  # examples of the forwards that are recorded
 BIASES = ("bias", "in_proj_bias")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -35,7 +37,7 @@ class Networks:
         model: The unpruned network.
         pruned: The cut one.
         origins: For keys of its state dict the keys of the same tensors in `model`.
-        example: Inputs that are recorded.
+        example: Inputs of which the first are recorded.
         only: Which maps are solved.
     """
 
@@ -51,8 +53,9 @@ class Networks:
         theirs = _keys(model)
         self.own = _keys(pruned)
         names = {number: origins[key] for number, key in self.own.items() if key in origins}
-        self.teacher = Side(Facts(model, record(model, example)), theirs)
-        self.student = Side(Facts(pruned, record(pruned, example)), names)
+        few = modules.rows_between(example, 0, min(RECORDED, modules.batch_size(example)))
+        self.teacher = Side(Facts(model, record(model, few)), theirs)
+        self.student = Side(Facts(pruned, record(pruned, few)), names)
         aligned = Alignment(self.teacher, self.student, module_names(self.student.facts, origins))
         maps, self.left = find_maps(aligned, self.own)
         self.maps = [each for each in maps if only(each)]

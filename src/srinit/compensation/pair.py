@@ -105,6 +105,7 @@ class Pair:
         self.size = modules.batch_size(batch)
         self.seen: dict[int, Seen] = {}
         self.targets: dict[int, Tensor] = {}
+        self.asked: tuple[Tensor, Tensor] | None = None  # what is lacking, known already
         self.teacher: Halting | None = None
         self.student: Halting | None = None
         teacher = networks.teacher.trace
@@ -163,7 +164,8 @@ class Pair:
             number: Of the batch among all.
         """
         seen = self.seen[each.op]
-        difference, back = self._lacking(each, found.scale)
+        difference, back = self.asked or self._lacking(each, found.scale)
+        self.asked = None
         keep = self.keep(seen, found.equations.geometry)
         rows = found.equations.add(seen.u, back, keep, number=number)
         target = self.targets[each.target].float()
@@ -171,8 +173,9 @@ class Pair:
         return sizes[0], sizes[1], rows
 
     def grid(self, each: LinearMap, geometry: Geometry, scale: Tensor, share: float) -> Grid:
-        """Return the grid of the sums, where this batch is the first."""
-        return Grid.of(geometry, self.seen[each.op].u, self._lacking(each, scale)[1], share)
+        """Return the grid of the sums, where this batch is the first; it is added next."""
+        self.asked = self._lacking(each, scale)
+        return Grid.of(geometry, self.seen[each.op].u, self.asked[1], share)
 
     def _lacking(self, each: LinearMap, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is lacking where the map ends, and carried back to where it leaves it."""

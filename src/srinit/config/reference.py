@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from srinit.config.sections import Config
-
-WIDTH = 96
+from srinit.config.yaml import WIDTH, dump_yaml
 
 
 def reference() -> str:
@@ -50,8 +48,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _written(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=WIDTH)
-    return text.removesuffix("...\n").strip()
+    return dump_yaml(value, flow=True).strip()
 
 
 def _wrapped(text: str, prefix: str) -> Iterator[str]:

@@ -98,7 +98,9 @@ class PlanSection(Section):
         "output_cka, taylor, l1, position, random, or py:FILE.py:FUNCTION; see docs/criteria.md",
     )
     criterion_examples: int | None = Field(
-        default=2048, ge=2, description="calibration examples another criterion than the scan reads"
+        default=2048,
+        ge=2,
+        description="calibration examples another criterion than the scan reads at most",
     )
     beside: list[str] = Field(
         default=["removal_drop"],

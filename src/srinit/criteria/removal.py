@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from srinit import modules
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
-from srinit.criteria.similarity import linear_cka
 from srinit.criteria.without import Without
+from srinit.evaluate.cka import biased_cka
 from srinit.padding import places_of
 from srinit.sensitivity.outcomes import Rows, rows_of
 from srinit.stats.paired import mean_interval, tango_interval
@@ -81,7 +81,7 @@ def output_cka(
             options.on_progress(number + 1, len(data), "output CKA")
     joined = {name: _without_padding(parts, masks) for name, parts in outputs.items()}
     baseline = joined.pop("")
-    found = {name: 1 - linear_cka(baseline, other) for name, other in joined.items()}
+    found = {name: 1 - biased_cka(baseline, other) for name, other in joined.items()}
     problems = bench.problems if bench is not None else {}
     refused = {name: UnitScore(unit=name, score=None, reason=r) for name, r in problems.items()}
     return {**found, **refused}

@@ -23,7 +23,6 @@ from srinit.reinit import Scheme
 from srinit.rng import isolated_rng, seed_for
 from srinit.sensitivity import Ranks, Sensitivity, measure_sensitivity
 from srinit.sensitivity.examples import Batch, Examples, open_examples, order_of
-from srinit.sensitivity.ready import rows_between
 from srinit.sensitivity.working import Precision
 from srinit.units.fingerprint import check_fits
 from srinit.units.records import UnitMap
@@ -281,7 +280,9 @@ def _copied(model: nn.Module, batches: _Batches, device: torch.device, *, whole:
         whole: Weights are copied too; else they are shared, for criteria that do not change them.
     """
     first = next(iter(batches), None)
-    some = None if first is None else modules.to_device(rows_between(first[0], 0, 3), device)
+    some = (
+        None if first is None else modules.to_device(modules.rows_between(first[0], 0, 3), device)
+    )
     return copied(model, some, shared=None if whole else _plain)[0].eval()
 
 
@@ -304,10 +305,14 @@ class _Batches:
         count = 0 if self._examples is None else len(self._examples)
         order = order_of(count, seed)[:max_examples] if count else []
         self._parts = [order[i : i + size] for i in range(0, len(order), size)]
-        self.num_examples = len(order)
+        self.num_examples = 0  # read so far, at most in one reading
 
     def __len__(self) -> int:
         return len(self._parts)
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(()) if self._examples is None else self._examples.read(self._parts)
+        count = 0
+        for batch in () if self._examples is None else self._examples.read(self._parts):
+            count += modules.batch_size(batch[0])
+            self.num_examples = max(self.num_examples, count)
+            yield batch

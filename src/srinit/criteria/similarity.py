@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,11 @@ from torch.nn import functional as F
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
 from srinit.criteria.streams import watch
+from srinit.evaluate.cka import biased_cka
 from srinit.units.records import UnitMap
+
+LEAST_EXAMPLES = 128  # before reading may stop
+RESOLUTION = 0.005  # standard error of a score that is enough, in ranges of all scores
 
 # B batch, P positions (tokens or pixels), C channels
 
@@ -23,20 +29,61 @@ def block_influence(
 
     The cosine is taken at every token or pixel that is not padding. Where a unit changes the
     shape, what its shortcut hands on stands for what enters; where it is one addend of a sum, the
-    others do. Source: Men et al., ShortGPT, equation 1, https://arxiv.org/abs/2403.03853.
+    others do. Reading stops where every unit's standard error is small beside what tells the units
+    apart. Source: Men et al., ShortGPT, equation 1, https://arxiv.org/abs/2403.03853.
     """
-    sums: dict[str, list[float]] = {}
+    cosines: dict[str, _Cosines] = {}
 
     def seen(name: str, enters: Tensor, leaves: Tensor, real: Tensor | None) -> None:
-        cosine = F.cosine_similarity(enters, leaves, dim=2)
-        cosine = cosine if real is None else cosine[real]
-        entry = sums.setdefault(name, [0.0, 0.0])
-        entry[0] += float(cosine.double().sum())
-        entry[1] += cosine.numel()
+        cosines.setdefault(name, _Cosines()).add(enters, leaves, real)
 
-    problems = watch(model, units, data, options, seen, "block influence")
-    found = {name: 1 - total / count for name, (total, count) in sums.items() if count}
-    return {**found, **problems}
+    def is_enough() -> bool:
+        found = [each for each in cosines.values() if each.places]
+        scores = [each.mean for each in found]
+        spread = max(scores, default=0.0) - min(scores, default=0.0)
+        return bool(found) and all(
+            each.examples >= LEAST_EXAMPLES and each.error <= RESOLUTION * spread for each in found
+        )
+
+    problems = watch(model, units, data, options, seen, "block influence", is_enough=is_enough)
+    scores = {name: 1 - each.mean for name, each in cosines.items() if each.places}
+    return {**scores, **problems}
+
+
+@dataclass(slots=True)
+class _Cosines:
+    """Cosines of one unit, summed over places and, for their error, over examples' means."""
+
+    total: float = 0.0
+    places: int = 0
+    examples: int = 0
+    sum: float = 0.0
+    squares: float = 0.0
+
+    def add(self, enters: Tensor, leaves: Tensor, real: Tensor | None) -> None:
+        """Add a batch's cosines, at real places."""
+        cosine = F.cosine_similarity(enters, leaves, dim=2).double()
+        weight = torch.ones_like(cosine) if real is None else real.to(cosine.dtype)
+        cosine = torch.where(weight > 0, cosine, 0)
+        by_example, count = cosine.sum(1), weight.sum(1)
+        mean = (by_example / count.clamp_min(1))[count > 0]
+        self.total += float(by_example.sum())
+        self.places += int(count.sum())
+        self.examples += len(mean)
+        self.sum += float(mean.sum())
+        self.squares += float(mean.square().sum())
+
+    @property
+    def mean(self) -> float:
+        """Mean over places."""
+        return self.total / self.places
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean over examples."""
+        mean = self.sum / self.examples
+        variance = max(0.0, self.squares / self.examples - mean * mean)
+        return math.sqrt(variance / self.examples)
 
 
 def cka(
@@ -56,7 +103,7 @@ def cka(
         after.append(_mean(leaves, real).cpu())
 
     problems = watch(model, units, data, options, seen, "CKA")
-    scores = {name: 1 - linear_cka(torch.cat(b), torch.cat(a)) for name, (b, a) in kept.items()}
+    scores = {name: 1 - biased_cka(torch.cat(b), torch.cat(a)) for name, (b, a) in kept.items()}
     return {**scores, **problems}
 
 
@@ -70,27 +117,3 @@ def _mean(stream: Tensor, real: Tensor | None) -> Tensor:
     # where, not a product: padded places may hold NaN
     total = torch.where(real[:, :, None], stream, 0).sum(1)
     return total[some] / count_B[some, None]
-
-
-def linear_cka(one: Tensor, other: Tensor) -> float:
-    """Return the linear CKA of two representations (B, C) and (B, C') of the same examples.
-
-    In [0, 1]; 1 up to rotation and scale. A representation that never varies gives 0 with any
-    other, and 1 with one that never varies either.
-
-    Example:
-        >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 5.0]])
-        >>> round(linear_cka(x, 3 * x.flip(1)), 6)
-        1.0
-    """
-    one, other = one.double(), other.double()
-    one, other = one - one.mean(0), other - other.mean(0)
-    if max(one.shape[1], other.shape[1]) > len(one):  # the same numbers, from smaller products
-        one, other = one @ one.T, other @ other.T
-        cross, size = float((one * other).sum()), float(one.norm() * other.norm())
-    else:
-        cross = float((other.T @ one).square().sum())
-        size = float((one.T @ one).norm() * (other.T @ other).norm())
-    if size == 0:
-        return float(not one.any() and not other.any())
-    return min(1.0, cross / size)

@@ -53,9 +53,18 @@ class _Now:
 
 
 def watch(
-    model: nn.Module, units: UnitMap, data: Batches, options: Options, seen: Seen, note: str
+    model: nn.Module,
+    units: UnitMap,
+    data: Batches,
+    options: Options,
+    seen: Seen,
+    note: str,
+    *,
+    is_enough: Callable[[], bool] = lambda: False,
 ) -> dict[str, UnitScore]:
     """Call `seen` for every unit and batch; return the units that cannot be watched.
+
+    After every batch `is_enough` says whether the rest need not be read.
 
     Raises:
         DataError: Batches are padded, and nothing says where.
@@ -75,6 +84,8 @@ def watch(
                 modules.call(model, inputs)
             if options.on_progress is not None:
                 options.on_progress(number + 1, len(data), note)
+            if is_enough():
+                break
     return {
         name: UnitScore(unit=name, score=None, reason=reason)
         for name, reason in now.problems.items()

@@ -14,7 +14,7 @@ from srinit import modules
 from srinit.criteria.options import Options
 from srinit.errors import ModelError, SurgeryError
 from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity.ready import agrees, rows_between
+from srinit.sensitivity.ready import agrees
 from srinit.sensitivity.replay import Replayer
 from srinit.sensitivity.working import (
     cheap_dtypes,
@@ -67,7 +67,7 @@ class Without:
 
     def _try_replays(self, inputs: Any) -> frozenset[str]:
         """Return the units without which a replay gives what a plain forward does."""
-        ready = self._ready(rows_between(inputs, 0, 4))
+        ready = self._ready(modules.rows_between(inputs, 0, 4))
         with torch.no_grad():
             self._replayer.learn(ready)
             same = self._replayer.record(ready)[1]
@@ -122,7 +122,7 @@ def _cheaper(
 ) -> nn.Module | None:
     """Return a copy that is cheaper to run; None where there is none or scores differ."""
     inputs, _ = batch
-    three = modules.to_device(rows_between(inputs, 0, 3), options.device)
+    three = modules.to_device(modules.rows_between(inputs, 0, 3), options.device)
     plain = shared_copy(model)
     for dtype in cheap_dtypes(model, "keep" if options.precision == "keep" else "auto"):
         cheap, _ = cheaper_copy(model, dtype, three, sites)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from srinit import store
 from srinit.demo.train import train
@@ -48,7 +48,7 @@ def prepare(folder: Path, *, seed: int, observer: Observer) -> Path:
         )
     model = train(images[:cut], labels[:cut], seed=seed, observer=observer)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / "digits.safetensors")
+    store.write_bytes(folder / "digits.safetensors", save(weights))
     shutil.copyfile(HERE / "model.py", folder / "model.py")
     config = folder / "srinit.yaml"
     store.write_text(config, (HERE / "srinit.yaml").read_text("utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.errors import DataError
+from srinit.errors import ConfigError, DataError
 from srinit.evaluate.batches import batches_of
 from srinit.evaluate.outcomes import Outcomes
 from srinit.evaluate.parts import Parts
@@ -23,7 +24,8 @@ from srinit.evaluate.targets import check_range, num_classes
 Progress = Callable[[int, int | None], None]  # examples done, examples in all (if known)
 """Called after every batch; the command line draws it."""
 
-Part = dict[str, npt.NDArray[Any]]
+Part = Outcomes
+WRONG = (("predictions", -1), ("confidence", 0.0))  # of an output that is not finite
 
 
 def evaluate(
@@ -50,7 +52,7 @@ def evaluate(
     Raises:
         DataError: There was no example, or the target does not fit the output.
         ResourceError: Not even one example fits into memory.
-        ValueError: The scorer returned something else than scores in [0, 1].
+        ConfigError: The scorer returned something else than scores in [0, 1].
 
     Example:
         >>> model = nn.Linear(2, 2, bias=False)
@@ -61,10 +63,10 @@ def evaluate(
     """
     place = modules.device_of(model) if device is None else torch.device(device)
     total = _length(data)
-    parts: list[Part] = []
+    parts: list[Outcomes] = []
     done, pieces = 0, Parts(place)
 
-    def outcome(piece: tuple[Any, Any]) -> Part:
+    def outcome(piece: tuple[Any, Any]) -> Outcomes:
         inputs, target = piece
         return outcome_of(modules.call(model, modules.to_device(inputs, place)), target, scorer)
 
@@ -72,7 +74,7 @@ def evaluate(
         for inputs, target in batches_of(data, model):
             found = pieces.run(outcome, (inputs, target))
             parts += found
-            done += sum(len(part["scores"]) for part in found)
+            done += sum(part.num_examples for part in found)
             if on_progress is not None:
                 on_progress(done, total)
     if done == 0:
@@ -80,36 +82,62 @@ def evaluate(
     return joined(parts)
 
 
-def joined(parts: Sequence[Part]) -> Outcomes:
+def joined(parts: Sequence[Outcomes]) -> Outcomes:
     """Return the outcomes of several batches, in their order."""
-    return Outcomes(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+    names = [field.name for field in fields(Outcomes)]
+    return Outcomes(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
 
 
-def outcome_of(output: Any, target: Any, scorer: Scorer) -> Part:
-    """Return the outcomes of a batch, as arrays, from what a model returned for it."""
+def outcome_of(
+    output: Any,
+    target: Any,
+    scorer: Scorer,
+    *,
+    within: Tensor | None = None,
+    confidence: bool = True,
+) -> Outcomes:
+    """Return the outcomes of a batch from what a model returned for it.
+
+    Args:
+        output: Of the model.
+        target: Of the batch.
+        scorer: Per-example score in [0, 1].
+        within: Whether what the model computed on the way was finite (B,).
+        confidence: Whether the probability of the prediction is wanted.
+
+    Raises:
+        DataError: The target does not fit the output.
+        ConfigError: The scorer returned something else than scores (B,) in [0, 1].
+    """
     logits = modules.logits_of(output)
-    finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1).cpu()
-    scores = scorer(output, target)  # says first where the target does not fit
-    classes = classes_of(logits, target, scorer)
-    if classes is not None and len(classes):
-        check_range(int(classes.min()), int(classes.max()), num_classes(logits))
-    scores_B = _checked(scores, len(finite_B), finite_B, scorer)
-    found: Part = {"scores": scores_B.numpy(), "finite": finite_B.numpy()}
-    if classes is None:
-        empty = np.empty(0)
-        none = empty.astype(np.int64)
-        return {**found, "targets": none, "predictions": none, "confidence": empty}
-    classes_B = torch.where(finite_B, predicted(logits).cpu(), -1)
-    return {
-        **found,
-        "targets": classes.numpy(),
-        "predictions": classes_B.numpy(),
-        "confidence": torch.where(finite_B, _confidence(logits).cpu().double(), 0.0).numpy(),
-    }
+    finite_B = torch.isfinite(logits).reshape(len(logits), -1).all(1)
+    if within is not None and within.shape == finite_B.shape:
+        finite_B = finite_B & within.to(finite_B.device)
+    columns = {"scores": _shaped(scorer(output, target), finite_B, scorer), "finite": finite_B}
+    classes_B = classes_of(logits, target, scorer)
+    if classes_B is not None:
+        columns |= {"targets": classes_B, "predictions": predicted(logits)}
+        columns |= {"confidence": _confidence(logits)} if confidence else {}
+    # all at once, as every look at a GPU's numbers waits for it
+    kind = torch.float32 if logits.device.type == "mps" else torch.float64
+    table = torch.stack([column.to(logits.device, kind) for column in columns.values()])
+    found = dict(zip(columns, table.cpu().double().numpy(), strict=True))
+    finite, targets = found["finite"] > 0, found.get("targets", np.empty(0))
+    scores = _checked(np.where(finite, found["scores"], 0.0), scorer)
+    if len(targets):
+        check_range(int(targets.min()), int(targets.max()), num_classes(logits))
+    answers = {key: np.where(finite, found[key], wrong) for key, wrong in WRONG if key in found}
+    return Outcomes(
+        scores=scores,
+        finite=finite,
+        targets=targets.astype(np.int64),
+        predictions=answers.get("predictions", np.empty(0)).astype(np.int64),
+        confidence=answers.get("confidence", np.empty(0)),
+    )
 
 
 def classes_of(logits: Tensor, target: Any, scorer: Scorer) -> Tensor | None:
-    """Return the class index of every example on the CPU, where one is chosen; else None.
+    """Return the class index of every example, where one is chosen; else None.
 
     Targets (B,) of whole numbers are classes; other numbers are so for scores that know no else.
 
@@ -126,23 +154,30 @@ def classes_of(logits: Tensor, target: Any, scorer: Scorer) -> Tensor | None:
         return None
     if target.is_floating_point() and scorer not in SCORERS.values():
         return None
-    classes: Tensor = target.long().cpu()
+    classes: Tensor = target.long()
     return classes
 
 
-def _checked(scores: Any, count: int, finite: Tensor, scorer: Scorer) -> Tensor:
-    """Return a scorer's scores on the CPU; those of outputs that are not finite are 0."""
-    name = getattr(scorer, "__name__", type(scorer).__name__)
-    if not isinstance(scores, Tensor) or scores.shape != (count,):
+def _shaped(scores: Any, finite: Tensor, scorer: Scorer) -> Tensor:
+    if not isinstance(scores, Tensor) or scores.shape != finite.shape:
         found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"the scorer {name} should return a tensor ({count},), found {found}.")
-    scores_B = torch.where(finite, scores.detach().double().cpu(), 0.0)
-    if not bool(((scores_B >= 0) & (scores_B <= 1)).all()):
-        raise ValueError(
-            f"the scorer {name} should return scores in [0, 1], found "
-            f"{float(scores_B.min()):g} to {float(scores_B.max()):g}."
+        raise ConfigError(
+            f"the scorer {_name(scorer)} should return a tensor ({len(finite)},), found {found}."
         )
-    return scores_B
+    return scores.detach()
+
+
+def _checked(scores: npt.NDArray[np.float64], scorer: Scorer) -> npt.NDArray[np.float64]:
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ConfigError(
+            f"the scorer {_name(scorer)} should return scores in [0, 1], found "
+            f"{scores.min():g} to {scores.max():g}."
+        )
+    return scores
+
+
+def _name(scorer: Scorer) -> str:
+    return getattr(scorer, "__name__", type(scorer).__name__)
 
 
 def _confidence(logits: Tensor) -> Tensor:

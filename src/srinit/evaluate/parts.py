@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from srinit import modules
 from srinit.errors import ResourceError, is_out_of_memory
@@ -43,13 +42,8 @@ class Parts:
             yield batch
             return
         edges = [size * number // count for number in range(count + 1)]
-        for begin, end in itertools.pairwise(edges):
-
-            def cut(tensor: Tensor, begin: int = begin, end: int = end) -> Tensor:
-                whole = tensor.ndim == 0 or tensor.shape[0] != size
-                return tensor if whole else tensor[begin:end]
-
-            yield modules.tree_map(cut, batch)
+        for start, stop in itertools.pairwise(edges):
+            yield modules.rows_between(batch, start, stop, size)
 
     def shrink(self, size: int, reason: str) -> None:
         """Halve the parts, after those of a batch of `size` examples did not fit.
@@ -83,13 +77,27 @@ class Parts:
         Raises:
             ResourceError: Not even the smallest part fits.
         """
+
+        def attempt() -> list[T]:
+            return [work(part) for part in self.split(batch)]
+
+        return self.until_it_fits(attempt, modules.batch_size(batch), again=again)
+
+    def until_it_fits(
+        self, attempt: Callable[[], T], size: int, *, again: Callable[[], None] | None = None
+    ) -> T:
+        """Return what `attempt` makes of a batch of `size` examples, which it splits by this.
+
+        Raises:
+            ResourceError: Not even the smallest part fits.
+        """
         while True:
             try:
-                return [work(part) for part in self.split(batch)]
+                return attempt()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 reason = str(error)
-            self.shrink(modules.batch_size(batch), reason)  # here the failed tensors are free
-            if again is not None:
+            if again is not None:  # here the failed tensors are free
                 again()
+            self.shrink(size, reason)

@@ -8,10 +8,9 @@ from dataclasses import field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
 
 from srinit.records import record
+from srinit.stats.paired import fair_tail
 
 # K classes; the confusion matrix is (true class, answer)
 Counts = npt.NDArray[np.int64]
@@ -80,6 +79,8 @@ def _never_right(table: Counts, counts: Counts, names: Sequence[str]) -> list[Su
 
 def _exchanged(table: Counts, counts: Counts, names: Sequence[str]) -> list[Suspicion]:
     """Return the cycles of the best assignment that explain the answers much better."""
+    from scipy.optimize import linear_sum_assignment  # here: to import it takes long
+
     size = len(names)
     _, best = linear_sum_assignment(table + KEEP * np.eye(size), maximize=True)
     found, seen = [], set()
@@ -94,7 +95,8 @@ def _exchanged(table: Counts, counts: Counts, names: Sequence[str]) -> list[Susp
         would, now = (int(sum(table[k, to] for k, to in zip(cycle, ends, strict=True)))
                       for ends in (best[cycle], cycle))  # fmt: skip
         ways = math.lgamma(size + 1) - math.lgamma(size - len(cycle) + 1) - math.log(len(cycle))
-        surprise = binom.logsf(would - 1, would + now, 0.5) + ways
+        chance = fair_tail(would, would + now)
+        surprise = (math.log(chance) if chance else -math.inf) + ways
         if would > now and surprise < math.log(SIGNIFICANT):
             found.append(_cycle(cycle, best, would, now, int(counts[cycle].sum()), names))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping
@@ -53,8 +54,9 @@ def run_command(
     ]
     try:
         done = subprocess.run(
-            words, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
-        )
+            words, cwd=cwd, capture_output=True, encoding="utf-8", errors="replace",
+            timeout=timeout, check=False,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ModelError(f"finetune.command could not run: {error}") from None
     if done.returncode != 0:
@@ -71,6 +73,8 @@ def run_command(
 
 
 def _split(template: str) -> list[str]:
+    if os.name == "nt":  # there a backslash parts folders, and escapes nothing
+        template = template.replace("\\", "\\\\")
     try:
         return shlex.split(template)
     except ValueError as error:

@@ -9,7 +9,6 @@ A line is a prediction, or a label that came later::
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 from srinit.errors import DataError
 from srinit.records import plain, record
 from srinit.store.files import refused
+from srinit.store.lock import in_turn
 
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 Unit = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -167,12 +167,10 @@ class LogWriter:
         self.path, self.model = path, model
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = path.with_name(f".{path.name}.lock")
             self._file = path.open("a+b", buffering=0)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
+            with in_turn(self._lock):
                 self._drop_torn_line()
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
         except OSError as error:
             raise refused("append to", path, error) from error
 
@@ -225,14 +223,11 @@ class LogWriter:
         except ValueError as error:
             raise DataError(f"this is no line of a prediction log: {_said(error)}.") from None
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
+            with in_turn(self._lock):
                 end = self._file.seek(0, os.SEEK_END)
                 if self._file.write(line) != len(line):  # a full disk may take a part
                     self._file.truncate(end)
                     raise OSError(28, "No space left on device")
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
         except OSError as error:
             raise refused("append to", self.path, error) from error
 

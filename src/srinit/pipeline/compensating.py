@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 
 from srinit.compensation import Choice, Compensation, compensated
+from srinit.compensation.answers import Measure
+from srinit.compensation.variants import Method
 from srinit.errors import CompensationError, DataError
 from srinit.pipeline.session import Session
 from srinit.records import record
@@ -45,7 +47,7 @@ def compensate_cut(
             pruned,
             origins,
             examples(session),
-            measure="squared" if session.config.score.startswith("py:") else "probabilities",
+            measure=measure(session),
             confidence=session.config.compare.confidence,
             recalibration=session.config.prune.recalibrate,
             realignment=settings.method == "auto",
@@ -57,6 +59,18 @@ def compensate_cut(
         return pruned, Compensated(reason=str(error))
     session.observer.say(sentence(found.choice))
     return found.model, Compensated(choice=found.choice)
+
+
+def measure(session: Session) -> Measure:
+    """Return how answers are compared: what a user's own score reads need not be class scores."""
+    return "squared" if session.config.score.startswith("py:") else "probabilities"
+
+
+def method(session: Session) -> Method:
+    """Return what trials try after a cut: what the run does, but for recalibration switched off."""
+    settings = session.config
+    is_off = settings.compensate.method == "recalibrate" and not settings.prune.recalibrate
+    return "none" if is_off else settings.compensate.method
 
 
 def examples(session: Session) -> list[Any]:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
-from srinit.comparison import Difference
 from srinit.errors import PlanError
-from srinit.pipeline import recovery
+from srinit.pipeline import compensating, recovery
 from srinit.pipeline.session import Session
-from srinit.plan import PrunePlan
+from srinit.plan import PrunePlan, Removal
 from srinit.sensitivity import Ranks
-from srinit.trial import try_removals
+from srinit.trial import Trial, try_removals
 from srinit.units import UnitMap
 
 Make = Callable[[tuple[str, ...]], PrunePlan]
@@ -34,26 +32,31 @@ def confirmed(
     """
     settings, config = session.config.plan, session.config
     limit = settings.trial_max_drop
-    data = recovery.trial_data(session)
+    data, fit = recovery.trial_data(session)
     recover = recovery.few_steps(session, settings.trial_steps)
-    costs: dict[str, Difference] = {}
+    costs: dict[str, Trial] = {}
     dropped: tuple[str, ...] = ()
 
-    def tried(candidates: list[tuple[str, ...]]) -> list[Difference]:
-        trials = try_removals(
-            model,
-            units,
-            candidates,
-            data,
-            example_inputs=session.example_inputs,
-            gone=gone,
-            scorer=session.scorer,
-            confidence=config.compare.confidence,
-            recover=recover,
-            ranks=Ranks(),
-            on_progress=session.observer.progress,
+    def tried(candidates: list[tuple[str, ...]]) -> list[Trial]:
+        return list(
+            try_removals(
+                model,
+                units,
+                candidates,
+                data,
+                example_inputs=session.example_inputs,
+                gone=gone,
+                scorer=session.scorer,
+                confidence=config.compare.confidence,
+                method=compensating.method(session),
+                fit=fit,
+                teacher=session.model,
+                measure=compensating.measure(session),
+                recover=recover,
+                ranks=Ranks(),
+                on_progress=session.observer.progress,
+            )
         )
-        return [trial.cost for trial in trials]
 
     while True:
         plan = _made(make, dropped, costs, limit)
@@ -63,7 +66,7 @@ def confirmed(
         over = tuple(
             name
             for name in new
-            if limit is not None and costs[name].low > limit and name not in settings.remove
+            if limit is not None and costs[name].cost.low > limit and name not in settings.remove
         )
         if not over:
             break
@@ -76,19 +79,13 @@ def confirmed(
     note = f"left out after a trial: {', '.join(_words(dropped, costs))}" if dropped else plan.note
     return replace(
         plan,
-        remove=tuple(
-            replace(
-                removal, evidence={**removal.evidence, **_evidence(name, costs, together, steps)}
-            )
-            for removal in plan.remove
-            for name in (removal.unit.name,)
-        ),
+        remove=tuple(_confirmed(removal, costs, together, steps) for removal in plan.remove),
         note=note,
     )
 
 
 def _made(
-    make: Make, dropped: tuple[str, ...], costs: Mapping[str, Difference], limit: float | None
+    make: Make, dropped: tuple[str, ...], costs: Mapping[str, Trial], limit: float | None
 ) -> PrunePlan:
     try:
         return make(dropped)
@@ -101,27 +98,37 @@ def _made(
         ) from None
 
 
-def _words(names: tuple[str, ...], costs: Mapping[str, Difference]) -> list[str]:
+def _words(names: tuple[str, ...], costs: Mapping[str, Trial]) -> list[str]:
     return [
-        f"{name} (costs {100 * (costs[name].drop or 0.0):.1f} points, at least "
-        f"{100 * costs[name].low:.1f})"
+        f"{name} (costs {100 * (costs[name].cost.drop or 0.0):.1f} points, at least "
+        f"{100 * costs[name].cost.low:.1f})"
         for name in names
     ]
 
 
-def _evidence(
-    name: str, costs: Mapping[str, Difference], together: Mapping[str, Difference], steps: int
-) -> dict[str, Any]:
+def _confirmed(
+    removal: Removal, costs: Mapping[str, Trial], together: Mapping[str, Trial], steps: int
+) -> Removal:
+    """Return a removal with the evidence of its trials."""
+    name = removal.unit.name
     if name not in together:  # it went in an earlier stage
-        return {}
+        return removal
     alone, joint = costs[name], together[name]
-    return {
-        "trial_cost": alone.drop,
-        "trial_low": alone.low,
-        "trial_high": alone.high,
-        "joint_cost": joint.drop,
-        "joint_low": joint.low,
-        "joint_high": joint.high,
+    evidence = {
+        "trial_cost": alone.cost.drop,
+        "trial_low": alone.cost.low,
+        "trial_high": alone.cost.high,
+        "trial_cut": None if alone.cut is None else alone.cut.drop,
+        "joint_cost": joint.cost.drop,
+        "joint_low": joint.cost.low,
+        "joint_high": joint.cost.high,
+        "joint_cut": None if joint.cut is None else joint.cut.drop,
         "trial_steps": steps,
-        "trial_examples": alone.num_examples,
+        "trial_examples": alone.cost.num_examples,
     }
+    return replace(
+        removal,
+        evidence={**removal.evidence, **evidence},
+        trial_after=alone.after,
+        joint_after=joint.after,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from srinit import artifact, records, sources
 from srinit.cost import Cost, count_cost
+from srinit.display import command
 from srinit.errors import ConfigError, PlanError
 from srinit.finetune import (
     Recipe,
@@ -28,13 +30,14 @@ from srinit.pipeline import (
     start,
 )
 from srinit.pipeline.compensating import Compensated
+from srinit.pipeline.network import load_network
 from srinit.pipeline.recovery import Rehearsal
 from srinit.pipeline.session import Session
-from srinit.plan import PrunePlan
+from srinit.plan import PrunePlan, make_plan
 from srinit.records import record
 from srinit.sensitivity.working import faster_copy
 from srinit.sources import load_function
-from srinit.store import sha256_bytes
+from srinit.store import RunFolder, sha256_bytes
 from srinit.surgery import carry_back, kept_names, remove_with_origins
 
 STAGE_SCHEMA = "srinit.stage/1"
@@ -57,8 +60,8 @@ class StageMetrics:
     compensation: Compensated | None = None  # what was done without training, among what
 
 
-def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
-    """Return the plan for `targets` (see `make_plan`), by default those of the config.
+def plan(session: Session) -> PrunePlan:
+    """Return the plan for the targets of the config.
 
     The network is built and measured after some removals of the ranking, those near the target
     among them, and the others lie between, so that the report's slider looks its costs up. All
@@ -68,22 +71,43 @@ def plan(session: Session, targets: dict[str, Any] | None = None) -> PrunePlan:
         PlanError: The target cannot be met, or names unknown or locked units.
     """
     path = session.path / "plan.json"
-    if targets is None and path.is_file():
+    if path.is_file():
         return plans.read(session.folder, path)
-    made = planning.make(session, uncut, look.scan(session), look.scores(session), targets)
+    return replan(session)
+
+
+def replan(session: Session) -> PrunePlan:
+    """Return a plan made anew; what rests on the one before is set aside when it is there.
+
+    Raises:
+        PlanError: As `plan`; nothing has moved then.
+    """
+    session.stage = 1
+    made = planning.make(session, uncut, look.scan(session), look.scores(session))
     look.beside(session)
+    start.settle(session)
     inputs = {
         "target": made.target,
         "plan.json": plans.digest(made),
         **session.folder.digests(session.path / "scan" / "sensitivity.json"),
     }
     session.folder.audit("plan", f"remove {len(made.names)} units", inputs=inputs)
-    plans.write(session.folder, path, made)
+    plans.write(session.folder, session.path / plans.PLAN, made)
     return made
 
 
-def take_edited(session: Session, reason: str) -> PrunePlan:
-    """Return the plan as it was edited by hand; results of the one before are set aside.
+def check_names(session: Session) -> None:
+    """Check that the units that `plan.remove` names can go, before anything is made or moved.
+
+    Raises:
+        PlanError: The scan knows no such unit, or it is locked.
+    """
+    if session.config.plan.remove and (session.path / "scan" / "sensitivity.json").is_file():
+        make_plan(look.scan(session), remove=tuple(session.config.plan.remove))
+
+
+def check_edited(session: Session, reason: str) -> PrunePlan:
+    """Return the plan as it was edited by hand, if it is one that can be carried out.
 
     Raises:
         ConfigError: There is no plan, no reason, or it is no plan any more.
@@ -91,7 +115,9 @@ def take_edited(session: Session, reason: str) -> PrunePlan:
     """
     path = session.path / "plan.json"
     if not path.is_file():
-        raise ConfigError(f"{session.path} holds no plan.json yet; srinit plan {session.path}.")
+        raise ConfigError(
+            f"{session.path} holds no plan.json yet; {command('plan', session.path)}."
+        )
     if not reason.strip():
         raise ConfigError('an edited plan needs a reason, which goes on record: --reason "..."')
     content = path.read_bytes()
@@ -100,15 +126,28 @@ def take_edited(session: Session, reason: str) -> PrunePlan:
     foreign = [name for name in (*edited.names, *edited.ranking) if name not in known]
     if foreign:
         raise PlanError(f"{path} names units that cannot go: {', '.join(foreign[:5])}.")
-    before = session.folder.digests(path)
-    start.set_aside(session)
+    return edited
+
+
+def take_edited(session: Session, reason: str) -> PrunePlan:
+    """Return the plan as it was edited by hand; results of the one before are set aside.
+
+    Raises:
+        ConfigError: As `check_edited`.
+        PlanError: As `check_edited`.
+    """
+    source = session.came_from or session.path
+    edited = check_edited(Session(session.config, RunFolder.open(source)), reason)
+    content = (source / plans.PLAN).read_bytes()
+    before = RunFolder.open(source).digests(source / plans.PLAN)
+    start.settle(session)
     session.folder.audit(
         "plan",
         f"edited by hand: remove {', '.join(edited.names) or 'nothing'}",
         reason=reason,
         inputs={"plan.json": sha256_bytes(content), "before": before["plan.json"]},
     )
-    session.folder.write_bytes(path, content)
+    session.folder.write_bytes(session.path / plans.PLAN, content)
     return edited
 
 
@@ -164,13 +203,7 @@ def base_of(session: Session) -> dict[str, Any]:
 
 def load(session: Session, folder: Path) -> nn.Module:
     """Return a saved network of this run, on the device; the run's config names its code."""
-    settings = session.config.model
-
-    def base() -> nn.Module:
-        return sources.load_model(
-            settings.source, args=settings.args, root=session.config.root, bare=True
-        )
-
+    base = partial(load_network, session.config, bare=True)
     return artifact.load_pruned(folder, base=base).to(session.device)
 
 
@@ -185,8 +218,7 @@ def prune(session: Session) -> nn.Module:
         return load(session, folder / "cut")
     the_plan = stage_plan(session)
     whole = uncut(session)
-    rehearsal = _rehearsed(session, whole, the_plan)
-    session.observer.say(recovery.forecast(session, the_plan, _log_before(session), rehearsal))
+    session.observer.say(recovery.expected_dip(session, the_plan))
     score_before = look.baseline(session).score
     cut, origins = remove_with_origins(
         whole,
@@ -198,6 +230,11 @@ def prune(session: Session) -> nn.Module:
     if the_plan.remove:
         pruned, compensation = compensating.compensate_cut(session, cut, origins)
         score_compensated = score_cut if pruned is cut else _validated(session, pruned)
+    rehearsal = None
+    if set(the_plan.names) > set(_gone_before(session)):
+        rehearsal = _rehearsed(session, pruned)
+        log = _log_before(session)
+        session.observer.say(recovery.expected_recovery(session, log, rehearsal))
     save(session, folder / "cut", pruned)
     metrics = StageMetrics(
         removed=the_plan.names,
@@ -219,11 +256,11 @@ def prune(session: Session) -> nn.Module:
     return pruned
 
 
-def _rehearsed(session: Session, whole: nn.Module, the_plan: PrunePlan) -> Rehearsal | None:
+def _rehearsed(session: Session, pruned: nn.Module) -> Rehearsal | None:
     """Return what a short recovery on a copy brought, which rank 0 tries."""
 
     def tried() -> str:
-        found = recovery.rehearse(session, whole, the_plan, gone=_gone_before(session))
+        found = recovery.rehearse(session, pruned)
         return "" if found is None else records.to_json(found, schema=REHEARSAL_SCHEMA)
 
     text = processes.text_of_first(tried)

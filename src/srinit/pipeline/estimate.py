@@ -16,6 +16,7 @@ from srinit.units import UnitMap
 
 BUDGET = 30.0  # seconds that timing may take, about; finding the units comes on top
 TRIAL_FACTOR = 0.4  # of a forward: what lies before a unit is computed once, in cheap arithmetic
+FIT_FACTOR = 12.0  # realignment by an example, in the cheap forwards of a trial
 TRAINING_FACTOR = 4.0  # forward, backward and the teacher's forward, in forwards
 
 
@@ -56,18 +57,20 @@ def scan_seconds(session: Session, units: UnitMap) -> float:
 def trial_examples(config: Config, removed: int, calibration: int) -> tuple[int, int]:
     """Return how many examples the trials before one cut read, and how many they train on.
 
-    Every unit is tried alone and with those before it, next to the network without any: two
-    passes each, of which the first is for normalization. The rehearsal is one more trial.
+    Every unit is tried alone and with those before it, next to the network without any: as it was
+    cut, and compensated. Fitting that counts as so many examples more; the rehearsal is read twice.
     """
     plan = config.plan
     if plan.trial_examples == 0 or not removed:
         return 0, 0
-    rehearsals = int(config.finetune.rehearsal > 0)
+    read = min(plan.trial_examples, calibration)
     trials = 2 * removed - 1
-    networks = trials + rehearsals + 2 + rehearsals  # with the references
+    compensates = config.compensate.method != "none"
+    networks = trials * (1 + compensates) + 2 + 2 * (config.finetune.rehearsal > 0)
+    fitted = trials * compensates * min(recovery.TRIAL_FIT, calibration // 3)
     steps = trials * plan.trial_steps + config.finetune.rehearsal
     return (
-        2 * networks * min(plan.trial_examples, calibration),
+        networks * read + round(FIT_FACTOR * fitted),
         steps * config.finetune.batch_size,
     )
 

@@ -43,6 +43,6 @@ def data_facts(session: Session) -> DataFacts:
         session.data_told = True
         for line in found.notes:
             session.observer.say(line)
-        if not session.rank:
+        if not session.rank and not session.folder.was_sealed:
             session.folder.write_record(session.path / "data.json", found, schema=DATA_SCHEMA)
     return found

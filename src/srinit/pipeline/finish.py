@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 from srinit import export as exporting
+from srinit.custody import overrides, readings
+from srinit.custody.readings import Readings
 from srinit.errors import MissingExtraError, ModelError
 from srinit.latency import LatencyPair
 from srinit.pipeline import cut, judge, look, staged
@@ -140,9 +142,21 @@ def result(session: Session) -> RunResult:
         failed_gates=tuple(gate.sentence for gate in gates.failed),
         report=str(session.path / "report" / "report.html"),
         onnx=str(onnx) if onnx.is_file() else "",
+        test_readings=len(_readings(session).earlier),
+        overrides=tuple(each.words() for each in overrides.of_run(session.path)),
         warnings=tuple(each.text for each in look.baseline(session).warnings),
     )
-    session.folder.audit("finish", "passed" if found.passed else "failed")
+    session.folder.audit(
+        "finish",
+        "passed" if found.passed else "failed",
+        reason="; ".join(found.overrides),
+        inputs={"test_readings": found.test_readings},
+    )
     session.folder.write_record(session.path / "result.json", found, schema=RESULT_SCHEMA)
     session.folder.seal()
     return found
+
+
+def _readings(session: Session) -> Readings:
+    path = cut.stage_folder(session) / readings.FILE
+    return session.folder.read_record(Readings, path, schema=readings.SCHEMA)

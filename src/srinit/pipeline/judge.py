@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,16 +21,18 @@ from srinit.comparison import (
     measure_shift,
     shift_csv,
 )
-from srinit.errors import DataError, ModelError
+from srinit.custody import readings
+from srinit.custody.networks import load_run
+from srinit.errors import DataError
 from srinit.evaluate import Outcomes
 from srinit.gates import GateResult, check_gates
 from srinit.latency import measure_latency_pair
 from srinit.ownership import Ownership, measure_pair
-from srinit.pipeline import cut, processes, shared, site
+from srinit.pipeline import cut, look, processes, shared, site
 from srinit.pipeline.session import Session
 from srinit.sensitivity import Ranks
 from srinit.sources import load_data, load_function
-from srinit.store import RunFolder, write_npz
+from srinit.store import write_npz
 
 COMPARISON_SCHEMA = "srinit.comparison/1"
 GATE_SCHEMA = "srinit.gate/1"
@@ -47,6 +50,10 @@ def compare(session: Session) -> Comparison:
         return session.folder.read_record(Comparison, path, schema=COMPARISON_SCHEMA)
     pruned, test = cut.tune(session), session.split("test")
     steps = 2 * len(test)
+    _tell_readings(session, test.ids, test.data_hash)
+    readings.note(
+        session.folder, "read", "", {"data_hash": test.data_hash, "num_examples": len(test)}
+    )
 
     def progress(offset: int) -> None:
         session.observer.progress(offset, steps)
@@ -96,21 +103,28 @@ def _compared(session: Session, pruned: nn.Module, before: Outcomes, after: Outc
     return comparison
 
 
-def shift(session: Session, examples: int | None = None) -> Shift | None:
-    """Return both networks on corrupted test images; None where the config asks for none.
+def _tell_readings(session: Session, ids: Sequence[str], data_hash: str) -> None:
+    """Say and keep how often the test data were read before, unless that is kept already."""
+    path = cut.stage_folder(session) / readings.FILE
+    if path.is_file():
+        return
+    found = readings.find(session.path, ids, data_hash)
+    if found.earlier:
+        session.observer.say(f"{look.WARNING} {found.words()}")
+    session.folder.write_record(path, found, schema=readings.SCHEMA)
 
-    Args:
-        session: The run.
-        examples: In place of the config's number.
+
+def shift(session: Session) -> Shift | None:
+    """Return both networks on corrupted test images; None where the config asks for none.
 
     Raises:
         DataError: The data holds no images.
     """
     settings = session.config.shift
     path = cut.stage_folder(session) / "shift.json"
-    if path.is_file() and examples is None:
+    if path.is_file():
         return session.folder.read_record(Shift, path, schema=SHIFT_SCHEMA)
-    count = settings.examples if examples is None else examples
+    count = settings.examples
     if count == 0:
         return None
     test = session.split("test")
@@ -172,16 +186,7 @@ def compare_on(session: Session, other: Path | None, data: str | None) -> Site:
         )
     first, second = session.model, cut.tune(session)
     if other is not None:
-        folder = RunFolder.open(other)
-        stages = sorted(folder.path.glob("stages/*/recipe.json"))
-        if not stages:
-            raise ModelError(f"{other} holds no pruned network yet.")
-        first, second = (
-            second,
-            artifact.load_pruned(stages[-1].parent, trust_code=True, root=config.root).to(
-                session.device
-            ),
-        )
+        first, second = second, load_run(other, root=config.root).to(session.device)
     source = data or config.data.test or config.data.source or ""
     return site.compare_on(session, first, second, test, source)
 
@@ -204,11 +209,25 @@ def gate(session: Session) -> GateResult:
     path = cut.stage_folder(session) / "gate.json"
     if path.is_file():
         return session.folder.read_record(GateResult, path, schema=GATE_SCHEMA)
+    comparison = compare(session)
+    arrays = session.folder.read_npz(path.with_name("predictions.npz"))
+    _tell_readings(session, [str(each) for each in arrays["ids"]], comparison.data_hash)
     limits = session.config.gates.limits()
     under_shift = shift(session) if "max_shift_drop" in limits else None
-    result = check_gates(compare(session), limits, shift=under_shift)
+    result = check_gates(comparison, limits, shift=under_shift)
     if session.config.gates.site:
-        result = _with_site(result, site.gates(session))
+        result = with_site(result, site.gates(session))
+    readings.note(
+        session.folder,
+        "judged",
+        "passed" if result.passed else "failed",
+        {
+            "limits": {
+                **{each.name: each.limit for each in result.gates},
+                readings.CONFIDENCE: comparison.confidence,
+            }
+        },
+    )
     failed = "; ".join(g.sentence for g in result.failed)
     session.folder.audit(
         "gate",
@@ -220,7 +239,7 @@ def gate(session: Session) -> GateResult:
     return result
 
 
-def _with_site(result: GateResult, on_site: GateResult | None) -> GateResult:
+def with_site(result: GateResult, on_site: GateResult | None) -> GateResult:
     """Return both judgements as one; limits on the site's data are named `site.NAME`."""
     if on_site is None:
         return result

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import replace
-from typing import Any
 
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
@@ -20,7 +17,7 @@ from srinit.pipeline.sizes import num_removed
 from srinit.records import record
 from srinit.sensitivity import Ranks, Sensitivity, measure_sensitivity
 from srinit.sources import load_function
-from srinit.store import write_npz
+from srinit.store import csv_text, write_npz
 from srinit.units import UnitMap, find_units
 
 WARNING = "WARNING:"
@@ -302,16 +299,4 @@ def sensitivity_csv(sensitivity: Sensitivity) -> str:
         "unit", "removable", "reinit_drop", "low", "high", "decision", "num_draws",
         "num_examples", "draw_spread", "balanced_drop", "top_share", "nonfinite", "reason",
     )  # fmt: skip
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(names)
-    for unit in sensitivity.units:
-        writer.writerow([_cell(getattr(unit, name)) for name in names])
-    return buffer.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value[:1] in "=+-@\t\r":
-        return "'" + value
-    return value
+    return csv_text(names, ([getattr(unit, name) for name in names] for unit in sensitivity.units))

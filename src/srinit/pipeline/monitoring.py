@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from srinit import artifact, sources
 from srinit.class_names import ClassList
+from srinit.custody.beside import beside
+from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
 from srinit.monitor import Observations, Reference, Watch, from_log, read_log, watch
-from srinit.pipeline import cut, judge, observe, operate, start
+from srinit.pipeline import cut, inputs, judge, observe
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
+from srinit.pipeline.way_back import RolledBack, rollback
 from srinit.records import record
-from srinit.store import RunFolder, sha256_file
+from srinit.store import RunFolder, audit, sha256_bytes, sha256_file, write_npz
+from srinit.store.files import parse_npz
+from srinit.store.seal import AUDIT, read_checked
 
-BASELINE = "monitor/baseline.npz"
+BASELINE, OBSERVED = "baseline.npz", "baseline observed"
 
 
 @record
@@ -31,7 +37,7 @@ class Monitored:
     watch: Watch
     alarm: bool
     rollback: str  # the command that goes back
-    rolled_back: operate.RolledBack | None = None
+    rolled_back: RolledBack | None = None
     rollback_failed: str = ""
 
 
@@ -47,7 +53,7 @@ def monitor(
     """Return what monitoring says about a log or about new data; an alarm goes on record.
 
     The baseline is what the run's network did on the run's test data. It is observed once and
-    kept in the run folder; if that data is gone, a log is compared with the kept predictions.
+    kept beside the run folder; if that data is gone, a log is compared with the kept predictions.
 
     Args:
         path: The run.
@@ -55,7 +61,8 @@ def monitor(
         overrides: Of the run's config.
         log: A prediction log.
         data: A data source, to ask the network about now; the unpruned one answers a share.
-        auto_rollback: Roll the registry back after an alarm.
+        auto_rollback: Roll the registry back after an alarm, if the watched network is the
+            champion, and once for the same alarm.
 
     Raises:
         ConfigError: Neither or both of `log` and `data`.
@@ -64,7 +71,7 @@ def monitor(
     if (log is None) == (data is None):
         raise ConfigError("give one of --log preds.jsonl and --data folder:DIR.")
     folder = RunFolder.open(path)
-    session = Session(start.config_of(folder, overrides or ()), folder, observer)
+    session = Session(inputs.config_of(folder, overrides or ()), folder, observer)
     recipe = cut.stage_folder(session) / artifact.RECIPE
     folder.check(recipe)
     weights = artifact.read_recipe(recipe.parent).weights_sha256
@@ -100,7 +107,7 @@ def monitor(
         baseline_examples=len(reference.sample),
         watch=found,
         alarm=found.alarm,
-        rollback=f"srinit rollback {path} --reason 'monitoring: {', '.join(found.causes)}'"
+        rollback=command("rollback", path, "--reason", f"monitoring: {', '.join(found.causes)}")
         if found.alarm
         else "",
     )
@@ -108,15 +115,47 @@ def monitor(
         return make()
     reason = f"beyond their limits: {', '.join(found.causes)}"
     folder.audit("monitor", "alarm", reason=reason, inputs={source: digest, "model": weights})
-    return make(**(_way_back(path, overrides, reason) if auto_rollback else {}))
-
-
-def _way_back(path: Path, overrides: list[str] | None, reason: str) -> dict[str, Any]:
-    """Return what going back came to; an alarm is told of even if there is no way back."""
+    if not auto_rollback:
+        return make()
+    alarm = _identity(found, observed, weights)
+    answered = _answered(folder, alarm)
+    if answered:
+        return make(rollback_failed=answered)
     try:
-        return {"rolled_back": operate.rollback(path, overrides, reason=f"monitoring: {reason}")}
-    except PruneError as error:
-        return {"rollback_failed": str(error)}
+        gone_back = rollback(
+            path,
+            overrides,
+            reason=f"monitoring: {reason}",
+            watched=weights,
+            more={"alarm": alarm},
+        )
+    except PruneError as error:  # an alarm is told of even if there is no way back
+        return make(rollback_failed=str(error))
+    return make(rolled_back=gone_back)
+
+
+def _identity(found: Watch, observed: Observations, weights: str) -> str:
+    """Return what tells alarms apart: all that was observed up to the end of the first one.
+
+    A log that only grew gives the same alarm again.
+    """
+    window = found.windows[found.first_alarm or 0]
+    end = window.first + window.num_examples
+    seen = (observed.prediction[:end], observed.confidence[:end])
+    content = b"".join(np.ascontiguousarray(values).tobytes() for values in seen)
+    return sha256_bytes(weights.encode() + content)
+
+
+def _answered(folder: RunFolder, alarm: str) -> str:
+    """Return when an alarm was answered by a rollback before; empty: it was not."""
+    for entry in audit.read(folder.path / AUDIT).entries:
+        inputs = entry["inputs"]
+        if entry["verb"] == "rollback" and inputs.get("alarm") == alarm and "move" in inputs:
+            return (
+                f"this alarm was answered already, on {entry['time'][:16]} ({entry['decision']}); "
+                "what was made champion since was made so on purpose."
+            )
+    return ""
 
 
 def _class_names(session: Session) -> tuple[str, ...]:
@@ -129,9 +168,11 @@ def _class_names(session: Session) -> tuple[str, ...]:
 
 def _baseline(session: Session, *, needed: bool) -> Observations:
     """Return what the run's network did on its test data; observed once and kept."""
-    path = session.path / BASELINE
-    if path.is_file():
-        return observe.from_arrays(session.folder.read_npz(path))
+    path = beside(session.path) / BASELINE
+    digest = _recorded(session.folder)
+    if digest and path.is_file():
+        content = read_checked(path.parent, path.name, digest)
+        return observe.from_arrays(parse_npz(content, path))
     try:
         test = session.split("test")
         recorded = judge.compare(session).data_hash
@@ -149,9 +190,17 @@ def _baseline(session: Session, *, needed: bool) -> Observations:
         unpruned=session.model,
     )
     with session.folder.lock():
-        session.folder.audit("monitor", "baseline observed", inputs={"test": recorded})
-        session.folder.write_npz(path, observe.to_arrays(found))
+        write_npz(path, observe.to_arrays(found))
+        inputs = {"test": recorded, BASELINE: sha256_file(path)}
+        session.folder.audit("monitor", OBSERVED, inputs=inputs)
     return found
+
+
+def _recorded(folder: RunFolder) -> str:
+    """Return the hash of the kept baseline, as the audit log tells; empty for none."""
+    entries = audit.read(folder.path / AUDIT).entries
+    found = [e["inputs"].get(BASELINE, "") for e in entries if e["decision"] == OBSERVED]
+    return str(found[-1]) if found else ""
 
 
 def _kept(session: Session) -> Observations:

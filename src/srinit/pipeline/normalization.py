@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import binom
 
 from srinit import modules
 from srinit.evaluate.soundness import Suspicion
 from srinit.pipeline.session import Session
 from srinit.sources import DataSet, Preprocess, limited
+from srinit.stats.paired import fair_tail
 
 EXAMPLES = 128  # calibration images
 FEWEST_ERRORS = 10  # fewer cannot tell one normalization from another
@@ -63,7 +63,7 @@ def better_normalization(session: Session, *, above: float = 0.0) -> tuple[Suspi
     ]
     name, other, bgr, right = max(tried, key=lambda each: each[3].sum())
     gained, lost = int((right & ~now).sum()), int((now & ~right).sum())
-    surprise = binom.sf(gained - 1, gained + lost, 0.5) * len(tried)
+    surprise = fair_tail(gained, gained + lost) * len(tried)
     if surprise >= SIGNIFICANT or (gained - lost) / len(data) < GAIN or right.mean() <= above:
         return ()
     return (_suspicion(name, other, bgr, int(right.sum()), int(now.sum()), len(data)),)

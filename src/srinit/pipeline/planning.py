@@ -22,7 +22,6 @@ def make(
     uncut: Callable[[Session], nn.Module],
     sensitivity: Sensitivity,
     scores: UnitScores,
-    targets: dict[str, Any] | None = None,
     *,
     gone: tuple[str, ...] = (),
 ) -> PrunePlan:
@@ -33,7 +32,6 @@ def make(
         uncut: Gives the network that the stage at work is cut from.
         sensitivity: The scan it rests on, in names of the unpruned network.
         scores: What ranks.
-        targets: What to reach, by default what the config says.
         gone: Units that earlier stages removed; they come first.
 
     All processes of a run must call it: rank 0 times networks alone, and trials are shared.
@@ -45,7 +43,7 @@ def make(
         )
         raise PlanError(f"the network has no unit that can be removed: {hint}")
     options: dict[str, Any] = {
-        **(settings.targets() if targets is None else targets),
+        **settings.targets(),
         "scores": scores,
         "keep": _kept(session, sensitivity.unit_map),
         "rule": settings.rule,

@@ -15,7 +15,7 @@ from srinit.sensitivity import Ranks, by_itself, error_of, told
 from srinit.store import RunFolder
 
 T = TypeVar("T")
-LEFT_OUT = shutil.ignore_patterns("export", "report", "superseded", ".lock")
+LEFT_OUT = shutil.ignore_patterns("export", "report", "superseded", ".*lock")
 
 
 def first(session: Session, step: Callable[[Session], T]) -> T:
@@ -70,9 +70,13 @@ def copy_of_first(ranks: Ranks) -> Iterator[tuple[RunFolder, Path]]:
 
 
 @contextmanager
-def kept_by_first(folder: RunFolder, ranks: Ranks) -> Iterator[None]:
-    """Lock rank 0's run folder and let the others copy it."""
+def kept_by_first(
+    folder: RunFolder, ranks: Ranks, then: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Lock rank 0's run folder, do what is to be done `then`, and let the others copy it."""
     with folder.lock():
+        if then is not None:
+            then()
         ranks.gather(str(folder.path.absolute()))
         ranks.gather("copied")
         yield

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from srinit.comparison import Difference
+from srinit.comparison import Difference, compare_outcomes
+from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.sensitivity import by_itself
-from srinit.sensitivity.working import has_fast_bfloat16
+from srinit.sensitivity.working import faster_copy, has_fast_bfloat16
 from srinit.sources import Augment
-from srinit.trial import try_removals
+from srinit.trialbench import NOTHING
 
+TRIAL_FIT = 64  # examples that a trial's compensation is fitted on
 FIELDS = (
     "epochs", "optimizer", "lr", "weight_decay", "warmup", "label_smoothing",
     "distill_weight", "temperature", "feature_weight", "schedule", "batch_size", "patience", "ema",
@@ -27,7 +31,7 @@ FIELDS = (
 
 @record
 class Rehearsal:
-    """A short recovery, tried on a copy before the cut."""
+    """A short recovery, tried on a copy of the cut network before it is trained."""
 
     steps: int
     cost: Difference  # score of the unpruned network - score after the steps, on calibration data
@@ -60,11 +64,22 @@ def augment(session: Session) -> Augment:
     return Augment(crop_padding=settings.crop_padding, flip=settings.flip)
 
 
-def trial_data(session: Session) -> list[tuple[Any, Any]]:
-    """Return the calibration batches on which removals are tried, chosen by content."""
-    calibration = session.split("calibration")
-    few = calibration.by_content(session.config.plan.trial_examples)
-    return list(few.batches(session.config.data.batch_size))
+def trial_data(session: Session) -> tuple[list[tuple[Any, Any]], list[Any]]:
+    """Return calibration batches on which removals are tried, and inputs to compensate them by.
+
+    Both are chosen by content, and they are different examples; of few, a third is for the latter.
+    """
+    calibration, size = session.split("calibration"), session.config.data.batch_size
+    tried, fitted = session.config.plan.trial_examples, TRIAL_FIT
+    if session.config.compensate.method == "none":
+        fitted = 0
+    if tried + fitted > len(calibration):
+        fitted = min(fitted, len(calibration) // 3)
+        tried = min(tried, len(calibration) - fitted)
+    chosen = calibration.by_content(tried + fitted)
+    places = range(len(chosen))
+    fit = chosen.subset(places[tried:]).batches(size) if fitted else ()
+    return list(chosen.subset(places[:tried]).batches(size)), [inputs for inputs, _ in fit]
 
 
 def few_steps(session: Session, steps: int) -> Callable[[nn.Module], TuneLog] | None:
@@ -108,66 +123,53 @@ def few_steps(session: Session, steps: int) -> Callable[[nn.Module], TuneLog] | 
     return recover
 
 
-def rehearse(
-    session: Session, uncut: nn.Module, plan: PrunePlan, *, gone: tuple[str, ...] = ()
-) -> Rehearsal | None:
-    """Return what a short recovery of the whole cut brought on a copy; None if none is tried.
+def rehearse(session: Session, pruned: nn.Module) -> Rehearsal | None:
+    """Return what a short recovery brings on a copy of the cut network; None if none is tried.
 
     Args:
         session: The run.
-        uncut: The network that the stage at work is cut from, whole.
-        plan: What is removed.
-        gone: What the stages before removed of it.
+        pruned: The cut network as its training will begin, compensated; not changed.
     """
-    steps = session.config.finetune.rehearsal
-    recover = few_steps(session, steps)
-    new = [name for name in plan.names if name not in gone]
-    if recover is None or not new or session.config.plan.trial_examples == 0:
+    recover = few_steps(session, session.config.finetune.rehearsal)
+    if recover is None or session.config.plan.trial_examples == 0:
         return None
-    (trial,) = try_removals(
-        uncut,
-        {removal.unit.name: removal.unit for removal in plan.remove},
-        [new],
-        trial_data(session),
-        example_inputs=session.example_inputs,
-        gone=gone,
-        scorer=session.scorer,
-        confidence=session.config.compare.confidence,
-        recover=recover,
+    data, _ = trial_data(session)
+    trained = copy.deepcopy(pruned)
+    if any(type(module) is nn.Conv2d for module in trained.modules()):
+        trained = trained.to(memory_format=torch.channels_last)
+    recover(trained)
+    before, after = (
+        evaluate(faster_copy(model, session.example_inputs), data, scorer=session.scorer)
+        for model in (session.model, trained)
     )
-    return Rehearsal(steps=steps, cost=trial.cost)
+    cost = compare_outcomes(before, after, confidence=session.config.compare.confidence).score
+    return Rehearsal(steps=session.config.finetune.rehearsal, cost=cost)
 
 
-def forecast(
-    session: Session,
-    plan: PrunePlan,
-    before: TuneLog | None = None,
-    rehearsal: Rehearsal | None = None,
-) -> str:
-    """Return what is known of dip and recovery before anything is cut, and what is not.
+def expected_dip(session: Session, plan: PrunePlan) -> str:
+    """Return what is known of the loss before anything is cut, and what is not.
 
     Args:
         session: The run.
         plan: What is removed, with the evidence of its trials.
-        before: The recovery of the stage before, where there is one.
-        rehearsal: The recovery tried on a copy, where there was one.
     """
     if not plan.remove:
         return "Nothing is removed."
-    evidence = plan.remove[-1].evidence
+    last = plan.remove[-1]
+    evidence = last.evidence
     if "joint_cost" in evidence:
-        examples = min(session.config.plan.trial_examples, len(session.split("calibration")))
+        examples = evidence["trial_examples"]
         trained = evidence.get("trial_steps") or 0
         how = f"trained for {trained} steps" if trained else "not trained"
+        after = last.joint_after or NOTHING
+        done = "nothing was done after the cut" if after == NOTHING else f"then {after}"
         cost = (evidence[f"joint_{name}"] or 0.0 for name in ("cost", "low", "high"))
-        dip = (
+        return (
             f"Expected dip: {_points(session, *cost)}, "
             f"measured by removing the units on a copy ({examples} calibration examples, "
-            f"the reference untouched, {how})."
+            f"the reference untouched; {done}, {how})."
         )
-    else:
-        dip = "Expected dip: unknown; the removals were not tried (plan.trial_examples: 0)."
-    return f"{dip} {_recovery(session, before, rehearsal)}"
+    return "Expected dip: unknown; the removals were not tried (plan.trial_examples: 0)."
 
 
 def _points(session: Session, cost: float, low: float, high: float) -> str:
@@ -175,7 +177,16 @@ def _points(session: Session, cost: float, low: float, high: float) -> str:
     return f"{100 * cost:.1f} points, {level} interval {100 * low:.1f} to {100 * high:.1f}"
 
 
-def _recovery(session: Session, before: TuneLog | None, rehearsal: Rehearsal | None) -> str:
+def expected_recovery(
+    session: Session, before: TuneLog | None = None, rehearsal: Rehearsal | None = None
+) -> str:
+    """Return what is known of the recovery before it begins, and what is not.
+
+    Args:
+        session: The run.
+        before: The recovery of the stage before, where there is one.
+        rehearsal: The recovery tried on a copy, where there was one.
+    """
     settings = session.config.finetune
     if settings.command is not None or settings.fn is not None:
         return "Recovery: unknown; a training of your own follows."

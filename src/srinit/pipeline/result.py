@@ -31,11 +31,16 @@ class RunResult:
     stopped_because: str = ""  # why the stages ended before the target
     report: str = ""
     onnx: str = ""
+    test_readings: int = 0  # how often the test data were read before, by what is known
+    overrides: tuple[str, ...] = ()  # what later verbs changed of the config
+    finished_earlier: bool = False  # it was there already, and nothing was done
     warnings: tuple[str, ...] = ()  # signs that the unpruned network was put together wrongly
 
     def words(self) -> str:
         """Return the summary that is printed at the end of a run."""
-        lines = [self._cut(), self._accuracy(), self._saving()]
+        lines = [f"{self.run} was finished before; nothing was done (--fresh begins another run)."]
+        lines = lines if self.finished_earlier else []
+        lines += [self._cut(), self._accuracy(), self._saving()]
         if self.stopped_because:
             lines.append(
                 f"Stage {self.stage} is delivered, short of the target: {self.stopped_because}"
@@ -44,6 +49,13 @@ class RunResult:
             lines.append("Every gate passed.")
         else:
             lines.append(f"NOT PASSED: {'; '.join(self.failed_gates) or 'see the stages above.'}")
+        lines += [f"Changed after the run began: {each}." for each in self.overrides]
+        if self.test_readings:
+            times = "time" if self.test_readings == 1 else "times"
+            lines.append(
+                f"WARNING: the test data were read {self.test_readings} {times} before; what is "
+                "chosen by what test data said is chosen on test data. See readings.json."
+            )
         lines += [f"WARNING: the unpruned network: {each}." for each in self.warnings]
         if self.onnx:
             lines.append(f"For the edge: {self.onnx}")

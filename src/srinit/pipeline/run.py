@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from srinit import records
 from srinit.config import Config, load_config
 from srinit.finetune.checks import check_trainable, task_loss
 from srinit.gates import check_feasible
 from srinit.pipeline import (
     cut,
+    earlier,
     facts,
     finish,
+    inputs,
     judge,
     look,
     operate,
@@ -53,7 +57,8 @@ TOGETHER = (  # steps that all processes of a run take
 def run(config: Config, *, observer: Observer | None = None, fresh: bool = False) -> RunResult:
     """Return the result of the whole flow, from baseline to report.
 
-    An interrupted run goes on where it stopped, if its config and inputs are the same.
+    An interrupted run goes on where it stopped, if its config and inputs are the same. One that
+    is finished is hashed again, and its result is returned.
 
     Args:
         config: What to do; see `srinit.config.load_config`.
@@ -64,6 +69,12 @@ def run(config: Config, *, observer: Observer | None = None, fresh: bool = False
         PruneError: What went wrong, with the exit code of its kind. A failed gate raises
             nothing: `RunResult.passed` says so.
     """
+    folder = None if fresh else earlier.matching(config, inputs.inputs_lock(config))
+    if folder is not None and folder.was_sealed:
+        content = folder.checked().read(start.FINISHED)
+        found = records.from_json(RunResult, content, schema=SCHEMA, where=str(folder.path))
+        page = str(folder.path / "report" / "report.html")
+        return replace(found, run=str(folder.path), report=page, finished_earlier=True)
     with start.begin_config(config, observer or Silent(), fresh=fresh) as session:
         return carry_out(session)
 

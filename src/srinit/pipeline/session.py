@@ -15,9 +15,11 @@ from torch import nn
 
 from srinit import modules, sources
 from srinit.config import Config
+from srinit.custody.changing import Change
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
 from srinit.evaluate import LOSSES, SCORERS, Loss, Scorer, find_scorer, labeled_by, scored
 from srinit.gates import check_class_names
+from srinit.pipeline.network import load_network
 from srinit.pipeline.observer import Observer, Silent
 from srinit.records import record
 from srinit.sources import DataSet
@@ -62,11 +64,12 @@ class Session:
         self.origin = origin or Path()
         self._folder = folder
         self.observer: Observer = observer or Silent()
+        self.change: Change | None = None  # what the verb changes of the run, not done yet
+        self.came_from: Path | None = None  # the run that the verb was given
         self.data_told = False  # what the data are was said
         self.stage = 1  # the pruning stage at work, or the one that was delivered
-        outcome = None if folder is None else folder.path / OUTCOME
-        if outcome is not None and outcome.is_file():
-            self.stage = int(json.loads(outcome.read_text("utf-8"))["delivered"])
+        if folder is not None and (folder.path / OUTCOME).is_file():
+            self.stage = int(json.loads(folder.read_bytes(folder.path / OUTCOME))["delivered"])
 
     @property
     def folder(self) -> RunFolder:
@@ -94,16 +97,7 @@ class Session:
     @cached_property
     def model(self) -> nn.Module:
         """The trained network, in evaluation mode, on the device."""
-        settings = self.config.model
-        model = sources.load_model(
-            settings.source,
-            args=settings.args,
-            weights=settings.weights,
-            weights_sha256=settings.weights_sha256,
-            root=self.config.root,
-            allow_download=settings.allow_download,
-            on_note=self.observer.say,
-        )
+        model = load_network(self.config, on_note=self.observer.say)
         return model.to(self.device).eval()
 
     @cached_property

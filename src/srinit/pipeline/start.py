@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,15 +15,18 @@ import torch
 
 from srinit import __version__
 from srinit.config import Config, dump_yaml, load_config
-from srinit.errors import ConfigError
-from srinit.pipeline import plans, processes
+from srinit.custody import changing, fixed, overrides
+from srinit.errors import ConfigError, PruneError, UnsafeError
+from srinit.pipeline import earlier, processes
+from srinit.pipeline.inputs import config_of, inputs_lock
 from srinit.pipeline.observer import Observer
 from srinit.pipeline.session import Session
 from srinit.sensitivity import process_group
-from srinit.store import RunFolder, sha256_file, write_text
+from srinit.store import RunFolder, write_text
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
 FINISHED = "result.json"
+LOOKED = {"run.json", "config.yaml", "env.json", "inputs.lock.json", "data.json"}
 
 
 @contextmanager
@@ -40,8 +42,11 @@ def begin(
 def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> Iterator[Session]:
     """Yield the session of a config, its folder locked against other processes.
 
-    The newest unfinished run of the same name goes on if its config and the hashes of its inputs
-    are the same; else a new numbered folder is made.
+    The newest run of the same name goes on if its config and the hashes of its inputs are the
+    same. If the config is another, what still holds of that run is taken: in its folder, where it
+    is neither sealed nor judged by something else, or in a new numbered one; what is made anew,
+    and why, is said before. Else a new folder is made, which is removed again if nothing came
+    about in it.
 
     Under `torchrun` or `accelerate launch` rank 0 does that; the other ranks work on a copy of
     the folder, which is dropped at the end.
@@ -51,110 +56,149 @@ def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> 
             with processes.copy_of_first(ranks) as (folder, origin):
                 yield Session(config, folder, rank=ranks.rank, origin=origin)
             return
-        folder = _folder_for(config, observer, fresh=fresh)
-        with processes.kept_by_first(folder, ranks):
-            yield Session(config, folder, observer)
+        folder, change = _folder_for(config, observer, fresh=fresh)
+        session = Session(config, folder, observer)
+        session.change = change
+        with processes.kept_by_first(folder, ranks, then=lambda: settle(session)):
+            try:
+                yield session
+            except PruneError:
+                if set(folder.files()) <= LOOKED:
+                    changing.discard(folder)
+                raise
 
 
-def _folder_for(config: Config, observer: Observer, *, fresh: bool) -> RunFolder:
+def _folder_for(
+    config: Config, observer: Observer, *, fresh: bool
+) -> tuple[RunFolder, changing.Change | None]:
+    """Return the folder that a config is worked on in, and what that changes of it."""
     fingerprint = inputs_lock(config)
-    folder = None if fresh else _unfinished(config, fingerprint)
-    if folder is None:
+    folder = None if fresh else earlier.matching(config, fingerprint)
+    if folder is not None:
+        observer.say(f"{'finished' if folder.was_sealed else 'resuming'} {folder.path}")
+        return folder, None
+    found = None if fresh else earlier.changed(config, fingerprint)
+    if found is None:
         folder = RunFolder.create(
             Path(config.out),
             config.name,
             fill=lambda made: _write_heads(made, config, fingerprint),
         )
+        return folder, None
+    folder, change = found
+    work = folder
+    if change.makes_new_run:
+        with folder.lock():
+            work = changing.new_run(folder, change, config)
     else:
-        observer.say(f"resuming {folder.path}")
-    return folder
+        observer.say(f"going on with {folder.path}")
+    for line in change.words(str(work.path)):
+        observer.say(line)
+    return work, change
 
 
 @contextmanager
-def reopen(path: Path, observer: Observer, overrides: Sequence[str] = ()) -> Iterator[Session]:
+def reopen(
+    path: Path,
+    observer: Observer,
+    pairs: Sequence[str] = (),
+    *,
+    verb: str,
+    redo: Collection[str] = (),
+    check: Callable[[Session], None] | None = None,
+    only_acts: bool = False,
+) -> Iterator[Session]:
     """Yield the session of an existing run folder, locked; several processes as in `begin_config`.
+
+    A run that is sealed stays as it is: where the verb would change it, the session is that of a
+    new run beside it, which holds what still holds. What is done is said before it starts.
+
+    Args:
+        path: The run.
+        observer: Told what happens.
+        pairs: `--set` pairs.
+        verb: Its name, for the record.
+        redo: Parts of the run that the verb makes anew; it sets them aside itself, with
+            `settle`, when what takes their place is there.
+        only_acts: The verb takes the run as it is: nothing in it may be changed by `--set`.
+        check: Looks at the run before anything is made or moved, and raises what is wrong.
 
     Raises:
         UnsafeError: The folder is not ours, or another process uses it.
         ConfigError: Its inputs were changed since the run began.
     """
     folder = RunFolder.open(path)
-    config = config_of(folder, overrides)
-    recorded = json.loads((folder.path / "inputs.lock.json").read_text("utf-8"))
-    changed = [
-        name
-        for name, digest in inputs_lock(config).items()
-        if name != "config" and recorded.get(name, digest) != digest
-    ]
-    if changed:
-        raise ConfigError(
-            f"{path}: {', '.join(changed)} changed since the run began; start a new run."
-        )
+    config, change = _asked(folder, pairs, verb, redo)
+    if only_acts and change:
+        raise UnsafeError(changing.refused_for(change))
+    if check is not None:
+        check(Session(config, folder, observer))
     with process_group() as ranks:
         if ranks.rank:
             with processes.copy_of_first(ranks) as (copied, origin):
                 yield Session(config, copied, rank=ranks.rank, origin=origin)
             return
-        with processes.kept_by_first(folder, ranks):
-            yield Session(config, folder, observer)
+        work = folder
+        if change.makes_new_run:
+            with folder.lock():
+                work = changing.new_run(folder, change, config)
+        for line in change.words(str(work.path)) if change else ():
+            observer.say(line)
+        session = Session(config, work, observer)
+        session.change, session.came_from = change, path
+        with processes.kept_by_first(work, ranks, then=lambda: None if redo else settle(session)):
+            there = work.files()
+            try:
+                yield session
+            except ConfigError:
+                if work is not folder and work.files() == there:
+                    changing.discard(work)
+                raise
 
 
-def config_of(folder: RunFolder, overrides: Sequence[str] = ()) -> Config:
-    """Return the config of a run, with its root; its inputs are not looked at."""
-    config = load_config(folder.path / "config.yaml", overrides)
-    return config.model_copy(update={"root": Path(_root(folder))})
+def _asked(
+    folder: RunFolder, pairs: Sequence[str], verb: str, redo: Collection[str]
+) -> tuple[Config, changing.Change]:
+    """Return the config that a verb asks for, and what that changes of the run."""
+    fixed.check(folder, load_config(folder.path / "config.yaml"))
+    for name in ("config.yaml", "run.json", "inputs.lock.json", overrides.FILE):
+        folder.check(folder.path / name)
+    before, after = config_of(folder), config_of(folder, pairs)
+    _check_inputs(folder, before)
+    return after, changing.change_of(folder, before, after, verb=verb, redo=redo)
 
 
-def _root(folder: RunFolder) -> str:
-    body = json.loads((folder.path / "run.json").read_text("utf-8"))
-    return str(body.get("root", "."))
+def foresee(
+    path: Path, pairs: Sequence[str] = (), *, verb: str, redo: Collection[str] = ()
+) -> list[str]:
+    """Return what a verb would change of a run, for `--dry-run`; nothing is written."""
+    folder = RunFolder.open(path)
+    config, change = _asked(folder, pairs, verb, redo)
+    return change.words(f"a new run {folder.path.with_name(config.name)}-N") if change else []
 
 
-def inputs_lock(config: Config) -> dict[str, str]:
-    """Return a hash of every input file the config names, and of the config itself.
-
-    Large data files are known by size and content; folders by the list of their files, names,
-    sizes and times, so that a change is seen without reading every image.
-    """
-    body = config.model_dump(mode="json", exclude={"out", "root"})
-    found = {"config": _hash_text(json.dumps(body, sort_keys=True))}
-    sources = [config.data.source, config.data.train, config.data.calibration]
-    sources += [config.data.validation, config.data.test, config.data.site, config.model.source]
-    names = [source.partition(":")[2] for source in sources if source]
-    if config.model.weights:
-        names.append(config.model.weights)
-    for name in names:
-        file = config.root / (name.rpartition(":")[0] if ".py:" in name else name)
-        if file.is_file():
-            found[name] = sha256_file(file)
-        elif file.is_dir():
-            listing = sorted(
-                f"{p.relative_to(file)} {p.stat().st_size} {p.stat().st_mtime_ns}"
-                for p in file.rglob("*")
-                if p.is_file()
-            )
-            found[name] = _hash_text("\n".join(listing))
-    return found
+def settle(session: Session) -> None:
+    """Put what the verb changes on record, and set aside what that makes stale, if it is there."""
+    change, session.change = session.change, None
+    if change is None:
+        return
+    if not change.makes_new_run:
+        changing.settle(session.folder, change)
+    if "cut" in change.redone:
+        session.stage = 1
 
 
-def _hash_text(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _unfinished(config: Config, fingerprint: dict[str, str]) -> RunFolder | None:
-    out = Path(config.out)
-    candidates = [p for p in out.glob(f"{config.name}*") if (p / "inputs.lock.json").is_file()]
-    for path in sorted(candidates, key=lambda p: p.stat().st_mtime, reverse=True):
-        try:
-            recorded = json.loads((path / "inputs.lock.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            continue
-        if recorded != fingerprint:
-            continue
-        folder = RunFolder.open(path)
-        if not ((path / FINISHED).is_file() and folder.was_sealed):
-            return folder
-    return None
+def _check_inputs(folder: RunFolder, config: Config) -> None:
+    recorded = json.loads((folder.path / "inputs.lock.json").read_text("utf-8"))
+    changed = [
+        name
+        for name, digest in inputs_lock(config).items()
+        if name.partition(".")[0] != "config" and recorded.get(name, digest) != digest
+    ]
+    if changed:
+        raise ConfigError(
+            f"{folder.path}: {', '.join(changed)} changed since the run began; start a new run."
+        )
 
 
 def _write_heads(folder: RunFolder, config: Config, fingerprint: dict[str, str]) -> None:
@@ -198,19 +242,3 @@ def _processor() -> str:
 
 def _json(body: Any) -> str:
     return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
-
-
-def set_aside(session: Session) -> None:
-    """Move what rests on the present plan to `superseded/NN`, so that another can be made."""
-    names = (plans.PLAN, plans.TIMES, "stages", "export", "report", FINISHED)
-    present = [session.path / name for name in names if (session.path / name).exists()]
-    if not present:
-        return
-    old = session.path / "superseded"
-    number = len(list(old.iterdir())) + 1 if old.is_dir() else 1
-    target = old / f"{number:02d}"
-    target.mkdir(parents=True)
-    for path in present:
-        path.rename(target / path.name)
-    session.folder.moved()
-    session.folder.audit("plan", f"results of the plan before moved to {target.name}")

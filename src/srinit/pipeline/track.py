@@ -10,7 +10,7 @@ from srinit.pipeline import cut, judge, look
 from srinit.pipeline.session import Session
 from srinit.registry import Registry
 from srinit.store import sha256_file
-from srinit.store.run_folder import SUMS
+from srinit.store.seal import SUMS
 
 FILES = (
     "config.yaml", "env.json", "inputs.lock.json", "audit.jsonl", SUMS, "units.json", "plan.json",

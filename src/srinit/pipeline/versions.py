@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +13,40 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from srinit import artifact, modules, sources, store
+from srinit import artifact, modules, store
 from srinit.config import Config
 from srinit.errors import IntegrityError, ModelError, is_out_of_memory
 from srinit.pipeline import cut
+from srinit.pipeline.network import load_network
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.registry import sign_version
+from srinit.store.seal import Seal
 
 SMOKE = "smoke.safetensors"
 KEPT = (artifact.WEIGHTS, artifact.RECIPE, "gate.json", "comparison.json")
 TOLERANCE = 1e-3  # of a logit, relative and absolute: another processor rounds differently
 
 
-def pruned_version(session: Session, folder: Path) -> str:
+def pruned_version(session: Session, seal: Seal, folder: Path) -> str:
     """Write the version of the run's pruned network into `folder`; return its digest.
 
+    What is written are the bytes that have the hashes of the seal, read once.
+
     Raises:
-        IntegrityError: A file of the run is not what was written.
+        IntegrityError: A file of the run is not what was sealed.
     """
-    stage = cut.stage_folder(session)
-    folder.mkdir(parents=True, exist_ok=True)
+    stage = cut.stage_folder(session).relative_to(session.path).as_posix()
     for name in KEPT:
-        if (stage / name).is_file():
-            session.folder.check(stage / name)
-            shutil.copyfile(stage / name, folder / name)
-    _write_smoke(session, cut.load(session, stage), folder)
+        if f"{stage}/{name}" in seal.digests:
+            store.write_bytes(folder / name, seal.read(f"{stage}/{name}"))
+    _write_smoke(session, cut.load(session, folder), folder)
     return sign_version(folder)
+
+
+def weights_of(folder: Path) -> str:
+    """Return the SHA-256 of the weights of a version."""
+    return artifact.read_recipe(folder).weights_sha256
 
 
 def unpruned_version(session: Session, folder: Path) -> str:
@@ -81,12 +88,8 @@ def load_version(folder: Path, config: Config) -> nn.Module:
 
     Code is only run if the config of the run, which the user wrote, names the same.
     """
-    settings, recipe = config.model, artifact.read_recipe(folder)
-
-    def base() -> nn.Module:
-        return sources.load_model(settings.source, args=settings.args, root=config.root, bare=True)
-
-    ours = recipe.base.get("source") == settings.source
+    ours = artifact.read_recipe(folder).base.get("source") == config.model.source
+    base = partial(load_network, config, bare=True)
     return artifact.load_pruned(folder, base=base if ours else None)
 
 

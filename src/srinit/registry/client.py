@@ -19,7 +19,7 @@ from srinit.errors import (
     ResourceError,
     require,
 )
-from srinit.registry.notes import check_database
+from srinit.registry.database import check_database
 from srinit.registry.registry import Registry
 from srinit.store.files import sync_folder
 from srinit.store.lock import locked
@@ -29,6 +29,7 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # a database that is put back is seen
 }
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 LOGGERS = ("mlflow", "alembic")

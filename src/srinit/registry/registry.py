@@ -1,46 +1,40 @@
 """One registered model: its runs, its versions, its aliases, and how they move without a gap.
 
-An alias move is written down before it begins (a tag on the registered model) and deleted when
-it is complete. Whoever opens the registry after a crash finishes what was written down, so that
-`champion` is either the old or the new version, and `previous` is what was served before.
+A move tags the new version with what it replaces, and then moves one alias in one call, so that
+`champion` is the old or the new version at every moment. Every move names the version that it
+expects to replace, and has a number: where both do not hold any more, nothing moves. MLflow
+offers no compare-and-swap, so between the last look and the call another program may move it.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from srinit.errors import ConfigError, IntegrityError, RegistryError
-from srinit.records import record
-from srinit.registry import notes
+from srinit.errors import ConfigError, IntegrityError, RegistryError, UnsafeError
 from srinit.registry.sums import check_version
-from srinit.registry.turn import turn
+from srinit.registry.version import (
+    DIGEST,
+    GATE,
+    LEFT,
+    MOVE,
+    MOVED,
+    REPLACED,
+    RUN,
+    WEIGHTS,
+    Move,
+    Version,
+    version_of,
+)
 
-CHAMPION, CANDIDATE, PREVIOUS = "champion", "candidate", "previous"
+CHAMPION, CANDIDATE = "champion", "candidate"
 EXPERIMENT = "srinit"
-KEY, DIGEST, RUN, GATE, REPLACED, PENDING = (
-    "srinit.key", "srinit.sums_sha256", "srinit.run", "srinit.gate", "srinit.replaced",
-    "srinit.pending",
-)  # fmt: skip
+KEY = "srinit.key"
+LOG = "srinit.log."  # tag of the model, a run: entries and head of its audit log
 FOLDER = "version"  # of the artifacts of an MLflow run
 MAX_TEXT = 500  # of a parameter
-
-
-@record
-class Version:
-    """One version of the model, as the registry tells of it."""
-
-    model: str
-    version: int
-    mlflow_run: str
-    digest: str  # SHA-256 of the list of its files' hashes
-    run: str  # the run folder it was made from
-    gate: str  # "passed", "overridden" or "unpruned"
-    replaced: int | None = None  # the version that it took the place of
 
 
 class Registry:
@@ -108,30 +102,65 @@ class Registry:
         return str(self.client.create_experiment(EXPERIMENT, artifact_location=place))
 
     def check(self) -> None:
-        """Compare a local database with what srinit left in it.
+        """Check that `champion` of a local store is where srinit left it.
 
         Raises:
-            IntegrityError: An alias or a version was changed since.
+            IntegrityError: It is elsewhere, or a tag was edited.
         """
-        if self.folder is not None:
-            notes.check(self.folder, self.model, **self._state())
+        last = self.last_moves() if self.folder is not None and self._model() else ()
+        if not last:
+            return
+        champion = self.alias(CHAMPION)
+        found = None if champion is None else champion.version
+        allowed = {version.version for version in last}
+        for version in last:
+            if version.move is not None and not version.move.done:
+                allowed.add(version.move.expected or 0)
+        if (found or 0) not in allowed:
+            raise IntegrityError(
+                f"champion of {self.model} in the registry {self.folder} is version {found}, but "
+                f"srinit left it at {last[-1].version}; the database was edited or damaged. "
+                "Restore it from a backup, or put the alias back with MLflow."
+            )
 
-    def _note(self, *, moving: bool = False) -> None:
-        if self.folder is not None:
-            notes.write(self.folder, self.model, **self._state(), moving=moving)
+    def last_moves(self) -> tuple[Version, ...]:
+        """Return the version of the last move; several where processes tried at once."""
+        found = [version for version in self.versions() if version.move is not None]
+        newest = max((v.move.number for v in found if v.move is not None), default=0)
+        return tuple(v for v in found if v.move is not None and v.move.number == newest)
 
-    def _state(self) -> dict[str, Any]:
-        """Return the aliases and the versions' hashes, as the registry has them."""
+    def interrupted(self) -> Version | None:
+        """Return the champion if a crash came between its move and the note that it was done."""
+        champion = self.alias(CHAMPION)
+        if champion is None or champion.move is None or champion.move.done:
+            return None
+        return champion if champion in self.last_moves() else None
+
+    def finish(self, version: Version) -> None:
+        """Note that the last move to a version is done, and which version a rollback left."""
+        move = version.move
+        if move is None:
+            return
+        if move.verb == "rollback":
+            self.client.set_model_version_tag(self.model, str(move.expected), LEFT, "yes")
+        self.client.set_model_version_tag(self.model, str(version.version), MOVED, str(move.number))
+
+    def note_log(self, root: str, entries: int, head: str) -> None:
+        """Keep how long the audit log of a run is, and its head, so that no end is cut off."""
+        key = f"{LOG}{root[:32]}"
+        self.client.set_registered_model_tag(self.model, key, f"{entries}:{head}")
+
+    def noted_log(self, root: str) -> tuple[int, str] | None:
+        """Return what `note_log` kept of the run with this root; None for nothing."""
         model = self._model()
-        aliases = (
-            {name: int(number) for name, number in dict(model.aliases).items()} if model else {}
-        )
-        found = self.client.search_model_versions(f"name = '{self.model}'") if model else ()
-        versions = {int(body.version): dict(body.tags).get(DIGEST, "") for body in found}
-        return {"aliases": aliases, "versions": versions}
+        text = dict(model.tags).get(f"{LOG}{root[:32]}") if model else None
+        if text is None:
+            return None
+        number, _, head = text.partition(":")
+        return (int(number) if number.isdigit() else 0), head
 
     def register(
-        self, folder: Path, digest: str, *, mlflow_run: str, run: str, gate: str
+        self, folder: Path, digest: str, *, mlflow_run: str, run: str, gate: str, weights: str = ""
     ) -> Version:
         """Return the version of a folder; made if no version has the same content.
 
@@ -143,6 +172,7 @@ class Registry:
             mlflow_run: The MLflow run that it belongs to.
             run: The run folder it was made from.
             gate: "passed", "overridden" or "unpruned".
+            weights: SHA-256 of its weights.
         """
         check_version(folder, digest)
         for version in self.versions():
@@ -157,20 +187,19 @@ class Registry:
             self.model,
             source=f"runs:/{mlflow_run}/{place}",
             run_id=mlflow_run,
-            tags={DIGEST: digest, RUN: run, GATE: gate},
+            tags={DIGEST: digest, RUN: run, GATE: gate, WEIGHTS: weights},
             await_creation_for=0,
         )
-        self._note()
-        return _version(made)
+        return version_of(made)
 
     def versions(self) -> list[Version]:
         """Return all versions of the model, oldest first."""
         found = self.client.search_model_versions(f"name = '{self.model}'")
-        return sorted((_version(body) for body in found), key=lambda version: version.version)
+        return sorted((version_of(body) for body in found), key=lambda version: version.version)
 
     def version(self, number: int) -> Version:
         """Return one version."""
-        return _version(self.client.get_model_version(self.model, str(number)))
+        return version_of(self.client.get_model_version(self.model, str(number)))
 
     def alias(self, name: str) -> Version | None:
         """Return the version that an alias names; None if it names none."""
@@ -180,9 +209,7 @@ class Registry:
 
     def set_candidate(self, version: Version) -> None:
         """Let `candidate` name a version."""
-        self._note(moving=True)
         self.client.set_registered_model_alias(self.model, CANDIDATE, str(version.version))
-        self._note()
 
     def fetch(self, version: Version, target: Path) -> Path:
         """Return the folder of a version, read from the registry and hashed again.
@@ -204,108 +231,98 @@ class Registry:
             folder = self.fetch(version, Path(name))
             return check_version(folder, version.digest)
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Keep others from moving aliases for a while; nothing moves on a server without it.
+    def promote(self, version: Version, *, expected: int | None) -> Version:
+        """Let `champion` name a version in place of the one that is expected there.
 
-        A local store is locked whole by `open_registry`.
+        Args:
+            version: The new champion.
+            expected: The number of the champion that it replaces; None for none.
 
         Raises:
-            UnsafeError: Another process is moving them.
+            UnsafeError: Another version is champion; nothing moved.
         """
-        if self.folder is not None or self._model() is None:
-            yield
-            return
-        with turn(self.client, self.model):
-            yield
-
-    def promote(self, version: Version) -> Version | None:
-        """Let `champion` name a version, and `previous` the one that it replaces; return that."""
-        old = self.alias(CHAMPION)
-        if old is not None and old.version == version.version:
-            return None
-        self._move("promote", old, version)
-        return old
+        number = str(version.version)
+        self._expect(expected)
+        before = "none" if expected is None else str(expected)
+        self.client.set_model_version_tag(self.model, number, REPLACED, before)
+        if version.rolled_back:
+            self.client.set_model_version_tag(self.model, number, LEFT, "no")
+        return self._move("promote", version, expected)
 
     def way_back(self) -> tuple[Version, Version]:
         """Return the champion and the version that `rollback` would return to.
 
+        That is the one it replaced, or what that one replaced, and so on, without those that a
+        rollback left: it never returns to a bad one.
+
         Raises:
             ConfigError: There is no champion, or nothing before it.
         """
-        champion, previous = self.alias(CHAMPION), self.alias(PREVIOUS)
+        champion = self.alias(CHAMPION)
         if champion is None:
             raise ConfigError(
                 f"{self.model} has no champion in {self.uri}; srinit promote RUN makes one."
             )
-        if previous is None or previous.version == champion.version:
-            raise ConfigError(
-                f"version {champion.version} of {self.model} is champion and nothing was before "
-                "it; there is no way further back."
-            )
-        return champion, previous
+        seen, version = {champion.version}, champion
+        while version.replaced is not None and version.replaced not in seen:
+            version = self.version(version.replaced)
+            seen.add(version.version)
+            if not version.rolled_back:
+                return champion, version
+        raise ConfigError(
+            f"version {champion.version} of {self.model} is champion and nothing was before "
+            "it; there is no way further back."
+        )
 
-    def rollback(self) -> tuple[Version, Version]:
-        """Return (former champion, new champion): `champion` names the previous version again.
+    def rollback(self, *, expected: int) -> tuple[Version, Version]:
+        """Return (former champion, new champion): what it replaced is champion again.
 
-        Every file of that version is hashed before anything moves. Afterwards `previous` names
-        what that version once replaced, so that a second rollback never returns to the bad one.
+        Every file of that version is hashed before anything moves.
+
+        Args:
+            expected: The number of the champion that is left.
 
         Raises:
-            IntegrityError: A file of the previous version is not what was registered.
+            IntegrityError: A file of the version before is not what was registered.
+            UnsafeError: Another version is champion; nothing moved.
         """
         champion, previous = self.way_back()
+        self._expect(expected)
         self.verify(previous)
-        self._move("rollback", champion, previous)
-        return champion, previous
+        return champion, self._move("rollback", previous, expected)
 
-    def recover(self) -> str:
-        """Finish a move that a crash left half-done; return its verb, or "" if there was none."""
-        model = self._model()
-        text = dict(model.tags).get(PENDING) if model else None
-        if not text:
-            return ""
-        try:
-            body = json.loads(text)
-            old = None if body["from"] is None else int(body["from"])
-            self._finish(str(body["verb"]), old, int(body["to"]))
-        except (ValueError, KeyError, TypeError):
-            raise IntegrityError(
-                f"{self.model} in {self.uri}: the tag {PENDING} is damaged: {text[:80]!r}. Delete "
-                "it, check the aliases, and repeat."
-            ) from None
-        return str(body["verb"])
-
-    def _move(self, verb: str, old: Version | None, new: Version) -> None:
-        number = old.version if old is not None else None
-        pending = json.dumps({"verb": verb, "from": number, "to": new.version})
-        self.client.set_registered_model_tag(self.model, PENDING, pending)
-        self._finish(verb, number, new.version)
-
-    def _finish(self, verb: str, old: int | None, new: int) -> None:
-        """Move the aliases; each step may be repeated."""
-        self._note(moving=True)
-        if verb == "promote":
-            if old is not None:
-                self.client.set_model_version_tag(self.model, str(new), REPLACED, str(old))
-                self.client.set_registered_model_alias(self.model, PREVIOUS, str(old))
-            self.client.set_registered_model_alias(self.model, CHAMPION, str(new))
-        else:
-            self.client.set_registered_model_alias(self.model, CHAMPION, str(new))
-            before = self.version(new).replaced
-            if before is not None and before != old:
-                self.client.set_registered_model_alias(self.model, PREVIOUS, str(before))
-            else:
-                self.client.delete_registered_model_alias(self.model, PREVIOUS)
-        self.client.delete_registered_model_tag(self.model, PENDING)
+    def _expect(self, expected: int | None) -> None:
         champion = self.alias(CHAMPION)
-        if champion is None or champion.version != new:
+        found = None if champion is None else champion.version
+        if found != expected:
+            raise UnsafeError(
+                f"champion of {self.model} is version {found} now, not {expected} as when this "
+                "began; somebody else moved it. Nothing was moved; look at it, and repeat."
+            )
+
+    def _move(self, verb: str, version: Version, expected: int | None) -> Version:
+        last = self.last_moves()
+        before = last[-1].move.number if last and last[-1].move is not None else 0
+        move = Move(number=before + 1, verb=verb, expected=expected, done=False)
+        number = str(version.version)
+        self.client.set_model_version_tag(self.model, number, MOVE, move.text())
+        self._expect(expected)
+        others = [v.version for v in self.last_moves() if v.version != version.version]
+        if others:
+            raise UnsafeError(
+                f"version {others[0]} of {self.model} is being made champion at the same time; "
+                "nothing was moved. Repeat the command."
+            )
+        self.client.set_registered_model_alias(self.model, CHAMPION, number)
+        champion = self.alias(CHAMPION)
+        if champion is None or champion.version != version.version:
             found = None if champion is None else champion.version
             raise RegistryError(
-                f"champion of {self.model} was to be version {new}, but is {found}: somebody else "
-                "moved it at the same time. Look at the registry, and repeat."
+                f"champion of {self.model} was to be version {number}, but is {found}: somebody "
+                "else moved it at the same time. Look at the registry, and repeat."
             )
-        self._note()
+        self.finish(champion)
+        return self.version(version.version)
 
     def _model(self) -> Any:
         found = self.client.search_registered_models(f"name = '{self.model}'")
@@ -318,7 +335,10 @@ class Registry:
     def _read(self, mlflow_run: str, place: str, digest: str, target: Path) -> Path:
         try:
             folder = Path(self.client.download_artifacts(mlflow_run, place, str(target)))
-        except OSError as error:
+        except Exception as error:
+            ours = self.folder is not None and type(error).__module__.startswith("mlflow")
+            if not ours and not isinstance(error, OSError):
+                raise
             raise IntegrityError(
                 f"the files of {place} of MLflow run {mlflow_run} cannot be read: {error}."
             ) from None
@@ -326,22 +346,3 @@ class Registry:
             raise RegistryError(f"the registry handed out {folder} instead of a copy; refused.")
         check_version(folder, digest)
         return folder
-
-
-def _version(body: Any) -> Version:
-    tags = dict(body.tags)
-    if DIGEST not in tags:
-        raise IntegrityError(
-            f"version {body.version} of {body.name} was not registered by srinit (no tag "
-            f"{DIGEST}); its files cannot be checked, so it is not used."
-        )
-    replaced = tags.get(REPLACED)
-    return Version(
-        model=str(body.name),
-        version=int(body.version),
-        mlflow_run=str(body.run_id),
-        digest=tags[DIGEST],
-        run=tags.get(RUN, ""),
-        gate=tags.get(GATE, ""),
-        replaced=int(replaced) if replaced else None,
-    )

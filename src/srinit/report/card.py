@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
+from srinit.config.yaml import dump_yaml
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import decide
@@ -31,7 +30,7 @@ A recipe that names Python code of its own needs `trust_code=True`, or the netwo
 def model_card(report: ReportInput) -> str:
     """Return the model card, in English."""
     say = Say(("en",))
-    front = yaml.safe_dump(_metadata(report), sort_keys=False, allow_unicode=True)
+    front = dump_yaml(_metadata(report))
     sections = [
         ("Model details", _details(report)),
         ("Uses", _uses(report, say)),

@@ -1,19 +1,16 @@
-"""Tables for a spreadsheet: Japanese intact, and no cell that a spreadsheet takes for a formula."""
+"""What the report shows as tables for a spreadsheet; fractions and counts, not rounded."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from srinit.report.data import ReportInput
 from srinit.report.mistakes import Mistake
 from srinit.report.samples import class_name
 from srinit.report.stages import score
+from srinit.store import csv_text
 from srinit.units.records import LockedUnit, Unit
 
-BOM = "\ufeff"  # without it Excel reads UTF-8 as the local code page
 KNOWN = ["unit", "position", "stage", "kind", "params", "flops", "removed", "rank"]
 KNOWN += ["locked_reason", "locked_detail"]
 MEASURED = ["reinit_drop", "low", "high", "decision", "num_draws", "num_examples", "draw_spread"]
@@ -21,7 +18,6 @@ MEASURED += ["balanced_drop", "top_share", "nonfinite", "reason"]
 SCORED = ["score", "low", "high"]  # by the criterion that ranks
 EVIDENCE = ["reinit_drop", "low", "high", "trial_cost", "trial_low", "trial_high"]
 EVIDENCE += ["joint_cost", "joint_low", "joint_high", "trial_examples"]
-RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
 
 
 def tables(report: ReportInput) -> dict[str, str]:
@@ -38,31 +34,6 @@ def tables(report: ReportInput) -> dict[str, str]:
     if report.gates is not None:
         found["gates.csv"] = _gates(report)
     return found
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    r"""Return a CSV file's text: UTF-8 with a byte order mark, lines ending in CR LF.
-
-    Example:
-        >>> table(["unit", "drop"], [["=1+1", -0.5]])
-        "\ufeffunit,drop\r\n'=1+1,-0.5\r\n"
-    """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow([cell(name) for name in header])
-    for row in rows:
-        writer.writerow([cell(value) for value in row])
-    return BOM + buffer.getvalue()
-
-
-def cell(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula; numbers stay numbers.
-
-    Source: OWASP, CSV injection, https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    if isinstance(value, str) and value.lstrip(" \u3000").startswith(RISKY):
-        return "'" + value
-    return "" if value is None else value
 
 
 def _layers(report: ReportInput) -> str:
@@ -99,7 +70,7 @@ def _layers(report: ReportInput) -> str:
         )
     names = ["criterion", *(f"criterion_{name}" for name in SCORED)]
     names += [f"{criterion}_{name}" for criterion in beside for name in SCORED]
-    return table([*KNOWN, *MEASURED, *names], rows)
+    return csv_text([*KNOWN, *MEASURED, *names], rows)
 
 
 def _removals(report: ReportInput) -> str:
@@ -122,7 +93,7 @@ def _removals(report: ReportInput) -> str:
     ]
     names = [f"latency_ms_batch_{size}" for size in sizes] + (["latency_measured"] if sizes else [])
     header = ["num_removed", "last_removed", "params", "flops", *names, "in_plan", *EVIDENCE]
-    return table(header, rows)
+    return csv_text(header, rows)
 
 
 def _stages(report: ReportInput) -> str:
@@ -144,7 +115,7 @@ def _stages(report: ReportInput) -> str:
                 "; ".join(gate.name for gate in failed),
             )
         )
-    return table(header, rows)
+    return csv_text(header, rows)
 
 
 def _latency(report: ReportInput) -> str:
@@ -156,7 +127,7 @@ def _latency(report: ReportInput) -> str:
         for call, value in enumerate(side.samples_ms, start=1)
     ]
     header = ["batch_size", "runtime", "device", "threads", "network", "call", "ms"]
-    return table(header, rows)
+    return csv_text(header, rows)
 
 
 def _classes(report: ReportInput) -> str:
@@ -180,7 +151,7 @@ def _classes(report: ReportInput) -> str:
         )
         for row in report.comparison.classes
     ]
-    return table(header, rows)
+    return csv_text(header, rows)
 
 
 def _mistakes(found: Sequence[Mistake], names: Sequence[str]) -> str:
@@ -193,7 +164,7 @@ def _mistakes(found: Sequence[Mistake], names: Sequence[str]) -> str:
         )
         for mistake in found
     ]
-    return table(["truth", "answer", "num_baseline", "num_pruned"], rows)
+    return csv_text(["truth", "answer", "num_baseline", "num_pruned"], rows)
 
 
 def _gates(report: ReportInput) -> str:
@@ -202,4 +173,4 @@ def _gates(report: ReportInput) -> str:
         (gate.name, gate.passed, gate.measured, gate.bound, gate.limit)
         for gate in report.gates.gates
     ]
-    return table(["gate", "passed", "measured", "bound", "limit"], rows)
+    return csv_text(["gate", "passed", "measured", "bound", "limit"], rows)

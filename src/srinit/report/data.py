@@ -9,6 +9,8 @@ from srinit.comparison.records import Comparison
 from srinit.comparison.shift import Shift
 from srinit.comparison.site import Site
 from srinit.criteria.records import UnitScores
+from srinit.custody.overrides import Override
+from srinit.custody.readings import Readings
 from srinit.evaluate.soundness import Suspicion
 from srinit.export import Exported
 from srinit.finetune.records import TuneLog
@@ -136,6 +138,9 @@ class ReportInput:
     beside: tuple[UnitScores, ...] = ()  # other criteria, which do not rank
     rejected: tuple[StageInput, ...] = ()  # stages that failed
     outcome: StagesOutcome | None = None  # where it was pruned in stages
+    overrides: tuple[Override, ...] = ()  # what later verbs changed of the config
+    readings: Readings | None = None  # who read the test data before
+    files_at: str = "../"  # from the page to the run's files
     root: str = ""  # folder that paths of the config are relative to
     weights: str = ""  # the file of the unpruned network's weights, as the config names it
     inputs: dict[str, str] = field(default_factory=dict)  # input file to SHA-256

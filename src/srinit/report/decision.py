@@ -233,6 +233,7 @@ def _evidence(report: ReportInput, say: Say) -> _Evidence:
     evidence = _Evidence(say)
     for found in report.baseline_warnings:
         evidence.conditions.append(say(f"condition.baseline.{found.kind}", **found.values))
+    _of_custody(report, evidence)
     _of_answers(report, evidence)
     _of_latency(report, evidence)
     _of_exports(report, evidence)
@@ -242,6 +243,17 @@ def _evidence(report: ReportInput, say: Say) -> _Evidence:
     else:
         evidence.missing("rollback")
     return evidence
+
+
+def _of_custody(report: ReportInput, evidence: _Evidence) -> None:
+    """Say what was changed after the run began, and that its test data were read before."""
+    moved = [each.words() for each in report.overrides if each.moves_judgement]
+    if moved:
+        evidence.condition("overrides", changes="; ".join(moved))
+    if report.readings is not None and report.readings.earlier:
+        earlier = report.readings.earlier
+        runs = ", ".join(dict.fromkeys(reading.run for reading in earlier))
+        evidence.condition("readings", num=str(len(earlier)), runs=runs)
 
 
 def _of_answers(report: ReportInput, evidence: _Evidence) -> None:

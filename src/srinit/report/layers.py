@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 
 from markupsafe import Markup
 
+from srinit.display import command, quoted
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.bumps import SideBySide, side_by_side
@@ -105,7 +106,7 @@ def layers_view(report: ReportInput, say: Say) -> Layers:
         steps=steps,
         batches=batches,
         chosen=chosen,
-        run=shlex.quote(report.run),
+        run=quoted(report.run),
         command=plan_command(report.run, report.plan.names),
         curve=_curve(steps, batches, chosen, say),
         curve_doubt=_curve_doubt(report, steps[chosen], batches, say),
@@ -138,7 +139,7 @@ def plan_command(run: str, names: Sequence[str]) -> str:
         >>> plan_command("runs/a", ["layer1.0", "layer1.2"])
         'srinit plan runs/a --remove layer1.0,layer1.2'
     """
-    return f"srinit plan {shlex.quote(run)} --remove {shlex.quote(','.join(names))}"
+    return command("plan", Path(run), "--remove", ",".join(names))
 
 
 def _sources(report: ReportInput) -> tuple[str, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from srinit.display import quoted
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
@@ -44,7 +44,7 @@ def origin_view(report: ReportInput, say: Say) -> Origin:
         files=tuple(
             FileRow(
                 path=file.path,
-                href="../" + file.path,
+                href=report.files_at + file.path,
                 sha256=file.sha256,
                 size=fmt.scaled(file.size_bytes, "B"),
             )
@@ -62,8 +62,8 @@ def _command(report: ReportInput) -> str:
     """Return what carries the run out again; paths in its config start from the folder it had."""
     if not report.config_text or not report.root:
         return ""
-    source = shlex.quote(f"{report.run}/config.yaml")
-    copied = shlex.quote(f"{report.root}/{report.name}-again.yaml")
+    source = quoted(f"{report.run}/config.yaml")
+    copied = quoted(f"{report.root}/{report.name}-again.yaml")
     return f"cp {source} {copied}\nsrinit run -c {copied}"
 
 
@@ -117,6 +117,11 @@ def _facts(report: ReportInput, say: Say) -> list[tuple[Text, Text]]:
         rows.append(("packages", same(listed)))
     if report.comparison is not None and report.comparison.data_hash:
         rows.append(("test_hash", same(report.comparison.data_hash)))
+    if report.overrides:
+        rows.append(("overrides", same("; ".join(each.words() for each in report.overrides))))
+    if report.readings is not None:
+        num, not_known = str(len(report.readings.earlier)), report.readings.not_known
+        rows.append(("test_readings", say("origin.readings_text", num=num, not_known=not_known)))
     return [(say(f"origin.{key}"), value) for key, value in rows]
 
 

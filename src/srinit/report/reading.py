@@ -25,14 +25,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from srinit import records
 from srinit.comparison.records import Comparison
 from srinit.comparison.shift import Shift
 from srinit.comparison.site import Site
+from srinit.config import parse_yaml
 from srinit.criteria.records import UnitScores
+from srinit.custody.overrides import of_run
+from srinit.custody.readings import FILE, Readings
 from srinit.errors import ConfigError, UnsafeError
 from srinit.export import Exported
 from srinit.finetune.records import TuneLog
@@ -113,10 +115,17 @@ def load_report_input(run: Path) -> ReportInput:
         beside=_beside(run / "scan" / "beside"),
         rejected=_stages(run / "rejected"),
         outcome=_outcome(run / "stages" / "outcome.json"),
+        overrides=of_run(run),
+        readings=_readings(run),
         root=str(head.get("root") or ""),
         weights=str((config.get("model") or {}).get("weights") or ""),
         inputs={k: str(v) for k, v in _json(run / "inputs.lock.json").items() if k != "schema"},
     )
+
+
+def _readings(run: Path) -> Readings | None:
+    path = max(run.glob(f"stages/[0-9]*/{FILE}"), default=None)
+    return None if path is None else _record(Readings, path)
 
 
 def _defect_classes(found: Any) -> str | None:
@@ -236,11 +245,7 @@ def _text(path: Path) -> str:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        body = yaml.safe_load(_text(path))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    return body if isinstance(body, dict) else {}
+    return parse_yaml(path.read_bytes(), where=str(path)) if path.is_file() else {}
 
 
 def _data_sources(data: Mapping[str, Any]) -> dict[str, str]:

@@ -8,9 +8,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-import yaml
 from markupsafe import Markup, escape
 
+from srinit.config.yaml import parse_yaml
 from srinit.errors import ConfigError
 from srinit.records import record
 
@@ -100,8 +100,7 @@ def join(texts: Sequence[Text], *, ja: str = "、", en: str = ", ") -> Text:
 def catalog(language: Language) -> dict[str, str]:
     """Return all texts of one language by dotted key."""
     source = files("srinit.report").joinpath("locale").joinpath(f"{language}.yaml")
-    body = yaml.safe_load(source.read_text("utf-8"))
-    return dict(_flat("", body))
+    return dict(_flat("", parse_yaml(source.read_bytes(), where=str(source))))
 
 
 def _flat(prefix: str, body: Any) -> list[tuple[str, str]]:

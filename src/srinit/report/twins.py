@@ -12,6 +12,7 @@ from torch import nn
 
 from srinit import modules
 from srinit.errors import DataError, ModelError
+from srinit.evaluate.cka import unbiased_cka
 from srinit.plan import PrunePlan
 from srinit.report import features, images
 from srinit.report.explain import square
@@ -45,7 +46,7 @@ def compare_features(
         one = features.collect(baseline, kept, batches, inputs_of=[str(heads[0])])
         other = features.collect(pruned, twins, batches, inputs_of=[str(heads[1])])
         rows = tuple(
-            Similarity(unit=name, cka=_rounded(features.linear_cka(one[name], other[twin])))
+            Similarity(unit=name, cka=_rounded(_alike(one[name], other[twin])))
             for name, twin in zip(kept, twins, strict=True)
             if name in one and twin in other
         )
@@ -54,6 +55,10 @@ def compare_features(
         missing.append("no_features")
         return None, ()
     return points, rows
+
+
+def _alike(one: features.Floats, other: features.Floats) -> float | None:
+    return unbiased_cka(torch.from_numpy(one), torch.from_numpy(other))
 
 
 def _projection(one: features.Floats, other: features.Floats, labels: list[int]) -> Projection:

@@ -21,7 +21,7 @@ from srinit.reinit.proof import named
 from srinit.rng import seed_for
 from srinit.sensitivity.bank import Bank
 from srinit.sensitivity.folding import Pair
-from srinit.sensitivity.ready import Ready, rows_between
+from srinit.sensitivity.ready import Ready
 from srinit.sensitivity.working import convert, inputs_for
 
 REFERENCE_ROWS = 32  # examples on which `matched` matches, at most
@@ -84,7 +84,7 @@ class Drawing:
         self._room = _room_on(torch.device(device))
         self._lock = threading.Lock()
         rows = min(modules.batch_size(inputs), REFERENCE_ROWS)
-        self._reference = modules.tree_map(torch.clone, rows_between(inputs, 0, rows))
+        self._reference = modules.tree_map(torch.clone, modules.rows_between(inputs, 0, rows))
 
     def prepare(self, perturbation: Perturbation, names: Iterable[str]) -> None:
         """Build what draws units for many groups at once, as far as there is room for it.
@@ -220,7 +220,7 @@ class Drawing:
                 math.prod(shapes.outputs[0]) / (shapes.size * c) for c in self._channels(name)
             ]
             rows = min(rows, max(math.ceil(REFERENCE_VALUES / min(values, default=1)), 2))
-        few = rows_between(self._reference, 0, rows)
+        few = modules.rows_between(self._reference, 0, rows)
         inputs = inputs_for(self._ready.replayer.model, few, self._device)
         try:
             places = places_of(self._source, inputs)

@@ -128,12 +128,8 @@ class _Kept:
     def _row(self, number: int, row: int) -> Batch:
         inputs, target = self._batches[number]
         size = modules.batch_size(inputs)
-
-        def take(tensor: Tensor) -> Tensor:
-            batched = tensor.ndim > 0 and tensor.shape[0] == size
-            return tensor[row : row + 1] if batched else tensor
-
-        return modules.tree_map(take, inputs), modules.tree_map(take, target)
+        found: Batch = modules.rows_between((inputs, target), row, row + 1, size)
+        return found
 
 
 def _stack(rows: Sequence[Any]) -> Any:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from srinit import modules
-from srinit.errors import DataError
 from srinit.evaluate import Scorer
+from srinit.evaluate.loop import outcome_of
 from srinit.records import record
 
 
@@ -56,65 +53,14 @@ class Rows:
 
 
 def rows_of(output: Any, target: Any, scorer: Scorer, within: Tensor | None = None) -> Rows:
-    """Return the outcomes of a forward; an output that is not finite counts as wrong.
-
-    Args:
-        output: What the model returned.
-        target: Its target.
-        scorer: Per-example score in [0, 1].
-        within: Whether what the model computed on the way was finite (B,).
-
-    Raises:
-        DataError: Scores are not one a example in [0, 1], or the target does not fit the output.
-    """
-    logits = modules.logits_of(output)
-    one_class = (
-        logits.ndim == 2
-        and isinstance(target, Tensor)
-        and target.ndim == 1
-        and not target.is_floating_point()
-        and len(target) == len(logits)
-    )
-    if one_class and target.device.type == "cpu":
-        _check_classes(target.max().item() if len(target) else 0, logits)
-    finite_B = torch.isfinite(logits).flatten(1).all(1)
-    if within is not None and within.shape == finite_B.shape:
-        finite_B = finite_B & within.to(finite_B.device)
-    scores_B = scorer(output, target).detach().to(finite_B.device, torch.float64)
-    if scores_B.shape != finite_B.shape:
-        raise DataError(
-            f"the scorer returned shape {tuple(scores_B.shape)} for {len(finite_B)} examples; "
-            "it must return one score in [0, 1] for each."
-        )
-    columns = [scores_B, finite_B]
-    if one_class:
-        columns += [logits.argmax(1), target.to(finite_B.device)]
-    # all at once, as every look at a GPU's numbers waits for it
-    table = torch.stack([column.to(torch.float64) for column in columns]).cpu().numpy()
-    finite = table[1] > 0
-    scores = np.where(finite & np.isfinite(table[0]), table[0], 0.0)
-    if len(scores) and not 0 <= scores.min() <= scores.max() <= 1:
-        raise DataError(
-            f"the scorer returned {scores.min()} to {scores.max()}; the "
-            "intervals need scores in [0, 1]."
-        )
-    predictions = None
-    if one_class:
-        _check_classes(table[3].max(initial=0), logits)
-        predictions = tuple(np.where(finite, table[2], -1).astype(int).tolist())
+    """Return the outcomes of a forward; see `srinit.evaluate.loop.outcome_of`."""
+    found = outcome_of(output, target, scorer, within=within, confidence=False)
+    has_classes = len(found.predictions) == found.num_examples
     return Rows(
-        scores=tuple(scores.tolist()),
-        predictions=predictions,
-        nonfinite=int((~finite).sum()),
+        scores=tuple(found.scores.tolist()),
+        predictions=tuple(found.predictions.tolist()) if has_classes else None,
+        nonfinite=int((~found.finite).sum()),
     )
-
-
-def _check_classes(largest: float, logits: Tensor) -> None:
-    if largest >= logits.shape[1]:
-        raise DataError(
-            f"the data has class index {int(largest)}, but the model has "
-            f"{logits.shape[1]} outputs (0 to {logits.shape[1] - 1})."
-        )
 
 
 def classes_of(target: Any) -> tuple[int, ...] | None:

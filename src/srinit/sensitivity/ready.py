@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from srinit import modules
 from srinit.errors import ModelError
@@ -71,7 +71,8 @@ def make_ready(
     inputs, _ = batch
     size = modules.batch_size(inputs)
     two, three = (
-        modules.to_device(rows_between(inputs, 0, min(count, size)), device) for count in (2, 3)
+        modules.to_device(modules.rows_between(inputs, 0, min(count, size)), device)
+        for count in (2, 3)
     )
     source = own_copy(model, three)
     plain = shared_copy(source)  # its forwards will be wrapped for good
@@ -163,15 +164,3 @@ def _layouts(replayer: Replayer, two: Any, three: Any, notes: dict[str, str]) ->
             continue  # measured the plain way
     replayer.forget()
     return layouts
-
-
-def rows_between(tree: Any, start: int, stop: int, size: int | None = None) -> Any:
-    """Return examples `start` to `stop` of every tensor that has the batch first."""
-    whole = modules.batch_size(tree) if size is None else size
-    if start == 0 and stop == whole:
-        return tree
-
-    def some(tensor: Tensor) -> Tensor:
-        return tensor[start:stop] if tensor.ndim and tensor.shape[0] == whole else tensor
-
-    return modules.tree_map(some, tree)

@@ -45,6 +45,7 @@ class _Unit:
 
     number: int
     skips: frozenset[Key] = frozenset()
+    before: int = 0  # calls that had ended when it was first called
     shapes: Shapes | None = None
 
 
@@ -75,6 +76,7 @@ class Replayer:
     units: Sequence[str]
     _state: _State = field(default_factory=_State)
     _modules: list[nn.Module] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list)
     _units: dict[str, _Unit] = field(default_factory=dict)
     _clock: int = 0
     _spans: list[_Span] = field(default_factory=list)
@@ -89,6 +91,7 @@ class Replayer:
         for name, module in self.model.named_modules():
             if name and name not in inside and not isinstance(module, torch.jit.ScriptModule):
                 self._wrap(module)
+                self._names.append(name)
         for name in self.units:
             module = self.model.get_submodule(name)
             number = next((i for i, wrapped in enumerate(self._modules) if wrapped is module), None)
@@ -179,6 +182,7 @@ class Replayer:
         for unit in self._units.values():
             starts = [span.start for span in spans if span.key[0] == unit.number]
             unit.skips = _finished_before(spans, min(starts)) if starts else frozenset()
+            unit.before = sum(span.end < min(starts) for span in spans) if starts else 0
         called = {span.key[0] for span in spans}
         self._units = {n: unit for n, unit in self._units.items() if unit.number in called}
         self._keep = frozenset(key for unit in self._units.values() for key in unit.skips)
@@ -188,6 +192,17 @@ class Replayer:
     def known(self) -> frozenset[str]:
         """Units that were called when `learn` ran, and can be replayed from."""
         return frozenset(self._units)
+
+    def skipped(self, unit: str) -> frozenset[str]:
+        """Return the modules that a replay from a unit does not run again, but for their insides.
+
+        As `learn` found; the insides of a module that is skipped are skipped with it.
+        """
+        return frozenset(self._names[number] for number, _ in self._units[unit].skips)
+
+    def order(self, unit: str) -> int:
+        """Return how many calls had ended, when `learn` ran, before a unit was first called."""
+        return self._units[unit].before
 
     def shapes(self, unit: str) -> Shapes | None:
         """Return the shapes of a unit's first call when `learn` ran last."""

@@ -102,7 +102,7 @@ def measure_sensitivity(
 
     Raises:
         ConfigError: The journal belongs to another scan.
-        DataError: There is no example, or data, model and scorer do not fit together.
+        DataError: There is no example, or data and model do not fit together.
         ReinitError: There is no such scheme.
         ResourceError: Memory or disk do not suffice.
         ValueError: An argument is out of range.

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from srinit.sensitivity.outcomes import Rows
 from srinit.sensitivity.records import UnitSensitivity
 from srinit.sensitivity.tally import COLLAPSED, Goal
+from srinit.stats.paired import student_quantile
 
 
 def summary(baseline: Rows, rows: Rows, classes: Sequence[int] | None) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class WholeSet:
             return None, None
         examples = float(np.mean([draw.variance / draw.count for draw in draws]))
         error = math.sqrt(float(drops.var(ddof=1)) / count + examples)
-        reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
+        reach = student_quantile(confidence, count - 1) * error
         mean = float(drops.mean())
         return max(mean - reach, -1.0), min(mean + reach, 1.0)
 

@@ -14,15 +14,14 @@ import torch
 from torch import nn
 
 from srinit import modules
-from srinit.errors import ResourceError, is_out_of_memory
-from srinit.evaluate import Scorer
+from srinit.evaluate import Parts, Scorer
 from srinit.records import record
 from srinit.rng import isolated_rng, seed_for
 from srinit.sensitivity.design import Costs, costs_of
 from srinit.sensitivity.drawing import Drawing, Perturbation, Target
 from srinit.sensitivity.draws import groups_of
 from srinit.sensitivity.outcomes import Rows, classes_of, rows_of
-from srinit.sensitivity.ready import make_ready, rows_between
+from srinit.sensitivity.ready import make_ready
 from srinit.sensitivity.replay import Replayer
 from srinit.sensitivity.watch import Watch
 from srinit.sensitivity.working import Precision, inputs_for
@@ -95,7 +94,7 @@ class Workbench:
         self._scorer = scorer
         self._seed = seed
         self._device = modules.device_of(model) if device is None else device
-        self._chunk: int | None = None
+        self._parts = Parts(self._device)
         names = self._existing(model)
         with isolated_rng(seed_for(seed, "workbench")):
             self._ready = make_ready(
@@ -166,7 +165,7 @@ class Workbench:
             return seed_for(self._seed, "draw", name, purpose, number, draw)
 
         jobs = {name: [_Job(per_draw, partial(seeds, name))] for name, per_draw in active.items()}
-        return self._patiently(batch, number, jobs, perturbation)
+        return self._fitting(batch, number, jobs, perturbation)
 
     def measure_whole(
         self,
@@ -186,9 +185,9 @@ class Workbench:
             name: [_Job(size, partial(seeds, name, draw)) for draw in range(draws)]
             for name in names
         }
-        return self._patiently(batch, number, jobs, perturbation)
+        return self._fitting(batch, number, jobs, perturbation)
 
-    def _patiently(
+    def _fitting(
         self,
         batch: tuple[Any, Any],
         number: int,
@@ -196,23 +195,9 @@ class Workbench:
         perturbation: Perturbation,
     ) -> Measured:
         """Measure with fewer examples at a time where memory does not suffice."""
-        size = modules.batch_size(batch[0])
-        while True:
-            try:
-                return self._measure(batch, number, jobs, perturbation)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                chunk = self._chunk or size
-                if chunk <= 1:
-                    raise ResourceError(
-                        "memory does not suffice for one example; use a smaller model or a "
-                        "device with more memory."
-                    ) from error
-                self._chunk = max(chunk // 2, 1)
-            self._replayer.forget()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+        attempt = partial(self._measure, batch, number, jobs, perturbation)
+        size = modules.batch_size(batch)
+        return self._parts.until_it_fits(attempt, size, again=self._replayer.forget)
 
     def _measure(
         self,
@@ -222,17 +207,14 @@ class Workbench:
         perturbation: Perturbation,
     ) -> Measured:
         self._drawing.prepare(perturbation, tuple(jobs))
-        inputs, target = batch
-        size = modules.batch_size(inputs)
-        chunk = min(self._chunk or size, size)
         baseline: list[Rows] = []
         found: dict[str, list[list[Rows]]] = {n: [[] for _ in js] for n, js in jobs.items()}
         with isolated_rng(seed_for(self._seed, "batch", number)), self._crew(len(jobs)) as crew:
-            for start in range(0, size, chunk):
-                stop = min(start + chunk, size)
-                some = rows_between(inputs, start, stop)
+            stop = 0
+            for some, wanted in self._parts.split(batch):
+                start, stop = stop, stop + modules.batch_size(some)
                 ready = inputs_for(self._replayer.model, some, self._device)
-                goal = modules.to_device(rows_between(target, start, stop, size), self._device)
+                goal = modules.to_device(wanted, self._device)
                 with torch.inference_mode():
                     output, same = self._replayer.record(ready)
                     baseline.append(rows_of(output, goal, self._scorer))
@@ -243,7 +225,7 @@ class Workbench:
                         kept += rows
             self._replayer.forget()
         return Measured(
-            classes=classes_of(target),
+            classes=classes_of(batch[1]),
             baseline=Rows.joined(baseline),
             units={name: tuple(map(Rows.joined, lists)) for name, lists in found.items()},
         )
@@ -285,10 +267,10 @@ class Workbench:
             redraw = self._drawing.redraw(name, perturbation)
             for group in groups:
                 module = redraw.draw(job.seed(group.draw))
-                inputs = rows_between(part.inputs, group.start, group.stop, size)
+                inputs = modules.rows_between(part.inputs, group.start, group.stop, size)
                 watch = Watch(group.stop - group.start, _called(module))
                 output = self._replayer.whole(name, inputs, watch)
-                target = rows_between(part.target, group.start, group.stop, size)
+                target = modules.rows_between(part.target, group.start, group.stop, size)
                 yield rows_of(output, target, self._scorer, watch.finite_B)
             return
         bank = self._drawing.bank(name, perturbation)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 
 from torch import nn
 
-from srinit.errors import ConfigError, ModelError, require
+from srinit.errors import ConfigError, require
 from srinit.sources.functions import load_function
 from srinit.sources.hugging_face import hugging_face_model
 from srinit.sources.request import ModelRequest
@@ -59,25 +58,11 @@ def python_model(request: ModelRequest) -> nn.Module:
     return model
 
 
-def run_model(request: ModelRequest) -> nn.Module:
-    """Return the pruned model of a run folder; the user named it, so its code is trusted."""
-    # The artifact is built on this package, so it is looked up only when a run is asked for.
-    artifact = importlib.import_module("srinit.artifact")
-    name, folder = request.name, request.root / request.name
-    stages = sorted(folder.glob("stages/*/recipe.json"))
-    if not stages:
-        what = "holds no pruned model yet" if folder.is_dir() else "does not exist"
-        raise ModelError(f"run:{name}: {folder} {what}; run it first.")
-    model: nn.Module = artifact.load_pruned(stages[-1].parent, trust_code=True)
-    return model
-
-
 BUILDERS: dict[str, Builder] = {
     "timm": timm_model,
     "torchvision": torchvision_model,
     "hf": hugging_face_model,
     "py": python_model,
-    "run": run_model,
 }
 
 

@@ -15,7 +15,7 @@ from srinit.sources.fit import load_weights
 from srinit.sources.request import ModelRequest
 from srinit.sources.weights import read_weights
 
-KINDS = "timm:NAME, torchvision:NAME, hf:FOLDER, py:FILE.py:FACTORY, run:RUN"
+KINDS = "timm:NAME, torchvision:NAME, hf:FOLDER, py:FILE.py:FACTORY (and run:RUN in a config)"
 
 
 def load_model(
@@ -36,8 +36,8 @@ def load_model(
 
     Args:
         source: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER` (a local Hugging Face folder or
-            config.json, or a name in the local cache), `py:FILE.py:FACTORY` (runs the user's own
-            code) or `run:RUN` (a run's pruned model).
+            config.json, or a name in the local cache) or `py:FILE.py:FACTORY` (runs the user's own
+            code).
         args: Keyword arguments of the factory.
         weights: File with the trained weights, loaded strictly; those of an `hf:` folder are
             then not read. Without it the model keeps the weights its factory gave it; those of an

@@ -7,7 +7,6 @@ must hold its seal as an entry.
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import hashlib
 import json
@@ -20,6 +19,7 @@ from typing import Any, BinaryIO
 from srinit.errors import IntegrityError
 from srinit.records import plain, record
 from srinit.store.files import refused
+from srinit.store.lock import in_turn
 
 GENESIS = "0" * 64
 
@@ -44,8 +44,7 @@ def append(path: Path, *, verb: str, decision: str, reason: str = "", inputs: An
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with in_turn(path.with_name(f".{path.name}.lock")), path.open("a+b") as file:
             _append(path, file, verb, decision, reason, inputs)
     except OSError as error:
         raise refused("append to", path, error) from error
@@ -123,5 +122,5 @@ def _hash(entry: dict[str, Any]) -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
+    except (ImportError, KeyError, OSError):  # Windows has no `pwd`
         return "unknown"

@@ -6,9 +6,10 @@ import errno
 import hashlib
 import io
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from srinit.errors import DataError, ResourceError
 
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 TEMPORARY = ".tmp"  # suffix of a file that is being written
 MAX_NPZ_BYTES = 64 << 30  # unpacked; more is refused as a decompression bomb
 
@@ -34,6 +36,17 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_once(path: Path) -> bytes:
+    """Return a file's content, from one descriptor; a link in its place is not followed.
+
+    Raises:
+        OSError: It cannot be read, or is a link.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _BINARY)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that at any moment the old or the new file is there, whole.
 
@@ -44,23 +57,18 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         ResourceError: The disk is full or refuses the write; what was there before stays.
     """
-    temporary: Path | None = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY
-        )
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         raise refused("write", path, error) from error
     finally:
-        if temporary is not None:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
@@ -124,16 +132,22 @@ def read_npz(path: Path) -> dict[str, Any]:
         DataError: The file is missing, damaged, holds objects, or unpacks to absurd sizes.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        return parse_npz(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing.") from None
+
+
+def parse_npz(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the arrays of an NPZ file's content; `path` is for messages. See `read_npz`."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             size = sum(part.file_size for part in archive.infolist())
         if size > MAX_NPZ_BYTES:
             raise DataError(f"{path} unpacks to {size:,} bytes; that is refused.")
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except DataError:
         raise
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing.") from None
     except Exception as error:  # zipfile, zlib and numpy have errors of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "allow_pickle" in reason:

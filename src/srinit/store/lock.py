@@ -1,15 +1,18 @@
-"""One process at a time: a lock that the system releases when its holder dies."""
+"""One process at a time: locks that the system releases when their holder dies."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from srinit.errors import UnsafeError
 from srinit.store.files import refused
+
+POLL = 0.005  # seconds between two tries
 
 
 @contextmanager
@@ -24,33 +27,45 @@ def locked(path: Path, what: str) -> Iterator[None]:
         UnsafeError: Another process has it.
         ResourceError: The file cannot be made.
     """
+    lock = FileLock(path)
     try:
-        file = path.open("a+")
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UnsafeError(f"{what} is in use by {_holder(path)}; wait, or stop it.") from None
     except OSError as error:
         raise refused("lock", path, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read(32).strip()
-            raise UnsafeError(f"{what} is in use by {_named(holder)}; wait, or stop it.") from None
-        except OSError as error:
-            raise refused("lock", path, error) from error
+    try:
         with suppress(OSError):  # on a full disk the lock holds without its number
-            file.truncate(0)
-            file.write(str(os.getpid()))
-            file.flush()
+            path.write_text(str(os.getpid()), "utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` for a moment, after whoever has it now.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    with FileLock(path).acquire(poll_interval=POLL):
         yield
 
 
-def _named(holder: str) -> str:
-    if not holder.isdigit():
-        return "another process"
+def _holder(path: Path) -> str:
     try:
-        os.kill(int(holder), 0)
+        number = path.read_text("utf-8")[:32].strip()
+    except (OSError, ValueError):  # Windows keeps a locked file from its readers
+        number = ""
+    if not number.isdigit():
+        return "another process"
+    if os.name != "posix":  # signal 0 asks nothing there: it interrupts
+        return f"process {number}"
+    try:
+        os.kill(int(number), 0)
     except ProcessLookupError:
-        return f"a child that process {holder} left behind"
+        return f"a child that process {number} left behind"
     except (OSError, OverflowError):
         pass  # it exists, but is not ours
-    return f"process {holder}"
+    return f"process {number}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import shutil
@@ -12,10 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from srinit import records
-from srinit.errors import ConfigError, IntegrityError, ResourceError, UnsafeError
+from srinit.errors import ConfigError, DataError, ResourceError, UnsafeError
 from srinit.store import audit
+from srinit.store import seal as sealing
 from srinit.store.files import (
-    read_npz,
+    parse_npz,
+    read_once,
     refused,
     remove_leftovers,
     sha256_file,
@@ -24,12 +25,14 @@ from srinit.store.files import (
     write_npz,
     write_text,
 )
-from srinit.store.lock import locked
+from srinit.store.lock import in_turn, locked
+from srinit.store.seal import AUDIT, OUTSIDE, SUMS, Seal, read_checked, refuse_sealed
 from srinit.store.sums import check_file, read_sums, write_sums
+from srinit.store.tree import kinds, no_link, remove_empty
 
 T = TypeVar("T")
 SCHEMA = "srinit.run/1"
-HEAD, SUMS, LOCK, AUDIT = "run.json", "SHA256SUMS", ".lock", "audit.jsonl"
+HEAD, LOCK = "run.json", ".lock"
 GROWING = ("scan/observations.jsonl",)  # appended to until the run is sealed
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_JSON_BYTES = 256 << 20
@@ -37,7 +40,7 @@ MAX_RUNS = 100_000  # of one name
 
 
 class RunFolder:
-    """A folder that one run writes into.
+    """A folder that one run writes into until it is sealed; from then on it is never changed.
 
     Every file written through it, and every file found beside it when a record is written, has
     its hash in `SHA256SUMS`, and is checked against it when it is read through it.
@@ -71,8 +74,7 @@ class RunFolder:
             raise ConfigError(f"{name!r} cannot be the name of a run; use letters, digits, . _ -")
         try:
             out.mkdir(parents=True, exist_ok=True)
-            with (out / LOCK).open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with in_turn(out / LOCK):
                 return cls._made(out, name, fill)
         except OSError as error:
             if not out.is_dir() and out.exists():
@@ -139,16 +141,19 @@ class RunFolder:
 
         Raises:
             ResourceError: The disk is full; what was there before stays.
+            UnsafeError: The run is sealed.
         """
-        name, sealed = self._name(path), self._is_sealed()
+        name = self._name(path)
+        refuse_sealed(self.path, name)
         sums = read_sums(self.path / SUMS)
         if sums.pop(name, None) is not None:  # between the two writes no hash is better than a
             write_sums(self.path / SUMS, sums)  # wrong one
         write_bytes(path, content)
-        self._record([name], sealed=sealed)
+        self._record([name])
 
     def write_npz(self, path: Path, arrays: Mapping[str, Any]) -> None:
         """Write arrays of this run, atomically, and record the file's hash."""
+        refuse_sealed(self.path, self._name(path))
         write_npz(path, arrays)
         self._record([self._name(path)])
 
@@ -177,15 +182,14 @@ class RunFolder:
             IntegrityError: The file is not what was written.
             ConfigError: The file is not there yet, or absurdly large.
         """
-        self.check(path)
-        try:
-            if path.stat().st_size > MAX_JSON_BYTES:
-                raise ConfigError(f"{path} is larger than {MAX_JSON_BYTES:,} bytes.")
-            return path.read_bytes()
-        except FileNotFoundError:
-            raise ConfigError(
-                f"{self.path} holds no {self._name(path)} yet; run the stage that writes it."
-            ) from None
+        name = self._name(path)
+        no_link(self.path, name)
+        digest = read_sums(self.path / SUMS).get(name)
+        if digest is None and not path.is_file():
+            raise ConfigError(f"{self.path} holds no {name} yet; run the stage that writes it.")
+        if path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_JSON_BYTES:,} bytes.")
+        return self._content(name, digest)
 
     def read_npz(self, path: Path) -> dict[str, Any]:
         """Return arrays of this run, the file's hash checked.
@@ -194,8 +198,18 @@ class RunFolder:
             IntegrityError: The file is not what was written.
             DataError: It is missing or damaged.
         """
-        self.check(path)
-        return read_npz(path)
+        name = self._name(path)
+        digest = read_sums(self.path / SUMS).get(name)
+        if digest is None and not path.is_file():
+            raise DataError(f"{path} is missing.")
+        return parse_npz(self._content(name, digest), path)
+
+    def _content(self, name: str, digest: str | None) -> bytes:
+        """Return a file, read once; what is returned is what was checked."""
+        if digest is not None:
+            return read_checked(self.path, name, digest)
+        no_link(self.path, name)
+        return read_once(self.path / name)
 
     def check(self, path: Path) -> None:
         """Raise `IntegrityError` if a file's hash is recorded and is another."""
@@ -224,30 +238,29 @@ class RunFolder:
     def moved(self) -> None:
         """Record the hashes anew after files of the run were moved within it."""
         sums = read_sums(self.path / SUMS)
-        write_sums(self.path / SUMS, {n: d for n, d in sums.items() if (self.path / n).is_file()})
+        kept = {n: d for n, d in sums.items() if (self.path / n).is_file()}
+        if kept != sums:
+            refuse_sealed(self.path, SUMS)
+            write_sums(self.path / SUMS, kept)
         self.cover()
 
     def record(self, path: Path) -> None:
         """Record the hash of a file, or of every file under a folder, that was written anew.
 
-        For outputs that may be made again from a finished run, such as the report. Files of the
-        folder that are gone lose their hash.
+        For outputs that may be made again, such as the report. Files of the folder that are gone
+        lose their hash.
         """
         place, known = self._name(path), read_sums(self.path / SUMS)
         gone = [n for n in known if _under(n, place) and not (self.path / n).is_file()]
         self._record([n for n in self.files() if _under(n, place)], gone=gone)
 
-    def _record(
-        self, names: Sequence[str], *, sealed: bool | None = None, gone: Sequence[str] = ()
-    ) -> None:
+    def _record(self, names: Sequence[str], *, gone: Sequence[str] = ()) -> None:
         if not names:
             return
-        sealed = self._is_sealed() if sealed is None else sealed
+        refuse_sealed(self.path, ", ".join(names[:3]))
         fresh = {name: sha256_file(self.path / name) for name in names}
         known = {n: d for n, d in read_sums(self.path / SUMS).items() if n not in gone}
         write_sums(self.path / SUMS, {**known, **fresh})
-        if sealed:
-            self._sign(f"written after the seal: {', '.join(names[:5])}")
 
     def _name(self, path: Path) -> str:
         try:
@@ -268,40 +281,33 @@ class RunFolder:
     def files(self) -> list[str]:
         """Return the files of the run whose hashes are kept, relative and sorted."""
         found = (p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
-        return sorted(n for n in found if n not in (SUMS, AUDIT) and "/." not in f"/{n}")
+        return sorted(n for n in found if n not in OUTSIDE and "/." not in f"/{n}")
 
     def seal(self) -> None:
-        """Record the hash of every file, and the hash of that list in the audit log.
+        """Record the hash of every file, and the root of them all in the audit log.
 
         Files whose hash is recorded already must still have it: a seal never covers up a change.
+        From then on nothing in the folder is changed; the log alone grows.
 
         Raises:
-            IntegrityError: A file was changed since it was written.
+            IntegrityError: A file was changed since it was written, or is a link.
+            UnsafeError: The run is sealed already.
         """
+        refuse_sealed(self.path, "another seal")
         sums = {n: d for n, d in read_sums(self.path / SUMS).items() if (self.path / n).is_file()}
         for name, digest in sums.items():
             check_file(self.path, name, digest)
-        new = {n: sha256_file(self.path / n) for n in self.files() if n not in sums}
-        write_sums(self.path / SUMS, {**sums, **new})
-        self._sign("sealed")
-
-    def _sign(self, decision: str) -> None:
-        self.audit("seal", decision, inputs={SUMS: sha256_file(self.path / SUMS)})
-
-    def _seal(self) -> str | None:
-        """Return the hash of the list of hashes that was signed last."""
-        entries = audit.read(self.path / AUDIT).entries
-        found = [entry["inputs"].get(SUMS) for entry in entries if entry["verb"] == "seal"]
-        return found[-1] if found else None
+        remove_empty(self.path)
+        names = kinds(self.path, leave_out=OUTSIDE)
+        sums |= {n: sha256_file(self.path / n) for n in names if n not in sums}
+        write_sums(self.path / SUMS, sums)
+        inputs = sealing.entry_inputs(self.path, sums, sha256_file(self.path / SUMS))
+        self.audit("seal", "sealed", inputs=inputs)
 
     @property
     def was_sealed(self) -> bool:
         """Whether the run was finished: its log tells of a seal."""
-        return self._seal() is not None
-
-    def _is_sealed(self) -> bool:
-        sums = self.path / SUMS
-        return sums.is_file() and sha256_file(sums) == self._seal()
+        return sealing.last_seal(audit.read(self.path / AUDIT))[1] is not None
 
     def verify(self) -> int:
         """Hash every sealed file again and check the audit log; return how many were checked.
@@ -309,22 +315,11 @@ class RunFolder:
         Raises:
             IntegrityError: The first file that is missing, changed or added is named.
         """
-        sums = self.path / SUMS
-        signed = self._seal()
-        if not sums.is_file() or signed is None:
-            raise IntegrityError(
-                f"{self.path} is not sealed: {AUDIT} tells of no seal. The run was not finished, "
-                "or the log was cut off."
-            )
-        if sha256_file(sums) != signed:
-            raise IntegrityError(f"{sums} was changed since the run was sealed.")
-        recorded = read_sums(sums)
-        for name, digest in recorded.items():
-            check_file(self.path, name, digest)
-        for name in self.files():
-            if name not in recorded:
-                raise IntegrityError(f"{self.path / name} was added since the run was sealed.")
-        return len(recorded)
+        return len(self.checked().digests)
+
+    def checked(self) -> Seal:
+        """Return the seal, after everything was hashed again; see `srinit.store.seal`."""
+        return sealing.check(self.path)
 
 
 def _under(name: str, place: str) -> bool:

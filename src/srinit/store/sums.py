@@ -8,6 +8,7 @@ from pathlib import Path
 
 from srinit.errors import IntegrityError, UnsafeError
 from srinit.store.files import sha256_file, write_text
+from srinit.store.tree import no_link
 
 LINE = re.compile(r"([0-9a-f]{64})  ([^\0]+)")
 
@@ -18,10 +19,17 @@ def read_sums(path: Path) -> dict[str, str]:
     Raises:
         IntegrityError: A line is no hash and name, or names a file outside the folder.
     """
-    if not path.is_file():
-        return {}
+    return parse_sums(path.read_bytes(), path) if path.is_file() else {}
+
+
+def parse_sums(content: bytes, path: Path) -> dict[str, str]:
+    """Return the hash of every file by its name, from what such a list holds.
+
+    Raises:
+        IntegrityError: A line is no hash and name, or names a file outside the folder.
+    """
     found: dict[str, str] = {}
-    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
+    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
         match = LINE.fullmatch(line)
         if match is None or match[2].startswith("/") or ".." in match[2].split("/"):
             raise IntegrityError(f"{path}, line {number}: is no hash and file name; it is damaged.")
@@ -47,9 +55,10 @@ def check_file(folder: Path, name: str, digest: str) -> None:
     """Raise unless a file of `folder` has the recorded hash.
 
     Raises:
-        IntegrityError: It is missing or has another hash.
+        IntegrityError: It is missing, a link, or has another hash.
     """
     path = folder / name
+    no_link(folder, name)
     if not path.is_file():
         raise IntegrityError(f"{path} is missing, but its hash is recorded.")
     try:

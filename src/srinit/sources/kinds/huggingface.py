@@ -20,8 +20,9 @@ def hugging_face(name: str, root: Path, classes: Sequence[str] | None) -> Loaded
     Raises:
         DataError: No such folder or split, or columns without images and labels.
     """
-    place, _, part = name.partition(":")
-    folder = (root / place).absolute()
+    drive = Path(name).drive  # of Windows, with a colon of its own
+    place, _, part = name.removeprefix(drive).partition(":")
+    folder = (root / f"{drive}{place}").absolute()
     if not folder.is_dir():
         raise DataError(
             f"hf:{name}: the folder {folder} does not exist; nothing is downloaded. "

@@ -1,0 +1,217 @@
+"""What a verb would change of a run, decided and said before anything moves.
+
+A run that is sealed is never changed, nor is a run whose judgement is known judged by something
+else: what would change them makes a new run beside them, with all that still holds.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from srinit.config import Config
+from srinit.custody import depends, overrides
+from srinit.custody.overrides import Override
+from srinit.records import record
+from srinit.store import RunFolder
+from srinit.store.files import write_bytes, write_text
+from srinit.store.seal import read_checked
+from srinit.store.sums import read_sums
+
+HEADS = ("config.yaml", "env.json", "inputs.lock.json")
+
+
+@record
+class Change:
+    """What a verb does to a run that was there before."""
+
+    run: str
+    verb: str
+    overrides: tuple[Override, ...]  # new ones
+    redone: dict[str, str]  # parts that are there and are made anew, with the reason
+    makes_new_run: bool
+    why_new: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.overrides or self.redone)
+
+    def words(self, place: str) -> list[str]:
+        """Return what is done, where and why, a line each; `place` is the run that is worked in."""
+        lines = []
+        if self.makes_new_run:
+            lines.append(f"{self.run} {self.why_new}: it stays as it is, and this makes {place}")
+        if self.overrides:
+            lines.append("changed: " + "; ".join(each.words() for each in self.overrides))
+        if self.redone:
+            parts = (f"{n} ({why})" if why else n for n, why in self.redone.items())
+            lines.append("made anew: " + ", ".join(parts))
+        moved = [each.key for each in self.overrides if each.moves_judgement and each.judged]
+        if moved:
+            lines.append(
+                f"the judgement was known when {', '.join(moved)} changed; that is on record, and "
+                "promotion asks for --override and a reason"
+            )
+        return lines
+
+
+def change_of(
+    folder: RunFolder,
+    before: Config,
+    after: Config,
+    *,
+    verb: str,
+    redo: Collection[str] = (),
+) -> Change:
+    """Return what a verb would change.
+
+    Args:
+        folder: The run.
+        before: Its config, with all changes so far.
+        after: The config that the verb asks for.
+        verb: Its name, for the record.
+        redo: Parts that the verb makes anew in any case.
+    """
+    judged = any(folder.path.glob("stages/*/comparison.json"))
+    new = tuple(
+        Override(key=key, before=old, after=value, verb=verb, judged=judged)
+        for key, (old, value) in overrides.differences(before, after).items()
+    )
+    stale = depends.stale(
+        [each.key for each in new],
+        staged=before.prune.staged or after.prune.staged,
+        trained_trials=after.plan.trial_steps > 0,
+    )
+    wanted = {**depends.with_later(redo), **stale}
+    there = {depends.part_of(name) for name in folder.files()}
+    redone = {
+        name: _why(wanted[name], there)
+        for name in depends.NAMES
+        if name in wanted and name in there
+    }
+    sealed = folder.was_sealed
+    moved = judged and any(each.moves_judgement for each in new)
+    why = "is sealed" if sealed else "has been judged" if moved else ""
+    return Change(
+        run=str(folder.path),
+        verb=verb,
+        overrides=new,
+        redone=redone,
+        makes_new_run=bool(why and (new or redone)),
+        why_new=why,
+    )
+
+
+def _why(reason: str, there: Collection[str | None]) -> str:
+    """Return a reason without the parts that the run does not have."""
+    parts = reason.split(", ")
+    return ", ".join(each for each in parts if each in there or each not in depends.NAMES)
+
+
+def new_run(folder: RunFolder, change: Change, config: Config) -> RunFolder:
+    """Return a new run beside `folder` with all of it that the change leaves as it is.
+
+    Every file is read once, and copied if its hash is the recorded one.
+
+    Raises:
+        IntegrityError: A file is not what was written.
+    """
+    digests = read_sums(folder.path / "SHA256SUMS")
+    kept = [
+        name
+        for name in digests
+        if (part := depends.part_of(name)) is not None and part not in change.redone
+    ]
+
+    def fill(made: RunFolder) -> None:
+        for name in (*HEADS, *kept):
+            if name in digests:
+                content = read_checked(folder.path, name, digests[name])
+            else:
+                content = (folder.path / name).read_bytes()
+            write_bytes(made.path / name, content)
+        lock = json.loads((folder.path / "inputs.lock.json").read_bytes())
+        head = json.loads((folder.path / "run.json").read_bytes())
+        own = json.loads((made.path / "run.json").read_bytes())
+        body = {**own, "root": head.get("root", "."), "made_from": folder.path.name}
+        write_text(made.path / "run.json", json.dumps(body, indent=2, ensure_ascii=False) + "\n")
+        _write(made, folder, change)
+        made.cover()
+        made.audit(
+            "begin",
+            f"made from {folder.path.name} by {change.verb}",
+            reason="; ".join(change.words("this run")),
+            inputs={**lock, "made_from": str(folder.path.absolute())},
+        )
+
+    return RunFolder.create(folder.path.absolute().parent, config.name, fill=fill)
+
+
+def settle(folder: RunFolder, change: Change) -> None:
+    """Put a change on record in the run itself, and set aside what it makes stale.
+
+    What is set aside is moved, with an entry in the audit log before and after.
+    """
+    if change.overrides:
+        folder.audit(
+            "override",
+            "; ".join(each.words() for each in change.overrides),
+            reason=f"srinit {change.verb}",
+            inputs={"verb": change.verb},
+        )
+        earlier = overrides.of_run(folder.path)
+        folder.write_text(
+            folder.path / overrides.FILE, overrides.to_json((*earlier, *change.overrides))
+        )
+    if change.redone:
+        set_aside(folder, change.redone)
+
+
+def set_aside(folder: RunFolder, parts: Collection[str]) -> None:
+    """Move the files of some parts to `superseded/NN`, so that others can be made."""
+    names = [name for name in folder.files() if depends.part_of(name) in parts]
+    if not names:
+        return
+    old = folder.path / "superseded"
+    number = len(list(old.iterdir())) + 1 if old.is_dir() else 1
+    target = old / f"{number:02d}"
+    told = {"parts": sorted(parts), "files": len(names)}
+    folder.audit("set aside", f"intended: to superseded/{target.name}", inputs=told)
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder.path / name).rename(target / name)
+    for name in ("stages", "rejected", "export", "report"):
+        _remove_empty(folder.path / name)
+    folder.moved()
+    folder.audit("set aside", f"done: to superseded/{target.name}", inputs=told)
+
+
+def discard(folder: RunFolder) -> None:
+    """Remove a run that was made a moment ago, and in which nothing came about."""
+    shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _write(made: RunFolder, folder: RunFolder, change: Change) -> None:
+    changes = (*overrides.of_run(folder.path), *change.overrides)
+    if changes:
+        write_text(made.path / overrides.FILE, overrides.to_json(changes))
+
+
+def _remove_empty(folder: Path) -> None:
+    if not folder.is_dir():
+        return
+    for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def refused_for(change: Change) -> str:
+    """Return why a verb that only acts on a run does not take what would change it."""
+    keys = ", ".join(each.key for each in change.overrides)
+    return (
+        f"srinit {change.verb} takes {change.run} as it is; --set {keys} would have it judged by "
+        "something else. Begin a new run with those settings."
+    )

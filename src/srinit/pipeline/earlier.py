@@ -1,0 +1,62 @@
+"""Finds the run that a config belongs to: the same one again, or one that much still holds of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from srinit.config import Config
+from srinit.custody import changing, depends, overrides
+from srinit.errors import UnsafeError
+from srinit.pipeline.inputs import config_of, inputs_lock
+from srinit.store import RunFolder
+
+
+def matching(config: Config, fingerprint: dict[str, str]) -> RunFolder | None:
+    """Return the newest run of a config: one at work before one that is finished."""
+    found = [
+        folder for folder, recorded in _of_name(config) if _now(folder, recorded) == fingerprint
+    ]
+    at_work = [folder for folder in found if not folder.was_sealed]
+    return next(iter([*at_work, *found]), None)
+
+
+def _of_name(config: Config) -> Iterator[tuple[RunFolder, dict[str, str]]]:
+    """Yield the runs of a config's name and the hashes they began with, newest first."""
+    out = Path(config.out)
+    candidates = [p for p in out.glob(f"{config.name}*") if (p / "inputs.lock.json").is_file()]
+    for path in sorted(candidates, key=lambda p: p.stat().st_mtime, reverse=True):
+        try:
+            recorded = json.loads((path / "inputs.lock.json").read_text("utf-8"))
+            yield RunFolder.open(path), dict(recorded)
+        except (OSError, ValueError, TypeError, UnsafeError):
+            continue
+
+
+def _now(folder: RunFolder, recorded: dict[str, str]) -> dict[str, str]:
+    """Return the hashes of a run's inputs and of its config as later verbs changed it."""
+    if not (folder.path / overrides.FILE).is_file():
+        return recorded
+    own = inputs_lock(config_of(folder))
+    return {**recorded, **{key: own[key] for key in own if key.partition(".")[0] == "config"}}
+
+
+def changed(
+    config: Config, fingerprint: dict[str, str]
+) -> tuple[RunFolder, changing.Change] | None:
+    """Return the newest run of the same name and inputs that a part still holds of."""
+    for folder, recorded in _of_name(config):
+        same = all(
+            recorded.get(name) == digest
+            for name, digest in fingerprint.items()
+            if name.partition(".")[0] != "config"
+        )
+        before = config_of(folder) if same else None
+        if before is None or before.name != config.name or before.root != config.root:
+            continue
+        change = changing.change_of(folder, before, config, verb="run")
+        there = {part for name in folder.files() if (part := depends.part_of(name)) is not None}
+        if change and there - set(change.redone):
+            return folder, change
+    return None
