@@ -108,8 +108,17 @@ class Grid:
     one: int
 
     @classmethod
-    def of(cls, geometry: Geometry, u: Tensor, lacking: Tensor, share: float) -> Grid:
-        """Return the grid that a first batch of a map asks for."""
+    def of(
+        cls,
+        geometry: Geometry,
+        u: Tensor,
+        lacking: Tensor,
+        share: float,
+        keep: Tensor | None = None,
+    ) -> Grid:
+        """Return the grid that a first batch of a map asks for, of the rows that count."""
+        if keep is not None:
+            u, lacking = (x.reshape(-1, x.shape[-1])[keep] for x in (u, lacking))
         rows = share * lacking.numel() / len(_squares(geometry, lacking))
         return cls(
             _powers(share * _squares(geometry, u), geometry.groups),
@@ -177,7 +186,7 @@ class Equations:
         """
         assert not self.is_settled
         if self.grid is None:
-            self.grid = Grid.of(self.geometry, u, lacking, self.share)
+            self.grid = Grid.of(self.geometry, u, lacking, self.share, keep)
         count = lacking.numel() // lacking.shape[-1 if self.geometry.kernel is None else 1]
         chosen = None if keep is None else keep.nonzero().flatten()
         if self.share < 1.0:
@@ -266,6 +275,8 @@ class Equations:
 
         The penalty stays on the whole change.
         """
+        self._settle()
+        later._settle()
         assert self.gram is not None
         assert later.right is not None
         own = self.gram.shape[-1] - int(self.geometry.has_bias)
