@@ -175,7 +175,8 @@ class Pair:
     def grid(self, each: LinearMap, geometry: Geometry, scale: Tensor, share: float) -> Grid:
         """Return the grid of the sums, where this batch is the first; it is added next."""
         self.asked = self._lacking(each, scale)
-        return Grid.of(geometry, self.seen[each.op].u, self.asked[1], share)
+        seen = self.seen[each.op]
+        return Grid.of(geometry, seen.u, self.asked[1], share, self.keep(seen, geometry))
 
     def _lacking(self, each: LinearMap, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is lacking where the map ends, and carried back to where it leaves it."""
