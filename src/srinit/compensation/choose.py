@@ -34,7 +34,8 @@ STATISTICS = 512  # examples that estimate what normalizations read in the end
 SHARE = 0.25  # of many examples is held out
 FOLDS = 3  # of few examples each third is held out in turn
 LEAST = 6  # examples
-SETTLED = 0.5  # of the distance without anything, below which biases alone are not tried
+LESSER = ("realigned joins", "bias")
+SETTLED = 0.5  # of the distance without anything, below which lesser remedies are not tried
 MOST_HELD_OUT = 256
 FOLDS_BELOW = 256  # examples; with more, one part is held out
 Progress = Callable[[int, int], None]
@@ -105,6 +106,7 @@ class Chooser:
         """Return the network with the candidate whose answers are nearest, and why."""
         ways: dict[str, _Way] = {
             "realigned": self._realigned,
+            "realigned twice": partial(self._realigned, twice=True),
             "realigned joins": partial(self._realigned, joins=True),
             "bias": partial(self._realigned, strength=math.inf),
         }
@@ -114,7 +116,7 @@ class Chooser:
                 recalibrate(network, [(batch, None) for batch in each.few], ranks=self.ranks)
             self._judge("recalibrated", found)
         for number, (name, way) in enumerate(ways.items() if self.realigns else ()):
-            if name == "bias" and self._is_settled():
+            if name in LESSER and self._is_settled():
                 continue
             updates = [way(each.few, FEW_ROWS) for each in self.rounds]
             for part in PARTS if any(update.changes for update in updates) else ():
@@ -128,7 +130,7 @@ class Chooser:
         return self._finished(self.ranks.broadcast(self._whole(best)), ways)
 
     def _is_settled(self) -> bool:
-        """Whether the least remedy need not be tried: many examples, and most is put right."""
+        """Whether lesser remedies need not be tried: many examples, and most is put right."""
         far = {each.name: each.divergence for each in self.candidates}
         settled = min(far.values()) < SETTLED * far[NOTHING]
         return settled and len(self.rounds) == 1
@@ -177,6 +179,7 @@ class Chooser:
         least_rows: int,
         *,
         joins: bool = False,
+        twice: bool = False,
         strength: float | None = None,
     ) -> Update:
         several = [batch for batch in batches if modules.batch_size(batch) > 1]
@@ -187,6 +190,7 @@ class Chooser:
             several or batches,
             strength=strength,
             least_rows=least_rows,
+            twice=twice,
             only=(lambda each: each.joins or each.bridges) if joins else (lambda _: True),
             ranks=self.ranks,
         )

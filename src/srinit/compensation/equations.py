@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -109,8 +109,17 @@ class Grid:
     one: int
 
     @classmethod
-    def of(cls, geometry: Geometry, u: Tensor, lacking: Tensor, share: float) -> Grid:
-        """Return the grid that a first batch of a map asks for."""
+    def of(
+        cls,
+        geometry: Geometry,
+        u: Tensor,
+        lacking: Tensor,
+        share: float,
+        keep: Tensor | None = None,
+    ) -> Grid:
+        """Return the grid that a first batch of a map asks for, of the rows that count."""
+        if keep is not None:
+            u, lacking = (x.reshape(-1, x.shape[-1])[keep] for x in (u, lacking))
         rows = share * lacking.numel() / len(_squares(geometry, lacking))
         return cls(
             _powers(share * _squares(geometry, u), geometry.groups),
@@ -156,11 +165,12 @@ class Equations:
 
     geometry: Geometry
     share: float = 1.0  # of the positions that are read
-    grid: Grid | None = None  # the same in all processes; by default that of the first batch here
     bias_only: bool = False  # what a change of the bias needs, and no more
+    grid: Grid | None = None  # the same in all processes; by default that of the first batch here
     gram: Tensor | None = None  # (groups, features, features), float64
     right: Tensor | None = None  # (groups, features, outputs of a group), float64
     rows: int = 0
+    known: Tensor | None = None  # gram of an earlier reading of the same positions
     factors: tuple[Tensor, Tensor] | None = None
     is_settled: bool = False
 
@@ -177,7 +187,7 @@ class Equations:
         """
         assert not self.is_settled
         if self.grid is None:
-            self.grid = Grid.of(self.geometry, u, lacking, self.share)
+            self.grid = Grid.of(self.geometry, u, lacking, self.share, keep)
         count = lacking.numel() // lacking.shape[-1 if self.geometry.kernel is None else 1]
         chosen = None if keep is None else keep.nonzero().flatten()
         if self.share < 1.0:
@@ -201,8 +211,10 @@ class Equations:
         if self.geometry.has_bias:
             columns = torch.cat([columns, columns.new_ones(*columns.shape[:2], 1)], 2)
             order = torch.cat([order, order.new_full((1,), features)])
-        gram = squared(columns)[:, order[:, None], order]
-        return gram.double(), product(columns, rows)[:, order].double()
+        right = product(columns, rows)[:, order].double()
+        if self.known is not None:
+            return torch.zeros_like(self.known), right
+        return squared(columns)[:, order[:, None], order].double(), right
 
     def _of_bias(self, rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
         size = features + int(self.geometry.has_bias)
@@ -219,13 +231,14 @@ class Equations:
         if self.factors is None:
             self.factors = self.grid.factors(self.geometry, gram.device)
         columns, rows = self.factors
-        gram = gram.mul_(columns).mul_(columns.mT).round_()
+        if self.known is None:  # else it is all zeros
+            gram = gram.mul_(columns).mul_(columns.mT).round_()
         right = right.mul_(columns).mul_(rows.mT).round_()
         self.gram = gram if self.gram is None else self.gram.add_(gram)
         self.right = right if self.right is None else self.right.add_(right)
 
     def total(self, ranks: ProcessGroup, like: Tensor) -> None:
-        """Sum over the processes; after that nothing is added.
+        """Sum over the processes; after that nothing is added. `rows` are those of all already.
 
         Args:
             ranks: The processes, of which this one may have added nothing.
@@ -238,9 +251,12 @@ class Equations:
             groups, features = columns.shape[:2]
             self.gram = columns.new_zeros(groups, features, features)
             self.right = columns.new_zeros(groups, features, rows.shape[1])
-        ranks.sum_(self.gram)
+        if not self.bias_only and self.known is None:
+            ranks.sum_(self.gram)
         ranks.sum_(self.right)
         self._settle()
+        if self.bias_only and self.geometry.has_bias:
+            self.gram[:, -1, -1] = self.rows
 
     def _settle(self) -> None:
         """Take the factors of the grid out."""
@@ -250,6 +266,26 @@ class Equations:
             self.right.div_(columns).div_(rows.mT)
             self.factors = None
             self.is_settled = True
+
+    def again(self) -> Equations:
+        """Return equations that read the same positions for another right side."""
+        return Equations(self.geometry, self.share, self.bias_only, self.grid, known=self.gram)
+
+    def renewed(self, later: Equations, change: Tensor, strength: float) -> Equations:
+        """Return these equations with the right side of what is lacking after a change.
+
+        The penalty stays on the whole change.
+        """
+        self._settle()
+        later._settle()
+        assert self.gram is not None
+        assert later.right is not None
+        own = self.gram.shape[-1] - int(self.geometry.has_bias)
+        diagonal = torch.diagonal(self.gram, dim1=-2, dim2=-1)[..., :own]
+        right = later.right.clone()
+        penalty = strength * diagonal.mean(-1)[:, None, None]
+        right[:, :own] -= penalty * change.mT[:, :own]
+        return replace(self, right=right)
 
     def solve(self, strength: float, *, shrink_bias: bool = False) -> Tensor | None:
         """Return what is to be added to the weight, (groups, outputs, features), float64.

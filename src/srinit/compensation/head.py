@@ -38,9 +38,10 @@ class MapHead:
         geometry, grid = Geometry(**_tuples(said["geometry"])), Grid(**_tuples(said["grid"]))
         return cls(geometry, scale, said["share"], grid)
 
-    def sums(self) -> MapSums:
-        """Return the sums, still empty."""
-        return MapSums(Equations(self.geometry, self.share, self.grid), self.scale)
+    def sums(self, *, bias_only: bool) -> MapSums:
+        """Return the sums, still empty; `bias_only`: of what a change of the bias needs."""
+        equations = Equations(self.geometry, self.share, bias_only, self.grid)
+        return MapSums(equations, self.scale)
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

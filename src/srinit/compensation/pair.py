@@ -169,13 +169,14 @@ class Pair:
         keep = self.keep(seen, found.equations.geometry)
         rows = found.equations.add(seen.u, back, keep, number=number)
         target = self.targets[each.target].float()
-        norms = (torch.linalg.vector_norm(difference), torch.linalg.vector_norm(target))
-        return float(norms[0]) ** 2, float(norms[1]) ** 2, rows
+        sizes = [float(torch.linalg.vector_norm(x)) ** 2 for x in (difference, target)]
+        return sizes[0], sizes[1], rows
 
     def grid(self, each: LinearMap, geometry: Geometry, scale: Tensor, share: float) -> Grid:
         """Return the grid of the sums, where this batch is the first; it is added next."""
         self.asked = self._lacking(each, scale)
-        return Grid.of(geometry, self.seen[each.op].u, self.asked[1], share)
+        seen = self.seen[each.op]
+        return Grid.of(geometry, seen.u, self.asked[1], share, self.keep(seen, geometry))
 
     def _lacking(self, each: LinearMap, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is lacking where the map ends, and carried back to where it leaves it."""
@@ -199,8 +200,7 @@ class Pair:
         ours = function(own)
         slope = (function(own + small).sub_(ours)).sum(others).double() / small
         lack = (wanted - ours).sum(others).double()
-        count = lack.new_tensor([own.numel() // len(lack)])
-        return torch.cat([lack, slope, count])
+        return torch.cat([lack, slope, lack.new_tensor([own.numel() // len(lack)])])
 
     def shift(self, each: LinearMap, step: Tensor) -> None:
         """Shift where a map ends, by channel."""

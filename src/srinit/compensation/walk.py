@@ -20,9 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.compensation.equations import LEAST_ROWS, Geometry, geometry_of, share_of
+from srinit.compensation.equations import (
+    LEAST_ROWS,
+    Equations,
+    Geometry,
+    geometry_of,
+    share_of,
+)
 from srinit.compensation.head import MapHead
-from srinit.compensation.maps import LinearMap
+from srinit.compensation.maps import RELUS, LinearMap
 from srinit.compensation.networks import Networks
 from srinit.compensation.pair import MapSums, Pair, is_padded
 from srinit.compensation.records import LeftMap, SolvedMap
@@ -55,6 +61,7 @@ def realign(
     only: Callable[[LinearMap], bool] = lambda _: True,
     shrink_bias: bool = False,
     least_rows: int = LEAST_ROWS,
+    twice: bool = False,
     budget: int = BUDGET,
     ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
@@ -72,6 +79,8 @@ def realign(
         shrink_bias: The penalty falls on the bias as well.
         least_rows: Positions of all examples that are read for a map at least, where there are
             so many.
+        twice: Maps before a ReLU are solved a second time: where it is flat their target is their
+            own value as far as that is flat too, and the first solution has moved that.
         budget: Bytes of activations that may wait, of all batches; above it, forwards are begun
             anew for every map.
         ranks: Processes that share the batches; all must call this, with all of them.
@@ -82,7 +91,12 @@ def realign(
     """
     networks = Networks(model, pruned, origins, batches[0], only)
     settings = _Settings(
-        strength, shrink_bias, least_rows, on_progress, ranks or ProcessGroup(alone=True)
+        strength,
+        shrink_bias,
+        least_rows,
+        twice,
+        on_progress,
+        ranks or ProcessGroup(alone=True),
     )
     examples = sum(map(modules.batch_size, batches))
     with modules.eval_mode(model), modules.eval_mode(pruned), visible_attention(), torch.no_grad():
@@ -100,6 +114,7 @@ class _Settings:
     strength: float | None
     shrink_bias: bool
     least_rows: int
+    twice: bool
     on_progress: Progress | None
     ranks: ProcessGroup
 
@@ -158,23 +173,39 @@ class _Walk:
         elif found.is_lacking:
             geometry = found.equations.geometry
             strength = self.settings.strength_of(geometry)
-            change = self._solution(found, strength)
+            change = self._solution(found.equations, strength)
             if change is None:
                 reason = "its equations have no finite solution"
                 self.update.left.append(LeftMap(name=each.name, reason=reason))
             else:
-                found.without_dead(change)
-                self._apply(each, change, geometry)
+                self._take(each, found, change)
                 self.update.solved.append(found.solved(each, change))
-                for pair in self.pairs if self.waits else ():
-                    pair.renew(each, change, geometry)
+                if self.settings.twice and each.closure in RELUS:
+                    self._solve_again(each, found, change)
                 self._match_means(each)
         for pair in self.pairs:
             pair.forget(each)
 
-    def _solution(self, found: MapSums, strength: float) -> Tensor | None:
+    def _take(self, each: LinearMap, found: MapSums, change: Tensor) -> None:
+        """Change a map, and let waiting forwards go on with what it gives now."""
+        found.without_dead(change)
+        geometry = found.equations.geometry
+        self._apply(each, change, geometry)
+        for pair in self.pairs if self.waits else ():
+            pair.renew(each, change, geometry)
+
+    def _solve_again(self, each: LinearMap, found: MapSums, change: Tensor) -> None:
+        """Solve a map once more: a convex bound of the distance behind its ReLU gets smaller."""
+        later = MapSums(found.equations.again(), found.scale)
+        self._add_up(each, later)
+        strength = self.settings.strength_of(found.equations.geometry)
+        renewed = found.equations.renewed(later.equations, change, strength)
+        more = self._solution(renewed, strength)
+        if more is not None:
+            self._take(each, found, more)
+
+    def _solution(self, equations: Equations, strength: float) -> Tensor | None:
         """Return what rank 0 solves; None where the equations have no finite solution."""
-        equations = found.equations
         assert equations.right is not None
         change = None
         if self.ranks.rank == 0:
@@ -198,16 +229,19 @@ class _Walk:
         said = self.ranks.broadcast(self.ranks.together(lambda: self._begin(each)))
         if isinstance(said, str):
             return said
-        like = self.networks.tensors[each.name].detach()
-        found = MapHead.of(said, like.device).sums()
-        found.equations.bias_only = math.isinf(self.settings.strength_of(found.equations.geometry))
+        head = MapHead.of(said, self.networks.tensors[each.name].device)
+        found = head.sums(bias_only=math.isinf(self.settings.strength_of(head.geometry)))
+        self._add_up(each, found)
+        return found
+
+    def _add_up(self, each: LinearMap, found: MapSums) -> None:
+        """Add what all batches of all processes give."""
         lines = self.ranks.together(
             lambda: {n: pair.add_to(found, each, n) for n, pair in self._halted(each)}
         )
         every = self.ranks.gather(list(lines.items()))
         found.take(line for _, line in sorted(item for part in every for item in part))
-        found.equations.total(self.ranks, like)
-        return found
+        found.equations.total(self.ranks, self.networks.tensors[each.name].detach())
 
     def _begin(self, each: LinearMap) -> dict[str, Any] | str | None:
         """Bring our first batch to where a map ends; return the head of the very first of all."""
