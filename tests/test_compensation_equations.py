@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from srinit.compensation.equations import Equations, Geometry, squared
+from srinit.distributed import ProcessGroup
 from srinit.rng import generator
-from srinit.sensitivity import Ranks
 
 PAIRS = ((3, 3), (1, 1), (1, 1), (1, 1))  # kernel, stride, padding, dilation
 
@@ -38,7 +38,7 @@ def test_a_share_of_the_positions_reads_each_of_them_at_most_once() -> None:
     u = torch.arange(32.0).reshape(2, 1, 4, 4)
     equations = Equations(Geometry(1, (1, 1), has_bias=True), share=0.5)
     equations.add(u, torch.ones(2, 1, 4, 4))
-    equations.total(Ranks(alone=True), u)
+    equations.total(ProcessGroup(alone=True), u)
     assert equations.rows == 16
     assert equations.gram is not None
     assert float(equations.gram[0, 1, 1]) == 16
@@ -50,7 +50,7 @@ def test_padded_rows_are_left_out_before_a_share_is_taken() -> None:
     u[:, 4:] = 1e6
     equations = Equations(Geometry(), share=0.5)
     equations.add(u, torch.ones(1, 8, 3), keep)
-    equations.total(Ranks(alone=True), u)
+    equations.total(ProcessGroup(alone=True), u)
     assert equations.rows == 2
     assert equations.gram is not None
     assert float(equations.gram[0, 0, 0]) == 2
