@@ -158,7 +158,7 @@ def expected_dip(session: Session, plan: PrunePlan) -> str:
     last = plan.remove[-1]
     evidence = last.evidence
     if "joint_cost" in evidence:
-        examples = evidence["trial_examples"]
+        examples = f"{evidence['trial_examples'] or 0:.0f}"
         trained = evidence.get("trial_steps") or 0
         how = f"trained for {trained} steps" if trained else "not trained"
         after = last.joint_after or NOTHING
