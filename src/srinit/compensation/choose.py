@@ -37,7 +37,8 @@ LEAST = 6  # examples
 LESSER = ("realigned joins", "bias")
 SETTLED = 0.5  # of the distance without anything, below which lesser remedies are not tried
 MOST_HELD_OUT = 256
-FOLDS_BELOW = 256  # examples; with more, one part is held out
+FOLDS_BELOW = 256  # answers; with more, one part is held out
+LEAST_TO_SPLIT = 32  # examples
 Progress = Callable[[int, int], None]
 _Way = Callable[[list[Any], int], Update]  # batches and positions -> what a realignment changes
 
@@ -87,7 +88,7 @@ class Chooser:
         self.measure, self.confidence = measure, confidence
         self.realigns = offer_realignment
         self.batches, self.ranks = list(batches), ranks or ProcessGroup(alone=True)
-        is_few = sum(map(modules.batch_size, batches)) < FOLDS_BELOW
+        is_few = self._num_answers() < FOLDS_BELOW
         parts = folds(batches) if is_few else [split(batches)]
         self.rounds = [self._round(first(fitted, FEW), held) for fitted, held in parts]
         self.distances: dict[str, Floats] = {}
@@ -96,6 +97,14 @@ class Chooser:
         self.recalibrates = offer_recalibration and any(
             isinstance(m, _BatchNorm) and m.track_running_stats for m in pruned.modules()
         )
+
+    def _num_answers(self) -> int:
+        """Return how many answers all examples have: texts and pictures have one at every place."""
+        count = sum(map(modules.batch_size, self.batches))
+        if count < LEAST_TO_SPLIT or self.measure != "probabilities":
+            return count
+        shape = answers(self.model, first(self.batches[:1], 1))[0].shape
+        return count * (shape[1] if len(shape) == 3 else math.prod(shape[2:]))
 
     def _round(self, few: list[Any], held_out: list[Any]) -> _Round:
         mine = self.ranks.mine(held_out)
@@ -115,9 +124,12 @@ class Chooser:
             for network, each in zip(found, self.rounds, strict=True):
                 recalibrate(network, [(batch, None) for batch in each.few], ranks=self.ranks)
             self._judge("recalibrated", found)
+        updates: list[Update] = []
         for number, (name, way) in enumerate(ways.items() if self.realigns else ()):
             if name in LESSER and self._is_settled():
                 continue
+            if name == "realigned twice" and not any(update.before_relu for update in updates):
+                continue  # it would be the same
             updates = [way(each.few, FEW_ROWS) for each in self.rounds]
             for part in PARTS if any(update.changes for update in updates) else ():
                 label = name if part == 1.0 else f"{name}, {part:g} of it"

@@ -49,6 +49,7 @@ class Update:
     changes: dict[str, Tensor] = field(default_factory=dict)  # by key of the state dict
     solved: list[SolvedMap] = field(default_factory=list)
     left: list[LeftMap] = field(default_factory=list)
+    before_relu: int = 0  # maps that were solved and may be solved twice
 
 
 def realign(
@@ -180,6 +181,7 @@ class _Walk:
             else:
                 self._take(each, found, change)
                 self.update.solved.append(found.solved(each, change))
+                self.update.before_relu += each.closure in RELUS
                 if self.settings.twice and each.closure in RELUS:
                     self._solve_again(each, found, change)
                 self._match_means(each)
