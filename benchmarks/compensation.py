@@ -43,6 +43,11 @@ PATH = RESULTS / "compensation.json"
 PAGE = HERE.parent / "docs" / "compensation.md"
 SHARES = (0.2, 0.4)  # of the units of a network of `networks.py`
 RANKED_ON = 500  # calibration images
+ORDERS = {
+    "ours": "by earlier trials",
+    "block_influence": "by block influence",
+    "published": "published set",
+}
 LABELS = {"vgg": "VGG-16-BN", "vit": "ViT", "bottleneck": "Bottlenecks", "mobilenet": "MobileNetV2"}
 
 
@@ -153,9 +158,9 @@ def table(path: Path) -> str:
         of = f" ({whole[0]:.1f})" if whole else ""
         names = ", ".join(sorted({e["chosen"] for e in taken}))
         seconds = np.mean([e["cpu_seconds"] for e in taken])
-        published = " (published set)" if order == "published" else ""
+        which = f" ({ORDERS[order]})" if order in ORDERS else ""
         lines.append(
-            f"| {network}{of} | {blocks}{published} | {images} | {len(taken)} | {nothing:.1f} | "
+            f"| {network}{of} | {blocks}{which} | {images} | {len(taken)} | {nothing:.1f} | "
             f"{_spread(again)} | {_spread([100 * e['accuracy'] for e in taken])} | {names} | "
             f"{seconds:.0f} |"
         )
