@@ -63,8 +63,14 @@ class Networks:
         self.repeated = _repeated(pruned)
 
     def live_bytes(self) -> int:
-        """Return the most bytes an example's live values take in both networks, from the trace."""
-        return sum(_live(side) for side in (self.teacher, self.student))
+        """Return the most bytes an example's live values take in both networks where maps end.
+
+        What comes behind the last map, a language model's answers say, is never waited for.
+        """
+        makers = [self.teacher.trace.maker[each.target] or 0 for each in self.maps]
+        last = max(makers, default=0), max((each.end for each in self.maps), default=0)
+        sides = (self.teacher, self.student)
+        return sum(_live(side, until) for side, until in zip(sides, last, strict=True))
 
     def bias(self, each: LinearMap) -> tuple[str, int | None] | None:
         """Return the key of the bias that may change, and the normalization that reads it."""
@@ -121,7 +127,7 @@ def _repeated(model: nn.Module) -> frozenset[int]:
     return frozenset(number for number, count in times.items() if count > 1)
 
 
-def _live(side: Side) -> int:
+def _live(side: Side, until: int) -> int:
     """Return the most bytes per example that live at a time in a recorded forward."""
     trace = side.trace
     changes = [0] * (len(trace.ops) + 2)
@@ -131,4 +137,4 @@ def _live(side: Side) -> int:
         size = math.prod(trace.shapes[value]) * trace.dtypes[value].itemsize
         changes[maker] += size
         changes[max([maker, *side.facts.readers(value)]) + 1] -= size
-    return max(itertools.accumulate(changes)) // trace.batch
+    return max(itertools.accumulate(changes[: until + 1])) // trace.batch
