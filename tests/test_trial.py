@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import torch
 
 from planted import Planted, batches_of, planted_data
 from srinit.comparison import Difference
-from srinit.errors import PlanError
+from srinit.compensation.answers import answers, divergence
+from srinit.errors import DataError, PlanError
 from srinit.pipeline import confirm, cut, start
 from srinit.pipeline.observer import Silent
 from srinit.plan import PrunePlan
-from srinit.trial import Trial, try_removals
+from srinit.surgery import remove_units
+from srinit.trial import Trial, removal_distances, try_removals
 from srinit.units import find_units
 
 QUICK = (
@@ -100,6 +103,33 @@ def test_a_plan_says_what_every_removal_rests_on(digits: Path, tmp_path: Path) -
     first, last = found.remove[0].evidence, found.remove[-1].evidence
     assert first["joint_cost"] == first["trial_cost"]
     assert last["joint_cost"] >= first["joint_cost"] - 0.02
+
+
+@pytest.mark.slow
+def test_units_may_be_ranked_by_what_is_left_of_the_answers(digits: Path, tmp_path: Path) -> None:
+    found, _ = plan(digits, tmp_path, "plan.criterion=compensated_distance")
+    assert found.criterion == "compensated_distance"
+    (path,) = tmp_path.glob("*/scan/criterion.json")
+    scores = {unit["unit"]: unit["score"] for unit in json.loads(path.read_text())["units"]}
+    assert set(found.ranking) <= set(scores)
+    assert list(found.ranking) == sorted(found.ranking, key=lambda name: scores[name])
+    assert all(0 <= score <= 1 for score in scores.values())
+    with pytest.raises(DataError, match=r"ranks by trials, and plan\.trial_examples is 0"):
+        plan(digits, tmp_path / "b", "plan.criterion=compensated_distance", "plan.trial_examples=0")
+
+
+def test_distances_are_those_of_the_answers_without_each_unit() -> None:
+    model = Planted()
+    x, target = planted_data(200)
+    units = find_units(model, x[:2])
+    data = batches_of(x, target)
+    found = removal_distances(model, units, data, example_inputs=x[:2], precision="keep")
+    theirs = answers(model, [x])
+    for name, distance in found.items():
+        cut = remove_units(model, [units[name]], example_inputs=x[:2])
+        wanted = divergence(theirs, answers(cut, [x]), [x], "probabilities").mean()
+        assert distance == pytest.approx(wanted, abs=1e-5)
+    assert found["blocks.1"] == 0  # worthless
 
 
 @pytest.mark.slow

@@ -82,6 +82,7 @@ class Measured:
     cut: Outcomes  # as it was cut
     best: Outcomes  # with that done after the cut which is nearest to the reference
     after: str  # what that is
+    distance: float  # of those answers from the reference's; NaN where nothing was compared
 
 
 class TrialBench:
@@ -99,6 +100,7 @@ class TrialBench:
         variants: For every set what may be done after the cut, by name; by default nothing.
         places: Modules from which a network may be run again, besides those of `sets`.
         measure: How far answers are apart (`compensation.answers`).
+        tells_distance: Distances are measured also where there is nothing to choose.
 
     Raises:
         SurgeryError: A unit cannot be taken out.
@@ -116,7 +118,9 @@ class TrialBench:
         variants: Sequence[Mapping[str, Variant]] = (),
         places: Sequence[str] = (),
         measure: Measure = "probabilities",
+        tells_distance: bool = False,
     ) -> None:
+        self._tells_distance = tells_distance
         self._device = modules.device_of(model)
         self._scorer, self._measure = scorer, measure
         self._rewritten = Rewritten()
@@ -224,7 +228,7 @@ class TrialBench:
                     variant.parts.append(outcome_of(output, target, self._scorer))
                     if network is self._reference:
                         theirs = _answer(output) if self._chooses else None
-                    elif theirs is not None and len(network.variants) > 1:
+                    elif theirs is not None and (self._tells_distance or len(network.variants) > 1):
                         ours = _answer(output)
                         variant.distances.append(
                             divergence([theirs], [ours], [inputs], self._measure)
@@ -235,7 +239,8 @@ class TrialBench:
 
     @property
     def _chooses(self) -> bool:
-        return any(len(network.variants) > 1 for network in self._others)
+        is_choice = any(len(network.variants) > 1 for network in self._others)
+        return self._tells_distance or is_choice
 
     def _outputs(self, inputs: Any) -> Iterator[tuple[_Network, _Variant, Any]]:
         ready = self._ready(inputs)
@@ -260,7 +265,9 @@ def _measured(network: _Network) -> Measured:
     if not network.variants[after].distance < network.variants[NOTHING].distance:
         after = NOTHING
     parts = {name: network.variants[name].parts for name in (NOTHING, after)}
-    return Measured(joined(parts[NOTHING]), joined(parts[after]), after)
+    best = network.variants[after]
+    distance = best.distance if best.distances else math.nan
+    return Measured(joined(parts[NOTHING]), joined(parts[after]), after, distance)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ CRITERIA = (
     "reinit_drop", "removal_drop", "output_cka", "block_influence", "cka", "l1", "taylor",
     "position", "random",
 )  # fmt: skip
+COMPENSATED = "compensated_distance"  # ranks too, by trials; `srinit.trial.removal_distances`
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -95,7 +96,8 @@ class PlanSection(Section):
     criterion: str = Field(
         default="block_influence",
         description="what ranks: block_influence, reinit_drop (the scan), removal_drop, cka, "
-        "output_cka, taylor, l1, position, random, or py:FILE.py:FUNCTION; see docs/criteria.md",
+        "output_cka, taylor, l1, position, random, compensated_distance (trials, for deep cuts), "
+        "or py:FILE.py:FUNCTION; see docs/criteria.md",
     )
     criterion_examples: int | None = Field(
         default=2048,
@@ -134,7 +136,9 @@ class PlanSection(Section):
     @field_validator("criterion")
     @classmethod
     def _known(cls, value: str) -> str:
-        return value if value.startswith("py:") else _criterion(value, ", py:FILE.py:FUNCTION")
+        if value == COMPENSATED or value.startswith("py:"):
+            return value
+        return _criterion(value, f", {COMPENSATED}, py:FILE.py:FUNCTION")
 
     @field_validator("beside")
     @classmethod

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from srinit.config.stages import COMPENSATED
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.distributed import ProcessGroup
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, Suspicion, suspicions
 from srinit.latency import Latency, measure_latency
-from srinit.pipeline import processes, shared
+from srinit.pipeline import distances, processes, shared
 from srinit.pipeline.facts import data_facts
 from srinit.pipeline.normalization import better_normalization
 from srinit.pipeline.session import Session
@@ -249,7 +250,10 @@ def scores(session: Session) -> UnitScores:
     criterion: str | Criterion = settings.criterion
     if settings.criterion.startswith("py:"):
         criterion = load_function(settings.criterion, session.config.root)
-    found = _scored(session, criterion, settings.criterion_examples)
+    if criterion == COMPENSATED:
+        found = distances.scored(session, inspect(session))
+    else:
+        found = _scored(session, criterion, settings.criterion_examples)
     targets = session.config.plan.targets()
     if found.units and not found.order and targets.keys() != {"remove"}:
         raise DataError(
