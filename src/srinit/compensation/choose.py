@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -25,6 +24,7 @@ from srinit.compensation.records import Candidate, Choice, Compensation
 from srinit.compensation.walk import Update, realign
 from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
+from srinit.stats.paired import student_quantile
 
 NOTHING = "nothing"
 PARTS = (1.0, 0.5)  # of a realignment's changes
@@ -231,7 +231,7 @@ class Chooser:
         reach = math.inf
         if count > 1:
             error = float(gain.std(ddof=1)) / math.sqrt(count)
-            reach = float(stats.t.ppf(0.5 + self.confidence / 2, count - 1)) * error
+            reach = student_quantile(self.confidence, count - 1) * error
         far = float(distance.mean()) if bool(np.isfinite(distance).all()) else math.inf
         return Candidate(name=name, divergence=far, gain=mean, low=mean - reach, high=mean + reach)
 
@@ -261,7 +261,7 @@ def split(batches: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         if rest >= size:
             fitted.append(batch)
         elif rest > 0:
-            fitted.append(_cut(batch, 0, rest))
+            fitted.append(modules.rows_between(batch, 0, rest))
         rest -= size
     return fitted, _last(batches, held)
 
@@ -301,7 +301,7 @@ def first(batches: Sequence[Any], count: int) -> list[Any]:
         size = modules.batch_size(batch)
         if rest <= 0:
             break
-        found.append(batch if size <= rest else _cut(batch, 0, rest))
+        found.append(batch if size <= rest else modules.rows_between(batch, 0, rest))
         rest -= size
     return found
 
@@ -312,16 +312,6 @@ def _last(batches: Sequence[Any], count: int) -> list[Any]:
         if count <= 0:
             break
         size = modules.batch_size(batch)
-        found.insert(0, batch if size <= count else _cut(batch, size - count, size))
+        found.insert(0, batch if size <= count else modules.rows_between(batch, size - count, size))
         count -= size
     return found
-
-
-def _cut(batch: Any, begin: int, end: int) -> Any:
-    size = modules.batch_size(batch)
-
-    def cut(tensor: Tensor) -> Tensor:
-        whole = tensor.ndim == 0 or tensor.shape[0] != size
-        return tensor if whole else tensor[begin:end]
-
-    return modules.tree_map(cut, batch)
