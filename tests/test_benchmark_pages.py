@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("cifar", "criterion", "criterion_compensated", "tiles", "tiles_data")
+OURS = (
+    "cifar", "compensation", "criterion", "criterion_compensated", "field", "networks", "tiles",
+    "tiles_data", "which_set",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -25,6 +28,16 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name in set(sys.modules) - before:
         if name in OURS:
             del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("compensation", "compensation"), ("which_set", "which set")]
+)
+def test_the_page_of_compensation_shows_what_was_measured(load: Any, name: str, place: str) -> None:
+    script: ModuleType = load(name)
+    text, shown = script.table(script.PATH), script.PAGE.read_text("utf-8")
+    assert text.count("\n") > 2
+    assert f"<!-- {place} -->\n\n{text.strip()}\n\n<!-- /{place} -->" in shown
 
 
 def test_the_page_of_the_tiles_shows_what_was_measured(load: Any) -> None:
