@@ -35,7 +35,7 @@ report: {pictures: 0}
 """
 
 
-def make(folder: Path) -> Path:
+def make(folder: Path, config: str = CONFIG) -> Path:
     """Write the project into a folder; return its config."""
     from sklearn.datasets import load_digits
 
@@ -53,7 +53,7 @@ def make(folder: Path) -> Path:
     exec(MODEL, space)
     state = space["create_model"]().state_dict()
     save_file({k: v.contiguous() for k, v in state.items()}, folder / "weights.safetensors")
-    (folder / "srinit.yaml").write_text(CONFIG)
+    (folder / "srinit.yaml").write_text(config)
     return folder / "srinit.yaml"
 
 

@@ -20,6 +20,7 @@ from srinit.errors import CompensationError, DataError
 from srinit.plan import PrunePlan, Removal
 from srinit.rng import generator, isolated_rng
 from srinit.surgery import remove_with_origins
+from zoo_images import Inverted
 
 # B batch, C channels, H W space, T tokens
 
@@ -39,22 +40,6 @@ class Residual(nn.Module):
         out = self.bn2(self.conv2(out))
         out += x
         return F.relu(out)
-
-
-class Inverted(nn.Module):
-    """An inverted residual: expansion, depthwise convolution, projection, added to the input."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        wide = 2 * channels
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
-            nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False), nn.BatchNorm2d(wide),
-            nn.ReLU6(), nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
 
 
 def convolutional(block: Callable[[int], nn.Module]) -> nn.Module:

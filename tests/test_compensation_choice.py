@@ -13,29 +13,21 @@ from srinit.compensation.answers import answers, divergence
 from srinit.rng import generator, isolated_rng
 from srinit.surgery import remove_with_origins
 from srinit.units import find_units
+from zoo_images import Inverted
 
 
-class Inverted(nn.Module):
-    """An inverted residual with a depthwise convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        wide = 2 * channels
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
-            nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False), nn.BatchNorm2d(wide),
-            nn.ReLU6(), nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels),
-        )  # fmt: skip
+class Rectified(Inverted):
+    """An inverted residual with a ReLU behind the sum."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x + self.body(x))
+        return torch.relu(super().forward(x))
 
 
 def cut_network(examples: int) -> tuple[nn.Module, nn.Module, Any, Tensor]:
     """Return a network, the same without its second block, origins, and inputs."""
     with isolated_rng(11):
         model = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(*(Inverted(8) for _ in range(3))),
+            nn.Conv2d(3, 8, 3, padding=1), nn.Sequential(*(Rectified(8) for _ in range(3))),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
         )  # fmt: skip
         with torch.no_grad():

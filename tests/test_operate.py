@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.torch import save_file
 
-from parts_project import forge
-from report_run import MODEL
+from parts_project import forge, make
 from srinit import cli
 from srinit.monitor import LogWriter
 from srinit.store import RunFolder, audit
@@ -44,24 +42,8 @@ report: {pictures: 0}
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with one finished run of a network that was never trained."""
-    from sklearn.datasets import load_digits
-
     folder = tmp_path_factory.mktemp("parts")
-    digits = load_digits()
-    chosen = digits.target < 3
-    images = (digits.images[chosen] * (255 / 16)).round().astype(np.uint8)[..., None]
-    labels = digits.target[chosen].astype(np.int64)
-    names = np.array(["a", "b", "c"])
-    for part, rows in (("train", slice(0, 100)), ("rest", slice(100, 400))):
-        np.savez(
-            folder / f"{part}.npz", images=images[rows], labels=labels[rows], class_names=names
-        )
-    (folder / "model.py").write_text(MODEL)
-    space: dict[str, Any] = {}
-    exec(MODEL, space)
-    state = space["create_model"]().state_dict()
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / "weights.safetensors")
-    (folder / "srinit.yaml").write_text(CONFIG)
+    make(folder, CONFIG)
     assert cli.run(["run", "-c", str(folder / "srinit.yaml"), "--out", str(folder / "runs")]) == 0
     return folder
 

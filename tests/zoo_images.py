@@ -141,3 +141,19 @@ class Behind(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.conv(x))
+
+
+class Inverted(nn.Module):
+    """An inverted residual: expansion, depthwise convolution, projection, added to the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        wide = 2 * channels
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
+            nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False), nn.BatchNorm2d(wide),
+            nn.ReLU6(), nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
