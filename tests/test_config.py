@@ -126,6 +126,14 @@ def test_every_key_is_documented() -> None:
     assert f"```yaml\n{reference()}```\n" in text, "make it anew from srinit.config.reference"
 
 
+def test_a_criterion_is_named_by_its_nearest(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "model: timm:resnet18\ndata: folder:d\nplan: {criterion: compensated_distanc}\n", "utf-8"
+    )
+    with pytest.raises(ConfigError, match="nearest: compensated_distance"):
+        load_config(tmp_path / "c.yaml")
+
+
 def test_the_reference_is_a_valid_config(tmp_path: Path) -> None:
     text = reference().replace("source: ...", "source: timm:resnet18")
     text = text.replace("source: null", "source: folder:data")

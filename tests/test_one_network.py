@@ -14,7 +14,7 @@ from srinit.criteria import score_units
 from srinit.errors import CheckpointError, PlanError
 from srinit.plan import PrunePlan, Removal
 from srinit.rng import isolated_rng
-from srinit.trial import try_removals
+from srinit.trial import removal_distances, try_removals
 from srinit.units.fingerprint import fingerprint
 from srinit.units.records import UnitMap
 from test_copies import BATCHES, FRESH, Block, Net, X, net
@@ -41,6 +41,7 @@ USES = {
     "measure_sensitivity": lambda m, u: srinit.measure_sensitivity(m, u, BATCHES),
     "score_units": lambda m, u: score_units(m, u, BATCHES, criterion="position"),
     "try_removals": lambda m, u: try_removals(m, u, [["blocks.0"]], BATCHES, example_inputs=X),
+    "removal_distances": lambda m, u: removal_distances(m, u, BATCHES, example_inputs=X),
 }
 
 

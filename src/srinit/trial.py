@@ -196,6 +196,11 @@ def removal_distances(
         ranks: See `try_removals`.
         on_progress: See `try_removals`.
 
+    Raises:
+        DataError: There is no example, or the data can be read only once.
+        PlanError: The units are those of another network.
+        SurgeryError: A unit cannot be taken out.
+
     Example:
         >>> import torch
         >>> from srinit.units import find_units
@@ -210,6 +215,7 @@ def removal_distances(
         (['0.layers.0', '0.layers.1'], True)
     """
     check_rereadable(data, "a trial")
+    check_fits(model, units)
     rank, count = (0, 1) if ranks is None else (ranks.rank, ranks.count)
     names = [(name,) for name in units.names]
     work = _Work(

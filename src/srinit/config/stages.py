@@ -18,11 +18,12 @@ COMPENSATED = "compensated_distance"  # ranks too, by trials; `srinit.trial.remo
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-def _criterion(value: str, others: str = "") -> str:
-    if value in CRITERIA:
+def _criterion(value: str, more: tuple[str, ...] = (), others: str = "") -> str:
+    names = (*CRITERIA, *more)
+    if value in names:
         return value
-    near = difflib.get_close_matches(value, CRITERIA, n=1, cutoff=0.0)[0]
-    known = ", ".join(CRITERIA) + others
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.0)[0]
+    known = ", ".join(names) + others
     raise ValueError(f"there is no criterion {value!r} (nearest: {near}); known are {known}")
 
 
@@ -136,9 +137,9 @@ class PlanSection(Section):
     @field_validator("criterion")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value == COMPENSATED or value.startswith("py:"):
+        if value.startswith("py:"):
             return value
-        return _criterion(value, f", {COMPENSATED}, py:FILE.py:FUNCTION")
+        return _criterion(value, (COMPENSATED,), ", py:FILE.py:FUNCTION")
 
     @field_validator("beside")
     @classmethod
