@@ -1,12 +1,14 @@
 """Networks of other kinds than the CIFAR ResNets, trained on CIFAR-10 for the benchmarks.
 
     python benchmarks/networks.py bottleneck --out FOLDER [--epochs 8] [--threads 1] [--seed 0]
+        [--start NAME.safetensors] [--rate 0.1]
 
 VGG-16-BN, a vision transformer, timm's ResNet with Bottlenecks and timm's MobileNetV2 (inverted
 residuals with depthwise convolutions). Training images are those that `benchmarks/cifar.py`
 trains on, so that calibration, validation and test images were never seen. FOLDER gets
 NAME.safetensors after every epoch and NAME.json with epochs, accuracy on the test images and
-time. bfloat16 where the processor has units for it.
+time. bfloat16 where the processor has units for it. `--start` goes on from weights that were
+trained before. An interrupted training is taken up after its last epoch, its momentum begun anew.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -121,19 +123,26 @@ def train(name: str, args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     (images, labels), test = arrays(args.shared / "data" / "cifar10-jpeg")
     model = build(name, args.seed).to(memory_format=torch.channels_last)
+    progress = args.out / f"{name}.progress.json"
+    last = json.loads(progress.read_text()) if progress.is_file() else {"epoch": 0, "seconds": 0.0}
+    start = args.out / f"{name}.safetensors" if last["epoch"] else args.start
+    if start is not None:
+        model.load_state_dict(load_file(start))
     bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() and name != "mobilenet"  # slower there
     steps = args.epochs * (len(images) // BATCH)
     if name == "vit":
         optimizer: Any = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     else:
         optimizer = torch.optim.SGD(
-            model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True
+            model.parameters(), lr=args.rate, momentum=0.9, weight_decay=5e-4, nesterov=True
         )
     peak = optimizer.param_groups[0]["lr"]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, steps, pct_start=0.2)
-    generator = torch.Generator().manual_seed(args.seed)
-    began = time.process_time()
-    for epoch in range(1, args.epochs + 1):
+    for _ in range(last["epoch"] * (len(images) // BATCH)):
+        schedule.step()
+    generator = torch.Generator().manual_seed(args.seed + last["epoch"])
+    began = time.process_time() - last["seconds"]
+    for epoch in range(last["epoch"] + 1, args.epochs + 1):
         model.train()
         order = torch.randperm(len(images), generator=generator)
         with isolated_rng(args.seed + epoch):
@@ -152,12 +161,16 @@ def train(name: str, args: argparse.Namespace) -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         state = {key: value.contiguous() for key, value in model.state_dict().items()}
         save_file(state, args.out / f"{name}.safetensors")
+        seconds = time.process_time() - began
+        progress.write_text(json.dumps({"epoch": epoch, "seconds": seconds}))
     record = {
         "network": name, "epochs": args.epochs, "seed": args.seed, "batch": BATCH,
+        "started_from": None if args.start is None else args.start.name, "peak_rate": peak,
         "test_accuracy": accuracy(model, test), "cpu_seconds": time.process_time() - began,
         "torch": torch.__version__,
     }  # fmt: skip
     (args.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+    progress.unlink()
 
 
 if __name__ == "__main__":
@@ -167,6 +180,8 @@ if __name__ == "__main__":
     parser.add_argument("network", choices=sorted(NETWORKS))
     parser.add_argument("--shared", type=Path, default=HERE.parent.parent / "shared")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--start", type=Path)
+    parser.add_argument("--rate", type=float, default=0.1, help="peak rate of SGD")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
