@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -41,3 +42,13 @@ def load_network(
         state = sources.read_weights(path, sha256=settings.weights_sha256, on_note=on_note)
         sources.load_weights(model, state, where=str(path), on_note=on_note)
     return model
+
+
+def base_of(config: Config) -> dict[str, Any]:
+    """Return where the unpruned network comes from, without need of a Hugging Face folder."""
+    settings = config.model
+    kind, _, name = settings.source.partition(":")
+    args = dict(settings.args)
+    if kind == "hf":
+        args = sources.self_contained(args, name, config.root)
+    return {"source": settings.source, "args": args}

@@ -1,12 +1,10 @@
-"""One run: its config, its folder, and the model and data behind it, loaded when first needed."""
+"""What a config names: network, data, score, settings; loaded when a step first asks for it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,72 +13,77 @@ from torch import nn
 
 from srinit import modules, sources
 from srinit.config import Config
-from srinit.custody.changing import Change
+from srinit.criteria import Criterion
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
 from srinit.evaluate import LOSSES, SCORERS, Loss, Scorer, find_scorer, labeled_by, scored
 from srinit.gates import check_class_names
+from srinit.pipeline.compensating import Compensator
 from srinit.pipeline.network import load_network
 from srinit.pipeline.observer import Observer, Silent
-from srinit.records import record
+from srinit.pipeline.planning import Planner
+from srinit.pipeline.recovery import Recovery
+from srinit.pipeline.task import Bench, Evaluator, Execution, Task
+from srinit.pipeline.trials import Trials
 from srinit.sources import DataSet
-from srinit.store import RunFolder
 
-OUTCOME = "stages/outcome.json"
 NUM_EXAMPLE_INPUTS = 2  # enough to tell the batch dimension from the others
+INPUTS = ("model", "data", "score")
+ERRORS = ("roi.missed_defect_cost", "roi.false_reject_cost", "roi.defect_share")
+KEYS: dict[str, tuple[str, ...]] = {
+    "model": INPUTS,
+    "data": INPUTS,
+    "scorer": ("score",),
+    "task": (*ERRORS, "compare.confidence"),
+    "bench": ("compare.latency_batches",),
+    "criterion": ("plan.criterion",),
+    "scan_goal": (),  # a scan serves every target
+    "trials": ("plan", "compensate", "prune.recalibrate", "compare.confidence"),
+    "planner": ("plan", "units.keep", "compare.latency_batches"),
+    "compensator": ("compensate", "prune", "compare.confidence"),
+    "recovery": ("finetune",),
+    "site": ("data.site",),
+    "corruptions": ("shift.corruptions",),
+}
+"""The keys of the config that an argument of a step rests on; sections rest on themselves."""
 
 
-@record
-class Outcome:
-    """How pruning in stages ended."""
-
-    delivered: int  # number of the stage
-    accepted: bool  # its gates passed on validation data
-    reason: str  # why it went no further; empty: the target is reached
-    tried: int | None = None  # the stage that failed
-
-
-class Session:
-    """What the stages of one run share.
+class Resources:
+    """What steps may ask for by name, beside what other steps left.
 
     Args:
         config: The validated config.
-        folder: The run folder, which stages write into and read from; None for estimates.
         observer: Told what happens.
-        rank: Number of this process among those that share the run; 0 keeps its folder.
-        origin: The folder of rank 0, where `folder` is a copy.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        folder: RunFolder | None,
-        observer: Observer | None = None,
-        *,
-        rank: int = 0,
-        origin: Path | None = None,
-    ) -> None:
+    def __init__(self, config: Config, observer: Observer | None = None) -> None:
         self.config = config
-        self.rank = rank
-        self.origin = origin or Path()
-        self._folder = folder
         self.observer: Observer = observer or Silent()
-        self.change: Change | None = None  # what the verb changes of the run, not done yet
-        self.came_from: Path | None = None  # the run that the verb was given
         self.data_told = False  # what the data are was said
-        self.stage = 1  # the pruning stage at work, or the one that was delivered
-        if folder is not None and (folder.path / OUTCOME).is_file():
-            self.stage = int(json.loads(folder.read_bytes(folder.path / OUTCOME))["delivered"])
 
-    @property
-    def folder(self) -> RunFolder:
-        """The run folder."""
-        assert self._folder is not None, "a session without a folder only looks"
-        return self._folder
+    def value(self, name: str) -> Any:
+        """Return what an argument of a step stands for.
 
-    @property
-    def path(self) -> Path:
-        """Where the run folder is."""
-        return self.folder.path
+        Raises:
+            ConfigError: It is a data set that the config does not name.
+        """
+        section = name.removesuffix("_settings")
+        if section != name:
+            return getattr(self.config, section)
+        if name in ("calibration", "validation", "test"):
+            return self.split(name)
+        if name in ("train", "site"):
+            return self.data.get(name)
+        return getattr(self, name)
+
+    def of_network(self, model: nn.Module) -> Resources:
+        """Return the same with another network, that of an earlier round; no unit is protected.
+
+        Its units have other names than the config speaks of.
+        """
+        units = self.config.units.model_copy(update={"keep": []})
+        other = Resources(self.config.model_copy(update={"units": units}), self.observer)
+        other.__dict__ |= {"model": model, "data": self.data, "data_told": True}
+        return other
 
     @cached_property
     def device(self) -> torch.device:
@@ -203,15 +206,17 @@ class Session:
         data = self.split(name)
         return data.class_counts or {"": len(data)}
 
-    def batches(self, name: str) -> Iterable[tuple[Any, Any]]:
-        """Return the batches of one data set, in its order."""
-        return self.split(name).batches(self.config.data.batch_size)
-
     @cached_property
     def example_inputs(self) -> Any:
         """Two calibration examples on the device, for tracing, counting and timing."""
         inputs, _ = next(iter(self.split("calibration").batches(NUM_EXAMPLE_INPUTS)))
         return modules.to_device(inputs, self.device)
+
+    @cached_property
+    def fitted_model(self) -> nn.Module:
+        """The trained network, after it was seen to run on the data."""
+        self.check_fit()
+        return self.model
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -233,6 +238,115 @@ class Session:
             "costs": costs,
             "defect_share": roi.defect_share if defects or costs else None,
         }
+
+    @property
+    def task(self) -> Task:
+        """What is asked of a network here, and what errors mean."""
+        return Task(
+            score=self.config.score,
+            scorer=self.scorer,
+            loss=self.loss,
+            class_names=self.class_names,
+            error_terms=self.error_terms,
+            confidence=self.config.compare.confidence,
+        )
+
+    @cached_property
+    def execution(self) -> Execution:
+        """How work is done: seed, device, batches, and who is told."""
+        return Execution(
+            seed=self.config.seed,
+            device=self.device,
+            batch_size=self.config.data.batch_size,
+            observer=self.observer,
+        )
+
+    @cached_property
+    def outcomes_of(self) -> Evaluator:
+        """Measures a network on a data set."""
+        return Evaluator(self.scorer, self.execution)
+
+    @property
+    def bench(self) -> Bench:
+        """Times networks on this device."""
+        return Bench(self.example_inputs, self.config.compare.latency_batches)
+
+    @property
+    def validated(self) -> Callable[[nn.Module], float]:
+        """Gives a network's score on validation data."""
+        data = self.split("validation")
+        return lambda model: self.outcomes_of.fast(model, data, self.example_inputs).score
+
+    @property
+    def keep(self) -> list[str]:
+        """The units that are protected."""
+        return self.config.units.keep
+
+    @cached_property
+    def criterion(self) -> str | Criterion:
+        """What ranks: its name, or the user's own function."""
+        name = self.config.plan.criterion
+        if not name.startswith("py:"):
+            return name
+        found: Criterion = sources.load_function(name, self.config.root)
+        return found
+
+    @cached_property
+    def corruptions(self) -> Mapping[str, Any]:
+        """The corruptions of test images by name; None for those that the library has."""
+        return {
+            name: sources.load_function(name.removeprefix("py:"), self.config.root)
+            if name.startswith("py:")
+            else None
+            for name in self.config.shift.corruptions
+        }
+
+    @cached_property
+    def recovery(self) -> Recovery:
+        """How a cut network is trained."""
+        return Recovery(
+            teacher=self.model,
+            train=self.data.get("train"),
+            validation=self.data.get("validation"),
+            config=self.config,
+            task=self.task,
+            execution=self.execution,
+        )
+
+    @cached_property
+    def compensator(self) -> Compensator:
+        """What is done after a cut without training."""
+        return Compensator(
+            teacher=self.model,
+            calibration=self.split("calibration"),
+            settings=self.config.compensate,
+            recalibrates=self.config.prune.recalibrate,
+            task=self.task,
+            execution=self.execution,
+        )
+
+    @cached_property
+    def trials(self) -> Trials:
+        """Removals tried on copies."""
+        return Trials(
+            model=self.model,
+            calibration=self.split("calibration"),
+            example_inputs=self.example_inputs,
+            settings=self.config.plan,
+            compensator=self.compensator,
+            recovery=self.recovery,
+        )
+
+    @cached_property
+    def planner(self) -> Planner:
+        """Makes plans for the targets of the config."""
+        return Planner(
+            model=self.model,
+            settings=self.config.plan,
+            keep=self.config.units.keep,
+            bench=self.bench,
+            trials=self.trials,
+        )
 
     def check_fit(self) -> None:
         """Check that the model runs on the data, and that its output is what the score needs.

@@ -7,18 +7,25 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from srinit.distributed import ProcessGroup, by_itself, error_of, told
 from srinit.errors import PruneError
-from srinit.pipeline.session import Session
 from srinit.store import RunFolder
 
 T = TypeVar("T")
+W = TypeVar("W", bound="Shared")
 LEFT_OUT = shutil.ignore_patterns("export", "report", "superseded", ".*lock")
 
 
-def on_rank_zero(session: Session, step: Callable[[Session], T]) -> T:
+class Shared(Protocol):
+    """What works in a run folder: that of rank 0, or a copy of it."""
+
+    origin: Path
+    folder: RunFolder
+
+
+def on_rank_zero(session: W, step: Callable[[W], T]) -> T:
     """Return what a step returns that rank 0 takes alone, while the others wait.
 
     They copy what it wrote and read the result from there, so `step` must return what it finds

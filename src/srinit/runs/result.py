@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from srinit.records import record
 
-SCHEMA = "srinit.result/1"
+
 
 
 @record
