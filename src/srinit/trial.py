@@ -20,6 +20,7 @@ from srinit.comparison import Difference, compare_outcomes
 from srinit.compensation.answers import Measure, answers, divergence
 from srinit.compensation.variants import Fitted, Method, Variant, fit_variants, size_of
 from srinit.distributed import ProcessGroup
+from srinit.engine import Precision, eager, faster_copy
 from srinit.errors import ConfigError, DataError, as_names, is_out_of_memory
 from srinit.evaluate import (
     Outcomes,
@@ -32,8 +33,6 @@ from srinit.evaluate import (
 )
 from srinit.modules import rows_between
 from srinit.records import record
-from srinit.sensitivity.workbench import eager
-from srinit.sensitivity.working import Precision, faster_copy
 from srinit.surgery import remove_with_origins
 from srinit.surgery.remove import check_names
 from srinit.trialbench import NOTHING, Measured, TrialBench

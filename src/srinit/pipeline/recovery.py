@@ -12,12 +12,12 @@ from torch import nn
 
 from srinit.comparison import Difference, compare_outcomes
 from srinit.distributed import by_itself
+from srinit.engine import faster_copy, has_fast_bfloat16
 from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.records import record
-from srinit.sensitivity.working import faster_copy, has_fast_bfloat16
 from srinit.sources import Augment
 from srinit.trialbench import NOTHING
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from srinit import modules, sources
+from srinit import functions, modules, sources
 from srinit.config import Config
 from srinit.custody.changing import Change
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
@@ -105,7 +105,7 @@ class Session:
         """The score of an example that the config names."""
         return find_scorer(
             self.config.score,
-            load=lambda name, root: sources.load_function(name.removeprefix("py:"), root),
+            load=lambda name, root: functions.load_function(name.removeprefix("py:"), root),
             root=self.config.root,
         )
 
@@ -117,7 +117,7 @@ class Session:
             return None
         if settings.loss in LOSSES:
             return replace(LOSSES[settings.loss], label_smoothing=settings.label_smoothing)
-        found: Loss = sources.load_function(settings.loss.removeprefix("py:"), self.config.root)
+        found: Loss = functions.load_function(settings.loss.removeprefix("py:"), self.config.root)
         return found
 
     @cached_property

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from srinit.units.facts import Facts
-from srinit.units.merges import POOLS
-from srinit.units.rule import JOINS, NORMS, SCALES, SHAPE_KEPT, VIEWS, short
+from srinit.recording import JOINS, NORMS, POOLS, SCALES, SHAPE_KEPT, VIEWS, Facts, short
 
 PASSED = VIEWS | SHAPE_KEPT | NORMS | SCALES | POOLS
 

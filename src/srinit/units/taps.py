@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from srinit.units.facts import Facts
-from srinit.units.rule import ADDITIONS, VIEWS, short
-from srinit.units.trace import Call
+from srinit.recording import ADDITIONS, VIEWS, Call, Facts, short
 
 
 def tap_of(facts: Facts, call: Call, sink: int, others: Iterable[tuple[Call, int]]) -> str:
