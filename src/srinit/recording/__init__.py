@@ -1,6 +1,7 @@
 """One forward, recorded, and what can be read off it: operations, additions, mixed streams."""
 
 from srinit.recording.facts import Facts, within
+from srinit.recording.joined import goes_around
 from srinit.recording.merges import POOLS, Merge, find_merges
 from srinit.recording.mixes import mix, plain_weight, random_leaf
 from srinit.recording.operations import (
@@ -14,6 +15,7 @@ from srinit.recording.operations import (
     short,
     stays,
 )
+from srinit.recording.taps import tap_of
 from srinit.recording.trace import Call, Op, Trace, Value, is_record, locate, record
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Trace",
     "Value",
     "find_merges",
+    "goes_around",
     "is_record",
     "locate",
     "mix",
@@ -40,5 +43,6 @@ __all__ = [
     "record",
     "short",
     "stays",
+    "tap_of",
     "within",
 ]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from srinit import modules
-from srinit.recording import Call, Facts, find_merges, within
+from srinit.recording import Call, Facts, find_merges, tap_of, within
 from srinit.units.branches import branches
 from srinit.units.bypass import Rewritten, gone_from
 from srinit.units.choose import Candidate, candidates, choose
@@ -18,7 +18,6 @@ from srinit.units.near import near_misses, shared
 from srinit.units.patterns import covered
 from srinit.units.records import Kind, LockedUnit, Unit, UnitMap
 from srinit.units.structure import provided
-from srinit.units.taps import tap_of
 
 Level = Literal["block", "sublayer", "stage"]
 

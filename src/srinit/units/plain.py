@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from srinit.recording import NORMS, SCALES, SHAPE_KEPT, VIEWS, Call, Facts, find_merges, short
+from srinit.recording import (
+    NORMS,
+    SCALES,
+    SHAPE_KEPT,
+    VIEWS,
+    Call,
+    Facts,
+    find_merges,
+    goes_around,
+    short,
+)
 from srinit.units.describe import class_name, in_container, stage_of
-from srinit.units.joined import goes_around
 from srinit.units.records import Unit
 
 LIGHT_AFTER = NORMS | SCALES | SHAPE_KEPT | VIEWS | {"empty"}  # norms ask for room to work in

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from srinit.recording import ADDITIONS, VIEWS, Call, Facts, short
+from srinit.recording.facts import Facts
+from srinit.recording.operations import ADDITIONS, VIEWS, short
+from srinit.recording.trace import Call
 
 
 def tap_of(facts: Facts, call: Call, sink: int, others: Iterable[tuple[Call, int]]) -> str:

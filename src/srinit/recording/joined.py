@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from srinit.recording import JOINS, NORMS, POOLS, SCALES, SHAPE_KEPT, VIEWS, Facts, short
+from srinit.recording.facts import Facts
+from srinit.recording.merges import POOLS
+from srinit.recording.operations import JOINS, NORMS, SCALES, SHAPE_KEPT, VIEWS, short
 
 PASSED = VIEWS | SHAPE_KEPT | NORMS | SCALES | POOLS
 
