@@ -42,7 +42,7 @@ from srinit.surgery import carry_back, kept_names, remove_with_origins
 
 STAGE_SCHEMA = "srinit.stage/1"
 TUNE_SCHEMA = "srinit.tune/1"
-REHEARSAL_SCHEMA = "srinit.rehearsal/1"
+REHEARSAL_SCHEMA = "srinit.rehearsal/2"
 
 
 @record

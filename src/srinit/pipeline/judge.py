@@ -35,10 +35,10 @@ from srinit.pipeline.session import Session
 from srinit.sources import load_data
 from srinit.store import write_npz
 
-COMPARISON_SCHEMA = "srinit.comparison/1"
+COMPARISON_SCHEMA = "srinit.comparison/2"
 GATE_SCHEMA = "srinit.gate/1"
 OWNERSHIP_SCHEMA = "srinit.ownership/1"
-SHIFT_SCHEMA = "srinit.shift/1"
+SHIFT_SCHEMA = "srinit.shift/2"
 
 
 def compare(session: Session) -> Comparison:
