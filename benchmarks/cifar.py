@@ -28,16 +28,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srinit.compensation import recalibrate
+from srinit.functions import load_function
+from srinit.networks import load_weights, read_weights
 from srinit.rng import isolated_rng, seed_for
-from srinit.sources import (
-    Augment,
-    DataSet,
-    Preprocess,
-    load_data,
-    load_function,
-    load_weights,
-    read_weights,
-)
+from srinit.sources import Augment, DataSet, Preprocess, load_data
 from srinit.units import UnitMap, find_units
 
 HERE = Path(__file__).resolve().parent

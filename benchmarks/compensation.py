@@ -34,8 +34,8 @@ from networks import NETWORKS, build
 from srinit.compensation import compensated, recalibrate
 from srinit.compensation.answers import answers, divergence
 from srinit.errors import PruneError
+from srinit.networks import load_weights, read_weights
 from srinit.rng import seed_for
-from srinit.sources import load_weights, read_weights
 from srinit.surgery import remove_with_origins
 from srinit.units import find_units
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import coverage_holdout
+from srinit.networks import load_model
 from srinit.rng import isolated_rng, seed_for
-from srinit.sources import load_model
 
 SMALL = ("test_", "atto", "femto", "pico", "nano", "xxs", "xx_small", "tiny", "_s0", "xs", "small")
 

@@ -20,10 +20,10 @@ from srinit import modules
 from srinit.artifact import load_pruned, save_pruned
 from srinit.cost import count_cost
 from srinit.plan import Prefix, PrunePlan, Removal
+from srinit.recording.trace import locate
 from srinit.rng import isolated_rng
 from srinit.surgery import bypassed, remove_units
 from srinit.units import Unit, UnitMap, find_units
-from srinit.units.trace import locate
 from srinit.units.verify import run
 
 SIDE = 128  # pixels

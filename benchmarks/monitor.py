@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
+from srinit.functions import load_function
 from srinit.monitor import Observations, Reference, Watch, watch
+from srinit.networks import load_weights, read_weights
 from srinit.pipeline.observe import observe
-from srinit.sources import DataSet, Preprocess, load_data, load_function, load_weights, read_weights
+from srinit.sources import DataSet, Preprocess, load_data
 from srinit.sources.examples import PixelArrays
 from srinit.sources.pool import Pool
 from srinit.stats.paired import clopper_pearson

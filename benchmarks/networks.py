@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cifar import HERE, KEPT_ASIDE
+from srinit.functions import load_function
 from srinit.rng import isolated_rng
-from srinit.sources import Preprocess, load_data, load_function
+from srinit.sources import Preprocess, load_data
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

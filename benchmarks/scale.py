@@ -43,9 +43,9 @@ from srinit import apply_plan, compare, compensate, find_units, measure_sensitiv
 from srinit.compensation import recalibrate
 from srinit.criteria import score_units
 from srinit.distributed import ProcessGroup, process_group
+from srinit.networks import load_model
 from srinit.plan import PrunePlan, Removal
 from srinit.rng import generator, isolated_rng
-from srinit.sources import load_model
 from srinit.trial import try_removals
 
 PATH = RESULTS / "scale.json"

@@ -41,9 +41,10 @@ from torch import Tensor, nn
 
 from srinit.evaluate import evaluate
 from srinit.modules import swapped
+from srinit.networks import load_weights, read_weights
 from srinit.reinit import reinitialized
 from srinit.sensitivity import Sensitivity, measure_sensitivity
-from srinit.sources import Preprocess, load_data, load_weights, read_weights
+from srinit.sources import Preprocess, load_data
 from srinit.units import UnitMap, find_units
 
 HERE = Path(__file__).resolve().parent

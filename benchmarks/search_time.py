@@ -56,7 +56,7 @@ def networks() -> Iterator[tuple[str, str, Callable[[], tuple[nn.Module, Any]]]]
     import test_conformance as conformance
 
     def made(source: str, inputs: Any, **args: Any) -> Callable[[], tuple[nn.Module, Any]]:
-        from srinit.sources import load_model
+        from srinit.networks import load_model
 
         return lambda: (load_model(source, args=args), inputs)
 
@@ -97,7 +97,7 @@ def case_of(name: str) -> tuple[nn.Module, Any]:
 
 def large(name: str) -> tuple[nn.Module, Any]:
     """Return a network in its published size."""
-    from srinit.sources import load_model
+    from srinit.networks import load_model
     from test_conformance import image
     from zoo import tokens
 

@@ -30,7 +30,8 @@ from scipy.stats import binomtest
 import tiles_data
 from cifar import RESULTS, Record, packed, parser, rewrite, unpacked
 from srinit import load_pruned
-from srinit.sources import load_function, load_weights, read_weights
+from srinit.functions import load_function
+from srinit.networks import load_weights, read_weights
 
 PATH = RESULTS / "tiles.json"
 PAGE = tiles_data.HERE.parent / "docs" / "tiles.md"

@@ -23,8 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from srinit.functions import load_function
 from srinit.rng import isolated_rng
-from srinit.sources import Preprocess, load_data, load_function
+from srinit.sources import Preprocess, load_data
 
 HERE = Path(__file__).resolve().parent
 GAP = 200  # frames

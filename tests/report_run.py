@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srinit.comparison import Difference, ErrorCost
+from srinit.comparison import ErrorCost, Rise
 from srinit.report import ReportInput
 from srinit.rng import isolated_rng
 
@@ -105,8 +105,8 @@ def with_costs(report: ReportInput) -> ReportInput:
     risk = comparison.defects
     assert risk is not None
     share = risk.missed_pruned.total / comparison.num_examples
-    rise = Difference(
-        baseline=3.2, pruned=3.7, drop=0.5, low=-0.75, high=2.25,
+    rise = Rise(
+        value=0.5, low=-0.75, high=2.25, confidence=0.95, baseline=3.2, pruned=3.7,
         num_examples=comparison.num_examples,
     )  # fmt: skip
     cost = ErrorCost(

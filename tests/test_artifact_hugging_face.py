@@ -14,8 +14,8 @@ from torch import nn
 import processes
 from srinit.artifact import RECIPE, load_pruned, save_pruned
 from srinit.errors import ConfigError
+from srinit.networks import load_model, self_contained
 from srinit.plan import Prefix, PrunePlan, Removal
-from srinit.sources import load_model, self_contained
 from srinit.surgery import apply_plan
 from srinit.units import find_units
 

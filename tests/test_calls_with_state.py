@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.arguments import copied
+from srinit.engine.evaluator import Workbench
+from srinit.engine.perturb import Perturbation, Target
 from srinit.errors import ModelError, ReinitError
 from srinit.evaluate import next_token_accuracy
 from srinit.finetune.features import watched
 from srinit.reinit import Call, reinitialized
 from srinit.rng import seed_for
 from srinit.sensitivity import measure_sensitivity
-from srinit.sensitivity.drawing import Perturbation, Target
-from srinit.sensitivity.workbench import Workbench
 from srinit.units import find_units
 
 WIDTH = 6

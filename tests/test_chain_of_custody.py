@@ -92,7 +92,7 @@ def test_another_run_that_is_whole_is_compared_and_serves_as_a_model(
     run: Path, own: Path, tmp_path: Path, capsys: Any
 ) -> None:
     code, body = call(capsys, "compare", run, own)
-    assert (code, body["comparison"]["score"]["drop"]) == (0, 0.0)
+    assert (code, body["comparison"]["score"]["value"]) == (0, 0.0)
     code, body = call(
         capsys, "inspect", "-c", run.parent.parent / "srinit.yaml", "--set",
         f"model.source=run:{own}", "--set", "model.weights=null", "--out", tmp_path / "others",

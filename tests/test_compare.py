@@ -44,7 +44,7 @@ def test_missed_defects_and_rejected_good_parts_are_told_apart(comparison: Compa
     assert risk is not None
     assert (risk.missed_pruned.hits, risk.missed_pruned.total) == (3, 20)
     assert (risk.rejected_pruned.hits, risk.rejected_pruned.total) == (2, 80)
-    assert risk.missed_increase.drop == pytest.approx(0.15)
+    assert risk.missed_increase.rise == pytest.approx(0.15)
     assert risk.missed_increase.baseline == 0.0
     assert risk.missed_increase.pruned == pytest.approx(0.15)
     assert "3 misses in 20 defects show only" in risk.note

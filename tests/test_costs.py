@@ -9,10 +9,11 @@ import pytest
 
 from srinit.comparison import Comparison, ErrorCost, Shift, ShiftPoint, compare_outcomes
 from srinit.comparison.defects import find_defects
-from srinit.comparison.records import Difference
+from srinit.comparison.records import Drop
 from srinit.errors import ConfigError
 from srinit.evaluate import Outcomes
 from srinit.gates import check_feasible, check_gates, examples_needed
+from srinit.records import Interval
 from srinit.stats import paired
 
 NAMES = ("ok", "scratch", "dent")
@@ -92,7 +93,7 @@ def test_cost_of_a_piece_is_the_mean_over_the_data() -> None:
     assert found.missed == pytest.approx(80)
     assert found.rejected == pytest.approx(0.3)
     assert found.mixed == pytest.approx(0.2)
-    assert found.increase.drop == pytest.approx(found.missed + found.rejected + found.mixed)
+    assert found.increase.rise == pytest.approx(found.missed + found.rejected + found.mixed)
     assert found.increase.low < 80.5 < found.increase.high
     assert found.defect_share == pytest.approx(0.4)
     assert not found.share_given
@@ -123,9 +124,9 @@ def test_the_interval_of_two_prices_joins_those_of_both_errors() -> None:
     risk, rise = found.defects, cost_of(found).increase
     assert risk is not None
     ends = [(0.1 * 9, risk.missed_increase), (0.9 * 1, risk.rejected_increase)]
-    value = sum(weight * (part.drop or 0.0) for weight, part in ends)
-    up = sum((weight * (part.high - (part.drop or 0.0))) ** 2 for weight, part in ends) ** 0.5
-    assert rise.drop == pytest.approx(value)
+    value = sum(weight * (part.value or 0.0) for weight, part in ends)
+    up = sum((weight * (part.high - (part.value or 0.0))) ** 2 for weight, part in ends) ** 0.5
+    assert rise.rise == pytest.approx(value)
     assert rise.high == pytest.approx(value + up)
 
 
@@ -144,7 +145,7 @@ def test_at_the_break_even_miss_rate_the_errors_cost_the_same() -> None:
 
     found = cost(1)
     assert found.break_even_miss_rate == pytest.approx(0.02)  # 20 rejects of 10 are 2 misses
-    assert cost(2).increase.drop == pytest.approx(0)
+    assert cost(2).increase.rise == pytest.approx(0)
     assert found.break_even_ratio == pytest.approx(20)  # 1 miss against 20 rejects
     assert cost(0).break_even_ratio is None  # better in both: no ratio makes them equal
 
@@ -175,7 +176,7 @@ def test_a_kind_of_part_that_the_data_lack_leaves_the_cost_open() -> None:
         same, same, class_names=NAMES, defect_class=DEFECTS, costs=COSTS, defect_share=0.01
     )
     rise = cost_of(found).increase
-    assert rise.drop is None
+    assert rise.rise is None
     assert rise.high > 0.01 * 2500
     assert not check_gates(found, {"max_cost_increase": 1e6}).passed
 
@@ -235,9 +236,10 @@ def test_gates_on_cost_and_on_single_classes_judge_the_end_of_the_interval() -> 
 
 def test_the_gate_on_shift_judges_the_worst_point_by_an_interval_of_the_family() -> None:
     def point(name: str, high: float, family: float) -> ShiftPoint:
-        score = Difference(
-            baseline=0.9, pruned=0.89, drop=0.01, low=0.0, high=high, num_examples=500
-        )
+        score = Drop(
+            value=0.01, low=0.0, high=high, confidence=0.95, baseline=0.9, pruned=0.89,
+            num_examples=500,
+        )  # fmt: skip
         return ShiftPoint(
             corruption=name,
             severity=1,
@@ -245,8 +247,7 @@ def test_the_gate_on_shift_judges_the_worst_point_by_an_interval_of_the_family()
             excess=score,
             p_value=1.0,
             p_adjusted=1.0,
-            family_low=-0.01,
-            family_high=family,
+            family=Interval(value=0.01, low=-0.01, high=family, confidence=0.975),
         )
 
     points = (point("blur", 0.02, 0.03), point("noise", 0.03, 0.05))

@@ -16,6 +16,7 @@ from srinit.compensation.answers import answers, divergence
 from srinit.compensation.variants import fit_variants
 from srinit.criteria import score_units
 from srinit.curve import PrefixMeter, anchors, measure_prefixes
+from srinit.engine.perturb import Target
 from srinit.errors import DataError, SurgeryError
 from srinit.evaluate import evaluate, top1
 from srinit.finetune import recalibrate
@@ -23,7 +24,6 @@ from srinit.latency import unit_times
 from srinit.plan import Prefix
 from srinit.rng import isolated_rng
 from srinit.sensitivity import Sensitivity, estimate_time, measure_sensitivity
-from srinit.sensitivity.drawing import Target
 from srinit.sensitivity.pilot import sample_of
 from srinit.sensitivity.selection import select
 from srinit.sources import DataSet

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from planted import CLASSES, Planted, batches_of, planted_data, units_of
 from srinit import records
+from srinit.engine.evaluator import Workbench
+from srinit.engine.perturb import Perturbation, Target
 from srinit.evaluate import top1
 from srinit.reinit import Redraw
 from srinit.rng import isolated_rng
 from srinit.sensitivity import Sensitivity, measure_sensitivity
-from srinit.sensitivity.drawing import Perturbation, Target
-from srinit.sensitivity.workbench import Workbench
 from zoo import noise
 from zoo_images import Images, NewTensors
 
@@ -138,7 +138,9 @@ def test_weights_that_do_not_fit_together_are_made_in_turn(monkeypatch: Any) -> 
     whole = bench.measure(data[0], 0, active, KEEP_NORM)
     bank = bench._drawing.bank(BLOCKS[0], KEEP_NORM)
     assert bank is not None
-    monkeypatch.setattr("srinit.sensitivity.bank.MOST_BYTES", {"cpu": 1, "cuda": 7 * bank.bytes})
+    monkeypatch.setattr(
+        "srinit.engine.batched_weights.MOST_BYTES", {"cpu": 1, "cuda": 7 * bank.bytes}
+    )
     parts = bench.measure(data[0], 0, active, KEEP_NORM)
     for name in BLOCKS:
         (one,), (other,) = whole.units[name], parts.units[name]

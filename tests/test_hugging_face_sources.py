@@ -14,8 +14,8 @@ from torch import nn
 
 from srinit.errors import CheckpointError, ConfigError, DataError, ModelError, UnsafeError
 from srinit.evaluate import agreement, evaluate, next_token_accuracy, token_accuracy, top1
+from srinit.networks import load_model, self_contained
 from srinit.rng import isolated_rng
-from srinit.sources import load_model, self_contained
 from zoo import noise, tokens
 from zoo_transformers import WIDTH
 

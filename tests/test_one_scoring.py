@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from srinit.engine.outcomes import rows_of
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import evaluate, next_token_accuracy, top1
 from srinit.evaluate.loop import outcome_of
-from srinit.sensitivity.outcomes import rows_of
 
 
 def noise(*shape: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from srinit import sources
+from srinit import networks, sources
 from srinit.cost import count_cost
 from srinit.plan import Prefix, PrunePlan, Removal, make_plan
 from srinit.sensitivity import measure_sensitivity
@@ -57,7 +57,7 @@ ROWS = {
         (858_868, 535_028), (250_982_912, 184_922_624),
     ),
     "torchvision resnet50": (
-        lambda: sources.load_model("torchvision:resnet50"), (1, 3, 224, 224),
+        lambda: networks.load_model("torchvision:resnet50"), (1, 3, 224, 224),
         ("layer1", "layer2", "layer3", "layer4"), (8, 14, 15), (3, 4, 5, 1),
         (25_557_032, 15_514_664), (8_178_368_512, 6_868_172_800),
     ),
@@ -82,7 +82,7 @@ def test_published_block_sets_give_the_published_counts(row: str) -> None:
 @pytest.mark.parametrize("depth", [20, 56])
 def test_checkpoints_load_strictly_and_keep_their_names(shared_dir: Path, depth: int) -> None:
     path = shared_dir / "checkpoints" / f"resnet{depth}-cifar10-jpeg.safetensors"
-    model = sources.load_model(
+    model = networks.load_model(
         f"py:examples/cifar10/model.py:resnet{depth}", weights=path, root=ROOT
     )
     assert model.state_dict().keys() == load_file(path).keys()
@@ -90,7 +90,7 @@ def test_checkpoints_load_strictly_and_keep_their_names(shared_dir: Path, depth:
 
 @pytest.mark.slow
 def test_the_published_procedure_tells_the_stages_of_resnet56_apart(shared_dir: Path) -> None:
-    model = sources.load_model(
+    model = networks.load_model(
         "py:examples/cifar10/model.py:resnet56",
         weights=shared_dir / "checkpoints" / "resnet56-cifar10-jpeg.safetensors",
         root=ROOT,

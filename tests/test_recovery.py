@@ -110,9 +110,9 @@ def test_what_a_short_recovery_brings_is_said_before_the_training_and_kept(
     rehearsal = metrics["rehearsal"]
     cost = rehearsal["cost"]
     assert rehearsal["steps"] == 5
-    assert cost["low"] <= cost["drop"] <= cost["high"]
+    assert cost["low"] <= cost["value"] <= cost["high"]
     (line,) = [line for line in heard.said if line.startswith("Expected recovery:")]
-    assert f"5 steps on a copy leave a loss of {100 * cost['drop']:.1f} points" in line
+    assert f"5 steps on a copy leave a loss of {100 * cost['value']:.1f} points" in line
     again = run_file(
         digits / "srinit.yaml", [*overrides, "finetune.rehearsal=0", f"out={tmp_path / 'b'}"]
     )

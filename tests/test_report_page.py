@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from report_run import CLASSES, HOSTILE, RUN, with_costs
-from srinit.comparison import Difference, FlippedExample, Shift, ShiftPoint, Site
+from srinit.comparison import Drop, FlippedExample, Shift, ShiftPoint, Site
 from srinit.errors import ConfigError, UnsafeError
 from srinit.export import Exported
 from srinit.gates import Gate, GateResult
@@ -415,7 +415,9 @@ def test_every_gate_has_its_words(name: str, english: str, japanese: str) -> Non
 
 
 def test_what_was_measured_under_shift_and_on_site_counts_as_tested(found: ReportInput) -> None:
-    score = Difference(baseline=0.9, pruned=0.8, drop=0.1, low=0.0, high=0.2, num_examples=50)
+    score = Drop(
+        value=0.1, low=0.0, high=0.2, confidence=0.95, baseline=0.9, pruned=0.8, num_examples=50
+    )
     shift = Shift(num_examples=50, confidence=0.95, clean=score, points=(), seed=0)
     flips = tuple(
         FlippedExample(name=f"{HOSTILE}{index}", baseline="a", pruned="b") for index in range(30)
@@ -436,9 +438,19 @@ def test_what_was_measured_under_shift_and_on_site_counts_as_tested(found: Repor
 
 
 def test_corruption_under_which_the_new_model_is_worse_is_a_condition(found: ReportInput) -> None:
-    score = Difference(baseline=0.9, pruned=0.7, drop=0.2, low=0.1, high=0.3, num_examples=50)
+    score = Drop(
+        value=0.2, low=0.1, high=0.3, confidence=0.95, baseline=0.9, pruned=0.7, num_examples=50
+    )
     points = tuple(
-        ShiftPoint(corruption=name, severity=3, score=score, excess=score, p_value=p, p_adjusted=p)
+        ShiftPoint(
+            corruption=name,
+            severity=3,
+            score=score,
+            excess=score,
+            family=score,
+            p_value=p,
+            p_adjusted=p,
+        )
         for name, p in (("noise", 0.001), ("blur", 0.8))
     )
     shift = Shift(num_examples=50, confidence=0.95, clean=score, points=points, seed=0)

@@ -186,7 +186,7 @@ def test_gain_that_was_not_shown_is_not_called_one() -> None:
         assert stage.comparison is not None
         assert stage.comparison.defects is not None
         rise = dataclasses.replace(
-            stage.comparison.defects.missed_increase, drop=-0.02, low=low, high=high
+            stage.comparison.defects.missed_increase, value=-0.02, low=low, high=high
         )
         defects = dataclasses.replace(stage.comparison.defects, missed_increase=rise)
         comparison = dataclasses.replace(stage.comparison, defects=defects)

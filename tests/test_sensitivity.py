@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from planted import CLASSES, Planted, batches_of, planted_data, units_of
 from srinit import records
+from srinit.engine.finite import Watch
 from srinit.errors import ConfigError, DataError, ReinitError
 from srinit.rng import isolated_rng
 from srinit.sensitivity import Sensitivity, estimate_time, measure_sensitivity
-from srinit.sensitivity.watch import Watch
 from zoo import noise
 from zoo_plain import Constant, Root, Two
 

@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srinit.reinit import Redraw
-from srinit.sensitivity.bank import Bank
-from srinit.sensitivity.draws import Group, Layout
-from srinit.sensitivity.folding import bypass
-from srinit.sensitivity.fusing import fuse
-from srinit.sensitivity.layers import (
+from srinit.engine.batched_weights import Bank
+from srinit.engine.folding import bypass
+from srinit.engine.fusing import fuse
+from srinit.engine.groups import Group, Layout
+from srinit.engine.layers import (
     MOST_STACKED,
     Layer,
     Part,
@@ -23,6 +22,7 @@ from srinit.sensitivity.layers import (
     can_stack,
     fused_dtypes,
 )
+from srinit.reinit import Redraw
 from zoo import noise
 from zoo_images import BasicBlock
 
@@ -325,8 +325,8 @@ def test_equal_groups_are_run_together_and_the_rest_alone_in_as_many_turns_as_fi
         sizes.append(size)
         return size == 2
 
-    monkeypatch.setattr("srinit.sensitivity.bank.can_stack", stacked)
-    monkeypatch.setattr("srinit.sensitivity.bank.MOST_BYTES", {"cpu": most * bank.bytes})
+    monkeypatch.setattr("srinit.engine.batched_weights.can_stack", stacked)
+    monkeypatch.setattr("srinit.engine.batched_weights.MOST_BYTES", {"cpu": most * bank.bytes})
     alone = Redraw(unit, scheme="keep_norm", prepare=freeze)
     x = noise(9, 16, 8, 8)
     groups = [Group(draw=i, start=2 * i, stop=min(2 * i + 2, 9)) for i in range(5)]

@@ -10,19 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from planted import Planted, batches_of, planted_data, units_of
+from srinit.engine import cheap_dtypes
+from srinit.engine.copies import cheaper_copy, shared_copy
+from srinit.engine.evaluator import Workbench
+from srinit.engine.folding import fold, pairs_of
+from srinit.engine.groups import groups_of
+from srinit.engine.perturb import Perturbation
+from srinit.engine.replay import Replayer
 from srinit.errors import DataError
 from srinit.evaluate import top1
 from srinit.modules import count_params, logits_of, swapped
 from srinit.reinit import reinitialized
 from srinit.rng import seed_for
-from srinit.sensitivity import measure_sensitivity, working
-from srinit.sensitivity.drawing import Perturbation
-from srinit.sensitivity.draws import groups_of
-from srinit.sensitivity.folding import fold, pairs_of
-from srinit.sensitivity.replay import Replayer
+from srinit.sensitivity import measure_sensitivity
 from srinit.sensitivity.settings import targets_of
-from srinit.sensitivity.workbench import Workbench
-from srinit.sensitivity.working import cheaper_copy, shared_copy
 from zoo import cifar_resnet, noise
 from zoo_replay import Fragile, Mixing, Moody, Plain, SequenceFirst, Shared, Tuple
 
@@ -287,11 +288,11 @@ def test_in_32_bits_the_copy_owns_no_more_than_it_changes() -> None:
 def test_where_bfloat16_disagrees_32_bits_are_tried(
     monkeypatch: pytest.MonkeyPatch, has_half: bool
 ) -> None:
-    monkeypatch.setattr(working, "has_fast_bfloat16", lambda device: has_half)
-    formats = working.cheap_dtypes(Planted(), "auto")
+    monkeypatch.setattr("srinit.engine.copies.has_fast_bfloat16", lambda device: has_half)
+    formats = cheap_dtypes(Planted(), "auto")
     assert formats == ((torch.bfloat16, torch.float32) if has_half else (torch.float32,))
-    assert working.cheap_dtypes(Planted(), "keep") == ()
-    assert working.cheap_dtypes(Planted().double(), "auto") == ()
+    assert cheap_dtypes(Planted(), "keep") == ()
+    assert cheap_dtypes(Planted().double(), "auto") == ()
 
     model = Fragile()
     targets = targets_of(units_of(model, "blocks.0"))

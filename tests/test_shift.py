@@ -72,7 +72,7 @@ def test_a_network_that_fails_in_the_dark_is_found_and_one_that_does_not_is_not(
     assert worst is not None
     assert (worst.corruption, worst.severity) == ("brightness", 5)
     assert worst.score.drop == 1.0
-    assert worst.excess.drop == pytest.approx(1.0 - (found.clean.drop or 0.0))
+    assert worst.excess.value == pytest.approx(1.0 - (found.clean.drop or 0.0))
     assert worst.score.low > 0.8
     assert worst in found.significant
     assert all(point.p_adjusted >= point.p_value for point in found.points)

@@ -69,7 +69,7 @@ def finished(digits: Path, pictures: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def test_a_run_compares_the_sites_images_without_reading_a_label(finished: Path) -> None:
-    site = from_json(Site, (finished / "stages/01/site.json").read_text(), schema="srinit.site/1")
+    site = from_json(Site, (finished / "stages/01/site.json").read_text(), schema="srinit.site/2")
     assert (site.num_examples, site.num_labeled, site.comparison) == (120, 0, None)
     assert site.unlabeled is not None
     agreement = site.unlabeled.agreement
@@ -91,7 +91,7 @@ def test_costs_shift_and_site_are_judged_with_the_others(finished: Path) -> None
     ]  # fmt: skip
     shift = json.loads((finished / "stages/01/shift.json").read_text())["points"][0]
     bound = {gate["name"]: gate["bound"] for gate in body["gates"]}
-    assert bound["max_shift_drop"] == shift["family_high"] == shift["score"]["high"]  # one point
+    assert bound["max_shift_drop"] == shift["family"]["high"] == shift["score"]["high"]  # one point
     found = json.loads((finished / "stages/01/comparison.json").read_text())
     assert bound["max_cost_increase"] == found["error_cost"]["increase"]["high"]
     assert found["error_cost"]["costs"]["7"] == dict.fromkeys("02345689", 100.0)

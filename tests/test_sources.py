@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from srinit import sources
+from srinit import networks, sources
 from srinit.config.sections import DataSection
 from srinit.errors import (
     CheckpointError,
@@ -59,13 +59,13 @@ def code(tmp_path: Path) -> Path:
 
 class TestModels:
     def test_a_python_factory_builds_with_its_arguments(self, code: Path) -> None:
-        model = sources.load_model("py:model.py:make", args={"width": 5}, root=code)
+        model = networks.load_model("py:model.py:make", args={"width": 5}, root=code)
         assert isinstance(model, nn.Sequential)
         assert model[0].out_features == 5
         assert not model.training
 
     def test_initial_weights_are_the_same_every_time(self) -> None:
-        one, other = (sources.load_model("timm:test_resnet") for _ in range(2))
+        one, other = (networks.load_model("timm:test_resnet") for _ in range(2))
         assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
 
     @pytest.mark.parametrize(
@@ -89,34 +89,34 @@ class TestModels:
         self, code: Path, source: str, error: type[Exception], message: str
     ) -> None:
         with pytest.raises(error, match=message):
-            sources.load_model(source, root=code)
+            networks.load_model(source, root=code)
 
     def test_downloads_are_refused(self) -> None:
         with pytest.raises(ConfigError, match="would download"):
-            sources.load_model("timm:test_resnet", args={"pretrained": True})
+            networks.load_model("timm:test_resnet", args={"pretrained": True})
         with pytest.raises(ConfigError, match="would download"):
-            sources.load_model("torchvision:resnet18", args={"weights": "DEFAULT"})
+            networks.load_model("torchvision:resnet18", args={"weights": "DEFAULT"})
 
 
 class TestWeights:
     def test_weights_load_strictly_from_either_format(self, code: Path) -> None:
-        model = sources.load_model("py:model.py:make", root=code)
+        model = networks.load_model("py:model.py:make", root=code)
         state = {name: value + 1 for name, value in model.state_dict().items()}
         save_file(state, code / "w.safetensors")
         torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, code / "w.pt")  # noqa: TID251
         for name in ("w.safetensors", "w.pt"):
-            loaded = sources.load_model("py:model.py:make", root=code, weights=name)
+            loaded = networks.load_model("py:model.py:make", root=code, weights=name)
             assert all(torch.equal(v, state[k]) for k, v in loaded.state_dict().items())
 
     def test_weights_that_do_not_fit_name_the_first_of_each_kind(self, code: Path) -> None:
-        model = sources.load_model("py:model.py:make", root=code)
+        model = networks.load_model("py:model.py:make", root=code)
         state = dict(model.state_dict())
         state["extra"] = torch.zeros(1)
         state["0.weight"] = torch.zeros(2, 2)
         del state["2.bias"]
         save_file(state, code / "w.safetensors")
         with pytest.raises(CheckpointError) as caught:
-            sources.load_model("py:model.py:make", root=code, weights="w.safetensors")
+            networks.load_model("py:model.py:make", root=code, weights="w.safetensors")
         text = str(caught.value)
         assert "1 missing, the first 2.bias" in text
         assert "1 unexpected, the first extra" in text
@@ -132,13 +132,13 @@ class TestWeights:
         path = tmp_path / "model.pt"
         torch.save(Payload(), path)  # noqa: TID251
         with pytest.raises(UnsafeError, match="Convert it once"):
-            sources.read_weights(path)
+            networks.read_weights(path)
         path.write_bytes(pickle.dumps(Payload()))
         with pytest.raises((UnsafeError, CheckpointError)):
-            sources.read_weights(path)
+            networks.read_weights(path)
         torch.save(nn.Linear(2, 2), path)  # noqa: TID251
         with pytest.raises(UnsafeError, match="it is refused") as caught:
-            sources.read_weights(path)
+            networks.read_weights(path)
         assert caught.value.exit_code == 6
         assert not marker.exists()
 
@@ -146,14 +146,14 @@ class TestWeights:
     def test_a_truncated_or_missing_file_is_named(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name
         with pytest.raises(CheckpointError, match="does not exist"):
-            sources.read_weights(path)
+            networks.read_weights(path)
         if name.endswith(".pt"):
             torch.save({"a": torch.zeros(1000)}, path)  # noqa: TID251
         else:
             save_file({"a": torch.zeros(1000)}, path)
         path.write_bytes(path.read_bytes()[:500])
         with pytest.raises(CheckpointError, match=f"{name} is damaged"):
-            sources.read_weights(path)
+            networks.read_weights(path)
 
 
 class TestData:

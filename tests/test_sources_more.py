@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from srinit import sources
+from srinit import networks, sources
 from srinit.config.sections import DataSection, PreprocessSection
 from srinit.errors import (
     CheckpointError,
@@ -283,7 +283,7 @@ class TestWeights:
         state = {"_orig_mod.weight": torch.zeros(2, 2), "_orig_mod.bias": torch.zeros(2)}
         torch.save({"state_dict": state, "epoch": 3}, tmp_path / "w.pt")  # noqa: TID251
         notes: list[str] = []
-        found = sources.read_weights(tmp_path / "w.pt", on_note=notes.append)
+        found = networks.read_weights(tmp_path / "w.pt", on_note=notes.append)
         assert set(found) == {"weight", "bias"}
         assert "under 'state_dict' are used, not ['epoch']" in notes[0]
         assert "the prefix '_orig_mod.' of torch.compile was taken off" in notes[1]
@@ -302,10 +302,10 @@ class TestWeights:
         content[1500] ^= 1
         path.write_bytes(bytes(content))
         with pytest.raises(IntegrityError, match=f"{name} is not the file that was named"):
-            sources.read_weights(path, sha256=good)
+            networks.read_weights(path, sha256=good)
         if name == "w.pt":  # archives carry checksums of their own
             with pytest.raises(CheckpointError, match=r"the checksum of its part .* is wrong"):
-                sources.read_weights(path)
+                networks.read_weights(path)
 
     def test_torchscript_is_refused(self, tmp_path: Path) -> None:
         import zipfile
@@ -315,7 +315,7 @@ class TestWeights:
             archive.writestr("w/constants.pkl", b"")
             archive.writestr("w/code/m.py", b"")
         with pytest.raises(UnsafeError, match="is a TorchScript program"):
-            sources.read_weights(tmp_path / "w.pt")
+            networks.read_weights(tmp_path / "w.pt")
 
     def test_tied_tensors_may_be_stored_once(self) -> None:
         class Tied(nn.Module):
@@ -325,19 +325,19 @@ class TestWeights:
                 self.b.weight = self.a.weight
 
         model = Tied()
-        sources.load_weights(model, {"a.weight": torch.eye(2)}, where="w")
+        networks.load_weights(model, {"a.weight": torch.eye(2)}, where="w")
         assert torch.equal(model.b.weight, torch.eye(2))
 
     def test_an_inner_model_is_recognized(self) -> None:
         state = {"net.weight": torch.zeros(2, 2), "net.bias": torch.zeros(2)}
         with pytest.raises(CheckpointError, match=r"Without the 'net\.' .* it would fit"):
-            sources.load_weights(nn.Linear(2, 2), state, where="w")
+            networks.load_weights(nn.Linear(2, 2), state, where="w")
 
     def test_a_failed_load_leaves_the_model_as_it_was(self) -> None:
         model = nn.Linear(2, 2)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         with pytest.raises(CheckpointError, match="1 misshapen"):
-            sources.load_weights(
+            networks.load_weights(
                 model, {"weight": torch.ones(2, 2), "bias": torch.ones(3)}, where="w"
             )
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -345,6 +345,6 @@ class TestWeights:
     def test_other_types_and_nan_are_noted(self) -> None:
         notes: list[str] = []
         state = {"weight": torch.zeros(2, 2).half(), "bias": torch.full((2,), float("nan"))}
-        sources.load_weights(nn.Linear(2, 2), state, where="w", on_note=notes.append)
+        networks.load_weights(nn.Linear(2, 2), state, where="w", on_note=notes.append)
         assert "1 tensors are converted (torch.float16 instead of torch.float32)" in notes[0]
         assert "1 tensors hold NaN or infinity, the first bias" in notes[1]

@@ -143,7 +143,7 @@ def test_on_removed_gets_the_copy_and_the_names_before_the_last_check() -> None:
 
 
 def test_vgg_has_plain_units_and_only_on_demand() -> None:
-    from srinit.sources import load_model
+    from srinit.networks import load_model
 
     model, x = load_model(f"py:{EXAMPLES / 'vgg.py'}:vgg16_bn"), noise(2, 3, 32, 32)
     assert "include_plain" in find_units(model, x).note

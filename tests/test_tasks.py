@@ -90,7 +90,7 @@ def test_unlabeled_images_and_agreement(project: Path) -> None:
                             "units.include_plain=true", *grey)  # fmt: skip
     comparison = check(result, run, project, "agreement")
     assert result.score_before == 1
-    assert comparison["agreement"]["rate"] == pytest.approx(result.score_after)
+    assert comparison["agreement"]["value"] == pytest.approx(result.score_after)
 
 
 def test_a_network_without_shortcuts(project: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from planted import Planted, batches_of, planted_data
-from srinit.comparison import Difference
+from srinit.comparison import Drop
 from srinit.compensation.answers import answers, divergence
 from srinit.errors import DataError, PlanError
 from srinit.pipeline import confirm, cut, start
@@ -163,7 +163,9 @@ def test_a_unit_that_costs_too_much_is_left_out_and_named(digits: Path, tmp_path
 def test_a_target_that_trials_put_out_of_reach_says_so(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cost = Difference(baseline=0.9, pruned=0.4, drop=0.5, low=0.4, high=0.6, num_examples=100)
+    cost = Drop(
+        value=0.5, low=0.4, high=0.6, confidence=0.95, baseline=0.9, pruned=0.4, num_examples=100
+    )
 
     def dear(*args: Any, **kwargs: Any) -> tuple[Trial, ...]:
         return tuple(Trial(removed=tuple(names), cost=cost) for names in args[2])

@@ -15,7 +15,7 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "cifar10" / "mod
 
 def cifar_resnet(depth: int, num_classes: int = 10) -> nn.Module:
     """The example's ResNet, untrained; the same seed gives the same weights."""
-    from srinit.sources import load_model
+    from srinit.networks import load_model
 
     args = {"depth": depth, "num_classes": num_classes}
     return load_model(f"py:{EXAMPLE}:resnet", args=args)

@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from srinit.functions import load_function
 from srinit.rng import isolated_rng
-from srinit.sources import Preprocess, load_data, load_function
+from srinit.sources import Preprocess, load_data
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[2] / "shared" / "data" / "cifar10-jpeg" / "train.parquet"

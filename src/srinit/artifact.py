@@ -14,7 +14,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from srinit import records, sources, store
+from srinit import networks, records, store
 from srinit.errors import (
     CheckpointError,
     ConfigError,
@@ -130,7 +130,7 @@ def _without_folder(base: dict[str, Any]) -> dict[str, Any]:
         return base
     try:
         root = Path(base.get("root") or "")
-        args = sources.self_contained(base.get("args", {}), name, root)
+        args = networks.self_contained(base.get("args", {}), name, root)
     except PruneError:
         return base  # the caller rebuilds it with a base of his own
     return {**base, "args": args}
@@ -213,7 +213,7 @@ def load_pruned(
     beside = {key: state.pop(key) for key in list(state) if is_beside(key)}
     fit_entries(model, state, recipe.empty)
     _take_dtypes(model, state)
-    sources.load_weights(model, state, where=str(path))
+    networks.load_weights(model, state, where=str(path))
     _tie(model, recipe.aliases)
     lost = put_beside(model, beside)
     if lost:
@@ -283,7 +283,7 @@ def _base(
     if base is None and not trust_code:
         _check_harmless(source, args, folder)
         size = (Path(folder) / WEIGHTS).stat().st_size
-        sources.check_sizes(args, limit=MOST_TIMES * size + SPARE_BYTES)
+        networks.check_sizes(args, limit=MOST_TIMES * size + SPARE_BYTES)
     if root is None and body.get("root"):
         root = Path(body["root"])
     kind, _, name = source.partition(":")
@@ -294,7 +294,7 @@ def _base(
                 "is not checked here; load it as run:FOLDER in a config, or give base=."
             )
         return runs((root or Path()) / name)
-    return sources.load_model(source, args=args, root=root, bare=True)
+    return networks.load_model(source, args=args, root=root, bare=True)
 
 
 def _check_harmless(source: str, args: Mapping[str, Any], folder: Path | str) -> None:

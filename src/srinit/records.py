@@ -21,6 +21,16 @@ def record(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
 
+@record
+class Interval:
+    """An estimate with its uncertainty: every number of the package that has ends is one."""
+
+    value: float | None  # None: nothing was observed; the ends are then what is possible at all
+    low: float
+    high: float
+    confidence: float  # in (0, 1)
+
+
 def to_json(value: Any, *, schema: str) -> str:
     """Return the JSON text of a record: two-space indent, keys in declared order, no NaN.
 

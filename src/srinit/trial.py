@@ -16,10 +16,11 @@ import torch
 from torch import nn
 
 from srinit import modules, records
-from srinit.comparison import Difference, compare_outcomes
+from srinit.comparison import Drop, compare_outcomes
 from srinit.compensation.answers import Measure, answers, divergence
 from srinit.compensation.variants import Fitted, Method, Variant, fit_variants, size_of
 from srinit.distributed import ProcessGroup
+from srinit.engine import Precision, eager, faster_copy
 from srinit.errors import ConfigError, DataError, as_names, is_out_of_memory
 from srinit.evaluate import (
     Outcomes,
@@ -32,8 +33,6 @@ from srinit.evaluate import (
 )
 from srinit.modules import rows_between
 from srinit.records import record
-from srinit.sensitivity.workbench import eager
-from srinit.sensitivity.working import Precision, faster_copy
 from srinit.surgery import remove_with_origins
 from srinit.surgery.remove import check_names
 from srinit.trialbench import NOTHING, Measured, TrialBench
@@ -44,7 +43,7 @@ from srinit.units.records import Unit, UnitMap
 Progress = Callable[[int, int], None]
 Recover = Callable[[nn.Module], object]  # trains in place
 Batch = tuple[Any, Any]
-SCHEMA = "srinit.trial/1"
+SCHEMA = "srinit.trial/2"
 PART = 32  # examples of which answers are compared at a time
 BUDGET = 1 << 30  # bytes of changed weights of networks that are measured side by side
 
@@ -54,9 +53,9 @@ class Trial:
     """What some units cost together, against the network with them, which is not trained."""
 
     removed: tuple[str, ...]
-    cost: Difference  # score with them - score without, paired; positive is worse
+    cost: Drop  # score with them - score without, paired; positive is worse
     after: str = NOTHING  # what was done after the cut: "realigned", "recalibrated"
-    cut: Difference | None = None  # the cost right after the cut, where nothing was trained
+    cut: Drop | None = None  # the cost right after the cut, where nothing was trained
 
 
 def try_removals(

@@ -23,15 +23,10 @@ from torch import Tensor, nn
 from srinit import modules
 from srinit.compensation.answers import Floats, Measure, divergence
 from srinit.compensation.variants import Variant
-from srinit.errors import ModelError, SurgeryError, is_out_of_memory
-from srinit.evaluate import Outcomes, Scorer
-from srinit.evaluate.loop import Part, joined, outcome_of
-from srinit.modules import rows_between
-from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity.ready import agrees
-from srinit.sensitivity.replay import Replayer
-from srinit.sensitivity.working import (
+from srinit.engine import (
     Precision,
+    Replayer,
+    agrees,
     cheap_dtypes,
     inputs_for,
     is_close,
@@ -39,6 +34,11 @@ from srinit.sensitivity.working import (
     own_copy,
     shared_copy,
 )
+from srinit.errors import ModelError, SurgeryError, is_out_of_memory
+from srinit.evaluate import Outcomes, Scorer
+from srinit.evaluate.loop import Part, joined, outcome_of
+from srinit.modules import rows_between
+from srinit.rng import isolated_rng, seed_for
 from srinit.units.bypass import Rewritten, bypassed, site_of
 from srinit.units.records import Unit
 

@@ -206,7 +206,7 @@ def comparison_table(comparison: Comparison) -> Table:
             escape(name),
             percent(found.baseline, 2),
             percent(found.pruned, 2),
-            points(found.drop, 2),
+            points(found.value, 2),
             f"{points(found.low, 2)} … {points(found.high, 2)}",
         )
 
@@ -286,7 +286,7 @@ def _cost_rows(found: ErrorCost) -> list[tuple[str, ...]]:
             f"cost of errors of a piece ({share} defective)",
             amount(rise.baseline),
             amount(rise.pruned),
-            amount(rise.drop, "+"),
+            amount(rise.rise, "+"),
             f"{amount(rise.low, '+')} … {amount(rise.high, '+')}",
         )
     ]

@@ -1,6 +1,7 @@
 """Comparison of the unpruned and the pruned network."""
 
 from srinit.comparison.defects import Costs, find_defects
+from srinit.comparison.differences import drop, rate
 from srinit.comparison.paired import compare, compare_outcomes
 from srinit.comparison.records import (
     ClassChange,
@@ -9,8 +10,10 @@ from srinit.comparison.records import (
     CostSide,
     DefectRisk,
     Difference,
+    Drop,
     ErrorCost,
     Rate,
+    Rise,
 )
 from srinit.comparison.shift import Shift, ShiftPoint, measure_shift, shift_csv
 from srinit.comparison.site import FlippedExample, Site, flipped_examples, site_csv
@@ -31,10 +34,12 @@ __all__ = [
     "Costs",
     "DefectRisk",
     "Difference",
+    "Drop",
     "ErrorCost",
     "Flip",
     "FlippedExample",
     "Rate",
+    "Rise",
     "Shift",
     "ShiftPoint",
     "Site",
@@ -43,9 +48,11 @@ __all__ = [
     "compare",
     "compare_outcomes",
     "compare_unlabeled",
+    "drop",
     "find_defects",
     "flipped_examples",
     "measure_shift",
+    "rate",
     "shared_outcomes",
     "shift_csv",
     "site_csv",

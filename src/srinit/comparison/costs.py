@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from srinit.comparison.defects import Costs
-from srinit.comparison.differences import increase
-from srinit.comparison.records import Difference, ErrorCost
+from srinit.comparison.differences import rise
+from srinit.comparison.records import ErrorCost, Rise
 from srinit.evaluate import Outcomes
 from srinit.stats import paired
 
@@ -55,20 +55,20 @@ def error_cost(
     paid = [matrix[baseline.targets, outcomes.predictions] for outcomes in (baseline, pruned)]
     share = float(weights[is_defect].sum())
     parts = _parts(baseline, pruned, paid, weights / np.maximum(counts, 1), is_defect)
-    rise = _difference(baseline.targets, paid, counts, weights, matrix, confidence)
+    risen = _rise_of(baseline.targets, paid, counts, weights, matrix, confidence)
     miss, reject = _of_one(matrix, weights, is_defect), _of_one(matrix, weights, ~is_defect)
     miss_rate = _miss_rate(pruned, is_defect)
     return ErrorCost(
         costs={name: dict(row) for name, row in costs.items()},
         defect_share=share if defects else None,
         share_given=defect_share is not None,
-        increase=rise,
+        increase=risen,
         missed=parts[0],
         rejected=parts[1],
         mixed=parts[2],
         cost_of_miss=miss,
         cost_of_reject=reject,
-        break_even_miss_rate=_even_rate(rise.drop, miss_rate, share, miss),
+        break_even_miss_rate=_even_rate(risen.value, miss_rate, share, miss),
         break_even_ratio=_even_ratio(parts, miss, reject),
     )
 
@@ -105,14 +105,14 @@ def unchanged_reach(
     return float(np.sqrt(((weights * matrix.max(axis=1) * z2 / (counts + z2)) ** 2).sum()))
 
 
-def _difference(
+def _rise_of(
     targets: npt.NDArray[np.int64],
     paid: Sequence[Floats],
     counts: npt.NDArray[np.int64],
     weights: Floats,
     matrix: Floats,
     confidence: float,
-) -> Difference:
+) -> Rise:
     means, low, high, known = [0.0, 0.0], 0.0, 0.0, len(targets) > 0
     for index in np.flatnonzero(weights > 0):
         top = weights[index] * matrix[index].max()
@@ -124,13 +124,14 @@ def _difference(
         low, high = low + (weights[index] * down) ** 2, high + (weights[index] * up) ** 2
         for place, costs in enumerate((before, after)):
             means[place] += float(weights[index] * costs.mean())
-    rise = means[1] - means[0]
-    return Difference(
+    change = means[1] - means[0]
+    return Rise(
         baseline=means[0] if known else None,
         pruned=means[1] if known else None,
-        drop=rise if known else None,
-        low=rise - math.sqrt(low),
-        high=rise + math.sqrt(high),
+        value=change if known else None,
+        low=change - math.sqrt(low),
+        high=change + math.sqrt(high),
+        confidence=confidence,
         num_examples=len(targets),
     )
 
@@ -142,10 +143,10 @@ def _reach(before: Floats, after: Floats, row: Floats, confidence: float) -> tup
     """
     down = up = last = 0.0
     for level in np.unique(row[row > 0]):
-        found = increase(before >= level, after >= level, confidence)
-        assert found.drop is not None
-        down += (level - last) * (found.drop - found.low)
-        up += (level - last) * (found.high - found.drop)
+        found = rise(before >= level, after >= level, confidence)
+        assert found.value is not None
+        down += (level - last) * (found.value - found.low)
+        up += (level - last) * (found.high - found.value)
         last = float(level)
     return down, up
 

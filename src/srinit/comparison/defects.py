@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from srinit.class_names import nearest
-from srinit.comparison.differences import Bools, increase, rate
+from srinit.comparison.differences import Bools, rate, rise
 from srinit.comparison.records import ClassMisses, DefectRisk, Rate
 from srinit.errors import ConfigError
 from srinit.evaluate import Outcomes
@@ -100,10 +100,10 @@ def defect_risk(
         defect_class=", ".join(defects),
         missed_baseline=_rate(missed[0], confidence),
         missed_pruned=_rate(missed[1], confidence),
-        missed_increase=increase(missed[0], missed[1], confidence),
+        missed_increase=rise(missed[0], missed[1], confidence),
         rejected_baseline=_rate(rejected[0], confidence),
         rejected_pruned=_rate(rejected[1], confidence),
-        rejected_increase=increase(rejected[0], rejected[1], confidence),
+        rejected_increase=rise(rejected[0], rejected[1], confidence),
         note=_sample_note(missed[1], confidence),
         classes=tuple(
             _misses(name, baseline.targets == index, called, confidence)
@@ -118,7 +118,7 @@ def _misses(name: str, of_class: Bools, called: Sequence[Bools], confidence: flo
         name=name,
         baseline=_rate(before, confidence),
         pruned=_rate(after, confidence),
-        increase=increase(before, after, confidence),
+        increase=rise(before, after, confidence),
     )
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from srinit.comparison.costs import error_cost
 from srinit.comparison.defects import Costs, defect_risk, find_defects
-from srinit.comparison.differences import difference, rate
+from srinit.comparison.differences import drop, rate
 from srinit.comparison.records import ClassChange, Comparison, CostSide
 from srinit.comparison.together import every, shared_outcomes
 from srinit.distributed import ProcessGroup
@@ -106,7 +106,7 @@ def compare_outcomes(
     return Comparison(
         num_examples=len(one),
         confidence=confidence,
-        score=difference(one, other, confidence, binary=binary),
+        score=drop(one, other, confidence, binary=binary),
         p_value=paired.mcnemar_exact(int(lost.sum()), int(gained.sum())) if binary else None,
         lost=int(lost.sum()),
         gained=int(gained.sum()),
@@ -146,7 +146,7 @@ def _classes(
         of_class = baseline.targets == index
         one, other = baseline.scores[of_class], pruned.scores[of_class]
         p_values.append(paired.mcnemar_exact(int((one > other).sum()), int((one < other).sum())))
-        rows.append(difference(one, other, confidence, binary=True))
+        rows.append(drop(one, other, confidence, binary=True))
     adjusted = paired.holm(p_values)
     return tuple(
         ClassChange(

@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 from srinit.latency import LatencyPair
-from srinit.records import record
+from srinit.records import Interval, record
 
 
 @record
-class Rate:
+class Rate(Interval):
     """A share of examples, with its exact interval."""
 
     hits: int
     total: int
-    rate: float | None  # None: no examples
-    low: float
-    high: float
+
+    @property
+    def rate(self) -> float | None:
+        """The share; None: no examples."""
+        return self.value
 
 
 @record
-class Difference:
-    """What is lost from baseline to pruned, paired example by example; positive is worse."""
+class Difference(Interval):
+    """Both networks on the same examples, paired: a `Drop` or a `Rise`; positive is worse."""
 
     baseline: float | None
     pruned: float | None
-    drop: float | None  # baseline - pruned
-    low: float
-    high: float
     num_examples: int
+
+
+@record
+class Drop(Difference):
+    """What is lost of a score, where more is better: baseline - pruned."""
+
+    @property
+    def drop(self) -> float | None:
+        """Baseline - pruned; None: no examples."""
+        return self.value
+
+
+@record
+class Rise(Difference):
+    """What is added to a cost or an error, where less is better: pruned - baseline."""
+
+    @property
+    def rise(self) -> float | None:
+        """Pruned - baseline; None: no examples."""
+        return self.value
 
 
 @record
@@ -35,7 +54,7 @@ class ClassChange:
 
     name: str
     num_examples: int
-    recall: Difference
+    recall: Drop
     precision_baseline: float | None
     precision_pruned: float | None
     p_value: float  # exact McNemar on this class
@@ -49,7 +68,7 @@ class ClassMisses:
     name: str
     baseline: Rate
     pruned: Rate
-    increase: Difference  # pruned - baseline, positive is worse
+    increase: Rise
 
 
 @record
@@ -59,10 +78,10 @@ class DefectRisk:
     defect_class: str  # all of them, separated by commas
     missed_baseline: Rate  # defective parts called good; one defect for another is no miss
     missed_pruned: Rate
-    missed_increase: Difference  # of the miss rate: pruned - baseline, positive is worse
+    missed_increase: Rise  # of the miss rate
     rejected_baseline: Rate  # good parts called defective
     rejected_pruned: Rate
-    rejected_increase: Difference
+    rejected_increase: Rise
     note: str = ""  # what a sample of this size can and cannot show
     classes: tuple[ClassMisses, ...] = ()  # one for each defect class
 
@@ -74,7 +93,7 @@ class ErrorCost:
     costs: dict[str, dict[str, float]]  # true class, predicted class, cost of one
     defect_share: float | None  # of the pieces, that the classes are weighted to
     share_given: bool  # False: it is the share in the data
-    increase: Difference  # expected cost of a piece: pruned - baseline, positive is worse
+    increase: Rise  # of the expected cost of a piece
     missed: float  # part of the increase that comes from defects called good
     rejected: float  # from good parts called defective
     mixed: float  # from the other errors: one defect for another
@@ -103,7 +122,7 @@ class Comparison:
 
     num_examples: int
     confidence: float
-    score: Difference  # accuracy, or the mean score of another task
+    score: Drop  # accuracy, or the mean score of another task
     p_value: float | None  # exact McNemar; None where scores are not right or wrong
     lost: int  # examples only the baseline has right
     gained: int  # examples only the pruned network has right

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from srinit.comparison.corruptions import CORRUPTIONS, SEVERITIES, Corruption, find_corruptions
 from srinit.comparison.paired import compare_outcomes
-from srinit.comparison.records import Difference
+from srinit.comparison.records import Drop
 from srinit.distributed import ProcessGroup
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, Scorer, evaluate, top1
-from srinit.records import plain, record
+from srinit.records import Interval, plain, record
 from srinit.rng import isolated_rng, seed_for
 from srinit.stats import paired
 from srinit.store import csv_text
@@ -33,12 +33,11 @@ class ShiftPoint:
 
     corruption: str
     severity: int  # from 1 to 5
-    score: Difference  # what is lost there, from baseline to pruned
-    excess: Difference  # what is lost there beyond what is lost on clean images, paired
+    score: Drop  # what is lost there, from baseline to pruned
+    excess: Interval  # what is lost there beyond what is lost on clean images, paired
     p_value: float  # exact McNemar, that the networks differ there
     p_adjusted: float  # Holm over all points
-    family_low: float | None = None  # interval of `score` that holds for all points together
-    family_high: float | None = None
+    family: Interval  # that of `score` which holds for all points together
 
 
 @record
@@ -47,7 +46,7 @@ class Shift:
 
     num_examples: int
     confidence: float  # of every interval, each for itself
-    clean: Difference
+    clean: Drop
     points: tuple[ShiftPoint, ...]
     seed: int
 
@@ -59,8 +58,7 @@ class Shift:
     @property
     def worst_bound(self) -> ShiftPoint | None:
         """The point whose loss may be largest, by the intervals that hold together."""
-        known = [point for point in self.points if point.family_high is not None]
-        return max(known, key=lambda point: point.family_high or 0.0, default=None)
+        return max(self.points, key=lambda point: point.family.high, default=None)
 
     @property
     def significant(self) -> tuple[ShiftPoint, ...]:
@@ -194,15 +192,14 @@ def _point(
         excess=_excess(clean, changed, confidence),
         p_value=p_value,
         p_adjusted=p_value,
-        family_low=family.low,
-        family_high=family.high,
+        family=Interval(value=family.value, low=family.low, high=family.high, confidence=together),
     )
 
 
 def _point_of(fields: Mapping[str, Any]) -> ShiftPoint:
     """Return the point that a process measured."""
-    both = {name: Difference(**fields[name]) for name in ("score", "excess")}
-    return ShiftPoint(**{**fields, **both})
+    intervals = {name: Interval(**fields[name]) for name in ("excess", "family")}
+    return ShiftPoint(**{**fields, **intervals, "score": Drop(**fields["score"])})
 
 
 def corrupted(
@@ -250,7 +247,7 @@ def shift_csv(shift: Shift) -> str:
     rows = (
         (
             p.corruption, p.severity, p.score.baseline, p.score.pruned, p.score.drop, p.score.low,
-            p.score.high, p.family_low, p.family_high, p.excess.drop, p.excess.low, p.excess.high,
+            p.score.high, p.family.low, p.family.high, p.excess.value, p.excess.low, p.excess.high,
             p.p_value, p.p_adjusted,
         )
         for p in shift.points
@@ -260,17 +257,10 @@ def shift_csv(shift: Shift) -> str:
 
 def _excess(
     clean: tuple[Outcomes, Outcomes], changed: tuple[Outcomes, Outcomes], confidence: float
-) -> Difference:
+) -> Interval:
     """Return what the corruption adds to the loss of the clean images."""
     loss_clean: npt.NDArray[np.float64] = clean[0].scores - clean[1].scores
     loss = changed[0].scores - changed[1].scores
     added = loss - loss_clean
     low, high = paired.mean_interval(added, confidence)
-    return Difference(
-        baseline=float(loss_clean.mean()),
-        pruned=float(loss.mean()),
-        drop=float(added.mean()),
-        low=low,
-        high=high,
-        num_examples=len(added),
-    )
+    return Interval(value=float(added.mean()), low=low, high=high, confidence=confidence)

@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 
-from srinit.units.facts import Facts
-from srinit.units.rule import short
+from srinit.recording import Facts, short
 
 
 class Side:

@@ -2,7 +2,7 @@
 
 Each forward runs in a thread of its own, one at a time, and only goes on when it is told to: its
 live tensors and nothing else stay in memory meanwhile. The model's own code runs as it is. An
-operation is known by its number in a recorded forward (`srinit.units.trace`).
+operation is known by its number in a recorded forward (`srinit.recording.trace`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from srinit import modules
 from srinit.arguments import copied
 from srinit.errors import CompensationError
-from srinit.units.trace import Trace
+from srinit.recording import Trace
 
 After = Callable[[int, Any, tuple[Any, ...], dict[str, Any], Any], None]
 """Called with number, function, arguments, keywords and result of an operation."""

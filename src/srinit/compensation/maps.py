@@ -16,7 +16,7 @@ from torch import Tensor
 
 from srinit.compensation.alignment import Alignment, Side
 from srinit.compensation.records import LeftMap
-from srinit.units.rule import ADDITIONS, short
+from srinit.recording import ADDITIONS, short
 
 MAPS = ("convolution", "addmm", "mm")
 VIEWS = frozenset(

@@ -14,9 +14,7 @@ from torch.nn import functional as F
 from srinit import modules
 from srinit.compensation.alignment import Alignment, Side, module_names
 from srinit.compensation.maps import LinearMap, find_maps
-from srinit.units.facts import Facts
-from srinit.units.rule import short
-from srinit.units.trace import record
+from srinit.recording import Facts, record, short
 
 RECORDED = 4  # examples of the forwards that are recorded
 BIASES = ("bias", "in_proj_bias")

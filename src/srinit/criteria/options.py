@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from srinit.criteria.records import UnitScore
+from srinit.engine import Batch
 from srinit.evaluate import Loss, Scorer, top1
 from srinit.reinit import Scheme
-from srinit.sensitivity.examples import Batch
 from srinit.units.records import UnitMap
 
 OnProgress = Callable[[float, float | None, str], None]  # batches done, batches in all, a note

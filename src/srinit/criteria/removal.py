@@ -12,9 +12,9 @@ from srinit import modules
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
 from srinit.criteria.without import Without
+from srinit.engine import Rows, rows_of
 from srinit.evaluate.cka import biased_cka
 from srinit.padding import places_of
-from srinit.sensitivity.outcomes import Rows, rows_of
 from srinit.stats.paired import mean_interval, tango_interval
 from srinit.units.records import UnitMap
 

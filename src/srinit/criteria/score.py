@@ -17,14 +17,13 @@ from srinit.criteria.options import Criterion, OnProgress, Options
 from srinit.criteria.records import UnitScore, UnitScores
 from srinit.criteria.taylor import taylor
 from srinit.distributed import ProcessGroup
+from srinit.engine import Batch, Examples, Precision, open_examples, order_of
 from srinit.errors import ConfigError
 from srinit.evaluate import Loss, Scorer, top1
 from srinit.records import plain
 from srinit.reinit import Scheme
 from srinit.rng import isolated_rng, seed_for
 from srinit.sensitivity import Sensitivity, measure_sensitivity
-from srinit.sensitivity.examples import Batch, Examples, open_examples, order_of
-from srinit.sensitivity.working import Precision
 from srinit.units.fingerprint import check_fits
 from srinit.units.records import UnitMap
 

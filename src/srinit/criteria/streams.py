@@ -16,10 +16,9 @@ from srinit import modules
 from srinit.arguments import copied
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
+from srinit.engine import agrees, cheap_dtypes, inputs_for, lighter_copy
 from srinit.errors import DataError, ModelError, PruneError, SurgeryError
 from srinit.padding import Places, places_of
-from srinit.sensitivity.ready import agrees
-from srinit.sensitivity.working import cheap_dtypes, inputs_for, lighter_copy
 from srinit.units.bypass import replacements, site_of
 from srinit.units.records import Unit, UnitMap
 

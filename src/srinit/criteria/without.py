@@ -12,17 +12,17 @@ from torch import nn
 
 from srinit import modules
 from srinit.criteria.options import Options
-from srinit.errors import ModelError, SurgeryError
-from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity.ready import agrees
-from srinit.sensitivity.replay import Replayer
-from srinit.sensitivity.working import (
+from srinit.engine import (
+    Replayer,
+    agrees,
     cheap_dtypes,
     cheaper_copy,
     inputs_for,
     is_close,
     shared_copy,
 )
+from srinit.errors import ModelError, SurgeryError
+from srinit.rng import isolated_rng, seed_for
 from srinit.units.bypass import bypassed, replacements, site_of
 from srinit.units.records import Unit, UnitMap
 

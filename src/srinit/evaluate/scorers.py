@@ -228,7 +228,7 @@ def find_scorer(name: str, *, load: Callable[[str, Path], Any], root: Path = Pat
 
     Args:
         name: Its name.
-        load: Finds the user's function; `srinit.sources.load_function`.
+        load: Finds the user's function; `srinit.functions.load_function`.
         root: Folder that relative paths start from.
 
     Raises:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from srinit import store
 from srinit.errors import CheckpointError, ConfigError, ModelError
+from srinit.networks import load_weights, read_weights
 from srinit.rng import isolated_rng
-from srinit.sources import load_weights, read_weights
 
 SHOWN_LINES = 5
 

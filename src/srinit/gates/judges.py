@@ -76,11 +76,11 @@ def _loss(name: str, what: str, difference: Difference, limit: float) -> Gate:
     return Gate(
         name=name,
         limit=limit,
-        measured=difference.drop,
+        measured=difference.value,
         bound=difference.high,
         passed=passed,
         sentence=(
-            f"{what}: {_points(difference.drop)}, at most {_points(difference.high)} by its "
+            f"{what}: {_points(difference.value)}, at most {_points(difference.high)} by its "
             f"interval on {difference.num_examples} examples; allowed {_points(limit)}"
         ),
     )
@@ -151,13 +151,13 @@ def _cost(comparison: Comparison, name: str, limit: float) -> Gate:
     if comparison.error_cost is None:
         raise ConfigError(f"gate {name} needs data.costs: what errors cost.")
     found = comparison.error_cost.increase
-    rise = "not measured" if found.drop is None else f"{found.drop:+.4g} a piece"
+    rise = "not measured" if found.value is None else f"{found.value:+.4g} a piece"
     return Gate(
         name=name,
         limit=limit,
-        measured=found.drop,
+        measured=found.value,
         bound=found.high,
-        passed=found.drop is not None and found.high <= limit,
+        passed=found.value is not None and found.high <= limit,
         sentence=(
             f"rise of the cost of errors: {rise}, at most {found.high:+.4g} by its interval on "
             f"{found.num_examples} examples; allowed {limit:+.4g}"
@@ -169,8 +169,7 @@ def _shift(shift: Shift | None, name: str, limit: float) -> Gate:
     worst = None if shift is None else shift.worst_bound
     if shift is None or worst is None:
         raise ConfigError(f"gate {name} needs shift.examples: nothing was measured under shift.")
-    bound = worst.family_high
-    assert bound is not None
+    bound = worst.family.high
     return Gate(
         name=name,
         limit=limit,

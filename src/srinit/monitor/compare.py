@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from srinit.comparison import Difference, Rate
+from srinit.comparison import Drop, Rate, drop, rate
 from srinit.errors import DataError
 from srinit.gates import examples_needed
 from srinit.monitor.log import Prediction, PredictionLog
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.stats import paired
 from srinit.stats.sequences import MeanSequence
 
@@ -22,12 +22,10 @@ SEQUENTIAL = 1.35  # examples of an anytime-valid interval over those of one tha
 
 
 @record
-class AnytimeInterval:
+class AnytimeInterval(Interval):
     """An interval that stays valid however often one looks while the data come in."""
 
     what: str  # "loss of accuracy" or "share of different answers"
-    low: float
-    high: float
     num_examples: int
     decision: Literal["within", "beyond", "undecided"]  # the margin; stop unless undecided
 
@@ -44,7 +42,7 @@ class LogComparison:
     margin: float
     confidence: float
     agreement: Rate
-    score: Difference | None  # of the labeled pairs
+    score: Drop | None  # of the labeled pairs
     lost: int
     gained: int
     p_value: float | None  # exact McNemar
@@ -91,12 +89,7 @@ def compare_logs(
     gained = int((~right[0] & right[1]).sum())
     score = None
     if known:
-        low, high = paired.tango_interval(lost, gained, len(known), confidence)
-        rates = right.mean(1)
-        score = Difference(
-            baseline=float(rates[0]), pruned=float(rates[1]), drop=float(rates[0] - rates[1]),
-            low=low, high=high, num_examples=len(known),
-        )  # fmt: skip
+        score = drop(right[0].astype(float), right[1].astype(float), confidence, binary=True)
         steps = (right[0].astype(float) - right[1]).tolist()
         anytime = sequential(steps, "loss of accuracy", margin=margin, confidence=confidence)
     else:
@@ -104,7 +97,6 @@ def compare_logs(
             (~equal).astype(float).tolist(), "share of different answers",
             margin=margin, confidence=confidence,
         )  # fmt: skip
-    share = paired.clopper_pearson(int(equal.sum()), len(equal), confidence)
     change = [other[i].confidence - one[i].confidence for i in common]
     return LogComparison(
         models=(next(iter(one.values())).model, next(iter(other.values())).model),
@@ -114,10 +106,7 @@ def compare_logs(
         labeled=len(known),
         margin=margin,
         confidence=confidence,
-        agreement=Rate(
-            hits=int(equal.sum()), total=len(equal), rate=float(equal.mean()),
-            low=share[0], high=share[1],
-        ),
+        agreement=rate(int(equal.sum()), len(equal), confidence),
         score=score,
         lost=lost,
         gained=gained,
@@ -175,7 +164,13 @@ def sequential(
     elif low > margin:
         decision = "beyond"
     return AnytimeInterval(
-        what=what, low=low, high=high, num_examples=sequence.count, decision=decision
+        value=sequence.mean,
+        low=low,
+        high=high,
+        confidence=confidence,
+        what=what,
+        num_examples=sequence.count,
+        decision=decision,
     )
 
 

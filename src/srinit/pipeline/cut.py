@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from srinit import artifact, records, sources
+from srinit import artifact, networks, records
 from srinit.cost import Cost, count_cost
 from srinit.display import command
+from srinit.engine import faster_copy
 from srinit.errors import ConfigError, PlanError
 from srinit.finetune import (
     Recipe,
@@ -19,6 +20,7 @@ from srinit.finetune import (
     run_command,
     run_function,
 )
+from srinit.functions import load_function
 from srinit.pipeline import (
     compensating,
     look,
@@ -35,14 +37,12 @@ from srinit.pipeline.recovery import Rehearsal
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan, make_plan
 from srinit.records import record
-from srinit.sensitivity.working import faster_copy
-from srinit.sources import load_function
 from srinit.store import RunFolder, sha256_bytes
 from srinit.surgery import carry_back, kept_names, remove_with_origins
 
 STAGE_SCHEMA = "srinit.stage/1"
 TUNE_SCHEMA = "srinit.tune/1"
-REHEARSAL_SCHEMA = "srinit.rehearsal/1"
+REHEARSAL_SCHEMA = "srinit.rehearsal/2"
 
 
 @record
@@ -197,7 +197,7 @@ def base_of(session: Session) -> dict[str, Any]:
     kind, _, name = settings.source.partition(":")
     args = dict(settings.args)
     if kind == "hf":
-        args = sources.self_contained(args, name, session.config.root)
+        args = networks.self_contained(args, name, session.config.root)
     return {"source": settings.source, "args": args}
 
 

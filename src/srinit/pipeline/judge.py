@@ -26,18 +26,19 @@ from srinit.custody.networks import load_run
 from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes
+from srinit.functions import load_function
 from srinit.gates import GateResult, check_gates
 from srinit.latency import measure_latency_pair
 from srinit.ownership import Ownership, measure_pair
 from srinit.pipeline import cut, look, processes, shared, site
 from srinit.pipeline.session import Session
-from srinit.sources import load_data, load_function
+from srinit.sources import load_data
 from srinit.store import write_npz
 
-COMPARISON_SCHEMA = "srinit.comparison/1"
+COMPARISON_SCHEMA = "srinit.comparison/2"
 GATE_SCHEMA = "srinit.gate/1"
 OWNERSHIP_SCHEMA = "srinit.ownership/1"
-SHIFT_SCHEMA = "srinit.shift/1"
+SHIFT_SCHEMA = "srinit.shift/2"
 
 
 def compare(session: Session) -> Comparison:

@@ -10,6 +10,7 @@ from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.distributed import ProcessGroup
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, Suspicion, suspicions
+from srinit.functions import load_function
 from srinit.latency import Latency, measure_latency
 from srinit.pipeline import distances, processes, shared
 from srinit.pipeline.facts import data_facts
@@ -18,7 +19,6 @@ from srinit.pipeline.session import Session
 from srinit.pipeline.sizes import num_removed
 from srinit.records import record
 from srinit.sensitivity import Sensitivity, measure_sensitivity
-from srinit.sources import load_function
 from srinit.store import csv_text, write_npz
 from srinit.units import UnitMap, find_units
 

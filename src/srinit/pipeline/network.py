@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from srinit import sources
+from srinit import networks
 from srinit.config import Config
 from srinit.custody.networks import load_run
 
@@ -26,7 +26,7 @@ def load_network(
     weights = None if bare else settings.weights
     kind, _, name = settings.source.partition(":")
     if kind != "run":
-        return sources.load_model(
+        return networks.load_model(
             settings.source,
             args=settings.args,
             weights=weights,
@@ -39,8 +39,8 @@ def load_network(
     model = load_run(config.root / name, root=config.root)
     if weights is not None:
         path = config.root / weights
-        state = sources.read_weights(path, sha256=settings.weights_sha256, on_note=on_note)
-        sources.load_weights(model, state, where=str(path), on_note=on_note)
+        state = networks.read_weights(path, sha256=settings.weights_sha256, on_note=on_note)
+        networks.load_weights(model, state, where=str(path), on_note=on_note)
     return model
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from srinit.comparison import Difference, compare_outcomes
+from srinit.comparison import Drop, compare_outcomes
 from srinit.distributed import by_itself
+from srinit.engine import faster_copy, has_fast_bfloat16
 from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
 from srinit.records import record
-from srinit.sensitivity.working import faster_copy, has_fast_bfloat16
 from srinit.sources import Augment
 from srinit.trialbench import NOTHING
 
@@ -34,7 +34,7 @@ class Rehearsal:
     """A short recovery, tried on a copy of the cut network before it is trained."""
 
     steps: int
-    cost: Difference  # score of the unpruned network - score after the steps, on calibration data
+    cost: Drop  # score of the unpruned network - score after the steps, on calibration data
 
 
 def recipe(session: Session) -> Recipe:

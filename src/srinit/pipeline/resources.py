@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from srinit import modules, sources
+from srinit import functions, modules, sources
 from srinit.config import Config
 from srinit.criteria import Criterion
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
@@ -108,7 +108,7 @@ class Resources:
         """The score of an example that the config names."""
         return find_scorer(
             self.config.score,
-            load=lambda name, root: sources.load_function(name.removeprefix("py:"), root),
+            load=lambda name, root: functions.load_function(name.removeprefix("py:"), root),
             root=self.config.root,
         )
 
@@ -120,7 +120,7 @@ class Resources:
             return None
         if settings.loss in LOSSES:
             return replace(LOSSES[settings.loss], label_smoothing=settings.label_smoothing)
-        found: Loss = sources.load_function(settings.loss.removeprefix("py:"), self.config.root)
+        found: Loss = functions.load_function(settings.loss.removeprefix("py:"), self.config.root)
         return found
 
     @cached_property

@@ -22,7 +22,7 @@ from srinit.pipeline import cut, shared
 from srinit.pipeline.session import Session
 from srinit.sources import DataSet
 
-SITE_SCHEMA = "srinit.site/1"
+SITE_SCHEMA = "srinit.site/2"
 GATE_SCHEMA = "srinit.gate/1"
 OTHER = ("max_latency_ratio", "max_params_ratio", "max_shift_drop")  # no matter of these data
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from srinit.comparison.records import Difference
+from srinit.comparison.records import Drop
 from srinit.gates import Gate
 from srinit.records import record
 from srinit.report import formats as fmt
@@ -164,7 +164,7 @@ def _spoken(
     )
 
 
-def _range(loss: Difference, say: Say) -> Text:
+def _range(loss: Drop, say: Say) -> Text:
     """Return the interval of a loss in words that can be read out, without signs."""
     low, high = (fmt.points(abs(end), signed=False) for end in (loss.low, loss.high))
     if loss.low >= 0:

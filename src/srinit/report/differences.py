@@ -171,7 +171,7 @@ def _errors(found: Comparison, currency: str, say: Say) -> tuple[ErrorRow, ...]:
         name=say("error.cost"),
         before=fmt.unit_cost(rise.baseline, currency),
         after=fmt.unit_cost(rise.pruned, currency),
-        change=fmt.unit_cost(rise.drop, currency, signed=True),
+        change=fmt.unit_cost(rise.rise, currency, signed=True),
         range=Text(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}"),
     )
     return (*rows, cost)
@@ -205,7 +205,7 @@ def _of_parts(risk: DefectRisk, say: Say) -> tuple[ErrorRow, ...]:
             name=say(f"error.{key}", defect=risk.defect_class),
             before=rate(before),
             after=rate(after),
-            change=say("figure.points", points=fmt.points(rise.drop)),
+            change=say("figure.points", points=fmt.points(rise.rise)),
             range=fmt.ends(fmt.points(rise.low), fmt.points(rise.high)),
         )
         for key, before, after, rise in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from srinit.comparison.records import Comparison, Difference, ErrorCost, Rate
+from srinit.comparison.records import Comparison, Difference, ErrorCost, Rate, Rise
 from srinit.latency import LatencyPair
 from srinit.records import record
 from srinit.report import formats as fmt
@@ -215,7 +215,7 @@ def _error_cost(found: ErrorCost, currency: str, say: Say) -> Figure:
         title=say("figure.error_cost"),
         before=amount(rise.baseline),
         after=amount(rise.pruned),
-        change=amount(rise.drop, signed=True),
+        change=amount(rise.rise, signed=True),
         range=Text(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}"),
         note=say(key, share=fmt.percent(found.defect_share, 2)),
         tone=_tone(rise),
@@ -225,7 +225,7 @@ def _error_cost(found: ErrorCost, currency: str, say: Say) -> Figure:
 
 
 def _per_pieces(
-    key: str, before: Rate, after: Rate, rise: Difference, share: float, note: Text, say: Say
+    key: str, before: Rate, after: Rate, rise: Rise, share: float, note: Text, say: Say
 ) -> Figure:
     scale = PIECES * share
     top = max(before.high, after.high, 1e-12)
@@ -240,7 +240,7 @@ def _per_pieces(
             high=fmt.fixed(scale * rate.high),
         )
 
-    drop = None if rise.drop is None else scale * rise.drop
+    drop = None if rise.rise is None else scale * rise.rise
     return Figure(
         key=key,
         title=say(f"figure.{key}"),

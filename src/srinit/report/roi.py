@@ -35,7 +35,7 @@ class RoiInputs:
 
 @record
 class Range:
-    """A figure with what the measured intervals make of it."""
+    """A figure in its best and its worst case; no interval, it has no confidence."""
 
     value: float
     low: float
@@ -105,9 +105,9 @@ def facts_of(comparison: Comparison | None, inputs: RoiInputs | None = None) -> 
 
 
 def _rise(difference: Difference) -> Range | None:
-    if difference.drop is None:
+    if difference.value is None:
         return None
-    return Range(value=difference.drop, low=difference.low, high=difference.high)
+    return Range(value=difference.value, low=difference.low, high=difference.high)
 
 
 def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:

@@ -12,29 +12,26 @@ from torch import nn
 
 from srinit import modules
 from srinit.distributed import ProcessGroup
+from srinit.engine import (
+    Batch,
+    Precision,
+    cheap_dtypes,
+    costs_of,
+    eager,
+    inputs_for,
+    lighter_copy,
+    open_examples,
+    shared_copy,
+)
 from srinit.evaluate import Scorer, top1
 from srinit.records import record
 from srinit.reinit import Scheme
 from srinit.rng import isolated_rng
-from srinit.sensitivity.design import (
-    FIRST_PER_DRAW,
-    costs_of,
-    num_observations,
-    suffix_flops,
-)
-from srinit.sensitivity.examples import Batch, open_examples
+from srinit.sensitivity.design import FIRST_PER_DRAW, num_observations, suffix_flops
 from srinit.sensitivity.fresh import FreshScan
 from srinit.sensitivity.pilot import CANDIDATES, EXAMPLES, choose_scheme, sample_of
 from srinit.sensitivity.settings import Settings, settings_of, targets_of
 from srinit.sensitivity.setup import Setup
-from srinit.sensitivity.workbench import eager
-from srinit.sensitivity.working import (
-    Precision,
-    cheap_dtypes,
-    inputs_for,
-    lighter_copy,
-    shared_copy,
-)
 from srinit.units.records import UnitMap
 
 VARIANCE = (

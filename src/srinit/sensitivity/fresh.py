@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from srinit import modules
+from srinit.engine import Batch, Perturbation, Rows
 from srinit.sensitivity.design import FIRST_PER_DRAW, per_draw_for, suffix_flops
-from srinit.sensitivity.drawing import Perturbation
-from srinit.sensitivity.examples import Batch
 from srinit.sensitivity.journal import Journal
-from srinit.sensitivity.outcomes import Rows
 from srinit.sensitivity.progress import OnProgress, Progress
 from srinit.sensitivity.records import UnitSensitivity
 from srinit.sensitivity.selection import Selection, select

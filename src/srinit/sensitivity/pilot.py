@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from srinit.engine import Batch, Perturbation, Rows, Target
 from srinit.records import record
 from srinit.reinit import RuleScheme, find_scheme
-from srinit.sensitivity.drawing import Perturbation, Target
-from srinit.sensitivity.examples import Batch
 from srinit.sensitivity.journal import Journal
-from srinit.sensitivity.outcomes import Rows
 from srinit.sensitivity.records import SchemeTrial
 from srinit.sensitivity.setup import Setup
 from srinit.sensitivity.tally import Goal, Tally

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from srinit.distributed import process_group
+from srinit.engine import Batch, Precision, eager
 from srinit.evaluate import Scorer, top1
 from srinit.reinit import Scheme
-from srinit.sensitivity.examples import Batch
 from srinit.sensitivity.fresh import FreshScan
 from srinit.sensitivity.pilot import choose_scheme
 from srinit.sensitivity.progress import OnProgress
@@ -21,8 +21,6 @@ from srinit.sensitivity.records import Sensitivity
 from srinit.sensitivity.settings import settings_of
 from srinit.sensitivity.setup import Setup
 from srinit.sensitivity.whole import WholeScan
-from srinit.sensitivity.workbench import eager
-from srinit.sensitivity.working import Precision
 from srinit.units.records import UnitMap
 
 Widths = Literal["equal", "decide"]

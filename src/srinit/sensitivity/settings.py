@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from srinit import modules
+from srinit.engine import Precision, Target
 from srinit.evaluate import Scorer
 from srinit.records import record
 from srinit.reinit import Scheme
-from srinit.sensitivity.drawing import Target
-from srinit.sensitivity.working import Precision
 from srinit.units.records import UnitMap
 
 CPU_BATCH = 64  # examples: what a small network computes then stays in the cache

@@ -11,13 +11,11 @@ from torch import nn
 
 from srinit import modules
 from srinit.distributed import ProcessGroup
+from srinit.engine import Batch, Examples, Target, Workbench, open_examples, order_of
 from srinit.evaluate import Scorer
-from srinit.sensitivity.drawing import Target
-from srinit.sensitivity.examples import Batch, Examples, open_examples, order_of
 from srinit.sensitivity.journal import Journal
 from srinit.sensitivity.settings import Settings, identity, targets_of
 from srinit.sensitivity.tally import Goal
-from srinit.sensitivity.workbench import Workbench
 from srinit.units.fingerprint import check_fits
 from srinit.units.records import UnitMap
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import ndtri
 
+from srinit.engine import Rows
 from srinit.records import record
-from srinit.sensitivity.outcomes import Rows
 from srinit.sensitivity.records import Decision, UnitSensitivity
 from srinit.sensitivity.selection import Side
 from srinit.stats.sequences import MeanSequence

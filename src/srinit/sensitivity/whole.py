@@ -6,8 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from srinit.sensitivity.drawing import Perturbation
-from srinit.sensitivity.examples import Batch
+from srinit.engine import Batch, Perturbation
 from srinit.sensitivity.journal import Journal
 from srinit.sensitivity.progress import OnProgress
 from srinit.sensitivity.records import UnitSensitivity

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from srinit.sensitivity.outcomes import Rows
+from srinit.engine import Rows
 from srinit.sensitivity.records import UnitSensitivity
 from srinit.sensitivity.tally import COLLAPSED, Goal
 from srinit.stats.paired import student_quantile

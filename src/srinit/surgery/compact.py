@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from srinit.copying import Pairs
+from srinit.recording import locate
 from srinit.surgery.shaking import shaken
 from srinit.surgery.take import Cut, delete, depth
-from srinit.units.trace import locate
 from srinit.units.verify import run
 
 Follow = Callable[[Mapping[str, Cut]], None]

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from srinit.networks import decoded
 from srinit.rng import isolated_rng
-from srinit.sources.hugging_face_config import decoded
 
 INDICES = ("layer_idx", "layer_index", "layer_id", "layer_number", "block_idx")
 UNTOLD = ("training",)

@@ -14,6 +14,7 @@ from srinit.copying import Pairs, copied
 from srinit.errors import PlanError, SurgeryError
 from srinit.evaluate import inputs_of
 from srinit.plan import PrunePlan
+from srinit.recording import within
 from srinit.specs import example_from
 from srinit.surgery.cache import check_cache
 from srinit.surgery.compact import compact, outputs, same
@@ -21,7 +22,6 @@ from srinit.surgery.config import follow_cut
 from srinit.surgery.reload import prove_reload
 from srinit.surgery.take import deletable, take_out
 from srinit.units.bypass import PassThroughFor
-from srinit.units.facts import within
 from srinit.units.fingerprint import check_fits
 from srinit.units.records import Unit
 from srinit.units.verify import difference, run

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from srinit import modules
+from srinit.recording import within
 from srinit.units.branch import drop
 from srinit.units.bypass import PassThroughFor, gone_from, replacements, site_of
 from srinit.units.choose import CONTAINERS
-from srinit.units.facts import within
 from srinit.units.records import Unit
 
 

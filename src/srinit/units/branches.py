@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from srinit.errors import SurgeryError
+from srinit.recording import Call, Facts, Merge
 from srinit.units.bypass import Rewritten, rewrite
 from srinit.units.describe import branch_unit, locked, locked_unit, zeroed_unit
-from srinit.units.facts import Facts
-from srinit.units.merges import Merge
 from srinit.units.records import Kind, LockedUnit, Unit
-from srinit.units.trace import Call
 
 
 def branches(

@@ -10,8 +10,8 @@ from torch import nn
 
 from srinit import modules
 from srinit.errors import SurgeryError
+from srinit.recording import within
 from srinit.units.branch import Readings, without_branch
-from srinit.units.facts import within
 from srinit.units.passthrough import standing_in_for
 from srinit.units.records import Unit
 

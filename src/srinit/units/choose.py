@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from srinit.units.facts import Facts
+from srinit.recording import Call, Facts
 from srinit.units.rule import Stream, stream_of
-from srinit.units.trace import Call
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from srinit.recording import Call, Facts, Merge, within
 from srinit.units.choose import CONTAINERS, Candidate
-from srinit.units.facts import Facts, within
-from srinit.units.merges import Merge
 from srinit.units.records import Kind, LockedUnit, Reason, Unit
 from srinit.units.structure import any_structure, structure_of, zero_structure
-from srinit.units.trace import Call
 
 
 def whole_unit(facts: Facts, candidate: Candidate, kind: Kind) -> Unit:

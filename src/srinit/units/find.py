@@ -10,17 +10,16 @@ from torch import nn
 from srinit import modules
 from srinit.errors import ModelError
 from srinit.evaluate import inputs_of
+from srinit.recording import Facts, record
 from srinit.specs import describe
 from srinit.state import preserves
 from srinit.units.bypass import PassThroughFor, Rewritten
 from srinit.units.describe import locked
-from srinit.units.facts import Facts
 from srinit.units.found import Found, Level
 from srinit.units.opaque import opaque_locks, opaque_parts, why_none
 from srinit.units.patterns import Pattern, matching
 from srinit.units.plain import plain_units
 from srinit.units.records import UnitMap
-from srinit.units.trace import record
 from srinit.units.verify import run, verify
 from srinit.units.words import choose_by_word
 

@@ -7,20 +7,17 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from srinit import modules
+from srinit.recording import Call, Facts, find_merges, tap_of, within
 from srinit.units.branches import branches
 from srinit.units.bypass import Rewritten, gone_from
 from srinit.units.choose import Candidate, candidates, choose
 from srinit.units.describe import locked, whole_unit
-from srinit.units.facts import Facts, within
 from srinit.units.fingerprint import fingerprint
 from srinit.units.handed import providing
-from srinit.units.merges import find_merges
 from srinit.units.near import near_misses, shared
 from srinit.units.patterns import covered
 from srinit.units.records import Kind, LockedUnit, Unit, UnitMap
 from srinit.units.structure import provided
-from srinit.units.taps import tap_of
-from srinit.units.trace import Call
 
 Level = Literal["block", "sublayer", "stage"]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from srinit.recording import ADDITIONS, NORMS, SCALES, SHAPE_KEPT, VIEWS, Call, Facts, short, stays
 from srinit.units.describe import locked_unit
-from srinit.units.facts import Facts
 from srinit.units.records import LockedUnit
-from srinit.units.rule import ADDITIONS, NORMS, SCALES, SHAPE_KEPT, VIEWS, short, stays
-from srinit.units.trace import Call
 
 PASSED = VIEWS | SHAPE_KEPT | NORMS | SCALES
 

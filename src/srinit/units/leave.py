@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from srinit.errors import SurgeryError
-from srinit.units.mixes import mix, plain_weight, random_leaf
+from srinit.recording import mix, plain_weight, random_leaf
 
 ADDITIONS = (operator.add, operator.iadd, operator.sub, torch.add, torch.sub, torch.addcmul)
 METHODS = ("add", "add_", "sub", "sub_", "addcmul", "addcmul_", "__add__", "__iadd__")

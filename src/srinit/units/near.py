@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from srinit.recording import Facts, short, within
 from srinit.units.choose import CONTAINERS
 from srinit.units.describe import first_shape, in_container, last_shape, locked_unit
-from srinit.units.facts import Facts, within
 from srinit.units.records import LockedUnit
-from srinit.units.rule import short, stream_of
+from srinit.units.rule import stream_of
 
 
 def near_misses(facts: Facts, taken: Collection[str]) -> list[LockedUnit]:

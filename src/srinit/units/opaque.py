@@ -7,8 +7,8 @@ from collections.abc import Collection
 import torch
 from torch import fx, nn
 
+from srinit.recording import Facts, within
 from srinit.units.describe import class_name, locked_unit
-from srinit.units.facts import Facts, within
 from srinit.units.records import LockedUnit
 
 ADVICE = "search the network it was made from, cut that, and convert the result"

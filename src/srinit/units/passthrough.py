@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from srinit.errors import SurgeryError
-from srinit.units.trace import is_record
+from srinit.recording import is_record
 
 PLAIN = (str, int, float, bool, type(None), torch.dtype)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from srinit.errors import ConfigError
-from srinit.units.facts import within
+from srinit.recording import within
 
 Pattern = str | type[nn.Module]
 CLASS = "class:"

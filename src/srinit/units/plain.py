@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from srinit.recording import (
+    NORMS,
+    SCALES,
+    SHAPE_KEPT,
+    VIEWS,
+    Call,
+    Facts,
+    find_merges,
+    goes_around,
+    short,
+)
 from srinit.units.describe import class_name, in_container, stage_of
-from srinit.units.facts import Facts
-from srinit.units.joined import goes_around
-from srinit.units.merges import find_merges
 from srinit.units.records import Unit
-from srinit.units.rule import NORMS, SCALES, SHAPE_KEPT, VIEWS, short
-from srinit.units.trace import Call
 
 LIGHT_AFTER = NORMS | SCALES | SHAPE_KEPT | VIEWS | {"empty"}  # norms ask for room to work in
 

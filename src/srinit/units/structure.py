@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from srinit.units.facts import Facts
+from srinit.recording import Call, Facts, Value
 from srinit.units.rule import Stream, follow
-from srinit.units.trace import Call, Value
 
 Path = tuple[str | int, ...]
 

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
+from srinit.recording import locate, within
 from srinit.rng import isolated_rng, reseed
 from srinit.units.bypass import PassThroughFor, Rewritten, bypassed, gone_from
-from srinit.units.facts import within
 from srinit.units.records import Unit
-from srinit.units.trace import locate
 
 SINGLY = 6  # up to so many units are tried one by one; more are tried in groups first
 

@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
+from srinit.recording import Call, Facts, Merge, find_merges, goes_around, within
 from srinit.units.branches import named_by_part
 from srinit.units.choose import Candidate, candidates
 from srinit.units.describe import locked_unit, whole_unit
-from srinit.units.facts import Facts, within
 from srinit.units.found import Found, Level
 from srinit.units.handed import providing
-from srinit.units.joined import goes_around
-from srinit.units.merges import Merge, find_merges
 from srinit.units.patterns import covered
 from srinit.units.plain import plain_units
 from srinit.units.records import LockedUnit, Unit
 from srinit.units.rule import Stream
-from srinit.units.trace import Call
 
 LEVELS: tuple[Level, ...] = ("block", "sublayer", "stage")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from srinit.units.facts import Facts
-from srinit.units.rule import ADDITIONS, VIEWS, short
-from srinit.units.trace import Call
+from srinit.recording.facts import Facts
+from srinit.recording.operations import ADDITIONS, VIEWS, short
+from srinit.recording.trace import Call
 
 
 def tap_of(facts: Facts, call: Call, sink: int, others: Iterable[tuple[Call, int]]) -> str:

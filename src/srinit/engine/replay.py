@@ -20,8 +20,8 @@ from torch.utils import _pytree as pytree
 
 from srinit import modules
 from srinit.arguments import copied
+from srinit.engine.groups import Shapes, shapes_of
 from srinit.errors import ModelError
-from srinit.sensitivity.draws import Shapes, shapes_of
 
 Key = tuple[int, int]  # module number, how many-th call of it
 Stand = Callable[..., Any]  # called in place of a unit: (unit's own forward, *args, **kwargs)

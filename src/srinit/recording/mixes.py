@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from srinit.recording.operations import short
+from srinit.recording.trace import Mix, Op, Trace, Value, Weight
 from srinit.rng import generator
-from srinit.units.rule import short
-from srinit.units.trace import Mix, Op, Trace, Value, Weight
 
 SUMS = frozenset(["add", "sub", "rsub", "lerp", "where", "addcmul", "mul", "div"])
 NEAR, DEPTH = 12, 60  # values of a sum's shape, and of any, that are looked at

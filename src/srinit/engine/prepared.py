@@ -16,14 +16,7 @@ import torch
 from torch import nn
 
 from srinit import modules
-from srinit.errors import ModelError
-from srinit.evaluate import Scorer
-from srinit.reinit import Call
-from srinit.sensitivity.draws import Layout, groups_of
-from srinit.sensitivity.folding import Pair
-from srinit.sensitivity.outcomes import rows_of
-from srinit.sensitivity.replay import Replayer
-from srinit.sensitivity.working import (
+from srinit.engine.copies import (
     Precision,
     cheap_dtypes,
     cheaper_copy,
@@ -32,6 +25,13 @@ from srinit.sensitivity.working import (
     own_copy,
     shared_copy,
 )
+from srinit.engine.folding import Pair
+from srinit.engine.groups import Layout, groups_of
+from srinit.engine.outcomes import rows_of
+from srinit.engine.replay import Replayer
+from srinit.errors import ModelError
+from srinit.evaluate import Scorer
+from srinit.reinit import Call
 
 MAX_FLIPS = 0.02  # share of examples that cheaper arithmetic may score otherwise
 

@@ -9,11 +9,11 @@ from typing import Any
 from torch import nn
 
 from srinit.errors import ConfigError, ModelError, PruneError
+from srinit.networks.builders import BUILDERS
+from srinit.networks.fit import load_weights
+from srinit.networks.request import ModelRequest
+from srinit.networks.weights import read_weights
 from srinit.rng import isolated_rng, seed_for
-from srinit.sources.builders import BUILDERS
-from srinit.sources.fit import load_weights
-from srinit.sources.request import ModelRequest
-from srinit.sources.weights import read_weights
 
 KINDS = "timm:NAME, torchvision:NAME, hf:FOLDER, py:FILE.py:FACTORY (and run:RUN in a config)"
 

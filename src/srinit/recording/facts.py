@@ -8,9 +8,9 @@ from functools import cached_property
 
 from torch import nn
 
-from srinit.units.mixes import find_mixes
-from srinit.units.rule import short
-from srinit.units.trace import Call, Trace
+from srinit.recording.mixes import find_mixes
+from srinit.recording.operations import short
+from srinit.recording.trace import Call, Trace
 
 
 class Facts:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from srinit.errors import CheckpointError, UnsafeError
-from srinit.sources.weights import CONVERT
+from srinit.networks.weights import CONVERT
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHOWN = 3  # names of a list in a message

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from srinit.units.facts import Facts
-from srinit.units.merges import POOLS
-from srinit.units.rule import JOINS, NORMS, SCALES, SHAPE_KEPT, VIEWS, short
+from srinit.recording.facts import Facts
+from srinit.recording.merges import POOLS
+from srinit.recording.operations import JOINS, NORMS, SCALES, SHAPE_KEPT, VIEWS, short
 
 PASSED = VIEWS | SHAPE_KEPT | NORMS | SCALES | POOLS
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from torch import nn
 
 from srinit.errors import ConfigError, require
-from srinit.sources.functions import load_function
-from srinit.sources.hugging_face import hugging_face_model
-from srinit.sources.request import ModelRequest
-from srinit.sources.unknown import unknown
+from srinit.functions import load_function
+from srinit.networks.hugging_face import hugging_face_model
+from srinit.networks.request import ModelRequest
+from srinit.networks.unknown import unknown
 
 Builder = Callable[[ModelRequest], nn.Module]
 

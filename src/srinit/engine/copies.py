@@ -15,9 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.copying import copied, copied_again
-from srinit.sensitivity.folding import Pair, fold, pairs_of
-from srinit.sensitivity.fusing import fuse
-from srinit.sensitivity.layers import fused_dtypes, has_onednn
+from srinit.engine.folding import Pair, fold, pairs_of
+from srinit.engine.fusing import fuse
+from srinit.engine.layers import fused_dtypes, has_onednn
 
 Precision = Literal["auto", "keep", "bfloat16", "float16"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from srinit.errors import ConfigError, ModelError
-from srinit.sources.unknown import unknown
+from srinit.networks.unknown import unknown
 
 FLOAT = "__float__"  # key of a number that JSON does not know
 LOADING = {"attn_implementation", "dtype", "experts_implementation", "num_labels", "torch_dtype"}

@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 from srinit import modules
+from srinit.engine.copies import Precision, inputs_for
+from srinit.engine.costs import Costs, costs_of
+from srinit.engine.finite import Watch
+from srinit.engine.groups import groups_of
+from srinit.engine.outcomes import Rows, classes_of, rows_of
+from srinit.engine.perturb import Drawing, Perturbation, Target
+from srinit.engine.prepared import make_ready
+from srinit.engine.replay import Replayer
 from srinit.evaluate import Parts, Scorer
 from srinit.records import record
 from srinit.rng import isolated_rng, seed_for
-from srinit.sensitivity.design import Costs, costs_of
-from srinit.sensitivity.drawing import Drawing, Perturbation, Target
-from srinit.sensitivity.draws import groups_of
-from srinit.sensitivity.outcomes import Rows, classes_of, rows_of
-from srinit.sensitivity.ready import make_ready
-from srinit.sensitivity.replay import Replayer
-from srinit.sensitivity.watch import Watch
-from srinit.sensitivity.working import Precision, inputs_for
 
 MOST_WORKERS = 4  # units measured at the same time on a CPU
 

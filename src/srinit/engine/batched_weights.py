@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
+from srinit.engine.copies import is_close
+from srinit.engine.folding import Pair, bypass
+from srinit.engine.fusing import grouped
+from srinit.engine.groups import Group, Layout, groups_of
+from srinit.engine.layers import Part, Stack, can_stack, room_for
 from srinit.reinit import Call, Redraw
-from srinit.sensitivity.draws import Group, Layout, groups_of
-from srinit.sensitivity.folding import Pair, bypass
-from srinit.sensitivity.fusing import grouped
-from srinit.sensitivity.layers import Part, Stack, can_stack, room_for
-from srinit.sensitivity.working import is_close
 
 MOST_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}  # weights of draws that are made together
 KINDS = (nn.Conv2d, nn.Linear)

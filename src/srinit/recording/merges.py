@@ -10,9 +10,9 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from srinit.units.facts import Facts
-from srinit.units.rule import ADDITIONS, NORMS, SCALES, SHAPE_KEPT, VIEWS, short, stays
-from srinit.units.trace import Call
+from srinit.recording.facts import Facts
+from srinit.recording.operations import ADDITIONS, NORMS, SCALES, SHAPE_KEPT, VIEWS, short, stays
+from srinit.recording.trace import Call
 
 POOLS = frozenset(
     [

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from srinit.errors import ConfigError, UnsafeError
-from srinit.sources.unknown import unknown
+from srinit.networks.unknown import unknown
 
 SET_AUTO = (
     "Name the class: model.args.auto: AutoModelForCausalLM, AutoModelForImageClassification, "

@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 from srinit.errors import ConfigError, require
-from srinit.sources.hugging_face_class import build, model_class
-from srinit.sources.hugging_face_config import (
+from srinit.networks.hugging_face_class import build, model_class
+from srinit.networks.hugging_face_config import (
     check_numbers,
     config_of,
     encoded,
     location,
     read_config,
 )
-from srinit.sources.hugging_face_weights import check_folder, check_loaded
-from srinit.sources.request import ModelRequest
+from srinit.networks.hugging_face_weights import check_folder, check_loaded
+from srinit.networks.request import ModelRequest
 
 
 def hugging_face_model(request: ModelRequest) -> nn.Module:

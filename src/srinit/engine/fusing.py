@@ -13,8 +13,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from srinit.sensitivity.folding import is_folded
-from srinit.sensitivity.layers import Layer, is_plain
+from srinit.engine.folding import is_folded
+from srinit.engine.layers import Layer, is_plain
 
 RELUS = (F.relu, torch.relu, torch.relu_)
 RELU_METHODS = ("relu", "relu_")

@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 from srinit import modules
+from srinit.engine.batched_weights import Bank
+from srinit.engine.copies import convert, inputs_for
+from srinit.engine.folding import Pair
+from srinit.engine.prepared import Ready
 from srinit.errors import DataError, ModelError, ReinitError
 from srinit.padding import places_of
 from srinit.records import record
 from srinit.reinit import Call, Redraw, RuleScheme, Scheme, find_scheme
 from srinit.reinit.proof import named
 from srinit.rng import seed_for
-from srinit.sensitivity.bank import Bank
-from srinit.sensitivity.folding import Pair
-from srinit.sensitivity.ready import Ready
-from srinit.sensitivity.working import convert, inputs_for
 
 REFERENCE_ROWS = 32  # examples on which `matched` matches, at most
 REFERENCE_VALUES = 2048  # values of one channel that suffice for its mean and spread

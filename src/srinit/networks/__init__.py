@@ -1,0 +1,16 @@
+"""Networks and weights by prefixed names."""
+
+from srinit.networks.fit import load_weights
+from srinit.networks.hugging_face import check_sizes, self_contained
+from srinit.networks.hugging_face_config import decoded
+from srinit.networks.models import load_model
+from srinit.networks.weights import read_weights
+
+__all__ = [
+    "check_sizes",
+    "decoded",
+    "load_model",
+    "load_weights",
+    "read_weights",
+    "self_contained",
+]
