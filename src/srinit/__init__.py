@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from srinit.errors import PruneError
     from srinit.finetune import TuneLog, fine_tune
     from srinit.gates import GateResult, check_gates
-    from srinit.pipeline.result import RunResult
     from srinit.pipeline.run import run
     from srinit.plan import PrunePlan, make_plan
+    from srinit.runs.result import RunResult
     from srinit.sensitivity import Sensitivity, measure_sensitivity
     from srinit.surgery import apply_plan
     from srinit.units import UnitMap, find_units
@@ -55,7 +55,7 @@ _ROOMS = {
     "errors": ("PruneError",),
     "finetune": ("TuneLog", "fine_tune"),
     "gates": ("GateResult", "check_gates"),
-    "pipeline.result": ("RunResult",),
+    "runs.result": ("RunResult",),
     "pipeline.run": ("run",),
     "plan": ("PrunePlan", "make_plan"),
     "sensitivity": ("Sensitivity", "measure_sensitivity"),

@@ -16,7 +16,8 @@ from srinit.cli.progress import RichObserver
 from srinit.display import command, quoted
 
 if TYPE_CHECKING:
-    from srinit.pipeline.session import Session
+    from srinit.comparison import Comparison
+    from srinit.pipeline.runner import Runner
 
 GATE_FAILED = 3
 TARGETS = ("max_drop", "params", "flops", "latency")
@@ -50,7 +51,7 @@ def plan(
     from srinit import records
     from srinit.cli.fitted import plan_table
     from srinit.config import check_targets
-    from srinit.pipeline import cut, start
+    from srinit.pipeline import replanning, start
 
     given = {"max_drop": max_drop, "params": params, "flops": flops, "latency": latency}
     targets: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
@@ -62,19 +63,19 @@ def plan(
         lines = start.foresee(run, pairs, verb="plan", redo=("plan",))
         return _dry("plan", run, "builds and times the network after every removal", lines)
 
-    def check(session: Session) -> None:
+    def check(runner: Runner) -> None:
         if edited:
-            cut.check_edited(session, reason)
+            replanning.check_edited(runner, reason)
         else:
-            cut.check_names(session)
+            replanning.check_names(runner)
 
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, pairs, verb="plan", redo=("plan",), check=check) as session,
+        start.reopen(run, observer, pairs, verb="plan", redo=("plan",), check=check) as runner,
     ):
         observer.stage("plan")
-        made = cut.take_edited(session, reason) if edited else cut.replan(session)
-    here = session.path
+        made = replanning.take_edited(runner, reason) if edited else replanning.replan(runner)
+    here = runner.path
     return Result(
         verb="plan",
         data={"run": str(here), "plan": records.plain(made)},
@@ -88,26 +89,25 @@ def prune(run: RunPath, common: Common) -> Result:
     """Carry out the plan: surgery, recalibration, a look at validation data; or all stages."""
     from srinit import records
     from srinit.cli.draw import stage_table
-    from srinit.pipeline import cut, staged, start
+    from srinit.pipeline import rounds, start
+    from srinit.runs import artifacts
 
     if common.dry_run:
         lines = start.foresee(run, common.overrides, verb="prune")
         return _dry("prune", run, "removes the units of plan.json on a copy", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="prune") as session,
+        start.reopen(run, observer, common.overrides, verb="prune") as runner,
     ):
         observer.stage("prune")
-        if session.config.prune.staged:
-            staged.carry_out(session)
-        else:
-            cut.prune(session)
-        metrics = cut.stage_metrics(session)
+        if runner.config.prune.staged:
+            rounds.carry_out(runner)
+        metrics = runner.get(artifacts.CUT)
     return Result(
         verb="prune",
-        data={"run": str(session.path), "stage": records.plain(metrics)},
+        data={"run": str(runner.path), "stage": records.plain(metrics)},
         text=stage_table(metrics),
-        next=command("finetune", session.path),
+        next=command("finetune", runner.path),
     )
 
 
@@ -116,25 +116,25 @@ def finetune(run: RunPath, common: Common) -> Result:
     """Fine-tune the pruned network, or let your own command do it; resumable at any step."""
     from srinit import records
     from srinit.cli.draw import tune_table
-    from srinit.pipeline import cut, staged, start
+    from srinit.pipeline import rounds, start
+    from srinit.runs import artifacts
 
     if common.dry_run:
         lines = start.foresee(run, common.overrides, verb="finetune")
         return _dry("finetune", run, "trains the pruned network as the config says", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="finetune") as session,
+        start.reopen(run, observer, common.overrides, verb="finetune") as runner,
     ):
         observer.stage("fine-tune")
-        if session.config.prune.staged:
-            staged.carry_out(session)
-        cut.tune(session)
-        log = cut.tune_log(session)
+        if runner.config.prune.staged:
+            rounds.carry_out(runner)
+        log = runner.get(artifacts.TUNE_LOG)
     return Result(
         verb="finetune",
-        data={"run": str(session.path), "tune": records.plain(log)},
+        data={"run": str(runner.path), "tune": records.plain(log)},
         text=tune_table(log),
-        next=command("compare", session.path),
+        next=command("compare", runner.path),
     )
 
 
@@ -176,7 +176,8 @@ def compare(
         return logs.compare(run, other, common, margin=margin, plan_margin=plan_margin)
     from srinit import records
     from srinit.cli.draw import comparison_table, gate_table, shift_table, site_tables
-    from srinit.pipeline import judge, site, start
+    from srinit.pipeline import site, start
+    from srinit.runs import artifacts
 
     pairs = [*common.overrides, *([f"shift.examples={shift}"] if shift else [])]
     if common.dry_run:
@@ -184,15 +185,20 @@ def compare(
         return _dry("compare", run, "reads the test data once with each network", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, pairs, verb="compare") as session,
+        start.reopen(run, observer, pairs, verb="compare") as runner,
     ):
         observer.stage("compare")
         own, gates = other is None and data is None, None
-        on_site = site.site(session) if own else judge.compare_on(session, other, data)
-        comparison = judge.compare(session) if own or on_site is None else on_site.comparison
-        under_shift = judge.shift(session) if other is None else None
+        under_shift = None
         if own:
-            gates = judge.gate(session)
+            on_site = runner.get(artifacts.SITE)
+            comparison: Comparison | None = runner.get(artifacts.COMPARISON)
+            gates = runner.get(artifacts.GATES)
+        else:
+            on_site = site.compare_runs(runner, other, data)
+            comparison = on_site.comparison
+        if other is None:
+            under_shift = runner.get(artifacts.SHIFT)
     parts: list[Any] = []
     if comparison is not None:
         parts.append(comparison_table(comparison))
@@ -202,7 +208,7 @@ def compare(
     return Result(
         verb="compare",
         data={
-            "run": str(session.path),
+            "run": str(runner.path),
             "comparison": records.plain(comparison),
             "gates": records.plain(gates),
             "shift": records.plain(under_shift),
@@ -210,7 +216,7 @@ def compare(
         },
         text=parts[0],
         extra=parts[1:],
-        next=command("export", session.path),
+        next=command("export", runner.path),
         exit_code=GATE_FAILED if gates is not None and not gates.passed else 0,
     )
 
@@ -220,17 +226,18 @@ def export(run: RunPath, common: Common) -> Result:
     """Write ONNX and torch.export files, checked against PyTorch on real examples."""
     from srinit import records
     from srinit.cli.draw import facts_table
-    from srinit.pipeline import finish, start
+    from srinit.pipeline import start
+    from srinit.runs import artifacts
 
     if common.dry_run:
         lines = start.foresee(run, common.overrides, verb="export")
         return _dry("export", run, "writes ONNX and torch.export files", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="export") as session,
+        start.reopen(run, observer, common.overrides, verb="export") as runner,
     ):
         observer.stage("export")
-        found = finish.export(session)
+        found = runner.get(artifacts.EXPORTS)
     facts = {
         file.file: f"{file.size_bytes:,} bytes; within {file.max_difference:.1e} of PyTorch on "
         f"{file.num_examples} examples"
@@ -238,9 +245,9 @@ def export(run: RunPath, common: Common) -> Result:
     } | {f"{name}: failed": reason for name, reason in found.failed.items()}
     return Result(
         verb="export",
-        data={"run": str(session.path), "export": records.plain(found)},
+        data={"run": str(runner.path), "export": records.plain(found)},
         text=facts_table(facts),
-        next=command("report", session.path),
+        next=command("report", runner.path),
         exit_code=4 if found.failed and not found.files else 0,
     )
 
@@ -306,9 +313,9 @@ def seal(
     if not folder.was_sealed:
         with (
             RichObserver() as observer,
-            start.reopen(run, observer, common.overrides, verb="seal", only_acts=True) as session,
+            start.reopen(run, observer, common.overrides, verb="seal", only_acts=True) as runner,
         ):
-            result = sealing.seal(session)
+            result = sealing.seal(runner)
         text.append(result.words())
     found = sealing.sign(run, key)
     text.append(f"sealed: {found.files} files, root {found.root}")
@@ -340,7 +347,7 @@ def verify(
     RunFolder.open(run)
     if common.dry_run:
         return _dry("verify", run, "hashes every file again")
-    from srinit.pipeline import verification
+    from srinit.operations import verification
 
     found = verification.verify(run, common.overrides, key=key)
     text = (

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from srinit.comparison import Comparison, Difference, ErrorCost, Shift, Site
     from srinit.finetune import TuneLog
     from srinit.gates import GateResult
-    from srinit.pipeline.cut import StageMetrics
-    from srinit.pipeline.look import BaselineMetrics
+    from srinit.runs.records import BaselineMetrics, CutMetrics
     from srinit.units import LockedUnit, Unit, UnitMap
 
 BAR_WIDTH = 24
@@ -137,7 +136,7 @@ def facts_table(facts: dict[str, Any]) -> Table:
     return table
 
 
-def stage_table(metrics: StageMetrics) -> Table:
+def stage_table(metrics: CutMetrics) -> Table:
     """Return what the cut did on validation data."""
     facts = {
         "removed": ", ".join(metrics.removed) or "nothing",

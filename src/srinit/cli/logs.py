@@ -94,15 +94,14 @@ def _of_logs(first: Path, second: Path) -> float | None:
 
 
 def _of_run(path: Path) -> float | None:
-    from srinit.comparison import Comparison
-    from srinit.pipeline.judge import COMPARISON_SCHEMA
+    from srinit.runs import RunFiles, artifacts
+    from srinit.runs.files import round_numbers
     from srinit.store import RunFolder
 
-    folder = RunFolder.open(path)
-    place = sorted(folder.path.glob("stages/*/comparison.json"))
-    if not place:
+    files = RunFiles(RunFolder.open(path), max(round_numbers(path), default=1))
+    found = files.get(artifacts.COMPARISON)
+    if found is None:
         return None
-    found = folder.read_record(Comparison, place[-1], schema=COMPARISON_SCHEMA)
     return _share(found.lost, found.gained, found.num_examples)
 
 

@@ -15,18 +15,19 @@ def inspect(config: ConfigFile, common: Common) -> Result:
     """Show the units: which can be removed, which are locked and why."""
     from srinit import records
     from srinit.cli.draw import unit_tree
-    from srinit.pipeline import facts, look, start
+    from srinit.pipeline import start
+    from srinit.runs import artifacts
 
     if common.dry_run:
         return _dry("inspect", config, common)
-    with RichObserver() as observer, start.begin(config, common.overrides, observer) as session:
+    with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
         observer.stage("inspect")
-        units = look.inspect(session)
-        data = facts.data_facts(session)
+        units = runner.get(artifacts.UNITS)
+        data = runner.value("told_data")
     return Result(
         verb="inspect",
         data={
-            "run": str(session.path),
+            "run": str(runner.path),
             "data": records.plain(data),
             "units": records.plain(units),
         },
@@ -40,16 +41,17 @@ def baseline(config: ConfigFile, common: Common) -> Result:
     """Measure the unpruned network: accuracy, per-class errors, latency, size."""
     from srinit import records
     from srinit.cli.draw import baseline_table
-    from srinit.pipeline import look, start
+    from srinit.pipeline import start
+    from srinit.runs import artifacts
 
     if common.dry_run:
         return _dry("baseline", config, common)
-    with RichObserver() as observer, start.begin(config, common.overrides, observer) as session:
+    with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
         observer.stage("baseline")
-        metrics = look.baseline(session)
+        metrics = runner.get(artifacts.BASELINE)
     return Result(
         verb="baseline",
-        data={"run": str(session.path), "baseline": records.plain(metrics)},
+        data={"run": str(runner.path), "baseline": records.plain(metrics)},
         text=baseline_table(metrics),
         next=command("scan", "-c", config),
     )
@@ -60,19 +62,20 @@ def scan(config: ConfigFile, common: Common) -> Result:
     """Re-initialize every unit and measure what is lost; resumable."""
     from srinit import records
     from srinit.cli.fitted import sensitivity_table
-    from srinit.pipeline import look, start
+    from srinit.pipeline import start
+    from srinit.runs import artifacts
 
     if common.dry_run:
         return _dry("scan", config, common)
-    with RichObserver() as observer, start.begin(config, common.overrides, observer) as session:
+    with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
         observer.stage("scan")
-        sensitivity = look.scan(session)
+        sensitivity = runner.get(artifacts.SENSITIVITY)
     return Result(
         verb="scan",
-        data={"run": str(session.path), "sensitivity": records.plain(sensitivity)},
+        data={"run": str(runner.path), "sensitivity": records.plain(sensitivity)},
         text=sensitivity_table(sensitivity),
-        quiet=session.rank > 0,
-        next=command("plan", session.path, "--max-drop", "0.02"),
+        quiet=runner.rank > 0,
+        next=command("plan", runner.path, "--max-drop", "0.02"),
     )
 
 

@@ -26,7 +26,8 @@ def promote(
 ) -> Result:
     """Make the pruned network champion of the registry; refused without a passed gate."""
     from srinit import records
-    from srinit.pipeline import promotion, start
+    from srinit.operations import promotion
+    from srinit.pipeline import start
     from srinit.store import RunFolder
 
     RunFolder.open(run)
@@ -35,10 +36,10 @@ def promote(
         return Result(verb="promote", data={"dry_run": True, "run": str(run)}, text=text)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="promote", only_acts=True) as session,
+        start.reopen(run, observer, common.overrides, verb="promote", only_acts=True) as runner,
     ):
         observer.stage("promote")
-        found = promotion.promote(session, override=override, reason=reason)
+        found = promotion.promote(runner, override=override, reason=reason)
     before = f"version {found.replaced}" if found.replaced is not None else "none"
     already = "was champion already" if found.already else f"is champion now (before: {before})"
     return Result(
@@ -68,7 +69,7 @@ def rollback(
     if common.dry_run:
         text = "would hash the version before, and move the alias champion back to it"
         return Result(verb="rollback", data={"dry_run": True, "run": str(run)}, text=text)
-    from srinit.pipeline import way_back
+    from srinit.operations import way_back
 
     found = way_back.rollback(run, common.overrides, rehearse=rehearse, reason=reason)
     checked = f"{found.files} files hashed"
@@ -118,7 +119,7 @@ def monitor(
         return Result(verb="monitor", data={"dry_run": True, "run": str(run)}, text=text)
     from srinit import records
     from srinit.monitor import describe
-    from srinit.pipeline.monitoring import monitor as watch
+    from srinit.operations.monitoring import monitor as watch
 
     with RichObserver() as observer:
         found = watch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,10 +13,9 @@ from srinit.cli.progress import RichObserver
 from srinit.display import command, quoted
 
 if TYPE_CHECKING:
-    from srinit.pipeline.result import RunResult
+    from srinit.runs.result import RunResult
 
 GATE_FAILED = 3
-T = TypeVar("T")
 
 
 @verb
@@ -62,37 +61,21 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
     )
 
 
-def _drawn(run: Path, stage: int) -> list[Any]:
+def _drawn(run: Path, number: int) -> list[Any]:
     """Return what a finished run found, as the single verbs draw it."""
-    from srinit import records
     from srinit.cli.draw import comparison_table, gate_table, shift_table, site_tables
     from srinit.cli.fitted import plan_table, sensitivity_table
-    from srinit.comparison import Comparison, Shift, Site
-    from srinit.gates import GateResult
-    from srinit.pipeline.judge import COMPARISON_SCHEMA, GATE_SCHEMA, SHIFT_SCHEMA
-    from srinit.pipeline.look import SENSITIVITY_SCHEMA
-    from srinit.pipeline.site import SITE_SCHEMA
-    from srinit.plan import PlanTimes, PrunePlan
-    from srinit.sensitivity import Sensitivity
+    from srinit.runs import RunFiles, artifacts
+    from srinit.store import RunFolder
 
-    def read(kind: type[T], path: str, schema: str) -> T:
-        return records.from_json(kind, (run / path).read_bytes(), schema=schema, where=path)
-
-    folder = f"stages/{stage:02d}"
-    own = run / folder / "plan.json"
-    path = own if own.is_file() else run / "plan.json"
-    plan, times = PrunePlan.from_json(path.read_bytes()), path.with_name("plan_latency.json")
-    if times.is_file():
-        plan = plan.timed(PlanTimes.from_json(times.read_bytes()))
-    more: list[Any] = []
-    if (run / folder / "shift.json").is_file():
-        more.append(shift_table(read(Shift, f"{folder}/shift.json", SHIFT_SCHEMA)))
-    if (run / folder / "site.json").is_file():
-        more += site_tables(read(Site, f"{folder}/site.json", SITE_SCHEMA), apart=True)
+    files = RunFiles(RunFolder.open(run), number)
+    plan = files.get(artifacts.ROUND_PLAN) or files.read(artifacts.PLAN)
+    shift, site = files.get(artifacts.SHIFT), files.get(artifacts.SITE)
     return [
-        sensitivity_table(read(Sensitivity, "scan/sensitivity.json", SENSITIVITY_SCHEMA)),
+        sensitivity_table(files.read(artifacts.SENSITIVITY)),
         plan_table(plan),
-        comparison_table(read(Comparison, f"{folder}/comparison.json", COMPARISON_SCHEMA)),
-        gate_table(read(GateResult, f"{folder}/gate.json", GATE_SCHEMA)),
-        *more,
+        comparison_table(files.read(artifacts.COMPARISON)),
+        gate_table(files.read(artifacts.GATES)),
+        *([shift_table(shift)] if shift is not None else []),
+        *(site_tables(site, apart=True) if site is not None else []),
     ]

@@ -33,6 +33,7 @@ __all__ = [
     "AugmentSection",
     "BaselineSection",
     "CompareSection",
+    "CompensateSection",
     "Config",
     "DataSection",
     "ExportSection",

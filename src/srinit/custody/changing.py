@@ -12,7 +12,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from srinit.config import Config
-from srinit.custody import depends, overrides
+from srinit.custody import overrides
+from srinit.custody.depends import Parts
 from srinit.custody.overrides import Override
 from srinit.records import record
 from srinit.store import RunFolder
@@ -60,6 +61,7 @@ def change_of(
     folder: RunFolder,
     before: Config,
     after: Config,
+    parts: Parts,
     *,
     verb: str,
     redo: Collection[str] = (),
@@ -70,6 +72,7 @@ def change_of(
         folder: The run.
         before: Its config, with all changes so far.
         after: The config that the verb asks for.
+        parts: What rests on what.
         verb: Its name, for the record.
         redo: Parts that the verb makes anew in any case.
     """
@@ -78,16 +81,16 @@ def change_of(
         Override(key=key, before=old, after=value, verb=verb, judged=judged)
         for key, (old, value) in overrides.differences(before, after).items()
     )
-    stale = depends.stale(
+    stale = parts.stale(
         [each.key for each in new],
-        staged=before.prune.staged or after.prune.staged,
+        in_rounds=before.prune.staged or after.prune.staged,
         trained_trials=after.plan.trial_steps > 0,
     )
-    wanted = {**depends.with_later(redo), **stale}
-    there = {depends.part_of(name) for name in folder.files()}
+    wanted = {**parts.with_later(redo), **stale}
+    there = {parts.of(name) for name in folder.files()}
     redone = {
-        name: _why(wanted[name], there)
-        for name in depends.NAMES
+        name: _why(wanted[name], there, parts)
+        for name in parts.names
         if name in wanted and name in there
     }
     sealed = folder.was_sealed
@@ -103,13 +106,13 @@ def change_of(
     )
 
 
-def _why(reason: str, there: Collection[str | None]) -> str:
+def _why(reason: str, there: Collection[str | None], parts: Parts) -> str:
     """Return a reason without the parts that the run does not have."""
-    parts = reason.split(", ")
-    return ", ".join(each for each in parts if each in there or each not in depends.NAMES)
+    causes = reason.split(", ")
+    return ", ".join(each for each in causes if each in there or each not in parts.names)
 
 
-def new_run(folder: RunFolder, change: Change, config: Config) -> RunFolder:
+def new_run(folder: RunFolder, change: Change, config: Config, parts: Parts) -> RunFolder:
     """Return a new run beside `folder` with all of it that the change leaves as it is.
 
     Every file is read once, and copied if its hash is the recorded one.
@@ -121,7 +124,7 @@ def new_run(folder: RunFolder, change: Change, config: Config) -> RunFolder:
     kept = [
         name
         for name in digests
-        if (part := depends.part_of(name)) is not None and part not in change.redone
+        if (part := parts.of(name)) is not None and part not in change.redone
     ]
 
     def fill(made: RunFolder) -> None:
@@ -148,7 +151,7 @@ def new_run(folder: RunFolder, change: Change, config: Config) -> RunFolder:
     return RunFolder.create(folder.path.absolute().parent, config.name, fill=fill)
 
 
-def settle(folder: RunFolder, change: Change) -> None:
+def settle(folder: RunFolder, change: Change, parts: Parts) -> None:
     """Put a change on record in the run itself, and set aside what it makes stale.
 
     What is set aside is moved, with an entry in the audit log before and after.
@@ -165,18 +168,18 @@ def settle(folder: RunFolder, change: Change) -> None:
             folder.path / overrides.FILE, overrides.to_json((*earlier, *change.overrides))
         )
     if change.redone:
-        set_aside(folder, change.redone)
+        set_aside(folder, change.redone, parts)
 
 
-def set_aside(folder: RunFolder, parts: Collection[str]) -> None:
+def set_aside(folder: RunFolder, redone: Collection[str], parts: Parts) -> None:
     """Move the files of some parts to `superseded/NN`, so that others can be made."""
-    names = [name for name in folder.files() if depends.part_of(name) in parts]
+    names = [name for name in folder.files() if parts.of(name) in redone]
     if not names:
         return
     old = folder.path / "superseded"
     number = len(list(old.iterdir())) + 1 if old.is_dir() else 1
     target = old / f"{number:02d}"
-    told = {"parts": sorted(parts), "files": len(names)}
+    told = {"parts": sorted(redone), "files": len(names)}
     folder.audit("set aside", f"intended: to superseded/{target.name}", inputs=told)
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from graphlib import TopologicalSorter
 
 INPUTS = ("model", "data", "score", "seed")
 ERRORS = ("roi.missed_defect_cost", "roi.false_reject_cost", "roi.defect_share")
 CALL_ONLY = ("device", "out", "name", "registry", "monitor")  # nothing that is measured rests on it
 JUDGEMENT = (*INPUTS, *ERRORS, "gates", "compare.confidence", "shift")  # what is fixed at the start
+# Where a run prunes in rounds, each is recovered and judged before the next is cut.
+OF_ROUNDS = ("gates", "finetune", "scan", "units")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,58 +26,91 @@ class Part:
     but: tuple[str, ...] = ()  # keys below `keys` that do not matter to it
 
 
-PARTS = (
-    Part(
-        "baseline", ("baseline/*", "data.json"),
-        (*INPUTS, "baseline", "compare.latency_batches"), but=("data.site",),
-    ),
-    Part("units", ("units.json",), (*INPUTS, "units"), but=("data.site", "units.keep")),
-    # Targets of the plan are left out: a scan serves every target.
-    Part(
-        "scan", ("scan/sensitivity.*", "scan/observations.jsonl"), ("scan",), ("units",),
-    ),
-    Part(
-        "scores", ("scan/criterion.json", "scan/beside/*"),
-        ("plan.criterion", "plan.criterion_examples", "plan.beside", "plan.beside_examples",
-         "finetune.loss"),
-        ("scan",),
-    ),
-    Part(
-        "plan", ("plan.json", "plan_latency.json"),
-        ("plan", "units.keep", "compare.latency_batches", "compare.confidence"), ("scores",),
-        but=("plan.beside", "plan.beside_examples"),
-    ),
-    Part("cut", ("stages/*", "rejected/*"), ("prune", "compensate"), ("plan", "baseline")),
-    Part(
-        "recovery",
-        ("stages/*/model.safetensors", "stages/*/recipe.json", "stages/*/tune.json",
-         "stages/*/training.safetensors", "stages/*/t*.safetensors"),
-        ("finetune",), ("cut",), but=("finetune.rehearsal",),
-    ),
-    Part(
-        "comparison", ("stages/*/comparison.json", "stages/*/predictions.npz"),
-        ("compare", *ERRORS), ("recovery",), but=("compare.on_production_device",),
-    ),
-    Part("shift", ("stages/*/shift.*",), ("shift", "compare.confidence"), ("recovery",)),
-    Part(
-        "site", ("stages/*/site.*", "stages/*/site_gate.json"),
-        ("data.site", "gates", "compare.confidence", *ERRORS), ("recovery",),
-    ),
-    Part(
-        "judgement", ("stages/*/gate.json", "stages/*/readings.json"), ("gates",),
-        ("comparison", "shift", "site"),
-    ),
-    Part(
-        "cost of ownership", ("stages/*/ownership.json",),
-        ("ownership", "compare.latency_batches"), ("recovery",),
-    ),
-    Part("export", ("export/*",), ("export", "compare.latency_batches"), ("recovery",)),
-    Part(
-        "report", ("report/*", "result.json"), ("report", "roi", "compare.on_production_device"),
-        ("judgement", "cost of ownership", "export"),
-    ),
-)  # fmt: skip
-NAMES = tuple(part.name for part in PARTS)
+class Parts:
+    """All parts of a run, each after those that it rests on.
+
+    Args:
+        parts: In any order.
+        rounds: Beginnings of the names of files that belong to the cut if to no other part.
+        cut: The name of that part.
+    """
+
+    def __init__(
+        self, parts: Iterable[Part], *, rounds: tuple[str, ...] = (), cut: str = ""
+    ) -> None:
+        self._parts = _in_order({part.name: part for part in parts})
+        self._rounds, self._cut = rounds, cut
+        self.names = tuple(part.name for part in self._parts)
+
+    def stale(
+        self, changed: Iterable[str], *, in_rounds: bool = False, trained_trials: bool = False
+    ) -> dict[str, str]:
+        """Return the parts that rest on changed keys, in order, each with what made it stale.
+
+        Args:
+            changed: Keys of the config, "section.key".
+            in_rounds: The run prunes in rounds, each of which is recovered and judged.
+            trained_trials: Trials of the plan train (`plan.trial_steps`).
+
+        Example:
+            >>> parts = Parts([Part("plan", ("plan.json",), ("plan",)),
+            ...                Part("cut", ("cut/*",), ("prune",), after=("plan",))])
+            >>> parts.stale(["plan.flops"])
+            {'plan': 'plan.flops', 'cut': 'plan'}
+        """
+        found: dict[str, str] = {}
+        for part in self._parts:
+            keys = part.keys
+            if part.name == self._cut and in_rounds:
+                keys = (*keys, *OF_ROUNDS)
+            if part.name == "plan" and trained_trials:
+                keys = (*keys, "finetune")
+            own = [key for key in changed if covers(keys, key) and not covers(part.but, key)]
+            before = [name for name in part.after if name in found]
+            if own or before:
+                found[part.name] = ", ".join(own or before)
+        return found
+
+    def with_later(self, names: Iterable[str]) -> dict[str, str]:
+        """Return parts that are to be made anew and all that rest on them, with the reason.
+
+        Example:
+            >>> parts = Parts([Part("gates", (), ()), Part("report", (), (), after=("gates",))])
+            >>> list(parts.with_later(["gates"]))
+            ['gates', 'report']
+        """
+        found = dict.fromkeys(names, "")
+        for part in self._parts:
+            before = [name for name in part.after if name in found]
+            if part.name not in found and before:
+                found[part.name] = ", ".join(before)
+        return {name: found[name] for name in self.names if name in found}
+
+    def of(self, file: str) -> str | None:
+        """Return the part that a file of a run belongs to; None: to none, such as the config.
+
+        Example:
+            >>> parts = Parts([Part("recovery", ("stages/*/tune.json",), ())],
+            ...               rounds=("stages/",), cut="cut")
+            >>> parts.of("stages/02/tune.json"), parts.of("stages/02/cut/recipe.json")
+            ('recovery', 'cut')
+        """
+        for part in self._parts:
+            if any(_matches(file, pattern) for pattern in part.files):
+                return part.name
+        return self._cut if file.startswith(self._rounds or ("\0",)) else None
+
+
+def _in_order(parts: Mapping[str, Part]) -> tuple[Part, ...]:
+    """Return the parts, each after those that it rests on.
+
+    Raises:
+        CycleError: A part rests on itself.
+    """
+    graph = {
+        name: [other for other in part.after if other in parts] for name, part in parts.items()
+    }
+    return tuple(parts[name] for name in TopologicalSorter(graph).static_order())
 
 
 def covers(keys: Iterable[str], key: str) -> bool:
@@ -87,64 +123,7 @@ def covers(keys: Iterable[str], key: str) -> bool:
     return any(key == k or key.startswith(f"{k}.") or k.startswith(f"{key}.") for k in keys)
 
 
-def stale(
-    changed: Iterable[str], *, staged: bool = False, trained_trials: bool = False
-) -> dict[str, str]:
-    """Return the parts that rest on changed keys, in order, each with what made it stale.
-
-    Args:
-        changed: Keys of the config, "section.key".
-        staged: The run prunes in stages, each of which is recovered and judged.
-        trained_trials: Trials of the plan train (`plan.trial_steps`).
-
-    Example:
-        >>> stale(["gates.max_drop"])
-        {'site': 'gates.max_drop', 'judgement': 'gates.max_drop', 'report': 'judgement'}
-    """
-    found: dict[str, str] = {}
-    for part in PARTS:
-        keys = part.keys
-        if part.name == "cut" and staged:
-            keys = (*keys, "gates", "finetune", "scan", "units")
-        if part.name == "plan" and trained_trials:
-            keys = (*keys, "finetune")
-        own = [key for key in changed if covers(keys, key) and not covers(part.but, key)]
-        before = [name for name in part.after if name in found]
-        if own or before:
-            found[part.name] = ", ".join(own or before)
-    return found
-
-
-def with_later(names: Iterable[str]) -> dict[str, str]:
-    """Return parts that are to be made anew and all that rest on them, with the reason.
-
-    Example:
-        >>> list(with_later(["judgement"]))
-        ['judgement', 'report']
-    """
-    found = dict.fromkeys(names, "")
-    for part in PARTS:
-        before = [name for name in part.after if name in found]
-        if part.name not in found and before:
-            found[part.name] = ", ".join(before)
-    return {name: found[name] for name in NAMES if name in found}
-
-
-def part_of(file: str) -> str | None:
-    """Return the part that a file of a run belongs to; None: to none, such as the config.
-
-    Example:
-        >>> part_of("stages/02/tune.json"), part_of("stages/02/cut/recipe.json")
-        ('recovery', 'cut')
-    """
-    found = None
-    for part in PARTS:
-        if any(_matches(file, pattern) for pattern in part.files):
-            found = part.name  # the last is the most special
-    return found
-
-
 def _matches(file: str, pattern: str) -> bool:
     if file.count("/") > pattern.count("/") and not pattern.endswith("/*"):
-        return False  # `stages/*/tune.json` is no file of a scan below a stage
+        return False  # `stages/*/tune.json` is no file of a scan below a round
     return fnmatchcase(file, pattern)

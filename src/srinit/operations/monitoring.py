@@ -13,11 +13,13 @@ from srinit.custody.beside import beside
 from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
 from srinit.monitor import Observations, Reference, Watch, from_log, read_log, watch
-from srinit.pipeline import cut, inputs, judge, observe
+from srinit.operations import observe
+from srinit.operations.way_back import RolledBack, rollback
 from srinit.pipeline.observer import Observer
-from srinit.pipeline.session import Session
-from srinit.pipeline.way_back import RolledBack, rollback
+from srinit.pipeline.runner import Runner
 from srinit.records import record
+from srinit.runs import artifacts
+from srinit.runs.inputs import config_of
 from srinit.store import RunFolder, audit, sha256_bytes, sha256_file, write_npz
 from srinit.store.files import parse_npz
 from srinit.store.seal import AUDIT, read_checked
@@ -71,23 +73,23 @@ def monitor(
     if (log is None) == (data is None):
         raise ConfigError("give one of --log preds.jsonl and --data folder:DIR.")
     folder = RunFolder.open(path)
-    session = Session(inputs.config_of(folder, overrides or ()), folder, observer)
-    recipe = cut.stage_folder(session) / artifact.RECIPE
+    runner = Runner(config_of(folder, overrides or ()), folder, observer)
+    recipe = runner.files.path(artifacts.TUNED)
     folder.check(recipe)
     weights = artifact.read_recipe(recipe.parent).weights_sha256
     observer.stage("baseline")
-    baseline = _baseline(session, needed=data is not None)
-    names = _class_names(session)
+    baseline = _baseline(runner, needed=data is not None)
+    names = _class_names(runner)
     observer.stage("watch")
     if log is not None:
         observed = from_log(read_log(log), weights, names)
         source, digest = str(log), sha256_file(log)
     else:
-        observed, digest = _observed(session, str(data), names)
+        observed, digest = _observed(runner, str(data), names)
         source = str(data)
-    settings = session.config.monitor
+    settings = runner.config.monitor
     reference = Reference(
-        baseline, num_classes=len(names), most=settings.reference, seed=session.config.seed
+        baseline, num_classes=len(names), most=settings.reference, seed=runner.config.seed
     )
     found = watch(
         reference,
@@ -158,41 +160,41 @@ def _answered(folder: RunFolder, alarm: str) -> str:
     return ""
 
 
-def _class_names(session: Session) -> tuple[str, ...]:
-    recipe = artifact.read_recipe(cut.stage_folder(session))
+def _class_names(runner: Runner) -> tuple[str, ...]:
+    recipe = artifact.read_recipe(runner.files.round_folder)
     names = tuple(str(name) for name in recipe.metadata.get("class_names", ()))
     if not names:
         raise DataError("monitoring needs a network with named classes, and this run has none.")
     return names
 
 
-def _baseline(session: Session, *, needed: bool) -> Observations:
+def _baseline(runner: Runner, *, needed: bool) -> Observations:
     """Return what the run's network did on its test data; observed once and kept."""
-    path = beside(session.path) / BASELINE
-    digest = _recorded(session.folder)
+    path = beside(runner.path) / BASELINE
+    digest = _recorded(runner.folder)
     if digest and path.is_file():
         content = read_checked(path.parent, path.name, digest)
         return observe.from_arrays(parse_npz(content, path))
     try:
-        test = session.split("test")
-        recorded = judge.compare(session).data_hash
+        test = runner.resources.split("test")
+        recorded = runner.files.read(artifacts.COMPARISON).data_hash
         if test.data_hash != recorded:
             raise DataError("the test data is another than at the comparison.")
     except PruneError as error:
         if needed:
             raise
-        session.observer.say(f"only the kept predictions serve as baseline: {error}")
-        return _kept(session)
+        runner.observer.say(f"only the kept predictions serve as baseline: {error}")
+        return _kept(runner)
     found = observe.observe(
-        cut.load(session, cut.stage_folder(session)),
+        runner.get(artifacts.TUNED),
         test,
-        batch_size=session.config.data.batch_size,
-        unpruned=session.model,
+        batch_size=runner.config.data.batch_size,
+        unpruned=runner.resources.model,
     )
-    with session.folder.lock():
+    with runner.folder.lock():
         write_npz(path, observe.to_arrays(found))
         inputs = {"test": recorded, BASELINE: sha256_file(path)}
-        session.folder.audit("monitor", OBSERVED, inputs=inputs)
+        runner.folder.audit("monitor", OBSERVED, inputs=inputs)
     return found
 
 
@@ -203,20 +205,20 @@ def _recorded(folder: RunFolder) -> str:
     return str(found[-1]) if found else ""
 
 
-def _kept(session: Session) -> Observations:
-    arrays = session.folder.read_npz(cut.stage_folder(session) / "predictions.npz")
-    if not len(arrays["pruned_predictions"]):
+def _kept(runner: Runner) -> Observations:
+    kept = runner.files.read(artifacts.PREDICTIONS)
+    if not len(kept.pruned.predictions):
         raise DataError("monitoring needs a network that chooses one class an example.")
     return Observations(
-        prediction=arrays["pruned_predictions"].clip(min=0),
-        confidence=arrays["pruned_confidence"],
-        agrees=(arrays["baseline_predictions"] == arrays["pruned_predictions"]).astype(float),
-        right=arrays["pruned_scores"].astype(float),
+        prediction=kept.pruned.predictions.clip(min=0),
+        confidence=kept.pruned.confidence,
+        agrees=(kept.baseline.predictions == kept.pruned.predictions).astype(float),
+        right=kept.pruned.scores.astype(float),
     )
 
 
-def _observed(session: Session, source: str, names: tuple[str, ...]) -> tuple[Observations, str]:
-    config = session.config
+def _observed(runner: Runner, source: str, names: tuple[str, ...]) -> tuple[Observations, str]:
+    config = runner.config
     data = sources.load_data(
         source,
         preprocess=sources.preprocess_from(config.data.preprocess),
@@ -224,10 +226,10 @@ def _observed(session: Session, source: str, names: tuple[str, ...]) -> tuple[Ob
         root=Path(),
     )
     found = observe.observe(
-        cut.load(session, cut.stage_folder(session)),
+        runner.get(artifacts.TUNED),
         data,
         batch_size=config.data.batch_size,
-        unpruned=session.model if config.monitor.shadow else None,
+        unpruned=runner.resources.model if config.monitor.shadow else None,
         shadow=config.monitor.shadow,
         seed=config.seed,
     )

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from srinit import records
-from srinit.comparison import Comparison, Shift, Site
 from srinit.custody import judgement, overrides, readings
-from srinit.custody.readings import Readings
 from srinit.display import command
-from srinit.errors import ConfigError, GateFailedError, PruneError, UnsafeError
+from srinit.errors import (
+    ConfigError,
+    GateFailedError,
+    IntegrityError,
+    PruneError,
+    UnsafeError,
+)
 from srinit.gates import GateResult, check_gates
-from srinit.pipeline import cut, judge, moves, site, staged, track, versions
-from srinit.pipeline.operate import opened
-from srinit.pipeline.session import OUTCOME, Outcome, Session
+from srinit.operations import moves, versions
+from srinit.pipeline import site, track
+from srinit.pipeline.registries import opened
+from srinit.pipeline.runner import Runner
 from srinit.records import record
 from srinit.registry import CHAMPION, Registry, Version
+from srinit.runs import Artifact, artifacts
+from srinit.runs.kinds import Record
 from srinit.store import sha256_bytes
 from srinit.store.files import parse_npz
 from srinit.store.seal import Seal
+
+T = TypeVar("T")
 
 
 @record
@@ -35,7 +43,7 @@ class Promoted:
     already: bool = False  # it was champion before
 
 
-def promote(session: Session, *, override: bool = False, reason: str = "") -> Promoted:
+def promote(runner: Runner, *, override: bool = False, reason: str = "") -> Promoted:
     """Return the promotion of a run's pruned network to champion.
 
     Everything is checked first: the hashes of the run, and that its gates were passed, derived
@@ -52,22 +60,22 @@ def promote(session: Session, *, override: bool = False, reason: str = "") -> Pr
     """
     if override and not reason.strip():
         raise ConfigError('an override needs a reason, which goes on record: --reason "..."')
-    seal = session.folder.checked()
-    state = _judged(session, seal, override=override, reason=reason)
-    with opened(session.path, session.config, create=True) as registry:
+    seal = runner.folder.checked()
+    state = _judged(runner, seal, override=override, reason=reason)
+    with opened(runner.path, runner.config, create=True) as registry:
         if not override:
-            moves.check_newest(session.path, registry)
+            moves.check_newest(runner.path, registry)
         champion = registry.alias(CHAMPION)
-        first, version = _registered(session, seal, registry, state, champion)
+        first, version = _registered(runner, seal, registry, state, champion)
         expected = None if champion is None else champion.version
         if first is not None and champion is None:
-            moves.promoted(session.folder, seal, registry, first, None)
+            moves.promoted(runner.folder, seal, registry, first, None)
             expected = first.version
         registry.set_candidate(version)
         if champion is not None and champion.version == version.version:
-            moves.completed(session.folder, seal, registry, champion)
+            moves.completed(runner.folder, seal, registry, champion)
             return _told(registry, version, champion.replaced, already=True)
-        moves.promoted(session.folder, seal, registry, version, expected, reason)
+        moves.promoted(runner.folder, seal, registry, version, expected, reason)
         return _told(registry, version, expected)
 
 
@@ -84,33 +92,32 @@ def _told(
     )
 
 
-def _judged(session: Session, seal: Seal, *, override: bool, reason: str) -> str:
+def _judged(runner: Runner, seal: Seal, *, override: bool, reason: str) -> str:
     """Return "passed" or "overridden"; a refusal goes on record."""
-    stage = cut.stage_folder(session).relative_to(session.path).as_posix()
-    name = f"{stage}/gate.json"
+    name = runner.files.name(artifacts.GATES)
     if name not in seal.digests:
         raise UnsafeError(
-            f"{session.path} holds no judgement of its gates; {command('compare', session.path)} "
+            f"{runner.path} holds no judgement of its gates; {command('compare', runner.path)} "
             "makes one."
         )
-    gates = _judged_again(session, seal, stage)
+    gates = _judged_again(runner, seal)
     advice = 'If it must go live all the same: --override --reason "...", which is recorded.'
     problem: PruneError | None = None
     if not gates.gates:
         problem = UnsafeError(
-            f"{session.path} is not promoted: it has no gates, so nothing was judged. {advice}"
+            f"{runner.path} is not promoted: it has no gates, so nothing was judged. {advice}"
         )
     elif not gates.passed:
         said = "; ".join(gate.sentence for gate in gates.failed)
-        problem = GateFailedError(f"{session.path} is not promoted: {said}. {advice}")
-    elif not _accepted(seal):
+        problem = GateFailedError(f"{runner.path} is not promoted: {said}. {advice}")
+    elif not _accepted(runner, seal):
         problem = GateFailedError(
-            f"{session.path} is not promoted: its stages ended because gates failed on validation "
+            f"{runner.path} is not promoted: its stages ended because gates failed on validation "
             f"data. {advice}"
         )
-    elif moved := _moved(session, seal, stage, gates):
+    elif moved := _moved(runner, seal, gates):
         problem = UnsafeError(
-            f"{session.path} is not promoted: its judgement was moved after it was known: {moved}. "
+            f"{runner.path} is not promoted: its judgement was moved after it was known: {moved}. "
             f"{advice}"
         )
     if problem is None:
@@ -118,56 +125,58 @@ def _judged(session: Session, seal: Seal, *, override: bool, reason: str) -> str
     if override:
         return "overridden"
     digest = sha256_bytes(seal.read(name))
-    session.folder.audit("promote", "refused", reason=str(problem), inputs={"gate.json": digest})
+    runner.folder.audit("promote", "refused", reason=str(problem), inputs={"gate.json": digest})
     raise problem
 
 
-def _judged_again(session: Session, seal: Seal, stage: str) -> GateResult:
+def _sealed(runner: Runner, seal: Seal, artifact: Artifact[T]) -> T | None:
+    """Return the record that was sealed; None where there is none."""
+    name, kind = runner.files.name(artifact), artifact.kind
+    assert isinstance(kind, Record)
+    if name not in seal.digests:
+        return None
+    found: T = kind.parse(seal.read(name), name)
+    return found
+
+
+def _judged_again(runner: Runner, seal: Seal) -> GateResult:
     """Return the judgement that predictions and limits give, if it is the one on record."""
-
-    def read(cls: type[Any], file: str, schema: str) -> Any:
-        name = f"{stage}/{file}"
-        if name not in seal.digests:
-            return None
-        return records.from_json(cls, seal.read(name), schema=schema, where=name)
-
-    recorded = read(Comparison, "comparison.json", judge.COMPARISON_SCHEMA)
-    file = f"{stage}/predictions.npz"
+    config, task = runner.config, runner.resources.task
+    recorded = _sealed(runner, seal, artifacts.COMPARISON)
+    if recorded is None:
+        raise IntegrityError(f"{runner.path} holds gates of a comparison that is not there.")
+    file = runner.files.name(artifacts.PREDICTIONS)
     arrays = parse_npz(seal.read(file), seal.folder / file)
-    terms = {**session.error_terms, "confidence": session.config.compare.confidence}
-    again = judgement.compared_again(arrays, recorded, class_names=session.class_names, terms=terms)
-    judgement.check_same(recorded, again, f"{seal.folder}/{stage}/comparison.json")
-    shift = read(Shift, "shift.json", judge.SHIFT_SCHEMA)
-    gates = check_gates(again, session.config.gates.limits(), shift=shift)
-    if session.config.gates.site:
-        on_site = read(Site, "site.json", site.SITE_SCHEMA)
-        gates = judge.with_site(gates, site.judge(session, on_site) if on_site else None)
-    kept = read(GateResult, "gate.json", judge.GATE_SCHEMA)
-    judgement.check_same(kept, gates, f"{seal.folder}/{stage}/gate.json")
+    terms = {**task.error_terms, "confidence": task.confidence}
+    again = judgement.compared_again(arrays, recorded, class_names=task.class_names, terms=terms)
+    place = seal.folder
+    judgement.check_same(recorded, again, f"{place}/{runner.files.name(artifacts.COMPARISON)}")
+    shift = _sealed(runner, seal, artifacts.SHIFT)
+    gates = check_gates(again, config.gates.limits(), shift=shift)
+    if config.gates.site:
+        on_site = _sealed(runner, seal, artifacts.SITE)
+        gates = site.with_site(gates, site.judge(on_site, config.gates) if on_site else None)
+    kept = _sealed(runner, seal, artifacts.GATES)
+    judgement.check_same(kept, gates, f"{place}/{runner.files.name(artifacts.GATES)}")
     return gates
 
 
-def _accepted(seal: Seal) -> bool:
-    """Return whether the stage that is delivered passed on validation data."""
-    if OUTCOME not in seal.digests:
-        return True
-    schema = staged.OUTCOME_SCHEMA
-    return records.from_json(Outcome, seal.read(OUTCOME), schema=schema, where=OUTCOME).accepted
+def _accepted(runner: Runner, seal: Seal) -> bool:
+    """Return whether the round that is delivered passed on validation data."""
+    outcome = _sealed(runner, seal, artifacts.OUTCOME)
+    return outcome is None or outcome.accepted
 
 
-def _moved(session: Session, seal: Seal, stage: str, gates: GateResult) -> str:
+def _moved(runner: Runner, seal: Seal, gates: GateResult) -> str:
     """Return how limits, data or model were changed once their judgement was known."""
     content = seal.read(overrides.FILE) if overrides.FILE in seal.digests else None
     changes = overrides.read(content, overrides.FILE)
     found = [each.words() for each in changes if each.judged and each.moves_judgement]
-    name = f"{stage}/{readings.FILE}"
-    if name in seal.digests:
-        earlier = records.from_json(
-            Readings, seal.read(name), schema=readings.SCHEMA, where=name
-        ).earlier
+    known = _sealed(runner, seal, artifacts.READINGS)
+    if known is not None:
         own = {g.name: g.limit for g in gates.gates}
-        own[readings.CONFIDENCE] = session.config.compare.confidence
-        for reading in earlier:
+        own[readings.CONFIDENCE] = runner.config.compare.confidence
+        for reading in known.earlier:
             if reading.passed is False and (wide := readings.wider(own, reading.limits)):
                 found.append(
                     f"{reading.run} read the same test data and failed; this run allows more "
@@ -177,23 +186,23 @@ def _moved(session: Session, seal: Seal, stage: str, gates: GateResult) -> str:
 
 
 def _registered(
-    session: Session, seal: Seal, registry: Registry, state: str, champion: Version | None
+    runner: Runner, seal: Seal, registry: Registry, state: str, champion: Version | None
 ) -> tuple[Version | None, Version]:
     """Return the version of the unpruned network, if it is the first way back, and the pruned."""
-    place, first = str(session.path.absolute()), None
-    mlflow_run = track.log_run(session, registry)
+    place, first = str(runner.path.absolute()), None
+    mlflow_run = track.log_run(runner, registry)
     with tempfile.TemporaryDirectory(prefix="srinit-") as name:
         if champion is None:
-            session.observer.say("the first version is the unpruned network: the way back")
+            runner.observer.say("the first version is the unpruned network: the way back")
             folder = Path(name) / "unpruned"
-            digest = versions.unpruned_version(session, folder)
+            digest = versions.unpruned_version(runner, folder)
             first = registry.register(
                 folder, digest, mlflow_run=mlflow_run, run=place, gate="unpruned",
                 weights=versions.weights_of(folder),
             )  # fmt: skip
         folder = Path(name) / "pruned"
-        digest = versions.pruned_version(session, seal, folder)
-        session.observer.progress(1, 2)
+        digest = versions.pruned_version(runner, seal, folder)
+        runner.observer.progress(1, 2)
         version = registry.register(
             folder, digest, mlflow_run=mlflow_run, run=place, gate=state,
             weights=versions.weights_of(folder),

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from srinit.custody import signature
 from srinit.errors import IntegrityError, MissingExtraError, RegistryError, UnsafeError
-from srinit.pipeline import inputs, moves
-from srinit.pipeline.operate import is_missing, local_store, opened
+from srinit.operations import moves
+from srinit.pipeline.registries import is_missing, local_store, opened
 from srinit.records import record
 from srinit.registry import Registry
+from srinit.runs.inputs import config_of
 from srinit.store import RunFolder
 from srinit.store.seal import Seal
 
@@ -48,7 +49,7 @@ def verify(path: Path, overrides: list[str] | None = None, *, key: Path | None =
     signed_by = "" if key is None else signature.check(seal, key)
     registered = moves.registered(seal.log)
     named = "config.yaml" in seal.digests
-    config = inputs.config_of(folder, overrides or ()) if named else None
+    config = config_of(folder, overrides or ()) if named else None
     found, uri, note = 0, "", ""
     if config is None or is_missing(path, config):
         if registered:

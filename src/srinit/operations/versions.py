@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from srinit import artifact, modules, store
 from srinit.config import Config
 from srinit.errors import IntegrityError, ModelError, is_out_of_memory
-from srinit.pipeline import cut
-from srinit.pipeline.network import load_network
-from srinit.pipeline.session import Session
+from srinit.pipeline.network import base_of, load_network
+from srinit.pipeline.runner import Runner
 from srinit.plan import PrunePlan
 from srinit.registry import sign_version
 from srinit.store.seal import Seal
@@ -28,7 +27,7 @@ KEPT = (artifact.WEIGHTS, artifact.RECIPE, "gate.json", "comparison.json")
 TOLERANCE = 1e-3  # of a logit, relative and absolute: another processor rounds differently
 
 
-def pruned_version(session: Session, seal: Seal, folder: Path) -> str:
+def pruned_version(runner: Runner, seal: Seal, folder: Path) -> str:
     """Write the version of the run's pruned network into `folder`; return its digest.
 
     What is written are the bytes that have the hashes of the seal, read once.
@@ -36,11 +35,11 @@ def pruned_version(session: Session, seal: Seal, folder: Path) -> str:
     Raises:
         IntegrityError: A file of the run is not what was sealed.
     """
-    stage = cut.stage_folder(session).relative_to(session.path).as_posix()
+    place = runner.files.round_folder.relative_to(runner.path).as_posix()
     for name in KEPT:
-        if f"{stage}/{name}" in seal.digests:
-            store.write_bytes(folder / name, seal.read(f"{stage}/{name}"))
-    _write_smoke(session, cut.load(session, folder), folder)
+        if f"{place}/{name}" in seal.digests:
+            store.write_bytes(folder / name, seal.read(f"{place}/{name}"))
+    _write_smoke(runner, runner.load(folder), folder)
     return sign_version(folder)
 
 
@@ -49,7 +48,7 @@ def weights_of(folder: Path) -> str:
     return artifact.read_recipe(folder).weights_sha256
 
 
-def unpruned_version(session: Session, folder: Path) -> str:
+def unpruned_version(runner: Runner, folder: Path) -> str:
     """Write the version of the unpruned network, the first way back; return its digest."""
     plan = PrunePlan(
         remove=(), ranking=(), prefixes=(), target={}, criterion="none",
@@ -57,22 +56,22 @@ def unpruned_version(session: Session, folder: Path) -> str:
     )  # fmt: skip
     artifact.save_pruned(
         folder,
-        session.model,
+        runner.resources.model,
         plan,
-        base=cut.base_of(session),
-        preprocessing=session.config.data.preprocess.model_dump(mode="json"),
-        metadata={"class_names": list(session.class_names)},
+        base=base_of(runner.config),
+        preprocessing=runner.config.data.preprocess.model_dump(mode="json"),
+        metadata={"class_names": list(runner.resources.class_names)},
     )
-    _write_smoke(session, session.model, folder)
+    _write_smoke(runner, runner.resources.model, folder)
     return sign_version(folder)
 
 
-def _write_smoke(session: Session, model: nn.Module, folder: Path) -> None:
+def _write_smoke(runner: Runner, model: nn.Module, folder: Path) -> None:
     """Keep some test inputs and the network's answers to them, computed on the CPU."""
-    count = session.config.registry.smoke_examples
+    count = runner.config.registry.smoke_examples
     if not count:
         return
-    inputs, _ = next(iter(session.split("test").batches(count)))
+    inputs, _ = next(iter(runner.resources.split("test").batches(count)))
     place = modules.device_of(model)
     try:
         answers = _answers(model.cpu(), inputs)

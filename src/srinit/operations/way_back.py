@@ -9,10 +9,11 @@ from typing import Any
 from srinit import registry as registries
 from srinit.config import Config
 from srinit.errors import PruneError, UnsafeError
-from srinit.pipeline import inputs, moves, versions
-from srinit.pipeline.operate import opened
+from srinit.operations import moves, versions
+from srinit.pipeline.registries import opened
 from srinit.records import record
 from srinit.registry import Registry, Version
+from srinit.runs.inputs import config_of
 from srinit.store import RunFolder, audit
 from srinit.store.seal import AUDIT, last_seal
 
@@ -61,7 +62,7 @@ def rollback(
         ModelError: It cannot be loaded, or answers differently.
     """
     folder = RunFolder.open(path)
-    config = inputs.config_of(folder, overrides or ())
+    config = config_of(folder, overrides or ())
     with opened(path, config) as registry:
         half = None if rehearse else registry.interrupted()
         if half is not None:

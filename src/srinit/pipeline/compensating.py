@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -10,75 +11,74 @@ from torch import nn
 from srinit.compensation import Choice, Compensation, compensated
 from srinit.compensation.answers import Measure
 from srinit.compensation.variants import Method
-from srinit.distributed import ProcessGroup
+from srinit.config.sections import CompensateSection
 from srinit.errors import CompensationError, DataError
-from srinit.pipeline.session import Session
-from srinit.records import record
+from srinit.pipeline.task import Execution, Task
+from srinit.runs.records import Compensated
+from srinit.sources import DataSet
 
 NOTHING = "nothing"
 
 
-@record
-class Compensated:
-    """What a run did after the cut; the record of the choice, or why there was none."""
+@dataclass(frozen=True)
+class Compensator:
+    """What is done after a cut without training, and on which examples."""
 
-    choice: Choice | None = None
-    reason: str = ""  # why nothing could be tried
+    teacher: nn.Module  # the unpruned network, which answers are compared with
+    calibration: DataSet
+    settings: CompensateSection
+    recalibrates: bool  # batch statistics may be estimated anew
+    task: Task
+    execution: Execution
 
+    def compensated(
+        self, cut: nn.Module, origins: Mapping[str, str]
+    ) -> tuple[nn.Module, Compensated]:
+        """Return the cut network with what makes up for the cut best, and the choice.
 
-def compensate_cut(
-    session: Session, pruned: nn.Module, origins: Mapping[str, str]
-) -> tuple[nn.Module, Compensated]:
-    """Return the cut network with what makes up for the cut best, and the record of the choice.
+        All processes of a run must call it; they share the examples and come to the same network.
 
-    All processes of a run must call it; they share the examples and come to the same network.
+        Args:
+            cut: The cut network.
+            origins: For keys of its state dict those of the unpruned network.
+        """
+        if self.settings.method == "none":
+            return cut, Compensated(reason="compensate.method: none")
+        observer = self.execution.observer
+        try:
+            found: Compensation = compensated(
+                self.teacher,
+                cut,
+                origins,
+                self.examples(),
+                measure=self.measure,
+                confidence=self.task.confidence,
+                recalibration=self.recalibrates,
+                realignment=self.settings.method == "auto",
+                ranks=self.execution.ranks,
+                on_progress=observer.progress,
+            )
+        except (CompensationError, DataError) as error:
+            observer.say(f"nothing was done after the cut: {error}")
+            return cut, Compensated(reason=str(error))
+        observer.say(sentence(found.choice))
+        return found.model, Compensated(choice=found.choice)
 
-    Args:
-        session: The run; its unpruned network is what answers are compared with.
-        pruned: The cut network.
-        origins: For keys of its state dict those of the unpruned network.
-    """
-    settings = session.config.compensate
-    if settings.method == "none":
-        return pruned, Compensated(reason="compensate.method: none")
-    try:
-        found: Compensation = compensated(
-            session.model,
-            pruned,
-            origins,
-            examples(session),
-            measure=measure(session),
-            confidence=session.config.compare.confidence,
-            recalibration=session.config.prune.recalibrate,
-            realignment=settings.method == "auto",
-            ranks=ProcessGroup(),
-            on_progress=session.observer.progress,
-        )
-    except (CompensationError, DataError) as error:
-        session.observer.say(f"nothing was done after the cut: {error}")
-        return pruned, Compensated(reason=str(error))
-    session.observer.say(sentence(found.choice))
-    return found.model, Compensated(choice=found.choice)
+    @property
+    def measure(self) -> Measure:
+        """How answers are compared: what a user's own score reads need not be class scores."""
+        return "squared" if self.task.score.startswith("py:") else "probabilities"
 
+    @property
+    def method(self) -> Method:
+        """What trials try after a cut: what the run does, but for what is switched off."""
+        is_off = self.settings.method == "recalibrate" and not self.recalibrates
+        return "none" if is_off else self.settings.method
 
-def measure(session: Session) -> Measure:
-    """Return how answers are compared: what a user's own score reads need not be class scores."""
-    return "squared" if session.config.score.startswith("py:") else "probabilities"
-
-
-def method(session: Session) -> Method:
-    """Return what trials try after a cut: what the run does, but for recalibration switched off."""
-    settings = session.config
-    is_off = settings.compensate.method == "recalibrate" and not settings.prune.recalibrate
-    return "none" if is_off else settings.compensate.method
-
-
-def examples(session: Session) -> list[Any]:
-    """Return batches of calibration inputs, chosen by content, as many as the config says."""
-    calibration = session.split("calibration")
-    order = sorted(range(len(calibration)), key=lambda position: calibration.ids[position])
-    few = calibration.subset(order[: session.config.compensate.examples])
-    return [inputs for inputs, _ in few.batches(session.config.data.batch_size)]
+    def examples(self) -> list[Any]:
+        """Return batches of calibration inputs, chosen by content, as many as the config says."""
+        few = self.calibration.by_content(self.settings.examples)
+        return [inputs for inputs, _ in self.execution.batches(few)]
 
 
 def sentence(choice: Choice) -> str:

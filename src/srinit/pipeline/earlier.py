@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from srinit.config import Config
-from srinit.custody import changing, depends, overrides
+from srinit.custody import changing, overrides
 from srinit.errors import UnsafeError
-from srinit.pipeline.inputs import config_of, inputs_lock
+from srinit.pipeline.parts import PARTS
+from srinit.runs.inputs import config_of, inputs_lock
 from srinit.store import RunFolder
 
 
@@ -55,8 +56,8 @@ def changed(
         before = config_of(folder) if same else None
         if before is None or before.name != config.name or before.root != config.root:
             continue
-        change = changing.change_of(folder, before, config, verb="run")
-        there = {part for name in folder.files() if (part := depends.part_of(name)) is not None}
+        change = changing.change_of(folder, before, config, PARTS, verb="run")
+        there = {part for name in folder.files() if (part := PARTS.of(name)) is not None}
         if change and there - set(change.redone):
             return folder, change
     return None

@@ -6,11 +6,10 @@ import math
 from typing import Any
 
 from srinit.config import Config
-from srinit.pipeline import recovery
-from srinit.pipeline.look import found_units
-from srinit.pipeline.observer import Silent
-from srinit.pipeline.session import Session
+from srinit.pipeline.looking import found_units
+from srinit.pipeline.resources import Resources
 from srinit.pipeline.sizes import num_removed, num_stages
+from srinit.pipeline.trials import TRIAL_FIT
 from srinit.sensitivity import estimate_time, seconds_per_example
 from srinit.units import UnitMap
 
@@ -20,36 +19,36 @@ FIT_FACTOR = 12.0  # realignment by an example, in the cheap forwards of a trial
 TRAINING_FACTOR = 4.0  # forward, backward and the teacher's forward, in forwards
 
 
-def seconds_of_one(session: Session) -> float:
+def seconds_of_one(resources: Resources) -> float:
     """Return the time of one example through the unpruned network, in evaluation mode.
 
     First two examples are timed, then batches of the run's size, if there is time for them.
     """
-    model, device = session.model, session.device
-    few = seconds_per_example(model, session.example_inputs, device, budget=BUDGET / 6)
-    size = min(session.config.data.batch_size, len(session.split("calibration")))
+    model, device = resources.model, resources.device
+    few = seconds_per_example(model, resources.example_inputs, device, budget=BUDGET / 6)
+    size = min(resources.config.data.batch_size, len(resources.split("calibration")))
     if 4 * size * few > BUDGET / 6:
         return few
-    inputs, _ = next(iter(session.batches("calibration")))
+    inputs, _ = next(iter(resources.execution.batches(resources.split("calibration"))))
     return seconds_per_example(model, inputs, device, budget=BUDGET / 6)
 
 
-def scan_seconds(session: Session, units: UnitMap) -> float:
+def scan_seconds(resources: Resources, units: UnitMap) -> float:
     """Return how long the scan will take, from the first batches of it or from a few forwards."""
-    settings = session.config.scan
+    settings = resources.config.scan
     return estimate_time(
-        session.model,
+        resources.model,
         units,
-        session.batches("calibration"),
+        resources.execution.batches(resources.split("calibration")),
         scheme=settings.scheme,
         scale=settings.scale,
         draws=settings.draws,
         half_width=settings.half_width,
         confidence=settings.confidence,
-        max_drop=session.config.plan.max_drop,
-        seed=session.config.seed,
-        scorer=session.scorer,
-        device=session.device,
+        max_drop=resources.config.plan.max_drop,
+        seed=resources.config.seed,
+        scorer=resources.scorer,
+        device=resources.device,
         budget=BUDGET / 2,
     ).seconds
 
@@ -67,7 +66,7 @@ def trial_examples(config: Config, removed: int, calibration: int) -> tuple[int,
     trials = 2 * removed - 1
     compensates = config.compensate.method != "none"
     networks = trials * (1 + compensates) + 2 + 2 * (config.finetune.rehearsal > 0)
-    fitted = trials * compensates * min(recovery.TRIAL_FIT, calibration // 3)
+    fitted = trials * compensates * min(TRIAL_FIT, calibration // 3)
     steps = trials * plan.trial_steps + config.finetune.rehearsal
     return (
         networks * read + round(FIT_FACTOR * fitted),
@@ -75,25 +74,25 @@ def trial_examples(config: Config, removed: int, calibration: int) -> tuple[int,
     )
 
 
-def stages(session: Session, units: UnitMap) -> dict[str, float]:
+def stages(resources: Resources, units: UnitMap) -> dict[str, float]:
     """Return the seconds of each part of a whole run; with several stages, of all together."""
-    config = session.config
-    each = seconds_of_one(session)
-    sizes = {name: len(data) for name, data in session.data.items()}
+    config = resources.config
+    each = seconds_of_one(resources)
+    sizes = {name: len(data) for name, data in resources.data.items()}
     removed = num_removed(config, len(units))
     count = num_stages(config, removed, len(units))
     read, trained = trial_examples(config, math.ceil(removed / count), sizes.get("calibration", 0))
-    if recovery.few_steps(session, 1) is None:
+    if resources.recovery.few_steps(1) is None:
         trained = 0
     return {
         "baseline": each * sizes.get("validation", 0),
-        "scan": count * scan_seconds(session, units),
+        "scan": count * scan_seconds(resources, units),
         "plan": count * each * (TRIAL_FACTOR * read + TRAINING_FACTOR * trained),
         "prune": count * 3 * each * sizes.get("validation", 0),
         "fine-tune": count
         * each
         * (
-            recovery.recipe(session).epochs
+            resources.recovery.recipe.epochs
             * (TRAINING_FACTOR * sizes.get("train", 0) + sizes.get("validation", 0))
         ),
         "compare": 2 * each * sizes.get("test", 0),
@@ -102,13 +101,12 @@ def stages(session: Session, units: UnitMap) -> dict[str, float]:
 
 def whole_run(config: Config) -> dict[str, Any]:
     """Return what a run would do and how long it takes, without writing anything."""
-    session = Session(config, folder=None, observer=Silent())
-    session.check_fit()
-    units = found_units(session)
-    seconds = stages(session, units)
+    resources = Resources(config)
+    units = found_units(resources)
+    seconds = stages(resources, units)
     return {
         "model": config.model.source,
-        "examples": {name: len(data) for name, data in session.data.items()},
+        "examples": {name: len(data) for name, data in resources.data.items()},
         "units": len(units),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "total_seconds": round(sum(seconds.values()), 1),

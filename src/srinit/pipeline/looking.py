@@ -133,9 +133,7 @@ def _suspicions(
     return found
 
 
-def _check_expected(
-    outcomes: Outcomes, settings: BaselineSection, execution: Execution
-) -> None:
+def _check_expected(outcomes: Outcomes, settings: BaselineSection, execution: Execution) -> None:
     if not outcomes.finite.all():
         execution.observer.say(
             f"{int((~outcomes.finite).sum())} outputs hold NaN or infinity; they count as wrong."

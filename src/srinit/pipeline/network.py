@@ -50,5 +50,5 @@ def base_of(config: Config) -> dict[str, Any]:
     kind, _, name = settings.source.partition(":")
     args = dict(settings.args)
     if kind == "hf":
-        args = sources.self_contained(args, name, config.root)
+        args = networks.self_contained(args, name, config.root)
     return {"source": settings.source, "args": args}

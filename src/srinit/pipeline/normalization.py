@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from srinit import modules
 from srinit.evaluate.soundness import Suspicion
-from srinit.pipeline.session import Session
+from srinit.pipeline.task import Execution
 from srinit.sources import DataSet, Preprocess, limited
 from srinit.stats.paired import fair_tail
 
@@ -39,26 +40,29 @@ USUAL_GRAY: dict[str, tuple[Values, Values, float]] = {
 }
 
 
-def better_normalization(session: Session, *, above: float = 0.0) -> tuple[Suspicion, ...]:
+def better_normalization(
+    model: nn.Module, data: DataSet, execution: Execution, *, above: float = 0.0
+) -> tuple[Suspicion, ...]:
     """Return that another normalization makes many more calibration images right, if one does.
 
     Those of `USUAL`, the data's own mean and deviation, and colors in the order BGR are tried on
     `EXAMPLES` images; the best is held against the config's by an exact paired test.
 
     Args:
-        session: The run.
+        model: The unpruned network, on the device.
+        data: Calibration images.
+        execution: Its seed draws them.
         above: Accuracy that something else explains already, such as exchanged classes.
     """
-    data = session.split("calibration")
-    if not data.pool.holds_images or session.config.score != "top1" or not session.class_names:
+    if not data.pool.holds_images:
         return ()
-    data = limited(data, EXAMPLES, seed=session.config.seed)
+    data = limited(data, EXAMPLES, seed=execution.seed)
     present = data.pool.preprocess
-    now = _right(session, data, present)
+    now = _right(model, data, present, execution)
     if len(data) - now.sum() < FEWEST_ERRORS:
         return ()
     tried = [
-        (name, other, bgr, _right(session, data, other, bgr=bgr))
+        (name, other, bgr, _right(model, data, other, execution, bgr=bgr))
         for name, other, bgr in _others(data, present)
     ]
     name, other, bgr, right = max(tried, key=lambda each: each[3].sum())
@@ -84,16 +88,21 @@ def _others(data: DataSet, present: Preprocess) -> Iterator[tuple[str, Preproces
 
 
 def _right(
-    session: Session, data: DataSet, preprocess: Preprocess, *, bgr: bool = False
+    model: nn.Module,
+    data: DataSet,
+    preprocess: Preprocess,
+    execution: Execution,
+    *,
+    bgr: bool = False,
 ) -> npt.NDArray[np.bool_]:
     """Return which examples the unpruned network has right with another preprocessing."""
-    size = session.config.data.batch_size
+    size = execution.batch_size
     answers = []
-    with modules.eval_mode(session.model), torch.inference_mode():
+    with modules.eval_mode(model), torch.inference_mode():
         for begin in range(0, len(data), size):
             inputs = preprocess.normalized(data.pool.pixels(data.indices[begin : begin + size]))
             inputs = inputs.flip(1).contiguous() if bgr else inputs
-            output = modules.call(session.model, modules.to_device(inputs, session.device))
+            output = modules.call(model, modules.to_device(inputs, execution.device))
             answers.append(modules.logits_of(output).argmax(1).cpu().numpy())
     right: npt.NDArray[np.bool_] = np.concatenate(answers) == data.targets
     return right

@@ -2,89 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from srinit.config.sections import PlanSection
 from srinit.criteria import UnitScores
 from srinit.curve import PrefixMeter
-from srinit.distributed import ProcessGroup
 from srinit.errors import PlanError
-from srinit.pipeline import confirm, processes
-from srinit.pipeline.session import Session
+from srinit.pipeline.steps import step
+from srinit.pipeline.task import Bench
+from srinit.pipeline.trials import Trials
 from srinit.plan import Prefix, PrunePlan, make_plan
+from srinit.runs import artifacts, processes
+from srinit.runs.records import ReferenceScores
 from srinit.sensitivity import Sensitivity
 from srinit.units import UnitMap, covered, matching
 
 
-def make(
-    session: Session,
-    uncut: Callable[[Session], nn.Module],
+@dataclass(frozen=True)
+class Planner:
+    """Makes plans for the targets of a config."""
+
+    model: nn.Module  # the unpruned network
+    settings: PlanSection
+    keep: Sequence[str]  # protected units, names or globs
+    bench: Bench
+    trials: Trials
+
+    def made(
+        self,
+        whole: nn.Module,
+        sensitivity: Sensitivity,
+        scores: UnitScores,
+        *,
+        gone: tuple[str, ...] = (),
+    ) -> PrunePlan:
+        """Return a plan made anew; prefixes of its ranking near the target are built and measured.
+
+        All processes of a run must call it: rank 0 times networks alone, and trials are shared.
+
+        Args:
+            whole: The network that the round at work is cut from.
+            sensitivity: The scan it rests on, in names of the unpruned network.
+            scores: What ranks.
+            gone: Units that earlier rounds removed; they come first.
+
+        Raises:
+            PlanError: The target cannot be met, or names unknown or locked units.
+        """
+        units = sensitivity.unit_map
+        if not units.removable:
+            hint = units.note or (
+                "networks without shortcuts (VGG) have units with units.include_plain: true."
+            )
+            raise PlanError(f"the network has no unit that can be removed: {hint}")
+        make = self._maker(sensitivity, self._options(units, scores, gone))
+        if self.settings.trial_examples == 0:
+            return make(())
+        return self.trials.confirmed(whole, units, make, gone=gone)
+
+    def _options(self, units: UnitMap, scores: UnitScores, gone: tuple[str, ...]) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            **self.settings.targets(),
+            "scores": scores,
+            "keep": self._kept(units),
+            "rule": self.settings.rule,
+        }
+        if gone:
+            named = tuple(name for name in options.get("remove", ()) if name not in gone)
+            options["remove"] = (*gone, *named)
+        return options
+
+    def _maker(
+        self, sensitivity: Sensitivity, options: dict[str, Any]
+    ) -> Callable[[tuple[str, ...]], PrunePlan]:
+        """Return a function that makes the plan without some units; rank 0 measures for all."""
+        meter = PrefixMeter(
+            self.model,
+            sensitivity.unit_map,
+            self.bench.inputs,
+            batch_sizes=self.bench.batch_sizes,
+        )
+
+        def made(left_out: tuple[str, ...]) -> PrunePlan:
+            given = {**options, "keep": (*options["keep"], *left_out)}
+            free = {k: v for k, v in given.items() if k not in ("params", "flops", "latency")}
+
+            def by(prefixes: tuple[Prefix, ...]) -> PrunePlan:
+                batch = self.settings.latency_batch
+                return make_plan(sensitivity, **given, latency_batch=batch, prefixes=prefixes)
+
+            return by(
+                meter.prefixes(
+                    make_plan(sensitivity, **free).ranking,
+                    wanted=lambda prefixes: _near(by, prefixes),
+                    on_progress=self.trials.compensator.execution.observer.progress,
+                )
+            )
+
+        def shared(left_out: tuple[str, ...]) -> PrunePlan:
+            if self.trials.compensator.execution.ranks.count == 1:
+                return made(left_out)
+            text = processes.text_of_first(lambda: made(left_out).to_json())
+            return PrunePlan.from_json(text, where="the plan of rank 0")
+
+        return shared
+
+    def _kept(self, units: UnitMap) -> tuple[str, ...]:
+        """Return the protected units, also those that are protected only since the scan."""
+        protected = matching(self.keep, dict(self.model.named_modules()), argument="units.keep")
+        return (
+            *(unit.name for unit in units.locked if unit.reason == "kept"),
+            *(
+                unit.name
+                for unit in units.removable
+                if any(covered(part, protected) for part in (unit.name, *unit.also))
+            ),
+        )
+
+
+@step(
+    artifacts.PLAN,
+    part="plan",
+    says=("plan", lambda made: f"remove {len(made.names)} units"),
+    together=True,
+    but=("plan.beside", "plan.beside_examples"),
+)
+def plan(
+    model: nn.Module,
     sensitivity: Sensitivity,
     scores: UnitScores,
-    *,
-    gone: tuple[str, ...] = (),
+    planner: Planner,
+    reference_scores: ReferenceScores,
 ) -> PrunePlan:
-    """Return a plan made anew; prefixes of its ranking near the target are built and measured.
+    """Return the plan for the targets of the config.
 
-    Args:
-        session: The run.
-        uncut: Gives the network that the stage at work is cut from.
-        sensitivity: The scan it rests on, in names of the unpruned network.
-        scores: What ranks.
-        gone: Units that earlier stages removed; they come first.
+    The network is built and measured after some removals of the ranking, those near the target
+    among them, and the others lie between, so that the report's slider looks its costs up.
 
-    All processes of a run must call it: rank 0 times networks alone, and trials are shared.
+    Raises:
+        PlanError: The target cannot be met, or names unknown or locked units.
     """
-    settings = session.config.plan
-    if not sensitivity.unit_map.removable:
-        hint = sensitivity.unit_map.note or (
-            "networks without shortcuts (VGG) have units with units.include_plain: true."
-        )
-        raise PlanError(f"the network has no unit that can be removed: {hint}")
-    options: dict[str, Any] = {
-        **settings.targets(),
-        "scores": scores,
-        "keep": _kept(session, sensitivity.unit_map),
-        "rule": settings.rule,
-    }
-    if gone:
-        named = tuple(name for name in options.get("remove", ()) if name not in gone)
-        options["remove"] = (*gone, *named)
-
-    meter = PrefixMeter(
-        session.model,
-        sensitivity.unit_map,
-        session.example_inputs,
-        batch_sizes=session.config.compare.latency_batches,
-    )
-
-    def made(left_out: tuple[str, ...]) -> PrunePlan:
-        given = {**options, "keep": (*options["keep"], *left_out)}
-        free = {k: v for k, v in given.items() if k not in ("params", "flops", "latency")}
-
-        def by(prefixes: tuple[Prefix, ...]) -> PrunePlan:
-            batch = settings.latency_batch
-            return make_plan(sensitivity, **given, latency_batch=batch, prefixes=prefixes)
-
-        return by(
-            meter.prefixes(
-                make_plan(sensitivity, **free).ranking,
-                wanted=lambda prefixes: _near(by, prefixes),
-                on_progress=session.observer.progress,
-            )
-        )
-
-    def shared(left_out: tuple[str, ...]) -> PrunePlan:
-        if ProcessGroup().count == 1:
-            return made(left_out)
-        text = processes.text_of_first(lambda: made(left_out).to_json())
-        return PrunePlan.from_json(text, where="the plan of rank 0")
-
-    if settings.trial_examples == 0:
-        return shared(())
-    return confirm.confirmed(session, uncut(session), sensitivity.unit_map, shared, gone=gone)
+    return planner.made(model, sensitivity, scores)
 
 
 def _near(
@@ -97,17 +159,3 @@ def _near(
         return ()  # said again, and for good, once all is measured
     count = len(found.remove)
     return (count - 1, count) if "latency" in found.target and count else (count,)
-
-
-def _kept(session: Session, units: UnitMap) -> tuple[str, ...]:
-    """Return the protected units, also those that are protected only since the scan."""
-    named = dict(session.model.named_modules())
-    protected = matching(session.config.units.keep, named, argument="units.keep")
-    return (
-        *(unit.name for unit in units.locked if unit.reason == "kept"),
-        *(
-            unit.name
-            for unit in units.removable
-            if any(covered(part, protected) for part in (unit.name, *unit.also))
-        ),
-    )

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from srinit import functions, modules, sources
+from srinit import modules, sources
 from srinit.config import Config
 from srinit.criteria import Criterion
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
 from srinit.evaluate import LOSSES, SCORERS, Loss, Scorer, find_scorer, labeled_by, scored
+from srinit.functions import load_function
 from srinit.gates import check_class_names
 from srinit.pipeline.compensating import Compensator
 from srinit.pipeline.network import load_network
@@ -38,7 +39,10 @@ KEYS: dict[str, tuple[str, ...]] = {
     "criterion": ("plan.criterion",),
     "scan_goal": (),  # a scan serves every target
     "trials": ("plan", "compensate", "prune.recalibrate", "compare.confidence"),
-    "planner": ("plan", "units.keep", "compare.latency_batches"),
+    "planner": (
+        "plan", "units.keep", "compare.latency_batches", "compare.confidence", "compensate",
+        "prune.recalibrate",
+    ),  # fmt: skip
     "compensator": ("compensate", "prune", "compare.confidence"),
     "recovery": ("finetune",),
     "site": ("data.site",),
@@ -108,7 +112,7 @@ class Resources:
         """The score of an example that the config names."""
         return find_scorer(
             self.config.score,
-            load=lambda name, root: functions.load_function(name.removeprefix("py:"), root),
+            load=lambda name, root: load_function(name.removeprefix("py:"), root),
             root=self.config.root,
         )
 
@@ -120,7 +124,7 @@ class Resources:
             return None
         if settings.loss in LOSSES:
             return replace(LOSSES[settings.loss], label_smoothing=settings.label_smoothing)
-        found: Loss = functions.load_function(settings.loss.removeprefix("py:"), self.config.root)
+        found: Loss = load_function(settings.loss.removeprefix("py:"), self.config.root)
         return found
 
     @cached_property
@@ -288,14 +292,14 @@ class Resources:
         name = self.config.plan.criterion
         if not name.startswith("py:"):
             return name
-        found: Criterion = sources.load_function(name, self.config.root)
+        found: Criterion = load_function(name, self.config.root)
         return found
 
     @cached_property
     def corruptions(self) -> Mapping[str, Any]:
         """The corruptions of test images by name; None for those that the library has."""
         return {
-            name: sources.load_function(name.removeprefix("py:"), self.config.root)
+            name: load_function(name.removeprefix("py:"), self.config.root)
             if name.startswith("py:")
             else None
             for name in self.config.shift.corruptions

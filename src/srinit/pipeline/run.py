@@ -1,57 +1,39 @@
-"""The whole flow, in order; every stage goes on where it stopped."""
+"""The whole flow, in order; every step goes on where it stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from srinit import records
 from srinit.config import Config, load_config
 from srinit.finetune.checks import check_trainable, task_loss
 from srinit.gates import check_feasible
-from srinit.pipeline import (
-    cut,
-    earlier,
-    facts,
-    finish,
-    inputs,
-    judge,
-    look,
-    operate,
-    processes,
-    recovery,
-    site,
-    staged,
-    start,
-)
+from srinit.pipeline import earlier, registries, rounds, sealing, site, start
 from srinit.pipeline.observer import Observer, Silent
-from srinit.pipeline.result import SCHEMA, RunResult
-from srinit.pipeline.session import Session
+from srinit.pipeline.recovery import is_own
+from srinit.pipeline.runner import Runner
+from srinit.runs import Artifact, RunFiles, artifacts, processes
+from srinit.runs.inputs import inputs_lock
+from srinit.runs.result import RunResult
 
-Step = tuple[str, Callable[[Session], Any]]
-STEPS: tuple[Step, ...] = (
-    ("baseline", look.baseline),
-    ("inspect", look.inspect),
-    ("scan", look.scan),
-    ("plan", cut.plan),
-    ("prune", cut.prune),
-    ("fine-tune", cut.tune),
-    ("compare", judge.compare),
-    ("shift", judge.shift),
-    ("site", site.site),
-    ("gate", judge.gate),
-    ("cost of ownership", judge.ownership),
-    ("export", finish.export),
-    ("report", finish.report),
+STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
+    ("baseline", artifacts.BASELINE),
+    ("inspect", artifacts.UNITS),
+    ("scan", artifacts.SENSITIVITY),
+    ("plan", artifacts.PLAN),
+    ("prune", artifacts.CUT),
+    ("fine-tune", artifacts.TUNE_LOG),
+    ("compare", artifacts.COMPARISON),
+    ("shift", artifacts.SHIFT),
+    ("site", artifacts.SITE),
+    ("gate", artifacts.GATES),
+    ("cost of ownership", artifacts.OWNERSHIP),
+    ("export", artifacts.EXPORTS),
+    ("report", artifacts.REPORT),
 )
-
-
-IN_STAGES: Step = ("stages", staged.carry_out)
-TOGETHER = (  # steps that all processes of a run take
-    "baseline", "scan", "plan", "prune", "fine-tune", "stages", "compare", "shift", "site", "gate",
-)  # fmt: skip
+ALONE = ("cost of ownership", "export", "report")  # rank 0 takes them while the others wait
 
 
 def run(config: Config, *, observer: Observer | None = None, fresh: bool = False) -> RunResult:
@@ -69,14 +51,14 @@ def run(config: Config, *, observer: Observer | None = None, fresh: bool = False
         PruneError: What went wrong, with the exit code of its kind. A failed gate raises
             nothing: `RunResult.passed` says so.
     """
-    folder = None if fresh else earlier.matching(config, inputs.inputs_lock(config))
+    folder = None if fresh else earlier.matching(config, inputs_lock(config))
     if folder is not None and folder.was_sealed:
-        content = folder.checked().read(start.FINISHED)
-        found = records.from_json(RunResult, content, schema=SCHEMA, where=str(folder.path))
+        folder.checked()
+        found = RunFiles(folder).read(artifacts.RESULT)
         page = str(folder.path / "report" / "report.html")
         return replace(found, run=str(folder.path), report=page, finished_earlier=True)
-    with start.begin_config(config, observer or Silent(), fresh=fresh) as session:
-        return carry_out(session)
+    with start.begin_config(config, observer or Silent(), fresh=fresh) as runner:
+        return carry_out(runner)
 
 
 def run_file(
@@ -90,17 +72,7 @@ def run_file(
     return run(load_config(path, overrides), observer=observer, fresh=fresh)
 
 
-def steps(config: Config) -> list[Step]:
-    """Return what a run does, in order; in stages, cut and recovery are repeated."""
-    if not config.prune.staged:
-        return list(STEPS)
-    repeated = ("prune", "fine-tune")
-    found = [step for step in STEPS if step[0] not in repeated]
-    found.insert(1 + [title for title, _ in found].index("plan"), IN_STAGES)
-    return found
-
-
-def check_ahead(session: Session) -> None:
+def check_ahead(runner: Runner) -> None:
     """Check what would stop the run later: data that is missing, gates that cannot pass.
 
     Raises:
@@ -108,56 +80,61 @@ def check_ahead(session: Session) -> None:
             of the network can be trained.
         DataError: The data does not fit the model.
     """
-    config = session.config
-    session.split("test")
-    session.split("validation")
-    if not recovery.trains(session):
-        session.observer.say(
+    config, resources = runner.config, runner.resources
+    resources.split("test")
+    resources.split("validation")
+    recovery = resources.recovery
+    if config.finetune.fn is not None and recovery.train is None:
+        resources.split("train")
+    if not recovery.trains:
+        runner.observer.say(
             "nothing will be trained: the network as it is compensated after the cut is the result."
         )
-    elif config.finetune.command is None and config.finetune.fn is None:
-        check_trainable(session.model)
-        task_loss(session.loss, session.scorer, recovery.recipe(session), session.model)
-    facts.data_facts(session)
-    session.check_fit()
+    elif not is_own(config):
+        check_trainable(resources.model)
+        task_loss(resources.loss, resources.scorer, recovery.recipe, resources.model)
+    runner.value("told_data")
+    resources.check_fit()
     check_feasible(
         config.gates.limits(),
-        session.counts("test"),
-        **session.error_terms,
+        resources.counts("test"),
+        **resources.error_terms,
         confidence=config.compare.confidence,
         shift_examples=config.shift.examples,
         shift_points=len(config.shift.corruptions) * len(config.shift.severities),
     )
-    site.check_ahead(session)
+    site.check_ahead(resources)
     if config.prune.staged:
-        staged.check_ahead(session)
+        rounds.check_ahead(resources)
 
 
-def carry_out(session: Session) -> RunResult:
-    """Return the result of a session, after every stage that is not done yet.
+def carry_out(runner: Runner) -> RunResult:
+    """Return the result of a run, after every step that is not done yet.
 
     Where several processes share the run they scan, plan, compensate, fine-tune and compare
     together; everything else is done by rank 0 while the others wait.
     """
-    check_ahead(session)
-    todo = steps(session.config)
-    last = max(place for place, (title, _) in enumerate(todo) if title in TOGETHER)
-    for title, step in todo[: last + 1]:
-        session.observer.stage(title)
-        if title in TOGETHER:
-            step(session)
-        else:
-            processes.on_rank_zero(session, step)
+    check_ahead(runner)
+    for title, artifact in STEPS:
+        if title in ALONE:
+            continue
+        if runner.config.prune.staged and artifact in (artifacts.CUT, artifacts.TUNE_LOG):
+            if artifact == artifacts.CUT:
+                runner.observer.stage("stages")
+                rounds.carry_out(runner)
+            continue
+        runner.observer.stage(title)
+        runner.get(artifact)
 
-    def rest(session: Session) -> RunResult:
-        if session.rank:
-            path = session.path / start.FINISHED
-            return session.folder.read_record(RunResult, path, schema=SCHEMA)
-        for title, step in todo[last + 1 :]:
-            session.observer.stage(title)
-            step(session)
-        found = finish.result(session)
-        operate.log_finished(session)
+    def rest(runner: Runner) -> RunResult:
+        if runner.rank:
+            return runner.files.read(artifacts.RESULT)
+        for title, artifact in STEPS:
+            if title in ALONE:
+                runner.observer.stage(title)
+                runner.get(artifact)
+        found = sealing.finished(runner)
+        registries.log_finished(runner)
         return found
 
-    return processes.on_rank_zero(session, rest)
+    return processes.on_rank_zero(runner, rest)

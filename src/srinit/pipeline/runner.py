@@ -69,12 +69,17 @@ class Runner:
         if round_number is None:
             outcome = RunFiles(folder).get(OUTCOME)
             round_number = 1 if outcome is None else outcome.delivered
-        self.files = RunFiles(folder, round_number, networks=self, base=base)
+        self.enter(round_number)
 
     @property
     def path(self) -> Path:
         """Where the run folder is."""
         return self.folder.path
+
+    def enter(self, number: int) -> None:
+        """Go to another round; what was read before is read again."""
+        self.files = RunFiles(self.folder, number, networks=self, base=self._base)
+        self._values.clear()
 
     def in_round(self, number: int) -> Runner:
         """Return a runner of the same table under the prefix of another round."""

@@ -8,18 +8,18 @@ from pathlib import Path
 from srinit.custody import signature
 from srinit.display import command
 from srinit.errors import ConfigError
-from srinit.pipeline import cut, finish
-from srinit.pipeline.result import RunResult
-from srinit.pipeline.session import Session
+from srinit.pipeline.runner import Runner
 from srinit.records import record
+from srinit.runs import artifacts
+from srinit.runs.result import RunResult
 from srinit.store import RunFolder
 
 NEEDED = (
-    ("plan.json", "plan"),
-    ("{stage}/tune.json", "finetune"),
-    ("{stage}/gate.json", "compare"),
-    ("export/export.json", "export"),
-    ("report/report.html", "report"),
+    (artifacts.PLAN, "plan"),
+    (artifacts.TUNE_LOG, "finetune"),
+    (artifacts.GATES, "compare"),
+    (artifacts.EXPORTS, "export"),
+    (artifacts.REPORT, "report"),
 )
 
 
@@ -32,21 +32,27 @@ class Sealed:
     signed_by: str  # fingerprint of the key; empty: not signed
 
 
-def seal(session: Session) -> RunResult:
+def seal(runner: Runner) -> RunResult:
     """Return the result of a run whose steps are all done, and seal it.
 
     Raises:
         ConfigError: A step is missing; the verb that takes it is named.
     """
-    stage = cut.stage_folder(session).relative_to(session.path).as_posix()
-    for pattern, verb in NEEDED:
-        name = pattern.format(stage=stage)
-        if not (session.path / name).is_file():
+    for artifact, verb in NEEDED:
+        if not runner.files.has(artifact):
             raise ConfigError(
-                f"{session.path} cannot be sealed: it holds no {name} yet; "
-                f"{command(verb, session.path)} makes it."
+                f"{runner.path} cannot be sealed: it holds no {runner.files.name(artifact)} yet; "
+                f"{command(verb, runner.path)} makes it."
             )
-    return finish.result(session)
+    return finished(runner)
+
+
+def finished(runner: Runner) -> RunResult:
+    """Return the result of a run, written down, and seal the run."""
+    found = runner.get(artifacts.RESULT)
+    if not runner.folder.was_sealed:
+        runner.folder.seal()
+    return found
 
 
 def sign(path: Path, key: Path | None) -> Sealed:

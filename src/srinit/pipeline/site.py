@@ -1,78 +1,87 @@
-"""Compares both networks on the site's own data, apart from the test data."""
+"""Both networks on the site's own data, apart from the test data."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from srinit.class_names import ClassList
 from srinit.comparison import (
     Site,
     Unread,
-    compare_outcomes,
     flipped_examples,
-    site_csv,
     unlabeled_outcomes,
 )
+from srinit.config.sections import DataSection, GatesSection
+from srinit.custody.networks import load_run
 from srinit.errors import DataError
 from srinit.evaluate import top1
 from srinit.gates import GateResult, check_feasible, check_gates, check_unlabeled
-from srinit.pipeline import cut, shared
-from srinit.pipeline.session import Session
-from srinit.sources import DataSet
+from srinit.pipeline.resources import Resources
+from srinit.pipeline.runner import Runner
+from srinit.pipeline.steps import step
+from srinit.pipeline.task import Evaluator, Task
+from srinit.runs import artifacts
+from srinit.sources import DataSet, load_data
 
-SITE_SCHEMA = "srinit.site/2"
-GATE_SCHEMA = "srinit.gate/1"
 OTHER = ("max_latency_ratio", "max_params_ratio", "max_shift_drop")  # no matter of these data
 
 
-def site(session: Session) -> Site | None:
-    """Return the comparison on `data.site`; None where the config names none.
+@step(
+    artifacts.SITE_GATES,
+    artifacts.SITE,
+    part="site",
+    says=("site", lambda _, found: f"{len(found.flipped)} different answers listed of "
+          f"{found.num_examples} examples"),
+    reason=lambda judged, _: "" if judged is None else "; ".join(
+        gate.sentence for gate in judged.failed
+    ),
+    together=True,
+    keys={"data_settings": ("data.site",)},
+)  # fmt: skip
+def site_comparison(
+    site: DataSet | None,
+    model: nn.Module,
+    tuned: nn.Module,
+    gates_settings: GatesSection,
+    data_settings: DataSection,
+    task: Task,
+    outcomes_of: Evaluator,
+) -> tuple[GateResult | None, Site | None]:
+    """Return the comparison on `data.site` and what the limits say of it; None without it.
 
     Labeled examples are compared as the test data are, and judged by the same limits; of examples
     without labels it is known where the two networks differ, not who is right.
     """
-    data = session.data.get("site")
-    if data is None:
-        return None
-    path = cut.stage_folder(session) / "site.json"
-    if path.is_file():
-        return session.folder.read_record(Site, path, schema=SITE_SCHEMA)
-    source = session.config.data.site or ""
-    found = compare_on(session, session.model, cut.tune(session), data, source)
-    session.folder.write_text(path.with_suffix(".csv"), site_csv(found))
-    judged = judge(session, found)
-    if judged is not None:
-        gate = path.with_name("site_gate.json")
-        session.folder.write_record(gate, judged, schema=GATE_SCHEMA)
-    session.folder.audit(
-        "site",
-        f"{len(found.flipped)} different answers listed of {found.num_examples} examples",
-        reason="" if judged is None else "; ".join(gate.sentence for gate in judged.failed),
-        inputs=found.data_hash,
+    if site is None:
+        return None, None
+    found = compared_on(model, tuned, site, data_settings.site or "", task, outcomes_of)
+    return judge(found, gates_settings), found
+
+
+def with_site(result: GateResult, on_site: GateResult | None) -> GateResult:
+    """Return both judgements as one; limits on the site's data are named `site.NAME`."""
+    if on_site is None:
+        return result
+    more = (
+        replace(gate, name=f"site.{gate.name}", sentence=f"on the site's data, {gate.sentence}")
+        for gate in on_site.gates
     )
-    session.folder.write_record(path, found, schema=SITE_SCHEMA)
-    return found
+    return GateResult(passed=result.passed and on_site.passed, gates=(*result.gates, *more))
 
 
-def gates(session: Session) -> GateResult | None:
-    """Return what the limits say of the site's data; None where there is nothing to judge."""
-    path = cut.stage_folder(session) / "site_gate.json"
-    if site(session) is None or not path.is_file():
-        return None
-    return session.folder.read_record(GateResult, path, schema=GATE_SCHEMA)
-
-
-def limits(session: Session) -> dict[str, Any]:
+def limits(settings: GatesSection) -> dict[str, Any]:
     """Return the limits that speak of errors, which site data can hold or not."""
-    given = session.config.gates.limits()
-    return {name: limit for name, limit in given.items() if name not in OTHER}
+    return {name: limit for name, limit in settings.limits().items() if name not in OTHER}
 
 
-def judge(session: Session, found: Site) -> GateResult | None:
+def judge(found: Site, settings: GatesSection) -> GateResult | None:
     """Return the limits as the site's data hold them; None where none can be judged."""
-    wanted = limits(session)
+    wanted = limits(settings)
     if found.comparison is not None:
         return check_gates(found.comparison, wanted) if wanted else None
     assert found.unlabeled is not None
@@ -80,69 +89,93 @@ def judge(session: Session, found: Site) -> GateResult | None:
     return check_unlabeled(found.unlabeled, agreement) if agreement else None
 
 
-def check_ahead(session: Session) -> None:
+def check_ahead(resources: Resources) -> None:
     """Raise `ConfigError` where a gate that counts can never pass on so few site examples."""
-    if not session.config.gates.site:
+    settings = resources.config.gates
+    if not settings.site:
         return
-    data, wanted = session.split("site"), limits(session)
-    counts = session.counts("site")
+    data, wanted = resources.split("site"), limits(settings)
+    counts = resources.counts("site")
     if data.targets.ndim == 1 and not (data.targets >= 0).any():
         counts = {"": len(data)}
         wanted = {name: limit for name, limit in wanted.items() if name == "min_agreement"}
-    terms = session.error_terms if "" not in counts else {}
+    terms = resources.error_terms if "" not in counts else {}
     check_feasible(
         wanted,
         counts,
-        confidence=session.config.compare.confidence,
+        confidence=resources.config.compare.confidence,
         where="on data.site, gates",
         **terms,
     )
 
 
-def compare_on(
-    session: Session, first: nn.Module, second: nn.Module, data: DataSet, source: str
+def other_data(source: str, resources: Resources) -> DataSet:
+    """Return examples of a source that a command names, prepared as the test data are."""
+    names = resources.class_names
+    return load_data(
+        source,
+        preprocess=resources.split("test").pool.preprocess,
+        classes=ClassList(names, "the run") if names else None,
+        root=Path(),
+        may_lack_classes=True,
+    )
+
+
+def compare_runs(runner: Runner, other: Path | None, data: str | None) -> Site:
+    """Return a comparison that is not part of the run: of two runs, or on other data.
+
+    Args:
+        runner: The run whose pruned network is the second of the pair.
+        other: A second run, whose pruned network takes that place; this run's is the first.
+        data: A data source in place of the test data; its examples need no labels.
+    """
+    resources, config = runner.resources, runner.config
+    examples = resources.split("test") if data is None else other_data(data, resources)
+    first, second = resources.model, runner.get(artifacts.TUNED)
+    if other is not None:
+        first, second = second, load_run(other, root=config.root).to(resources.device)
+    source = data or config.data.test or config.data.source or ""
+    return compared_on(first, second, examples, source, resources.task, resources.outcomes_of)
+
+
+def compared_on(
+    first: nn.Module,
+    second: nn.Module,
+    data: DataSet,
+    source: str,
+    task: Task,
+    outcomes_of: Evaluator,
 ) -> Site:
     """Return two networks compared on any data, with labels, without, or with some.
 
     Args:
-        session: The run, for scores, classes and what errors mean.
         first: The network before.
         second: The one after.
         data: The examples.
         source: What they are called.
+        task: Scores, classes and what errors mean.
+        outcomes_of: Measures a network.
 
     Raises:
         DataError: Examples without labels, and a score that needs them.
     """
-    config, targets = session.config, data.targets
+    targets = data.targets
     has_label = targets >= 0 if targets.ndim == 1 else np.ones(len(data), dtype=bool)
     labeled = data.subset(np.flatnonzero(has_label).tolist())
     comparison = unlabeled = None
     flipped: tuple[Any, ...] = ()
     if len(labeled):
-        pair = [shared.outcomes(session, net, labeled) for net in (first, second)]
-        comparison = compare_outcomes(
-            *pair,
-            class_names=session.class_names,
-            **session.error_terms,
-            confidence=config.compare.confidence,
-            data=source,
-            data_hash=labeled.data_hash,
-        )
-        flipped = flipped_examples(pair[0], pair[1], labeled.names, session.class_names)
+        pair = outcomes_of.pair(first, second, labeled)
+        comparison = task.compared(*pair, data=source, data_hash=labeled.data_hash)
+        flipped = flipped_examples(pair[0], pair[1], labeled.names, task.class_names)
     if len(labeled) < len(data):
-        if config.score not in ("top1", "agreement"):
-            raise DataError(f"{source} has no labels, and score: {config.score} needs them.")
-        pair = [
-            shared.outcomes(session, net, data, scorer=top1, served=Unread)
-            for net in (first, second)
-        ]
+        if task.score not in ("top1", "agreement"):
+            raise DataError(f"{source} has no labels, and score: {task.score} needs them.")
+        pair = outcomes_of.pair(first, second, data, scorer=top1, served=Unread)
         unlabeled = unlabeled_outcomes(
-            *pair, class_names=session.class_names, confidence=config.compare.confidence
+            *pair, class_names=task.class_names, confidence=task.confidence
         )
-        flipped = flipped_examples(
-            pair[0], pair[1], data.names, session.class_names, labels=targets
-        )
+        flipped = flipped_examples(pair[0], pair[1], data.names, task.class_names, labels=targets)
     return Site(
         data=source,
         data_hash=data.data_hash,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from srinit.config import Config
+from srinit.errors import ConfigError
 
 
 def num_removed(config: Config, num_units: int) -> int:
@@ -29,3 +31,26 @@ def num_stages(config: Config, removed: int, num_units: int) -> int:
     if share is not None:
         return max(math.ceil(removed / num_units / share), 1) if num_units else 1
     return settings.stages
+
+
+def num_to_decide(config: Config, num_units: Callable[[], int]) -> int | None:
+    """Return how many units go, where the scan's precision follows that.
+
+    Args:
+        config: Of the run.
+        num_units: How many units the network has; asked for only where it matters.
+
+    Raises:
+        ConfigError: There is nothing to decide.
+    """
+    settings, plan = config.scan, config.plan
+    if settings.precision == "equal" or settings.num_remove is not None:
+        return settings.num_remove
+    if not (plan.flops or plan.params or plan.latency or plan.remove):
+        if plan.max_drop is None:
+            raise ConfigError(
+                "scan.precision: decide has nothing to decide: name a target (plan.flops, "
+                "plan.params, plan.latency, plan.max_drop), or scan.num_remove."
+            )
+        return None
+    return max(num_removed(config, num_units()), 1)

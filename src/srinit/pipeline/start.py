@@ -18,10 +18,12 @@ from srinit.config import Config, dump_yaml, load_config
 from srinit.custody import changing, fixed, overrides
 from srinit.distributed import process_group
 from srinit.errors import ConfigError, PruneError, UnsafeError
-from srinit.pipeline import earlier, processes
-from srinit.pipeline.inputs import config_of, inputs_lock
+from srinit.pipeline import earlier
 from srinit.pipeline.observer import Observer
-from srinit.pipeline.session import Session
+from srinit.pipeline.parts import PARTS
+from srinit.pipeline.runner import Runner
+from srinit.runs import processes
+from srinit.runs.inputs import config_of, inputs_lock
 from srinit.store import RunFolder, write_text
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
@@ -32,15 +34,15 @@ LOOKED = {"run.json", "config.yaml", "env.json", "inputs.lock.json", "data.json"
 @contextmanager
 def begin(
     path: Path, overrides: Sequence[str], observer: Observer, *, fresh: bool = False
-) -> Iterator[Session]:
-    """Yield the session of a config file, its folder locked; see `begin_config`."""
-    with begin_config(load_config(path, overrides), observer, fresh=fresh) as session:
-        yield session
+) -> Iterator[Runner]:
+    """Yield the runner of a config file, its folder locked; see `begin_config`."""
+    with begin_config(load_config(path, overrides), observer, fresh=fresh) as runner:
+        yield runner
 
 
 @contextmanager
-def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> Iterator[Session]:
-    """Yield the session of a config, its folder locked against other processes.
+def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> Iterator[Runner]:
+    """Yield the runner of a config, its folder locked against other processes.
 
     The newest run of the same name goes on if its config and the hashes of its inputs are the
     same. If the config is another, what still holds of that run is taken: in its folder, where it
@@ -54,14 +56,14 @@ def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> 
     with process_group() as ranks:
         if ranks.rank:
             with processes.copy_of_first(ranks) as (folder, origin):
-                yield Session(config, folder, rank=ranks.rank, origin=origin)
+                yield Runner(config, folder, rank=ranks.rank, origin=origin)
             return
         folder, change = _folder_for(config, observer, fresh=fresh)
-        session = Session(config, folder, observer)
-        session.change = change
-        with processes.kept_by_first(folder, ranks, then=lambda: settle(session)):
+        runner = Runner(config, folder, observer)
+        runner.change = change
+        with processes.kept_by_first(folder, ranks, then=lambda: settle(runner)):
             try:
-                yield session
+                yield runner
             except PruneError:
                 if set(folder.files()) <= LOOKED:
                     changing.discard(folder)
@@ -89,7 +91,7 @@ def _folder_for(
     work = folder
     if change.makes_new_run:
         with folder.lock():
-            work = changing.new_run(folder, change, config)
+            work = changing.new_run(folder, change, config, PARTS)
     else:
         observer.say(f"going on with {folder.path}")
     for line in change.words(str(work.path)):
@@ -105,12 +107,12 @@ def reopen(
     *,
     verb: str,
     redo: Collection[str] = (),
-    check: Callable[[Session], None] | None = None,
+    check: Callable[[Runner], None] | None = None,
     only_acts: bool = False,
-) -> Iterator[Session]:
-    """Yield the session of an existing run folder, locked; several processes as in `begin_config`.
+) -> Iterator[Runner]:
+    """Yield the runner of an existing run folder, locked; several processes as in `begin_config`.
 
-    A run that is sealed stays as it is: where the verb would change it, the session is that of a
+    A run that is sealed stays as it is: where the verb would change it, the runner is that of a
     new run beside it, which holds what still holds. What is done is said before it starts.
 
     Args:
@@ -118,8 +120,8 @@ def reopen(
         observer: Told what happens.
         pairs: `--set` pairs.
         verb: Its name, for the record.
-        redo: Parts of the run that the verb makes anew; it sets them aside itself, with
-            `settle`, when what takes their place is there.
+        redo: Parts of the run that the verb makes anew; if nothing before them is stale, it sets
+            them aside itself, with `settle`, when what takes their place is there.
         only_acts: The verb takes the run as it is: nothing in it may be changed by `--set`.
         check: Looks at the run before anything is made or moved, and raises what is wrong.
 
@@ -132,24 +134,25 @@ def reopen(
     if only_acts and change:
         raise UnsafeError(changing.refused_for(change))
     if check is not None:
-        check(Session(config, folder, observer))
+        check(Runner(config, folder, observer))
     with process_group() as ranks:
         if ranks.rank:
             with processes.copy_of_first(ranks) as (copied, origin):
-                yield Session(config, copied, rank=ranks.rank, origin=origin)
+                yield Runner(config, copied, rank=ranks.rank, origin=origin)
             return
         work = folder
         if change.makes_new_run:
             with folder.lock():
-                work = changing.new_run(folder, change, config)
+                work = changing.new_run(folder, change, config, PARTS)
         for line in change.words(str(work.path)) if change else ():
             observer.say(line)
-        session = Session(config, work, observer)
-        session.change, session.came_from = change, path
-        with processes.kept_by_first(work, ranks, then=lambda: None if redo else settle(session)):
+        runner = Runner(config, work, observer)
+        runner.change, runner.came_from = change, path
+        waits = bool(redo) and set(change.redone) <= set(PARTS.with_later(redo))
+        with processes.kept_by_first(work, ranks, then=lambda: None if waits else settle(runner)):
             there = work.files()
             try:
-                yield session
+                yield runner
             except ConfigError:
                 if work is not folder and work.files() == there:
                     changing.discard(work)
@@ -165,7 +168,7 @@ def _asked(
         folder.check(folder.path / name)
     before, after = config_of(folder), config_of(folder, pairs)
     _check_inputs(folder, before)
-    return after, changing.change_of(folder, before, after, verb=verb, redo=redo)
+    return after, changing.change_of(folder, before, after, PARTS, verb=verb, redo=redo)
 
 
 def foresee(
@@ -177,15 +180,14 @@ def foresee(
     return change.words(f"a new run {folder.path.with_name(config.name)}-N") if change else []
 
 
-def settle(session: Session) -> None:
+def settle(runner: Runner) -> None:
     """Put what the verb changes on record, and set aside what that makes stale, if it is there."""
-    change, session.change = session.change, None
+    change, runner.change = runner.change, None
     if change is None:
         return
     if not change.makes_new_run:
-        changing.settle(session.folder, change)
-    if "cut" in change.redone:
-        session.stage = 1
+        changing.settle(runner.folder, change, PARTS)
+    runner.enter(1 if "cut" in change.redone else runner.files.round_number)
 
 
 def _check_inputs(folder: RunFolder, config: Config) -> None:

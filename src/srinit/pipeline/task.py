@@ -11,7 +11,7 @@ from torch import nn
 
 from srinit.comparison import Comparison, compare_outcomes, shared_outcomes
 from srinit.distributed import ProcessGroup
-from srinit.engine.working import faster_copy
+from srinit.engine import faster_copy
 from srinit.evaluate import Loss, Outcomes, Scorer
 from srinit.latency import Latency, LatencyPair, measure_latency, measure_latency_pair
 from srinit.pipeline.observer import Observer

@@ -1,11 +1,11 @@
 """The report of a run: one offline page for the engineer and for the person who signs."""
 
-from srinit.report.data import DataFile, ReportInput, StageInput, StageScores
-from srinit.report.picture_records import Pictures
-from srinit.report.pictures import make_pictures, write_pictures
+from srinit.report.data import DataFile, ReportInput, StageInput
+from srinit.report.pictures import make_pictures
 from srinit.report.reading import load_report_input
 from srinit.report.roi import Roi, RoiFacts, RoiInputs, return_on_investment
 from srinit.report.write import write_report
+from srinit.runs.pictures import Pictures
 
 __all__ = [
     "DataFile",
@@ -15,10 +15,8 @@ __all__ = [
     "RoiFacts",
     "RoiInputs",
     "StageInput",
-    "StageScores",
     "load_report_input",
     "make_pictures",
     "return_on_investment",
-    "write_pictures",
     "write_report",
 ]

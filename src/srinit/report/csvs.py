@@ -23,7 +23,7 @@ EVIDENCE += ["joint_cost", "joint_low", "joint_high", "trial_examples"]
 def tables(report: ReportInput) -> dict[str, str]:
     """Return the text of every CSV file by its name; fractions and counts, not rounded."""
     found = {"layers.csv": _layers(report), "removals.csv": _removals(report)}
-    if any(stage.scores for stage in report.stages):
+    if any(stage.cut for stage in report.stages):
         found["stages.csv"] = _stages(report)
     if report.onnx_latency or (report.comparison is not None and report.comparison.latency):
         found["latency.csv"] = _latency(report)
@@ -109,7 +109,7 @@ def _stages(report: ReportInput) -> str:
                 stage.number,
                 stage in report.rejected,
                 " ".join(stage.removed),
-                stage.scores.num_examples if stage.scores else None,
+                stage.cut.num_examples if stage.cut else None,
                 *(score(stage, key) for key in ("before", "cut", "compensated", "tuned")),
                 *(getattr(loss, key, None) for key in ("drop", "low", "high")),
                 "; ".join(gate.name for gate in failed),

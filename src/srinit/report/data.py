@@ -20,50 +20,10 @@ from srinit.ownership import Ownership
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.report.mistakes import Mistake
-from srinit.report.picture_records import Pictures
 from srinit.report.roi import RoiInputs
+from srinit.runs.pictures import Pictures
+from srinit.runs.records import CutMetrics, RoundsOutcome
 from srinit.sensitivity.records import Sensitivity
-
-
-@record
-class StageScores:
-    """Scores of one pruning stage on validation data, fractions."""
-
-    num_examples: int
-    before: float | None  # the unpruned network
-    cut: float | None  # right after the cut
-    compensated: float | None
-    tuned: float | None
-
-
-@record
-class NamedClass:
-    """A class, of what the pipeline wrote of the baseline."""
-
-    name: str
-
-
-@record
-class BaselineFacts:
-    """What the report reads of `baseline/metrics.json`."""
-
-    score: float | None = None
-    num_examples: int = 0
-    classes: tuple[NamedClass, ...] = ()
-    device: str = ""
-    warnings: tuple[Suspicion, ...] = ()
-
-
-@record
-class StageFacts:
-    """What the report reads of `stages/NN/metrics.json`."""
-
-    removed: tuple[str, ...] = ()
-    num_examples: int = 0
-    score_before: float | None = None
-    score_cut: float | None = None
-    score_compensated: float | None = None
-    score_tuned: float | None = None
 
 
 @record
@@ -71,7 +31,7 @@ class StageInput:
     """One pruning stage: what happened and how it was judged."""
 
     number: int  # from 1
-    scores: StageScores | None = None
+    cut: CutMetrics | None = None
     tune: TuneLog | None = None
     comparison: Comparison | None = None
     gates: GateResult | None = None
@@ -83,16 +43,6 @@ class StageInput:
     removed: tuple[str, ...] = ()  # all that is gone after it, first to last
     validation: Comparison | None = None  # where it was pruned in stages
     validation_gates: GateResult | None = None
-
-
-@record
-class StagesOutcome:
-    """How pruning in stages ended; what the report reads of `stages/outcome.json`."""
-
-    delivered: int = 1
-    accepted: bool = True
-    reason: str = ""  # why it went no further; empty: the target is reached
-    tried: int | None = None  # the stage that failed
 
 
 @record
@@ -137,7 +87,7 @@ class ReportInput:
     scores: UnitScores | None = None  # what ranks, where it is not the scan
     beside: tuple[UnitScores, ...] = ()  # other criteria, which do not rank
     rejected: tuple[StageInput, ...] = ()  # stages that failed
-    outcome: StagesOutcome | None = None  # where it was pruned in stages
+    outcome: RoundsOutcome | None = None  # where it was pruned in stages
     overrides: tuple[Override, ...] = ()  # what later verbs changed of the config
     readings: Readings | None = None  # who read the test data before
     files_at: str = "../"  # from the page to the run's files

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from srinit.report.picture_records import Picture
+from srinit.runs.pictures import Picture
 
 # H W space, C channels
 

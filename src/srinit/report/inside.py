@@ -8,8 +8,8 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import Dots, scatter, square, track
 from srinit.report.data import ReportInput
-from srinit.report.picture_records import Picture, Projection, Similarity
 from srinit.report.text import Say, Text, same
+from srinit.runs.pictures import Picture, Projection, Similarity
 
 MOST_NAMES = 20  # classes up to which a map names them
 LONGEST = 12  # characters of a class name in a map

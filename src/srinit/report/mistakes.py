@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.samples import class_name
-from srinit.store import read_npz
+from srinit.runs.kinds import PairedOutcomes
 
 MOST = 12  # kinds of error that the page shows
 FEWEST_CLASSES = 3  # of two classes the errors are those of the classes
@@ -36,25 +35,18 @@ class MistakeRow:
     change: str
 
 
-def read_mistakes(path: Path) -> tuple[Mistake, ...]:
-    """Return every kind of error in a stage's `predictions.npz`, in order of the classes.
+def mistakes_of(predictions: PairedOutcomes) -> tuple[Mistake, ...]:
+    """Return every kind of error of both networks, in order of the classes.
 
-    Empty where there is no such file, or where answers are no classes.
+    Empty where answers are no classes.
     """
-    if not path.is_file():
+    truths = predictions.baseline.targets
+    answers = [side.predictions for side in (predictions.baseline, predictions.pruned)]
+    if truths.ndim != 1 or not len(truths):  # tokens, pixels, a score alone
         return ()
-    arrays = read_npz(path)
-    truths = arrays.get("baseline_targets")
-    answers = [arrays.get(f"{name}_predictions") for name in ("baseline", "pruned")]
-    if truths is None or truths.ndim != 1 or not len(truths):  # tokens, pixels, a score alone
+    if any(found.shape != truths.shape for found in answers):
         return ()
-    if any(found is None or found.shape != truths.shape for found in answers):
-        return ()
-    counts = [
-        Counter(zip(truths.tolist(), found.tolist(), strict=True))
-        for found in answers
-        if found is not None
-    ]
+    counts = [Counter(zip(truths.tolist(), found.tolist(), strict=True)) for found in answers]
     kinds = sorted({kind for count in counts for kind in count if kind[0] != kind[1]})
     return tuple(
         Mistake(truth=truth, answer=answer, before=counts[0][kind], after=counts[1][kind])

@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 
 from torch import Tensor, nn
 
-from srinit import modules, records, store
+from srinit import modules, records
 from srinit.comparison.records import Comparison
 from srinit.evaluate import Outcomes, evaluate
 from srinit.plan import PrunePlan
 from srinit.report import explain, images
-from srinit.report.picture_records import PICTURES_SCHEMA, Pictures, Thumb
 from srinit.report.samples import class_name, inputs_of, pixels_of
 from srinit.report.twins import BATCH, NUM_FEATURES, compare_features, cut_points
 from srinit.report.variants import explained, make_networks
+from srinit.runs.pictures import PICTURES_SCHEMA, Pictures, Thumb
 from srinit.sensitivity.records import Sensitivity
 from srinit.sources import DataSet
 
@@ -82,13 +81,6 @@ def make_pictures(
         missing=tuple(dict.fromkeys(missing)),
     )
     return _within(found)
-
-
-def write_pictures(pictures: Pictures, run: Path) -> Path:
-    """Write pictures where `load_report_input` looks for them and return the path."""
-    path = run / "report" / "pictures.json"
-    store.write_text(path, records.to_json(pictures, schema=PICTURES_SCHEMA))
-    return path
 
 
 def _is_image(data: DataSet) -> bool:

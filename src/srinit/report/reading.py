@@ -8,11 +8,11 @@ Read from the run folder (all but the scan and the plan may be missing)::
     stages/NN/metrics.json           before, after the cut, compensated, tuned
     stages/NN/tune.json comparison.json gate.json validation.json validation_gate.json
     stages/NN/site.json site_gate.json shift.json where they were measured
-    stages/outcome.json rejected/NN/ where it was pruned in stages
+    stages/outcome.json rejected/NN/ where it was pruned in rounds
     scan/criterion.json              the scores that rank, where it is not the scan that does
-    scan/beside/*.json               scores that only stand beside them
+    scan/beside.json                 scores that only stand beside them
     export/export.json
-    report/pictures.json             what `make_pictures` returned; written by `write_pictures`
+    report/pictures.json             what `make_pictures` returned
 
 Written into `report/`: report.html, summary.md, model_card.md and csv/*.csv.
 """
@@ -21,211 +21,141 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from srinit import records
-from srinit.comparison.records import Comparison
-from srinit.comparison.shift import Shift
-from srinit.comparison.site import Site
-from srinit.config import parse_yaml
-from srinit.criteria.records import UnitScores
+from srinit.config import Config
+from srinit.config.sections import DataSection
 from srinit.custody.overrides import of_run
-from srinit.custody.readings import FILE, Readings
 from srinit.errors import ConfigError, UnsafeError
-from srinit.export import Exported
-from srinit.finetune.records import TuneLog
-from srinit.gates import GateResult
-from srinit.latency import LatencyPair
-from srinit.ownership import Ownership
-from srinit.plan import PlanTimes, PrunePlan
-from srinit.report.data import (
-    BaselineFacts,
-    DataFile,
-    NamedClass,
-    ReportInput,
-    StageFacts,
-    StageInput,
-    StageScores,
-    StagesOutcome,
-)
-from srinit.report.mistakes import read_mistakes
-from srinit.report.picture_records import PICTURES_SCHEMA, Pictures
+from srinit.plan import PrunePlan
+from srinit.report.data import DataFile, ReportInput, StageInput
+from srinit.report.mistakes import mistakes_of
 from srinit.report.roi import RoiInputs
-from srinit.sensitivity.records import Sensitivity
-from srinit.store import sha256_file
-
-T = TypeVar("T")
-
-
-def _plan(path: Path) -> PrunePlan:
-    found = PrunePlan.from_json(path.read_bytes(), where=str(path))
-    times = _record(PlanTimes, path.with_name("plan_latency.json"))
-    return found if times is None else found.timed(times)
+from srinit.runs import RunFiles, artifacts
+from srinit.runs.files import REJECTED, ROUNDS, round_numbers
+from srinit.runs.inputs import config_of
+from srinit.runs.records import BaselineMetrics, Exports, ReferenceScores
+from srinit.store import RunFolder, sha256_file
 
 
 def load_report_input(run: Path) -> ReportInput:
-    """Return what a run folder holds for a report.
+    """Return what a run folder holds for a report; every hash and schema is checked.
 
     Raises:
         UnsafeError: The folder is missing, or its scan or plan is.
         ConfigError: A file is not what it should be.
+        IntegrityError: A file is not what was written.
     """
-    for needed in ("run.json", "scan/sensitivity.json", "plan.json"):
-        if not (run / needed).is_file():
-            raise UnsafeError(
-                f"{run} has no {needed}, so there is nothing to report; "
-                f"run `srinit scan` and `srinit plan` first."
-            )
-    head, config = _json(run / "run.json"), _config(run / "config.yaml")
-    baseline = _checked(BaselineFacts, run / "baseline" / "metrics.json")
-    data = config.get("data") or {}
-    sensitivity = _record(Sensitivity, run / "scan" / "sensitivity.json")
-    plan = max(run.glob("stages/[0-9]*/plan.json"), default=run / "plan.json")
-    assert sensitivity is not None
+    if not (run / "run.json").is_file():
+        raise _nothing(run, "run.json")
+    folder = RunFolder.open(run)
+    files = RunFiles(folder)
+    for needed in (artifacts.SENSITIVITY, artifacts.PLAN):
+        if not files.has(needed):
+            raise _nothing(run, files.name(needed))
+    config, head = config_of(folder), _json(run / "run.json")
+    baseline = files.get(artifacts.BASELINE)
+    exports = files.get(artifacts.EXPORTS) or Exports(files=(), failed={})
+    beside = files.get(artifacts.REFERENCE_SCORES) or ReferenceScores(criteria=())
+    rehearsed = _rehearsed(run / "audit.jsonl")
     return ReportInput(
         name=str(head.get("name", run.name)),
         run=str(run),
         created=_created(run),
-        sensitivity=sensitivity,
-        plan=_plan(plan),
-        stages=_stages(run / "stages"),
-        **_exports(run / "export" / "export.json"),
-        baseline_score=baseline.score,
-        baseline_examples=baseline.num_examples,
-        baseline_warnings=baseline.warnings,
-        class_names=tuple(row.name for row in baseline.classes),
-        defect_class=_defect_classes(data.get("defect_class")),
-        seed=config.get("seed"),
-        device=baseline.device or str(config.get("device") or ""),
-        model_source=str((config.get("model") or {}).get("source") or ""),
-        data_sources=_data_sources(data),
-        roi=roi_inputs(config.get("roi") or {}, where=str(run / "config.yaml")),
+        sensitivity=files.read(artifacts.SENSITIVITY),
+        plan=_plan(folder),
+        stages=_stages(folder, ROUNDS),
+        exports=exports.files,
+        failed_exports=exports.failed,
+        onnx_latency=exports.onnx_latency,
+        **_of_baseline(baseline),
+        defect_class=", ".join(config.data.defect_classes) or None,
+        seed=config.seed,
+        device=(baseline.device if baseline else "") or config.device,
+        model_source=config.model.source,
+        data_sources=_data_sources(config.data),
+        roi=roi_inputs(config),
         environment=_json(run / "env.json") or None,
         config_text=_text(run / "config.yaml"),
-        on_production_device=(config.get("compare") or {}).get("on_production_device") is True,
-        rollback_rehearsed=bool(_rehearsed(run / "audit.jsonl")),
-        rollback_rehearsed_on=_rehearsed(run / "audit.jsonl"),
+        on_production_device=config.compare.on_production_device,
+        rollback_rehearsed=bool(rehearsed),
+        rollback_rehearsed_on=rehearsed,
         files=_files(run),
-        pictures=_record(Pictures, run / "report" / "pictures.json", schema=PICTURES_SCHEMA),
-        scores=_record(UnitScores, run / "scan" / "criterion.json"),
-        beside=_beside(run / "scan" / "beside"),
-        rejected=_stages(run / "rejected"),
-        outcome=_outcome(run / "stages" / "outcome.json"),
+        pictures=files.get(artifacts.PICTURES),
+        scores=files.get(artifacts.SCORES),
+        beside=beside.criteria,
+        rejected=_stages(folder, REJECTED),
+        outcome=files.get(artifacts.OUTCOME),
         overrides=of_run(run),
-        readings=_readings(run),
+        readings=_last(folder).get(artifacts.READINGS),
         root=str(head.get("root") or ""),
-        weights=str((config.get("model") or {}).get("weights") or ""),
+        weights=config.model.weights or "",
         inputs={k: str(v) for k, v in _json(run / "inputs.lock.json").items() if k != "schema"},
     )
 
 
-def _readings(run: Path) -> Readings | None:
-    path = max(run.glob(f"stages/[0-9]*/{FILE}"), default=None)
-    return None if path is None else _record(Readings, path)
-
-
-def _defect_classes(found: Any) -> str | None:
-    return ", ".join(map(str, found)) if isinstance(found, list) else found
-
-
-def _beside(folder: Path) -> tuple[UnitScores, ...]:
-    found = (_record(UnitScores, path) for path in sorted(folder.glob("*.json")))
-    return tuple(scores for scores in found if scores is not None)
-
-
-def _outcome(path: Path) -> StagesOutcome | None:
-    return _checked(StagesOutcome, path) if path.is_file() else None
-
-
-def roi_inputs(settings: Mapping[str, Any], *, where: str = "the config") -> RoiInputs:
-    """Return the record for the config's `roi` section; keys it does not know are left out.
-
-    Raises:
-        ConfigError: A value is not what it should be.
-    """
-    known = {field.name for field in dataclasses.fields(RoiInputs)}
-    given = {key: value for key, value in settings.items() if key in known}
-    return _validated(RoiInputs, given, where=where)
-
-
-def _stages(folder: Path) -> tuple[StageInput, ...]:
-    numbers = sorted(int(p.name) for p in folder.glob("[0-9]*") if p.is_dir() and p.name.isdigit())
-    found = []
-    for number in numbers:
-        stage = next(p for p in folder.iterdir() if p.name.isdigit() and int(p.name) == number)
-        found.append(
-            StageInput(
-                number=number,
-                scores=_scores(stage / "metrics.json"),
-                tune=_record(TuneLog, stage / "tune.json"),
-                comparison=_record(Comparison, stage / "comparison.json"),
-                gates=_record(GateResult, stage / "gate.json"),
-                shift=_record(Shift, stage / "shift.json"),
-                site=_record(Site, stage / "site.json"),
-                site_gates=_record(GateResult, stage / "site_gate.json"),
-                ownership=_record(Ownership, stage / "ownership.json"),
-                mistakes=read_mistakes(stage / "predictions.npz"),
-                removed=_checked(StageFacts, stage / "metrics.json").removed,
-                validation=_record(Comparison, stage / "validation.json"),
-                validation_gates=_record(GateResult, stage / "validation_gate.json"),
-            )
-        )
-    return tuple(found)
-
-
-def _scores(path: Path) -> StageScores | None:
-    if not path.is_file():
-        return None
-    facts = _checked(StageFacts, path)
-    return StageScores(
-        num_examples=facts.num_examples,
-        before=facts.score_before,
-        cut=facts.score_cut,
-        compensated=facts.score_compensated,
-        tuned=facts.score_tuned,
+def _nothing(run: Path, name: str) -> UnsafeError:
+    return UnsafeError(
+        f"{run} has no {name}, so there is nothing to report; "
+        f"run `srinit scan` and `srinit plan` first."
     )
 
 
-def _exports(path: Path) -> dict[str, Any]:
-    body, where = _json(path), str(path)
-    pairs, files = tuple[LatencyPair, ...], tuple[Exported, ...]
+def _last(folder: RunFolder) -> RunFiles:
+    """Return the files of the last round that was not rejected."""
+    return RunFiles(folder, max(round_numbers(folder.path), default=1))
+
+
+def _plan(folder: RunFolder) -> PrunePlan:
+    """Return the plan of the last round, where each has its own; else that of the run."""
+    numbers = round_numbers(folder.path)
+    own = [RunFiles(folder, number).get(artifacts.ROUND_PLAN) for number in reversed(numbers)]
+    return next((plan for plan in own if plan), None) or RunFiles(folder).read(artifacts.PLAN)
+
+
+def _of_baseline(metrics: BaselineMetrics | None) -> dict[str, Any]:
+    if metrics is None:
+        return {}
     return {
-        "exports": _validated(files, body.get("files", ()), where=where),
-        "failed_exports": _validated(dict[str, str], body.get("failed", {}), where=where),
-        "onnx_latency": _validated(pairs, body.get("onnx_latency", ()), where=where),
+        "baseline_score": metrics.score,
+        "baseline_examples": metrics.num_examples,
+        "baseline_warnings": metrics.warnings,
+        "class_names": tuple(row.name for row in metrics.classes),
     }
 
 
-def _checked(cls: type[T], path: Path) -> T:
-    """Return the part of a file that a record speaks of; other keys are left out."""
-    return _validated(cls, _picked(cls, _json(path)), where=str(path))
+def roi_inputs(config: Config) -> RoiInputs:
+    """Return what the config's section `roi` gives."""
+    names = {field.name for field in dataclasses.fields(RoiInputs)}
+    return RoiInputs(**config.roi.model_dump(include=names))
 
 
-def _picked(cls: type[Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(cls)}
-    found = {key: value for key, value in body.items() if key in names}
-    if isinstance(found.get("classes"), list):
-        rows = found["classes"]
-        found["classes"] = [_picked(NamedClass, r) if isinstance(r, dict) else r for r in rows]
-    return found
-
-
-def _validated(cls: type[T], values: Any, *, where: str) -> T:
-    try:
-        return TypeAdapter(cls).validate_python(values)
-    except ValidationError as error:
-        raise ConfigError(f"{where} is not what it should be: {error}") from None
-
-
-def _record(cls: type[T], path: Path, *, schema: str | None = None) -> T | None:
-    if not path.is_file():
-        return None
-    found = str(_json(path).get("schema", ""))
-    return records.from_json(cls, path.read_bytes(), schema=schema or found, where=str(path))
+def _stages(folder: RunFolder, rounds: str) -> tuple[StageInput, ...]:
+    """Return the rounds of pruning, in order; what was not measured in one is None."""
+    found = []
+    for number in round_numbers(folder.path, rounds):
+        files = RunFiles(folder, number, rounds=rounds)
+        cut = files.get(artifacts.CUT)
+        predictions = files.get(artifacts.PREDICTIONS)
+        found.append(
+            StageInput(
+                number=number,
+                cut=cut,
+                tune=files.get(artifacts.TUNE_LOG),
+                comparison=files.get(artifacts.COMPARISON),
+                gates=files.get(artifacts.GATES),
+                shift=files.get(artifacts.SHIFT),
+                site=files.get(artifacts.SITE),
+                site_gates=files.get(artifacts.SITE_GATES),
+                ownership=files.get(artifacts.OWNERSHIP),
+                mistakes=mistakes_of(predictions) if predictions else (),
+                removed=cut.removed if cut else (),
+                validation=files.get(artifacts.VALIDATION),
+                validation_gates=files.get(artifacts.VALIDATION_GATES),
+            )
+        )
+    return tuple(found)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -244,13 +174,9 @@ def _text(path: Path) -> str:
     return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
-def _config(path: Path) -> dict[str, Any]:
-    return parse_yaml(path.read_bytes(), where=str(path)) if path.is_file() else {}
-
-
-def _data_sources(data: Mapping[str, Any]) -> dict[str, str]:
+def _data_sources(data: DataSection) -> dict[str, str]:
     names = ("source", "train", "calibration", "validation", "test", "site")
-    return {name: str(data[name]) for name in names if data.get(name)}
+    return {name: str(getattr(data, name)) for name in names if getattr(data, name)}
 
 
 def _audit(path: Path) -> list[dict[str, Any]]:

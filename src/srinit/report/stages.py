@@ -63,17 +63,17 @@ def stages_view(report: ReportInput, say: Say) -> Stages:
 
 
 def score(stage: StageInput, key: str) -> float | None:
-    """Return one score of a stage; that after fine-tuning may stand in its log alone."""
-    if stage.scores is None:
+    """Return one score of a round on validation data; None where it was not measured."""
+    if stage.cut is None:
         return None
-    value: float | None = getattr(stage.scores, key)
-    if key == "tuned" and value is None and stage.tune is not None:
-        return stage.tune.score_after
+    if key == "tuned":
+        return stage.tune.score_after if stage.tune else None
+    value: float | None = getattr(stage.cut, f"score_{key}")
     return value
 
 
 def _with_scores(stages: tuple[StageInput, ...]) -> list[StageInput]:
-    return [stage for stage in stages if stage.scores is not None]
+    return [stage for stage in stages if stage.cut is not None]
 
 
 def _row(

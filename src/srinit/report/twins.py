@@ -16,8 +16,8 @@ from srinit.evaluate.cka import unbiased_cka
 from srinit.plan import PrunePlan
 from srinit.report import features, images
 from srinit.report.explain import square
-from srinit.report.picture_records import CutPoint, Projection, Similarity
 from srinit.report.samples import inputs_of, spread
+from srinit.runs.pictures import CutPoint, Projection, Similarity
 from srinit.sensitivity.records import Sensitivity
 from srinit.sources import DataSet
 from srinit.units.records import LockedUnit, Unit

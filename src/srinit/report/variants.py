@@ -13,9 +13,9 @@ from srinit.copying import copied
 from srinit.errors import ConfigError, ReinitError
 from srinit.reinit import Call, reinitialized
 from srinit.report import explain, images
-from srinit.report.picture_records import Example, Explanation, Variant
 from srinit.report.samples import class_name, inputs_of, pixels_of
 from srinit.rng import seed_for
+from srinit.runs.pictures import Example, Explanation, Variant
 from srinit.sensitivity.records import Sensitivity
 from srinit.sources import DataSet
 from srinit.units.records import Unit

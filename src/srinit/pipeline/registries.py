@@ -10,7 +10,7 @@ from srinit import registry as registries
 from srinit.config import Config
 from srinit.errors import ConfigError
 from srinit.pipeline import track
-from srinit.pipeline.session import Session
+from srinit.pipeline.runner import Runner
 from srinit.registry import Registry
 
 STORE = "mlflow"  # folder of the local registry, beside the runs
@@ -49,8 +49,8 @@ def is_missing(path: Path, config: Config) -> bool:
     return config.registry.uri is None and not here.is_file()
 
 
-def log_finished(session: Session) -> None:
+def log_finished(runner: Runner) -> None:
     """Log a finished run, promoted or not, where the config asks for it (`registry.track`)."""
-    if session.config.registry.track:
-        with opened(session.path, session.config, create=True) as registry:
-            track.log_run(session, registry)
+    if runner.config.registry.track:
+        with opened(runner.path, runner.config, create=True) as registry:
+            track.log_run(runner, registry)

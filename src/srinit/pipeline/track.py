@@ -1,43 +1,42 @@
-"""Logs a finished run to MLflow: the params, metrics and artifacts of every stage."""
+"""Logs a finished run to MLflow: the params, metrics and artifacts of every step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from srinit.pipeline import cut, judge, look
-from srinit.pipeline.session import Session
+from srinit.pipeline.runner import Runner
 from srinit.registry import Registry
+from srinit.runs import artifacts
 from srinit.store import sha256_file
-from srinit.store.seal import SUMS
-
-FILES = (
-    "config.yaml", "env.json", "inputs.lock.json", "audit.jsonl", SUMS, "units.json", "plan.json",
-    "plan_latency.json", "baseline/metrics.json", "baseline/predictions.npz",
-    "scan/sensitivity.json", "scan/sensitivity.csv", "export/export.json", "report/report.html",
-    "result.json",
-)  # fmt: skip
+from srinit.store.seal import AUDIT, SUMS
 
 
-def log_run(session: Session, registry: Registry) -> str:
+def log_run(runner: Runner, registry: Registry) -> str:
     """Return the id of the MLflow run that holds this run; logged once for the same content."""
-    path = session.path
+    path = runner.path
     return registry.log_run(
         sha256_file(path / SUMS),
         name=path.name,
-        params=params(session.config.model_dump(mode="json", exclude={"root", "roi"})),
-        metrics=metrics(session),
+        params=params(runner.config.model_dump(mode="json", exclude={"root", "roi"})),
+        metrics=metrics(runner),
         folder=path,
-        files=[name for name in (*FILES, *_of_stages(path)) if (path / name).is_file()],
+        files=_files(runner),
         tags={"srinit.run": str(path.absolute())},
     )
 
 
-def _of_stages(path: Path) -> list[str]:
-    """Return the records of every stage of pruning; weights are kept by versions alone."""
-    found = (p for kind in ("*.json", "*.npz") for p in path.glob(f"stages/*/{kind}"))
-    return sorted(p.relative_to(path).as_posix() for p in found)
+def _files(runner: Runner) -> list[str]:
+    """Return the files of the table that are there; weights are kept by versions alone."""
+    rows = [artifact for artifact in artifacts.ARTIFACTS if artifact.logged]
+    patterns = [*artifacts.HEADS, AUDIT, SUMS, *(p for row in rows for p in row.listed)]
+    found = {
+        path.relative_to(runner.path).as_posix()
+        for pattern in patterns
+        for path in runner.path.glob(pattern)
+        if path.is_file()
+    }
+    return sorted(found)
 
 
 def params(body: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -56,21 +55,22 @@ def params(body: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def metrics(session: Session) -> dict[str, float]:
-    """Return the numbers of every stage that is done, by "stage.metric"."""
-    before, stage = look.baseline(session), cut.stage_metrics(session)
-    compared, sensitivity = judge.compare(session), look.scan(session)
+def metrics(runner: Runner) -> dict[str, float]:
+    """Return the numbers of every stage that is done, by "cut.metric"."""
+    before, cut = runner.get(artifacts.BASELINE), runner.get(artifacts.CUT)
+    compared = runner.get(artifacts.COMPARISON)
+    sensitivity = runner.get(artifacts.SENSITIVITY)
     found: dict[str, float | None] = {
         "baseline.score": before.score,
         "baseline.params": before.params,
         "baseline.flops": before.flops,
         "scan.units": len(sensitivity.units),
         "scan.redundant": sum(unit.decision == "redundant" for unit in sensitivity.units),
-        "plan.removed": len(stage.removed),
-        "prune.score_cut": stage.score_cut,
-        "prune.score_compensated": stage.score_compensated,
-        "prune.params": stage.cost_after.params,
-        "prune.flops": stage.cost_after.flops,
+        "plan.removed": len(cut.removed),
+        "prune.score_cut": cut.score_cut,
+        "prune.score_compensated": cut.score_compensated,
+        "prune.params": cut.cost_after.params,
+        "prune.flops": cut.cost_after.flops,
         "compare.baseline": compared.score.baseline,
         "compare.pruned": compared.score.pruned,
         "compare.drop": compared.score.drop,
@@ -78,8 +78,8 @@ def metrics(session: Session) -> dict[str, float]:
         "compare.drop_high": compared.score.high,
         "compare.agreement": compared.agreement.rate,
     }
-    if (cut.stage_folder(session) / "tune.json").is_file():
-        tuned = cut.tune_log(session)
+    tuned = runner.files.get(artifacts.TUNE_LOG)
+    if tuned is not None:
         found |= {
             "finetune.steps": tuned.steps,
             "finetune.score_before": tuned.score_before,
@@ -89,7 +89,7 @@ def metrics(session: Session) -> dict[str, float]:
         size = pair.baseline.batch_size
         found[f"compare.latency_ms_baseline_{size}"] = pair.baseline.median_ms
         found[f"compare.latency_ms_pruned_{size}"] = pair.pruned.median_ms
-    gates = judge.gate(session)
+    gates = runner.get(artifacts.GATES)
     found["gate.passed"] = float(gates.passed)
     for gate in gates.gates:
         found[f"gate.{gate.name}.bound"] = gate.bound

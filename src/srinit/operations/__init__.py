@@ -1,0 +1,1 @@
+"""A finished run in operation: promoted, watched, rolled back, verified."""

@@ -1,0 +1,197 @@
+"""What a run hands over: exported files, the report, the result, the seal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from srinit import export as exporting
+from srinit.comparison import Comparison
+from srinit.config.sections import ExportSection, ReportSection
+from srinit.custody import overrides
+from srinit.custody.readings import Readings
+from srinit.errors import MissingExtraError, ModelError
+from srinit.gates import GateResult
+from srinit.latency import LatencyPair
+from srinit.ownership import Ownership
+from srinit.pipeline.steps import step
+from srinit.pipeline.task import Bench, Execution
+from srinit.plan import PrunePlan
+from srinit.report import load_report_input, make_pictures, write_report
+from srinit.runs import RunFiles, artifacts
+from srinit.runs.pictures import Pictures
+from srinit.runs.records import BaselineMetrics, CutMetrics, Exports, RoundsOutcome
+from srinit.runs.result import RunResult
+from srinit.sensitivity import Sensitivity
+from srinit.sources import DataSet
+
+CHECKED_EXAMPLES = 64
+
+
+@step(
+    artifacts.EXPORTS,
+    part="export",
+    says=("export", lambda found: f"{[file.file for file in found.files]}"),
+    reason=lambda found: json.dumps(found.failed),
+)
+def exports(
+    model: nn.Module,
+    tuned: nn.Module,
+    test: DataSet,
+    bench: Bench,
+    export_settings: ExportSection,
+    files: RunFiles,
+    execution: Execution,
+) -> Exports:
+    """Return the exported files of the tuned network, checked on real test examples.
+
+    The unpruned network is exported too, so that a failure that is not the cut's is told apart
+    and both latencies are measured in the same runtime.
+    """
+    folder = files.path(artifacts.EXPORTS).parent
+    inputs, _ = next(iter(test.batches(CHECKED_EXAMPLES)))
+    exported: list[exporting.Exported] = []
+    failed: dict[str, str] = {}
+    latency: list[LatencyPair] = []
+    try:
+        pruned = tuned.cpu()
+        if export_settings.onnx:
+            try:
+                target = folder / "pruned.onnx"
+                exported.append(
+                    exporting.export_onnx(pruned, inputs, target, opset=export_settings.opset)
+                )
+                latency = _onnx_latency(model, inputs, folder, bench)
+            except (ModelError, MissingExtraError) as error:
+                failed["onnx"] = str(error)
+        execution.observer.progress(1, 2)
+        if export_settings.torch_export:
+            try:
+                exported.append(exporting.export_torch(pruned, inputs, folder / "pruned.pt2"))
+            except ModelError as error:
+                failed["torch.export"] = str(error)
+    finally:
+        for network in (model, tuned):
+            network.to(execution.device)
+    return Exports(files=tuple(exported), failed=failed, onnx_latency=tuple(latency))
+
+
+def _onnx_latency(model: nn.Module, inputs: Any, folder: Path, bench: Bench) -> list[LatencyPair]:
+    baseline = folder / "baseline.onnx"
+    try:
+        exporting.export_onnx(model.cpu(), inputs, baseline)
+        return [
+            exporting.measure_onnx_pair(baseline, folder / "pruned.onnx", inputs, batch_size=size)
+            for size in bench.batch_sizes
+        ]
+    finally:
+        baseline.unlink(missing_ok=True)
+
+
+@step(artifacts.PICTURES, part="report")
+def pictures(
+    model: nn.Module,
+    tuned: nn.Module,
+    sensitivity: Sensitivity,
+    round_plan: PrunePlan,
+    test: DataSet,
+    comparison: Comparison,
+    report_settings: ReportSection,
+    execution: Execution,
+) -> Pictures | None:
+    """Return heat maps and feature maps of both networks; None where the config wants none."""
+    if not report_settings.pictures:
+        return None
+    try:
+        return make_pictures(
+            model,
+            tuned,
+            sensitivity=sensitivity,
+            plan=round_plan,
+            data=test,
+            comparison=comparison,
+            num_examples=report_settings.pictures,
+            seed=execution.seed,
+        )
+    except MissingExtraError as error:
+        execution.observer.say(f"no pictures: {error}")
+        return None
+
+
+@step(
+    artifacts.REPORT,
+    part="report",
+    says=("report", lambda _: "written"),
+    keys={"files": ("roi", "compare.on_production_device")},
+    always=True,
+)
+def report(
+    pictures: Pictures | None,
+    gates: GateResult,
+    ownership: Ownership,
+    exports: Exports,
+    report_settings: ReportSection,
+    files: RunFiles,
+) -> str:
+    """Write the report and return its path."""
+    path = write_report(
+        load_report_input(files.folder.path),
+        files.folder.path / "report",
+        languages=tuple(report_settings.languages),
+    )
+    return str(path)
+
+
+@step(
+    artifacts.RESULT,
+    part="report",
+    says=("finish", lambda found: "passed" if found.passed else "failed"),
+    reason=lambda found: "; ".join(found.overrides),
+)
+def result(
+    comparison: Comparison,
+    gates: GateResult,
+    cut: CutMetrics,
+    baseline: BaselineMetrics,
+    readings: Readings,
+    outcome: RoundsOutcome,
+    report: str,
+    files: RunFiles,
+) -> RunResult:
+    """Return what a finished run comes to."""
+    score, place = comparison.score, files.folder.path
+    onnx = place / "export" / "pruned.onnx"
+    return RunResult(
+        run=str(place),
+        passed=gates.passed and outcome.accepted,
+        stage=outcome.delivered,
+        stopped_because=outcome.reason,
+        removed=cut.removed,
+        score_before=score.baseline or 0.0,
+        score_after=score.pruned or 0.0,
+        drop=score.drop or 0.0,
+        drop_low=score.low,
+        drop_high=score.high,
+        confidence=comparison.confidence,
+        num_examples=comparison.num_examples,
+        score_cut=cut.score_cut,
+        params=(cut.cost_before.params, cut.cost_after.params),
+        flops=(cut.cost_before.flops, cut.cost_after.flops),
+        latency_ms={
+            str(pair.baseline.batch_size): (pair.baseline.median_ms, pair.pruned.median_ms)
+            for pair in comparison.latency
+        },
+        latency_ratio={
+            str(pair.baseline.batch_size): (pair.ratio, pair.ratio_low, pair.ratio_high)
+            for pair in comparison.latency
+        },
+        failed_gates=tuple(gate.sentence for gate in gates.failed),
+        report=report,
+        onnx=str(onnx) if onnx.is_file() else "",
+        test_readings=len(readings.earlier),
+        overrides=tuple(each.words() for each in overrides.of_run(place)),
+        warnings=tuple(each.text for each in baseline.warnings),
+    )

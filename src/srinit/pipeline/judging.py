@@ -1,0 +1,197 @@
+"""Both networks on test data, read once; on corrupted images; and what the gates say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from srinit.comparison import Comparison, CostSide, Shift, measure_shift
+from srinit.config.sections import DataSection, GatesSection, OwnershipSection, ShiftSection
+from srinit.custody import readings as ledger
+from srinit.custody.readings import Readings
+from srinit.errors import DataError
+from srinit.gates import GateResult, check_gates
+from srinit.ownership import Ownership, measure_pair
+from srinit.pipeline.looking import WARNING
+from srinit.pipeline.site import with_site
+from srinit.pipeline.steps import step
+from srinit.pipeline.task import Bench, Evaluator, Execution, Task
+from srinit.runs import RunFiles, artifacts
+from srinit.runs.kinds import PairedOutcomes
+from srinit.runs.records import CutMetrics
+from srinit.sources import DataSet
+
+
+@step(artifacts.READINGS, part="readings")
+def readings(test: DataSet, files: RunFiles, execution: Execution) -> Readings:
+    """Return how often the test data were read before, and say so."""
+    found = ledger.find(files.folder.path, test.ids, test.data_hash)
+    if found.earlier:
+        execution.observer.say(f"{WARNING} {found.words()}")
+    return found
+
+
+@step(artifacts.PREDICTIONS, part="comparison", together=True)
+def predictions(
+    readings: Readings,
+    model: nn.Module,
+    tuned: nn.Module,
+    test: DataSet,
+    outcomes_of: Evaluator,
+    files: RunFiles,
+    execution: Execution,
+) -> PairedOutcomes:
+    """Return what both networks answer on test data; it is read here and for its corruptions."""
+    if not execution.ranks.rank:
+        told = {"data_hash": test.data_hash, "num_examples": len(test)}
+        ledger.note(files.folder, "read", "", told)
+    count, progress = len(test), execution.observer.progress
+    return PairedOutcomes(
+        baseline=outcomes_of(model, test, on_progress=lambda done, _: progress(done, 2 * count)),
+        pruned=outcomes_of(
+            tuned, test, on_progress=lambda done, _: progress(count + done, 2 * count)
+        ),
+        ids=np.array(test.ids),
+    )
+
+
+@step(
+    artifacts.COMPARISON,
+    part="comparison",
+    says=("compare", lambda found: f"drop {found.score.drop}"),
+    keys={"task": ("compare", "roi.missed_defect_cost", "roi.false_reject_cost",
+                   "roi.defect_share")},
+    but=("compare.on_production_device",),
+)  # fmt: skip
+def comparison(
+    predictions: PairedOutcomes,
+    cut: CutMetrics,
+    model: nn.Module,
+    tuned: nn.Module,
+    test: DataSet,
+    task: Task,
+    bench: Bench,
+    data_settings: DataSection,
+) -> Comparison:
+    """Return the two networks compared; rank 0 times them alone."""
+    return task.compared(
+        predictions.baseline,
+        predictions.pruned,
+        cost=_cost(cut),
+        latency=bench.pairs(model, tuned),
+        data=data_settings.test or data_settings.source or "",
+        data_hash=test.data_hash,
+    )
+
+
+def _cost(cut: CutMetrics) -> CostSide:
+    before, after = cut.cost_before, cut.cost_after
+    return CostSide(
+        params_baseline=before.params,
+        params_pruned=after.params,
+        flops_baseline=before.flops,
+        flops_pruned=after.flops,
+        size_bytes_baseline=before.size_bytes,
+        size_bytes_pruned=after.size_bytes,
+        not_counted=before.not_counted,
+    )
+
+
+@step(
+    artifacts.SHIFT,
+    part="shift",
+    says=("shift", lambda found: f"{len(found.significant)} of {len(found.points)} points are "
+          "worse"),
+    reason=lambda found: f"worst: {found.worst.corruption} {found.worst.severity}"
+    if found.worst
+    else "",
+    together=True,
+    keys={"task": ("compare.confidence",)},
+)  # fmt: skip
+def shift(
+    model: nn.Module,
+    tuned: nn.Module,
+    test: DataSet,
+    shift_settings: ShiftSection,
+    corruptions: Mapping[str, Any],
+    task: Task,
+    execution: Execution,
+) -> Shift | None:
+    """Return both networks on corrupted test images; None where the config asks for none.
+
+    Raises:
+        DataError: The data holds no images.
+    """
+    if shift_settings.examples == 0:
+        return None
+    if not test.pool.holds_images:
+        raise DataError(
+            "shift needs images, and the test data holds other inputs: write shift.examples: 0."
+        )
+    chosen = test.by_content(shift_settings.examples)
+    return measure_shift(
+        model,
+        tuned,
+        chosen.pool.pixels(chosen.indices),
+        torch.from_numpy(chosen.targets),
+        to_inputs=chosen.pool.preprocess.normalized,
+        corruptions=dict(corruptions),
+        severities=shift_settings.severities,
+        scorer=task.scorer,
+        ids=chosen.ids,
+        batch_size=execution.batch_size,
+        confidence=task.confidence,
+        seed=execution.seed,
+        ranks=execution.ranks,
+        on_progress=execution.observer.progress,
+    )
+
+
+@step(
+    artifacts.GATES,
+    part="judgement",
+    says=("gate", lambda found: "passed" if found.passed else "failed"),
+    reason=lambda found: "; ".join(gate.sentence for gate in found.failed),
+)
+def gates(
+    readings: Readings,
+    comparison: Comparison,
+    shift: Shift | None,
+    site_gates: GateResult | None,
+    gates_settings: GatesSection,
+    files: RunFiles,
+) -> GateResult:
+    """Return what the gates of the config say about the comparison."""
+    limits = gates_settings.limits()
+    result = check_gates(comparison, limits, shift=shift if "max_shift_drop" in limits else None)
+    if gates_settings.site:
+        result = with_site(result, site_gates)
+    judged = {gate.name: gate.limit for gate in result.gates}
+    judged[ledger.CONFIDENCE] = comparison.confidence
+    verdict = "passed" if result.passed else "failed"
+    ledger.note(files.folder, "judged", verdict, {"limits": judged})
+    return result
+
+
+@step(artifacts.OWNERSHIP, part="cost of ownership")
+def ownership(
+    model: nn.Module, tuned: nn.Module, bench: Bench, ownership_settings: OwnershipSection
+) -> Ownership:
+    """Return what 1,000 answers of either network cost on this device."""
+    return Ownership(
+        pairs=tuple(
+            measure_pair(
+                model,
+                tuned,
+                bench.inputs,
+                batch_size=size,
+                watts_per_core=ownership_settings.watts_per_core,
+                device_watts=ownership_settings.device_watts,
+            )
+            for size in bench.batch_sizes
+        )
+    )

@@ -1,0 +1,262 @@
+"""Pruning in rounds: cut a part, recover, compare, gate; scan again, and go on.
+
+Every round is the same table of steps under another prefix. It is measured on the network that the
+round before left, and written down in the names of the unpruned network, so that its recipe
+rebuilds it from there. A round is judged on validation data; test data is read once, for the round
+that is delivered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from srinit.comparison import Comparison
+from srinit.config.sections import DataSection, GatesSection, PruneSection
+from srinit.criteria import UnitScores
+from srinit.errors import PlanError
+from srinit.evaluate import Outcomes
+from srinit.finetune import TuneLog
+from srinit.gates import GateResult, check_feasible, check_gates
+from srinit.pipeline.resources import Resources
+from srinit.pipeline.runner import Runner, view
+from srinit.pipeline.steps import step
+from srinit.pipeline.task import Evaluator, Task
+from srinit.plan import Prefix, PrunePlan
+from srinit.runs import artifacts
+from srinit.runs.files import REJECTED
+from srinit.runs.records import RoundsOutcome
+from srinit.sensitivity import Sensitivity
+from srinit.sources import DataSet
+from srinit.surgery import carry_back
+
+# Gates that a part of the way to the target cannot hold, or that validation data cannot show.
+FINAL_ONLY = ("max_latency_ratio", "max_params_ratio", "max_flops_ratio", "max_shift_drop")
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the round at work begins with."""
+
+    whole: nn.Module  # the network that it cuts from, whole: with what was learned
+    plan: PrunePlan | None = None  # of the round before; None in the first
+    log: TuneLog | None = None  # its recovery
+
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """The units that earlier rounds removed."""
+        return () if self.plan is None else self.plan.names
+
+
+@view
+def before(runner: Runner) -> Before:
+    """Return what the round at work begins with."""
+    if runner.files.round_number == 1:
+        return Before(runner.resources.model)
+    last = runner.in_round(runner.files.round_number - 1)
+    plan = last.get(artifacts.ROUND_PLAN)
+    whole, _ = carry_back(
+        runner.resources.model,
+        last.get(artifacts.TUNED),
+        [removal.unit for removal in plan.remove],
+        example_inputs=runner.resources.example_inputs,
+    )
+    return Before(whole, plan, last.files.get(artifacts.TUNE_LOG))
+
+
+def carry_out(runner: Runner) -> RoundsOutcome:
+    """Return how the rounds ended; the network that is delivered is that of the last in `stages/`.
+
+    A round whose gates fail on validation data is moved to `rejected/`, and the one before it is
+    delivered, as it was. If the first fails it stays, and the run does not pass. From then on the
+    runner speaks of the round that is delivered.
+    """
+    found = runner.files.get(artifacts.OUTCOME)
+    if found is None:
+        found = _rounds(runner)
+        runner.folder.audit("stages", f"stage {found.delivered} delivered", reason=found.reason)
+        runner.files.write(artifacts.OUTCOME, found)
+    _put_aside(runner, found)
+    runner.enter(found.delivered)
+    return found
+
+
+@view
+def outcome(runner: Runner) -> RoundsOutcome:
+    """Return how the rounds ended; with one round there is nothing to choose."""
+    if not runner.config.prune.staged:
+        return RoundsOutcome(delivered=1, accepted=True, reason="")
+    return runner.files.read(artifacts.OUTCOME)
+
+
+def _rounds(runner: Runner) -> RoundsOutcome:
+    number = 1
+    while True:
+        at_work = runner.in_round(number)
+        settings = runner.config.prune
+        title = f"stage {number}" + ("" if settings.step.given else f" of {settings.stages}")
+        runner.observer.stage(f"{title}: scan and plan")
+        try:
+            made = planned(at_work)
+        except PlanError as error:
+            if number == 1:
+                raise
+            return RoundsOutcome(delivered=number - 1, accepted=True, reason=str(error))
+        if made is None:
+            return RoundsOutcome(delivered=number - 1, accepted=True, reason="")
+        runner.observer.stage(f"{title}: cut and recover")
+        at_work.get(artifacts.TUNE_LOG)
+        result = at_work.get(artifacts.VALIDATION_GATES)
+        if not result.passed:
+            failed = "; ".join(gate.sentence for gate in result.failed)
+            reason = f"stage {number} failed on validation data: {failed}"
+            runner.observer.say(reason)
+            return RoundsOutcome(
+                delivered=max(number - 1, 1), accepted=number > 1, reason=reason, tried=number
+            )
+        number += 1
+
+
+def _put_aside(runner: Runner, found: RoundsOutcome) -> None:
+    """Move what came after the delivered round out of `stages/`."""
+    folder = runner.in_round(found.delivered + 1).files.round_folder
+    if folder.is_dir():
+        target = runner.path / REJECTED / folder.name
+        target.parent.mkdir(exist_ok=True)
+        folder.rename(target)
+    runner.folder.moved()
+
+
+def planned(runner: Runner) -> PrunePlan | None:
+    """Return the plan of the round at work, kept in its folder; None if the target is reached.
+
+    It removes what the rounds before removed, and a part of what is left to the target.
+    """
+    own = runner.files.get(artifacts.ROUND_PLAN)
+    if own is not None:
+        return own
+    earlier: Before = runner.value("before")
+    gone = earlier.gone
+    if earlier.plan is None:
+        full = runner.get(artifacts.PLAN)
+    else:
+        sensitivity, scores = _looked_again(runner, earlier.plan)
+        planner = runner.resources.planner
+        full = planner.made(earlier.whole, sensitivity, scores, gone=gone)
+    left, number = len(full.remove) - len(gone), runner.files.round_number
+    if left <= 0 and earlier.plan is not None:
+        return None
+    ahead = full.prefixes[len(gone) : len(full.remove) + 1]
+    taken = len(gone) + share(ahead, full.prefixes[0], runner.config.prune, number)
+    made = replace(
+        full,
+        remove=_evidence_kept(full, earlier.plan)[:taken],
+        note=f"stage {number}; the whole target would take {len(full.remove)} units",
+    )
+    runner.folder.audit("plan", f"stage {number}: remove {len(made.names)} units")
+    runner.files.write(artifacts.ROUND_PLAN, made)
+    return made
+
+
+def share(ahead: tuple[Prefix, ...], whole: Prefix, settings: PruneSection, number: int) -> int:
+    """Return how many of the units that are left this round removes, at least one.
+
+    Args:
+        ahead: The network as it is, and after each removal that is left to the target.
+        whole: The unpruned network.
+        settings: Say how large a round is.
+        number: Of the round, from 1.
+    """
+    left = len(ahead) - 1
+    if left <= 0:
+        return 0
+    if not settings.step.given:
+        return math.ceil(left / max(settings.stages - number + 1, 1))
+    if settings.step.units is not None:
+        return min(settings.step.units, left)
+    name = "params" if settings.step.params is not None else "flops"
+    wanted = (settings.step.params or settings.step.flops or 0.0) * getattr(whole, name)
+    for count in range(1, left + 1):
+        if getattr(ahead[0], name) - getattr(ahead[count], name) >= wanted:
+            return count
+    return left
+
+
+@step(
+    artifacts.VALIDATION,
+    artifacts.VALIDATION_GATES,
+    part="rounds",
+    says=("gate", lambda _, found: f"{'passed' if found.passed else 'failed'} on validation"),
+    reason=lambda _, found: "; ".join(gate.sentence for gate in found.failed),
+    together=True,
+)
+def judged_on_validation(
+    baseline_outcomes: Outcomes,
+    tuned: nn.Module,
+    validation: DataSet,
+    outcomes_of: Evaluator,
+    task: Task,
+    gates_settings: GatesSection,
+    data_settings: DataSection,
+) -> tuple[Comparison, GateResult]:
+    """Return the round on validation data, and what the gates say of it."""
+    comparison = task.compared(
+        baseline_outcomes,
+        outcomes_of(tuned, validation),
+        data=data_settings.validation or data_settings.source or "",
+        data_hash=validation.data_hash,
+    )
+    return comparison, check_gates(comparison, limits(gates_settings))
+
+
+def limits(settings: GatesSection) -> dict[str, Any]:
+    """Return the gates that every round must hold."""
+    return {name: limit for name, limit in settings.limits().items() if name not in FINAL_ONLY}
+
+
+def check_ahead(resources: Resources) -> None:
+    """Raise `ConfigError` where a gate can never pass on so few validation examples."""
+    check_feasible(
+        limits(resources.config.gates),
+        resources.counts("validation"),
+        **resources.error_terms,
+        confidence=resources.config.compare.confidence,
+    )
+
+
+def _looked_again(runner: Runner, before: PrunePlan) -> tuple[Sensitivity, UnitScores]:
+    """Return scan and scores of the round before's network, in names of the unpruned one."""
+    pruned = runner.in_round(runner.files.round_number - 1).get(artifacts.TUNED)
+    _, names = carry_back(
+        runner.resources.model,
+        pruned,
+        [removal.unit for removal in before.remove],
+        example_inputs=runner.resources.example_inputs,
+    )
+    again = runner.looking_at(pruned)
+    first, first_scores = runner.get(artifacts.SENSITIVITY), runner.get(artifacts.SCORES)
+    scanned, scored = again.get(artifacts.SENSITIVITY), again.get(artifacts.SCORES)
+    units = tuple(_named(scanned.units, names, first.units, before.names))
+    return (
+        replace(scanned, units=units, unit_map=first.unit_map),
+        replace(scored, units=tuple(_named(scored.units, names, first_scores.units, before.names))),
+    )
+
+
+def _named(
+    found: Iterable[Any], names: Mapping[str, str], first: Iterable[Any], gone: Iterable[str]
+) -> list[Any]:
+    """Return records in names of the unpruned network, with those of units that are gone."""
+    kept = [record for record in first if record.unit in set(gone)]
+    again = [replace(r, unit=names[r.unit]) for r in found if r.unit in names]
+    return [*kept, *again]
+
+
+def _evidence_kept(full: PrunePlan, before: PrunePlan | None) -> tuple[Any, ...]:
+    """Return the removals, those of earlier rounds with the evidence that they went on."""
+    known = {} if before is None else {removal.unit.name: removal for removal in before.remove}
+    return tuple(known.get(removal.unit.name, removal) for removal in full.remove)
