@@ -23,7 +23,7 @@ from PIL import Image, ImageFilter
 from srinit.functions import load_function
 from srinit.monitor import Observations, Reference, Watch, watch
 from srinit.networks import load_weights, read_weights
-from srinit.pipeline.observe import observe
+from srinit.operations.observe import observe
 from srinit.sources import DataSet, Preprocess, load_data
 from srinit.sources.examples import PixelArrays
 from srinit.sources.pool import Pool

@@ -291,7 +291,7 @@ def test_a_champion_that_somebody_else_moved_meanwhile_is_not_replaced(
 
     monkeypatch.setattr(Registry, "set_candidate", slow)
     (own / "audit.jsonl").write_bytes((own / "audit.jsonl").read_bytes())
-    monkeypatch.setattr("srinit.pipeline.promotion._told", lambda *_, **__: None)
+    monkeypatch.setattr("srinit.operations.promotion._told", lambda *_, **__: None)
     code, body = call(capsys, "promote", own)
     assert (code, "is version 2 now, not 1" in said(body)) == (6, True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from srinit.finetune import TuneLog, loop
-from srinit.pipeline import cut
+from srinit.pipeline import pruning
 from srinit.pipeline import run as pipeline
 
 QUICK = (
@@ -24,11 +24,12 @@ def test_a_run_compares_features_after_its_cuts(
 ) -> None:
     seen: list[dict[str, str]] = []
 
-    def recorded(*args: object, features: dict[str, str], **rest: object) -> TuneLog:
+    def recorded(*args: object, features: dict[str, str] | None, **rest: object) -> TuneLog:
+        assert features is not None
         seen.append(features)
         return loop.fine_tune(*args, features=features, **rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(cut, "fine_tune", recorded)
+    monkeypatch.setattr(pruning, "fine_tune", recorded)
     result = pipeline.run_file(digits / "srinit.yaml", [*QUICK, f"out={tmp_path / 'runs'}"])
     assert result.removed
     assert len(seen) == 1

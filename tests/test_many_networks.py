@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from srinit import records
-from srinit.pipeline.result import RunResult
+from srinit.runs.result import RunResult
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "many_networks"
 FOUND = RunResult(

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from report_run import HOSTILE, RUN
 from srinit.config import parse_yaml
+from srinit.evaluate import Outcomes
 from srinit.report import ReportInput, load_report_input, write_report
 from srinit.report.card import model_card
 from srinit.report.csvs import tables
-from srinit.report.mistakes import mistake_rows, read_mistakes
+from srinit.report.mistakes import mistake_rows, mistakes_of
 from srinit.report.page import render
 from srinit.report.summary import summary_markdown
-from srinit.store import csv_text, write_npz
+from srinit.runs.kinds import PairedOutcomes
+from srinit.store import csv_text
 from srinit.store.csvs import cell
 
 
@@ -61,17 +63,23 @@ def test_layers_table_holds_the_records_unrounded(found: ReportInput) -> None:
             assert float(row[f"{scores.criterion}_high"]) == taken.high
 
 
-def test_kinds_of_error_are_counted_from_the_predictions(
-    found: ReportInput, tmp_path: Path
-) -> None:
+def _answered(truth: np.ndarray, answers: list[int]) -> Outcomes:
+    predictions = np.array(answers)
+    return Outcomes(
+        scores=(predictions == truth).astype(float),
+        finite=np.ones(len(truth), dtype=bool),
+        targets=truth,
+        predictions=predictions,
+        confidence=np.ones(len(truth)),
+    )
+
+
+def test_kinds_of_error_are_counted_from_the_predictions(found: ReportInput) -> None:
     truth = np.array([0, 0, 0, 1, 1, 2])
-    arrays = {
-        "baseline_targets": truth,
-        "baseline_predictions": np.array([0, 1, 1, 1, 2, 2]),
-        "pruned_predictions": np.array([0, 0, 1, 1, 1, -1]),
-    }
-    write_npz(tmp_path / "predictions.npz", arrays)
-    mistakes = read_mistakes(tmp_path / "predictions.npz")
+    before, after = (
+        _answered(truth, answers) for answers in ([0, 1, 1, 1, 2, 2], [0, 0, 1, 1, 1, -1])
+    )
+    mistakes = mistakes_of(PairedOutcomes(before, after, np.array([str(i) for i in range(6)])))
     assert [(m.truth, m.answer, m.before, m.after) for m in mistakes] == [
         (0, 1, 2, 1), (1, 2, 1, 0), (2, -1, 0, 1),
     ]  # fmt: skip
@@ -85,7 +93,6 @@ def test_kinds_of_error_are_counted_from_the_predictions(
     assert "Kinds of error" in page
     assert HOSTILE not in page
     assert mistake_rows(mistakes, ("OK", "NG")) == ()  # of two classes recall says it all
-    assert read_mistakes(tmp_path / "none.npz") == ()
 
 
 def test_removals_table_has_every_prefix(found: ReportInput) -> None:

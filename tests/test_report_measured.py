@@ -218,7 +218,7 @@ def test_taking_out_stands_below_random_weights_on_one_scale(found: ReportInput)
     assert view.removals.note is not None
     assert f"{scores.num_examples} calibration examples" in view.removals.note.en
     page = render(found)
-    assert '<a href="../scan/beside/removal_drop.json">' in page
+    assert '<a href="../scan/beside.json">' in page
     assert page.count('class="bar thin"') == len(view.rows)
 
 
@@ -300,13 +300,14 @@ def staged(tmp_path: Path, *, accepted: bool = True, rejected: bool = True) -> R
     shutil.copytree(RUN, run)
     names = list(load_report_input(RUN).plan.names)
     gate = Gate(name="max_drop", passed=False, measured=0.2, bound=0.25, limit=0.05, sentence="x")
-    facts = {"num_examples": 100, "score_before": 0.98}
+    kept = json.loads((run / "stages/01/metrics.json").read_bytes())
+    facts = {**kept, "num_examples": 100, "score_before": 0.98, "score_compensated": None}
 
     def write(folder: str, removed: list[str], *scores: float, passed: bool) -> None:
         body = dict(zip(("score_cut", "score_compensated"), scores, strict=False))
         place = run / folder
         place.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"schema": "srinit.stage/1", **facts, "removed": removed, **body})
+        text = json.dumps({**facts, "removed": removed, **body})
         (place / "metrics.json").write_text(text, "utf-8")
         gates = GateResult(passed=passed, gates=() if passed else (gate,))
         (place / "validation_gate.json").write_text(

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from srinit.runs.pictures import Pictures
 
 from report_run import CLASSES, HOSTILE, RUN, with_costs
 from srinit.comparison import Drop, FlippedExample, Shift, ShiftPoint, Site
@@ -21,7 +22,6 @@ from srinit.report import formats as fmt
 from srinit.report.decision import decide, gate_text
 from srinit.report.layers import layers_view
 from srinit.report.page import render
-from srinit.report.picture_records import Pictures
 from srinit.report.text import Say
 
 GOLDEN = RUN.parent

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from srinit.runs.pictures import PICTURES_SCHEMA, Picture, Pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +23,6 @@ from srinit import records
 from srinit.errors import ModelError
 from srinit.evaluate.cka import unbiased_cka
 from srinit.report import explain, features, images, load_report_input, twins, write_report
-from srinit.report.picture_records import PICTURES_SCHEMA, Picture, Pictures
 from srinit.report.pictures import MAX_BYTES, _choose, _within
 from srinit.report.variants import _redrawn
 from srinit.rng import isolated_rng

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from report_run import RUN, with_costs
 from srinit.report import RoiFacts, RoiInputs, load_report_input, return_on_investment
 from srinit.report.money import money_view
-from srinit.report.reading import roi_inputs
 from srinit.report.roi import Range, facts_of
 from srinit.report.text import Say
 
@@ -198,7 +197,3 @@ def test_gain_that_was_not_shown_is_not_called_one() -> None:
     assert headline(-0.04, 0.01).endswith("so a gain has not been shown.")
     assert "(" in headline(-0.04, 0.01).split("payback time")[1]  # with its range
     assert "gain" not in headline(-0.03, -0.01)
-
-
-def test_config_keys_that_the_calculation_does_not_know_are_left_out() -> None:
-    assert roi_inputs({"hourly_rate": 3.0, "note": "x"}) == RoiInputs(hourly_rate=3.0)

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 import processes
 from srinit.config import load_config
-from srinit.pipeline import estimate, look, start
+from srinit.pipeline import estimate, start
 from srinit.pipeline.observer import Silent
+from srinit.runs import artifacts
 
 MODEL = """
 import torch
@@ -202,8 +203,8 @@ def test_dry_run_estimates_the_time_within_a_factor_of_two(
         guess = estimate.whole_run(config)["seconds"]["scan"]
         assert not (tmp_path / "runs").exists() or attempt
         began = time.perf_counter()
-        with start.begin_config(config, Silent()) as session:
-            found = look.scan(session)
+        with start.begin_config(config, Silent()) as runner:
+            found = runner.get(artifacts.SENSITIVITY)
         assert found.stopped_by in ("precision", "data")
         ratios.append(guess / (time.perf_counter() - began))
         if 0.5 <= ratios[-1] <= 2:

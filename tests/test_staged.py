@@ -13,12 +13,11 @@ from srinit.artifact import load_pruned
 from srinit.config import load_config
 from srinit.errors import ConfigError
 from srinit.gates import GateResult
+from srinit.pipeline import rounds
 from srinit.pipeline import run as pipeline
-from srinit.pipeline import staged
 from srinit.pipeline.observer import Silent
-from srinit.pipeline.result import RunResult
-from srinit.pipeline.session import Session
 from srinit.plan import Prefix, PrunePlan
+from srinit.runs.result import RunResult
 from srinit.store import RunFolder
 
 QUICK = (
@@ -130,7 +129,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_bytes(
 
 def failing(at: int) -> Any:
     """Gates that fail at the numbered stage."""
-    real = staged.check_gates
+    real = rounds.check_gates
     calls = [0]
 
     def check(comparison: Any, limits: Any) -> GateResult:
@@ -144,7 +143,7 @@ def failing(at: int) -> Any:
 def test_a_failed_stage_goes_back_to_the_one_before_bit_by_bit(
     in_three: tuple[RunResult, Path], digits: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(staged, "check_gates", failing(2))
+    monkeypatch.setattr(rounds, "check_gates", failing(2))
     result, run = carry_out(digits, tmp_path, "prune.stages=3")
     assert result.stage == 1
     assert "stage 2 failed on validation data" in result.stopped_because
@@ -165,7 +164,7 @@ def test_a_failed_stage_goes_back_to_the_one_before_bit_by_bit(
 def test_a_run_whose_first_stage_fails_does_not_pass(
     digits: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(staged, "check_gates", failing(1))
+    monkeypatch.setattr(rounds, "check_gates", failing(1))
     result, run = carry_out(digits, tmp_path, "prune.step.units=2")
     assert not result.passed
     assert "stage 1 failed" in result.stopped_because
@@ -178,9 +177,8 @@ def test_a_stage_takes_its_part_of_what_is_left(digits: Path) -> None:
     )
 
     def taken(stage: int, *overrides: str) -> int:
-        session = Session(load_config(digits / "srinit.yaml", overrides), None)
-        session.stage = stage
-        return staged.share(costs, costs[0], session)
+        config = load_config(digits / "srinit.yaml", overrides)
+        return rounds.share(costs, costs[0], config.prune, stage)
 
     assert [taken(s, "prune.stages=3") for s in (1, 2, 3, 4)] == [2, 3, 6, 6]
     assert taken(1, "prune.step.units=4") == 4

@@ -15,7 +15,7 @@ import tasks_project
 from srinit.artifact import load_pruned
 from srinit.errors import ConfigError
 from srinit.pipeline import run as pipeline
-from srinit.pipeline.result import RunResult
+from srinit.runs.result import RunResult
 
 QUICK = (
     "scan.scheme=default", "scan.half_width=0.4", "finetune.epochs=1", "report.pictures=0",

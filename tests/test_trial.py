@@ -13,9 +13,10 @@ from planted import Planted, batches_of, planted_data
 from srinit.comparison import Drop
 from srinit.compensation.answers import answers, divergence
 from srinit.errors import DataError, PlanError
-from srinit.pipeline import confirm, cut, start
+from srinit.pipeline import start, trials
 from srinit.pipeline.observer import Silent
 from srinit.plan import PrunePlan
+from srinit.runs.artifacts import PLAN
 from srinit.surgery import remove_units
 from srinit.trial import Trial, removal_distances, try_removals
 from srinit.units import find_units
@@ -88,8 +89,8 @@ def plan(digits: Path, out: Path, *more: str) -> tuple[PrunePlan, list[str]]:
             said.append(line)
 
     overrides = [*QUICK, *more, f"out={out}"]
-    with start.begin(digits / "srinit.yaml", overrides, Listener()) as session:
-        return cut.plan(session), said
+    with start.begin(digits / "srinit.yaml", overrides, Listener()) as runner:
+        return runner.get(PLAN), said
 
 
 @pytest.mark.slow
@@ -170,6 +171,6 @@ def test_a_target_that_trials_put_out_of_reach_says_so(
     def dear(*args: Any, **kwargs: Any) -> tuple[Trial, ...]:
         return tuple(Trial(removed=tuple(names), cost=cost) for names in args[2])
 
-    monkeypatch.setattr(confirm, "try_removals", dear)
+    monkeypatch.setattr(trials, "try_removals", dear)
     with pytest.raises(PlanError, match=r"trial removal costs more than plan\.trial_max_drop"):
         plan(digits, tmp_path, "plan.trial_max_drop=0.1")

@@ -124,6 +124,6 @@ def test_every_reason_has_a_text_in_every_language_of_the_report() -> None:
 
 
 def test_the_estimate_reads_the_units_as_the_run_does() -> None:
-    from srinit.pipeline import estimate, look
+    from srinit.pipeline import estimate, looking
 
-    assert estimate.found_units is look.found_units
+    assert estimate.found_units is looking.found_units

@@ -226,7 +226,7 @@ def sensitivity(
 
 CRITERION_KEYS = {"plan_settings": ("plan.criterion", "plan.criterion_examples"),
                   "task": ("finetune.loss", "finetune.label_smoothing"),
-                  "trials": ()}  # fmt: skip
+                  "trials": ("plan.trial_examples", "compensate", "prune.recalibrate")}  # fmt: skip
 
 
 @step(artifacts.SCORES, part="scores", together=True, keys=CRITERION_KEYS)

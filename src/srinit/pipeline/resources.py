@@ -40,7 +40,11 @@ KEYS: dict[str, tuple[str, ...]] = {
     "scan_goal": (),  # a scan serves every target
     "trials": ("plan", "compensate", "prune.recalibrate", "compare.confidence"),
     "planner": (
-        "plan", "units.keep", "compare.latency_batches", "compare.confidence", "compensate",
+        "plan",
+        "units.keep",
+        "compare.latency_batches",
+        "compare.confidence",
+        "compensate",
         "prune.recalibrate",
     ),  # fmt: skip
     "compensator": ("compensate", "prune", "compare.confidence"),

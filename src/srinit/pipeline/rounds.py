@@ -58,7 +58,7 @@ def before(runner: Runner) -> Before:
     if runner.files.round_number == 1:
         return Before(runner.resources.model)
     last = runner.in_round(runner.files.round_number - 1)
-    plan = last.get(artifacts.ROUND_PLAN)
+    plan = last.files.read(artifacts.ROUND_PLAN)
     whole, _ = carry_back(
         runner.resources.model,
         last.get(artifacts.TUNED),

@@ -147,7 +147,7 @@ def _sources(report: ReportInput) -> tuple[str, ...]:
     if report.outcome is not None and report.last is not None:
         folder = f"stages/{report.last.number:02d}/"
     scan = ("sensitivity.json", "sensitivity.csv", "criterion.json")
-    beside = (f"beside/{scores.criterion}.json" for scores in report.beside)
+    beside = ("beside.json",) if report.beside else ()
     return (
         *(f"scan/{name}" for name in (*scan, *beside)),
         f"{folder}plan.json",
