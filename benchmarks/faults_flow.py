@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 
 from srinit import cli
 from srinit.demo.train import train
-from srinit.pipeline.observer import Silent
+from srinit.observer import Silent
 from srinit.registry import open_registry
 from srinit.registry.client import quiet
 from srinit.store import RunFolder, audit

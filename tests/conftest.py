@@ -52,7 +52,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sklearn.datasets import load_digits
 
     from srinit.demo.train import train
-    from srinit.pipeline.observer import Silent
+    from srinit.observer import Silent
 
     folder = tmp_path_factory.mktemp("digits")
     data = load_digits()

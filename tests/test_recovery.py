@@ -11,7 +11,7 @@ import pytest
 from srinit.config import dump_yaml, load_config
 from srinit.errors import CheckpointError, ConfigError, ModelError, PruneError
 from srinit.finetune import Recipe, auto_recipe
-from srinit.pipeline.observer import Silent
+from srinit.observer import Silent
 from srinit.pipeline.run import run_file
 from srinit.store import sha256_file
 

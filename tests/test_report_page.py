@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from srinit.runs.pictures import Pictures
 
 from report_run import CLASSES, HOSTILE, RUN, with_costs
 from srinit.comparison import Drop, FlippedExample, Shift, ShiftPoint, Site
@@ -23,6 +22,7 @@ from srinit.report.decision import decide, gate_text
 from srinit.report.layers import layers_view
 from srinit.report.page import render
 from srinit.report.text import Say
+from srinit.runs.pictures import Pictures
 
 GOLDEN = RUN.parent
 MARKED = re.compile(r"<(style|script)>.*?</\1>", re.DOTALL)

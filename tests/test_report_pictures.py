@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from srinit.runs.pictures import PICTURES_SCHEMA, Picture, Pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,6 +25,7 @@ from srinit.report import explain, features, images, load_report_input, twins, w
 from srinit.report.pictures import MAX_BYTES, _choose, _within
 from srinit.report.variants import _redrawn
 from srinit.rng import isolated_rng
+from srinit.runs.pictures import PICTURES_SCHEMA, Picture, Pictures
 from srinit.sources import load_data
 from zoo_images import Called
 

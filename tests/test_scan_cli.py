@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 import processes
 from srinit.config import load_config
+from srinit.observer import Silent
 from srinit.pipeline import estimate, start
-from srinit.pipeline.observer import Silent
 from srinit.runs import artifacts
 
 MODEL = """

@@ -13,9 +13,9 @@ from srinit.artifact import load_pruned
 from srinit.config import load_config
 from srinit.errors import ConfigError
 from srinit.gates import GateResult
+from srinit.observer import Silent
 from srinit.pipeline import rounds
 from srinit.pipeline import run as pipeline
-from srinit.pipeline.observer import Silent
 from srinit.plan import Prefix, PrunePlan
 from srinit.runs.result import RunResult
 from srinit.store import RunFolder

@@ -13,8 +13,8 @@ from planted import Planted, batches_of, planted_data
 from srinit.comparison import Drop
 from srinit.compensation.answers import answers, divergence
 from srinit.errors import DataError, PlanError
+from srinit.observer import Silent
 from srinit.pipeline import start, trials
-from srinit.pipeline.observer import Silent
 from srinit.plan import PrunePlan
 from srinit.runs.artifacts import PLAN
 from srinit.surgery import remove_units

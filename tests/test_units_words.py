@@ -124,6 +124,8 @@ def test_every_reason_has_a_text_in_every_language_of_the_report() -> None:
 
 
 def test_the_estimate_reads_the_units_as_the_run_does() -> None:
-    from srinit.pipeline import estimate, looking
+    from srinit.pipeline import estimate
+    from srinit.runs.artifacts import UNITS
+    from srinit.steps.table import TABLE
 
-    assert estimate.found_units is looking.found_units
+    assert estimate.looking.units is TABLE.by_output[UNITS.name].call

@@ -176,7 +176,7 @@ def compare(
         return logs.compare(run, other, common, margin=margin, plan_margin=plan_margin)
     from srinit import records
     from srinit.cli.draw import comparison_table, gate_table, shift_table, site_tables
-    from srinit.pipeline import site, start
+    from srinit.pipeline import others, start
     from srinit.runs import artifacts
 
     pairs = [*common.overrides, *([f"shift.examples={shift}"] if shift else [])]
@@ -195,7 +195,7 @@ def compare(
             comparison: Comparison | None = runner.get(artifacts.COMPARISON)
             gates = runner.get(artifacts.GATES)
         else:
-            on_site = site.compare_runs(runner, other, data)
+            on_site = others.compare_runs(runner, other, data)
             comparison = on_site.comparison
         if other is None:
             under_shift = runner.get(artifacts.SHIFT)

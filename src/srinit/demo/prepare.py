@@ -11,7 +11,7 @@ from safetensors.torch import save
 from srinit import store
 from srinit.demo.train import train
 from srinit.errors import require
-from srinit.pipeline.observer import Observer
+from srinit.observer import Observer
 from srinit.store.files import refused
 
 TRAIN_SHARE = 0.45  # of the 1,797 digits; the rest is for choosing, stopping and testing

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from srinit.demo.model import DigitNet, digit_net
-from srinit.pipeline.observer import Observer
+from srinit.observer import Observer
 from srinit.rng import isolated_rng
 
 EPOCHS, BATCH, LEARNING_RATE = 16, 64, 0.1

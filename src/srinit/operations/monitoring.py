@@ -13,9 +13,9 @@ from srinit.custody.beside import beside
 from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
 from srinit.monitor import Observations, Reference, Watch, from_log, read_log, watch
+from srinit.observer import Observer
 from srinit.operations import observe
 from srinit.operations.way_back import RolledBack, rollback
-from srinit.pipeline.observer import Observer
 from srinit.pipeline.runner import Runner
 from srinit.records import record
 from srinit.runs import artifacts

@@ -17,13 +17,14 @@ from srinit.errors import (
 )
 from srinit.gates import GateResult, check_gates
 from srinit.operations import moves, versions
-from srinit.pipeline import site, track
+from srinit.pipeline import track
 from srinit.pipeline.registries import opened
 from srinit.pipeline.runner import Runner
 from srinit.records import record
 from srinit.registry import CHAMPION, Registry, Version
 from srinit.runs import Artifact, artifacts
 from srinit.runs.kinds import Record
+from srinit.steps import site
 from srinit.store import sha256_bytes
 from srinit.store.files import parse_npz
 from srinit.store.seal import Seal

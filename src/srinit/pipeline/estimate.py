@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 from srinit.config import Config
-from srinit.pipeline.looking import found_units
 from srinit.pipeline.resources import Resources
 from srinit.pipeline.sizes import num_removed, num_stages
-from srinit.pipeline.trials import TRIAL_FIT
+from srinit.runs.records import DataFacts
 from srinit.sensitivity import estimate_time, seconds_per_example
+from srinit.steps import looking
+from srinit.steps.trials import TRIAL_FIT
 from srinit.units import UnitMap
 
 BUDGET = 30.0  # seconds that timing may take, about; finding the units comes on top
@@ -97,6 +98,16 @@ def stages(resources: Resources, units: UnitMap) -> dict[str, float]:
         ),
         "compare": 2 * each * sizes.get("test", 0),
     }
+
+
+def found_units(resources: Resources) -> UnitMap:
+    """Return the units of a network before there is a run."""
+    return looking.units(
+        DataFacts(sets={}, notes=()),
+        resources.fitted_model,
+        resources.example_inputs,
+        resources.config.units,
+    )
 
 
 def whole_run(config: Config) -> dict[str, Any]:

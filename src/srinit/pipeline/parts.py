@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from srinit.custody.depends import Part, Parts
-from srinit.pipeline import (  # noqa: F401  (steps come into the table where they are written)
+from srinit.pipeline import views  # noqa: F401  (what steps begin with)
+from srinit.pipeline.resources import INPUTS, KEYS
+from srinit.pipeline.runner import VIEWS
+from srinit.runs.files import REJECTED, ROUNDS
+from srinit.steps import (  # noqa: F401  (steps come into the table where they are written)
     finishing,
     judging,
     looking,
     planning,
     pruning,
-    rounds,
     site,
 )
-from srinit.pipeline.resources import INPUTS, KEYS
-from srinit.pipeline.runner import VIEWS
-from srinit.pipeline.steps import TABLE, Step
-from srinit.runs.files import REJECTED, ROUNDS
+from srinit.steps.table import TABLE, Step
 
 VIEW_PARTS = {"round_plan": ("plan",)}  # what a round begins with rests on the round before
 DATA = ("calibration", "validation", "test", "train", "fitted_model", "example_inputs")

@@ -18,14 +18,14 @@ from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
 from srinit.evaluate import LOSSES, SCORERS, Loss, Scorer, find_scorer, labeled_by, scored
 from srinit.functions import load_function
 from srinit.gates import check_class_names
-from srinit.pipeline.compensating import Compensator
+from srinit.observer import Observer, Silent
 from srinit.pipeline.network import load_network
-from srinit.pipeline.observer import Observer, Silent
-from srinit.pipeline.planning import Planner
-from srinit.pipeline.recovery import Recovery
-from srinit.pipeline.task import Bench, Evaluator, Execution, Task
-from srinit.pipeline.trials import Trials
 from srinit.sources import DataSet
+from srinit.steps.compensating import Compensator
+from srinit.steps.planning import Planner
+from srinit.steps.recovery import Recovery
+from srinit.steps.task import Bench, Evaluator, Execution, Task
+from srinit.steps.trials import Trials
 
 NUM_EXAMPLE_INPUTS = 2  # enough to tell the batch dimension from the others
 INPUTS = ("model", "data", "score")
@@ -46,7 +46,7 @@ KEYS: dict[str, tuple[str, ...]] = {
         "compare.confidence",
         "compensate",
         "prune.recalibrate",
-    ),  # fmt: skip
+    ),
     "compensator": ("compensate", "prune", "compare.confidence"),
     "recovery": ("finetune",),
     "site": ("data.site",),

@@ -10,62 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
-from srinit.comparison import Comparison
-from srinit.config.sections import DataSection, GatesSection, PruneSection
+from srinit.config.sections import PruneSection
 from srinit.criteria import UnitScores
 from srinit.errors import PlanError
-from srinit.evaluate import Outcomes
-from srinit.finetune import TuneLog
-from srinit.gates import GateResult, check_feasible, check_gates
-from srinit.pipeline.resources import Resources
-from srinit.pipeline.runner import Runner, view
-from srinit.pipeline.steps import step
-from srinit.pipeline.task import Evaluator, Task
+from srinit.pipeline.runner import Runner
 from srinit.plan import Prefix, PrunePlan
 from srinit.runs import artifacts
 from srinit.runs.files import REJECTED
 from srinit.runs.records import RoundsOutcome
 from srinit.sensitivity import Sensitivity
-from srinit.sources import DataSet
+from srinit.steps.pruning import Before
 from srinit.surgery import carry_back
-
-# Gates that a part of the way to the target cannot hold, or that validation data cannot show.
-FINAL_ONLY = ("max_latency_ratio", "max_params_ratio", "max_flops_ratio", "max_shift_drop")
-
-
-@dataclass(frozen=True)
-class Before:
-    """What the round at work begins with."""
-
-    whole: nn.Module  # the network that it cuts from, whole: with what was learned
-    plan: PrunePlan | None = None  # of the round before; None in the first
-    log: TuneLog | None = None  # its recovery
-
-    @property
-    def gone(self) -> tuple[str, ...]:
-        """The units that earlier rounds removed."""
-        return () if self.plan is None else self.plan.names
-
-
-@view
-def before(runner: Runner) -> Before:
-    """Return what the round at work begins with."""
-    if runner.files.round_number == 1:
-        return Before(runner.resources.model)
-    last = runner.in_round(runner.files.round_number - 1)
-    plan = last.files.read(artifacts.ROUND_PLAN)
-    whole, _ = carry_back(
-        runner.resources.model,
-        last.get(artifacts.TUNED),
-        [removal.unit for removal in plan.remove],
-        example_inputs=runner.resources.example_inputs,
-    )
-    return Before(whole, plan, last.files.get(artifacts.TUNE_LOG))
 
 
 def carry_out(runner: Runner) -> RoundsOutcome:
@@ -83,14 +41,6 @@ def carry_out(runner: Runner) -> RoundsOutcome:
     _put_aside(runner, found)
     runner.enter(found.delivered)
     return found
-
-
-@view
-def outcome(runner: Runner) -> RoundsOutcome:
-    """Return how the rounds ended; with one round there is nothing to choose."""
-    if not runner.config.prune.staged:
-        return RoundsOutcome(delivered=1, accepted=True, reason="")
-    return runner.files.read(artifacts.OUTCOME)
 
 
 def _rounds(runner: Runner) -> RoundsOutcome:
@@ -184,48 +134,6 @@ def share(ahead: tuple[Prefix, ...], whole: Prefix, settings: PruneSection, numb
         if getattr(ahead[0], name) - getattr(ahead[count], name) >= wanted:
             return count
     return left
-
-
-@step(
-    artifacts.VALIDATION,
-    artifacts.VALIDATION_GATES,
-    part="rounds",
-    says=("gate", lambda _, found: f"{'passed' if found.passed else 'failed'} on validation"),
-    reason=lambda _, found: "; ".join(gate.sentence for gate in found.failed),
-    together=True,
-)
-def judged_on_validation(
-    baseline_outcomes: Outcomes,
-    tuned: nn.Module,
-    validation: DataSet,
-    outcomes_of: Evaluator,
-    task: Task,
-    gates_settings: GatesSection,
-    data_settings: DataSection,
-) -> tuple[Comparison, GateResult]:
-    """Return the round on validation data, and what the gates say of it."""
-    comparison = task.compared(
-        baseline_outcomes,
-        outcomes_of(tuned, validation),
-        data=data_settings.validation or data_settings.source or "",
-        data_hash=validation.data_hash,
-    )
-    return comparison, check_gates(comparison, limits(gates_settings))
-
-
-def limits(settings: GatesSection) -> dict[str, Any]:
-    """Return the gates that every round must hold."""
-    return {name: limit for name, limit in settings.limits().items() if name not in FINAL_ONLY}
-
-
-def check_ahead(resources: Resources) -> None:
-    """Raise `ConfigError` where a gate can never pass on so few validation examples."""
-    check_feasible(
-        limits(resources.config.gates),
-        resources.counts("validation"),
-        **resources.error_terms,
-        confidence=resources.config.compare.confidence,
-    )
 
 
 def _looked_again(runner: Runner, before: PrunePlan) -> tuple[Sensitivity, UnitScores]:

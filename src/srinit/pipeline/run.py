@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from srinit.config import Config, load_config
-from srinit.finetune.checks import check_trainable, task_loss
-from srinit.gates import check_feasible
-from srinit.pipeline import earlier, registries, rounds, sealing, site, start
-from srinit.pipeline.observer import Observer, Silent
-from srinit.pipeline.recovery import is_own
+from srinit.observer import Observer, Silent
+from srinit.pipeline import ahead, earlier, registries, rounds, sealing, start
 from srinit.pipeline.runner import Runner
 from srinit.runs import Artifact, RunFiles, artifacts, processes
 from srinit.runs.inputs import inputs_lock
@@ -72,49 +69,13 @@ def run_file(
     return run(load_config(path, overrides), observer=observer, fresh=fresh)
 
 
-def check_ahead(runner: Runner) -> None:
-    """Check what would stop the run later: data that is missing, gates that cannot pass.
-
-    Raises:
-        ConfigError: A data set is missing, a gate cannot pass on so few test examples, or nothing
-            of the network can be trained.
-        DataError: The data does not fit the model.
-    """
-    config, resources = runner.config, runner.resources
-    resources.split("test")
-    resources.split("validation")
-    recovery = resources.recovery
-    if config.finetune.fn is not None and recovery.train is None:
-        resources.split("train")
-    if not recovery.trains:
-        runner.observer.say(
-            "nothing will be trained: the network as it is compensated after the cut is the result."
-        )
-    elif not is_own(config):
-        check_trainable(resources.model)
-        task_loss(resources.loss, resources.scorer, recovery.recipe, resources.model)
-    runner.value("told_data")
-    resources.check_fit()
-    check_feasible(
-        config.gates.limits(),
-        resources.counts("test"),
-        **resources.error_terms,
-        confidence=config.compare.confidence,
-        shift_examples=config.shift.examples,
-        shift_points=len(config.shift.corruptions) * len(config.shift.severities),
-    )
-    site.check_ahead(resources)
-    if config.prune.staged:
-        rounds.check_ahead(resources)
-
-
 def carry_out(runner: Runner) -> RunResult:
     """Return the result of a run, after every step that is not done yet.
 
     Where several processes share the run they scan, plan, compensate, fine-tune and compare
     together; everything else is done by rank 0 while the others wait.
     """
-    check_ahead(runner)
+    ahead.check(runner)
     for title, artifact in STEPS:
         if title in ALONE:
             continue

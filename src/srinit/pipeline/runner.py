@@ -13,13 +13,13 @@ from torch import nn
 from srinit import artifact as artifacts
 from srinit.config import Config
 from srinit.custody.changing import Change
+from srinit.observer import Observer, Silent
 from srinit.pipeline.network import base_of, load_network
-from srinit.pipeline.observer import Observer, Silent
 from srinit.pipeline.resources import Resources
-from srinit.pipeline.steps import TABLE, Step
 from srinit.runs import Artifact, RunFiles, processes
-from srinit.runs.artifacts import OUTCOME, ROUND_PLAN
+from srinit.runs.artifacts import OUTCOME
 from srinit.sources import DataSet
+from srinit.steps.table import TABLE, Step
 from srinit.store import RunFolder
 
 T = TypeVar("T")
@@ -215,10 +215,3 @@ class Runner:
                 "seed": self.config.seed,
             },
         )
-
-
-@view
-def round_plan(runner: Runner) -> Any:
-    """Return the plan of the round at work: its own, or the run's where there is one round."""
-    own = runner.files.get(ROUND_PLAN)
-    return runner.value("plan") if own is None else own

@@ -18,8 +18,8 @@ from srinit.config import Config, dump_yaml, load_config
 from srinit.custody import changing, fixed, overrides
 from srinit.distributed import process_group
 from srinit.errors import ConfigError, PruneError, UnsafeError
+from srinit.observer import Observer
 from srinit.pipeline import earlier
-from srinit.pipeline.observer import Observer
 from srinit.pipeline.parts import PARTS
 from srinit.pipeline.runner import Runner
 from srinit.runs import processes

@@ -12,9 +12,9 @@ from torch import nn
 
 from srinit import modules
 from srinit.evaluate.soundness import Suspicion
-from srinit.pipeline.task import Execution
 from srinit.sources import DataSet, Preprocess, limited
 from srinit.stats.paired import fair_tail
+from srinit.steps.task import Execution
 
 EXAMPLES = 128  # calibration images
 FEWEST_ERRORS = 10  # fewer cannot tell one normalization from another

@@ -17,8 +17,6 @@ from srinit.errors import MissingExtraError, ModelError
 from srinit.gates import GateResult
 from srinit.latency import LatencyPair
 from srinit.ownership import Ownership
-from srinit.pipeline.steps import step
-from srinit.pipeline.task import Bench, Execution
 from srinit.plan import PrunePlan
 from srinit.report import load_report_input, make_pictures, write_report
 from srinit.runs import RunFiles, artifacts
@@ -27,6 +25,8 @@ from srinit.runs.records import BaselineMetrics, CutMetrics, Exports, RoundsOutc
 from srinit.runs.result import RunResult
 from srinit.sensitivity import Sensitivity
 from srinit.sources import DataSet
+from srinit.steps.table import step
+from srinit.steps.task import Bench, Execution
 
 CHECKED_EXAMPLES = 64
 
@@ -158,7 +158,6 @@ def result(
     baseline: BaselineMetrics,
     readings: Readings,
     outcome: RoundsOutcome,
-    report: str,
     files: RunFiles,
 ) -> RunResult:
     """Return what a finished run comes to."""
@@ -189,7 +188,7 @@ def result(
             for pair in comparison.latency
         },
         failed_gates=tuple(gate.sentence for gate in gates.failed),
-        report=report,
+        report=str(files.path(artifacts.REPORT)),
         onnx=str(onnx) if onnx.is_file() else "",
         test_readings=len(readings.earlier),
         overrides=tuple(each.words() for each in overrides.of_run(place)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -12,20 +13,33 @@ from srinit.cost import count_cost
 from srinit.errors import ConfigError
 from srinit.finetune import Recipe, TuneLog, fine_tune, run_command, run_function
 from srinit.functions import load_function
-from srinit.pipeline.compensating import Compensator
-from srinit.pipeline.recovery import Recovery, expected_dip, is_own
-from srinit.pipeline.rounds import Before
-from srinit.pipeline.steps import step
-from srinit.pipeline.task import Bench
-from srinit.pipeline.trials import Trials
 from srinit.plan import PrunePlan
 from srinit.runs import RunFiles, artifacts, processes
 from srinit.runs.records import BaselineMetrics, Compensated, CutMetrics, Rehearsal
 from srinit.sources import DataSet
+from srinit.steps.compensating import Compensator
+from srinit.steps.recovery import Recovery, expected_dip, is_own
+from srinit.steps.table import step
+from srinit.steps.task import Bench
+from srinit.steps.trials import Trials
 from srinit.surgery import kept_names, remove_with_origins
 from srinit.units import UnitMap
 
 REHEARSAL_SCHEMA = "srinit.rehearsal/2"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the round at work begins with."""
+
+    whole: nn.Module  # the network that it cuts from, whole: with what was learned
+    plan: PrunePlan | None = None  # of the round before; None in the first
+    log: TuneLog | None = None  # its recovery
+
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """The units that earlier rounds removed."""
+        return () if self.plan is None else self.plan.names
 
 
 @step(

@@ -13,9 +13,9 @@ from srinit.compensation.answers import Measure
 from srinit.compensation.variants import Method
 from srinit.config.sections import CompensateSection
 from srinit.errors import CompensationError, DataError
-from srinit.pipeline.task import Execution, Task
 from srinit.runs.records import Compensated
 from srinit.sources import DataSet
+from srinit.steps.task import Execution, Task
 
 NOTHING = "nothing"
 

@@ -14,10 +14,10 @@ from srinit.config.sections import PlanSection
 from srinit.config.stages import COMPENSATED
 from srinit.criteria import UnitScore, UnitScores
 from srinit.errors import DataError, PlanError
-from srinit.pipeline.compensating import Compensator
-from srinit.pipeline.recovery import Recovery
 from srinit.plan import PrunePlan, Removal
 from srinit.sources import DataSet
+from srinit.steps.compensating import Compensator
+from srinit.steps.recovery import Recovery
 from srinit.trial import Trial, removal_distances, try_removals
 from srinit.units import UnitMap
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from srinit.class_names import ClassList
 from srinit.comparison import (
     Site,
     Unread,
@@ -17,16 +15,13 @@ from srinit.comparison import (
     unlabeled_outcomes,
 )
 from srinit.config.sections import DataSection, GatesSection
-from srinit.custody.networks import load_run
 from srinit.errors import DataError
 from srinit.evaluate import top1
-from srinit.gates import GateResult, check_feasible, check_gates, check_unlabeled
-from srinit.pipeline.resources import Resources
-from srinit.pipeline.runner import Runner
-from srinit.pipeline.steps import step
-from srinit.pipeline.task import Evaluator, Task
+from srinit.gates import GateResult, check_gates, check_unlabeled
 from srinit.runs import artifacts
-from srinit.sources import DataSet, load_data
+from srinit.sources import DataSet
+from srinit.steps.table import step
+from srinit.steps.task import Evaluator, Task
 
 OTHER = ("max_latency_ratio", "max_params_ratio", "max_shift_drop")  # no matter of these data
 
@@ -87,55 +82,6 @@ def judge(found: Site, settings: GatesSection) -> GateResult | None:
     assert found.unlabeled is not None
     agreement = {k: v for k, v in wanted.items() if k == "min_agreement"}
     return check_unlabeled(found.unlabeled, agreement) if agreement else None
-
-
-def check_ahead(resources: Resources) -> None:
-    """Raise `ConfigError` where a gate that counts can never pass on so few site examples."""
-    settings = resources.config.gates
-    if not settings.site:
-        return
-    data, wanted = resources.split("site"), limits(settings)
-    counts = resources.counts("site")
-    if data.targets.ndim == 1 and not (data.targets >= 0).any():
-        counts = {"": len(data)}
-        wanted = {name: limit for name, limit in wanted.items() if name == "min_agreement"}
-    terms = resources.error_terms if "" not in counts else {}
-    check_feasible(
-        wanted,
-        counts,
-        confidence=resources.config.compare.confidence,
-        where="on data.site, gates",
-        **terms,
-    )
-
-
-def other_data(source: str, resources: Resources) -> DataSet:
-    """Return examples of a source that a command names, prepared as the test data are."""
-    names = resources.class_names
-    return load_data(
-        source,
-        preprocess=resources.split("test").pool.preprocess,
-        classes=ClassList(names, "the run") if names else None,
-        root=Path(),
-        may_lack_classes=True,
-    )
-
-
-def compare_runs(runner: Runner, other: Path | None, data: str | None) -> Site:
-    """Return a comparison that is not part of the run: of two runs, or on other data.
-
-    Args:
-        runner: The run whose pruned network is the second of the pair.
-        other: A second run, whose pruned network takes that place; this run's is the first.
-        data: A data source in place of the test data; its examples need no labels.
-    """
-    resources, config = runner.resources, runner.config
-    examples = resources.split("test") if data is None else other_data(data, resources)
-    first, second = resources.model, runner.get(artifacts.TUNED)
-    if other is not None:
-        first, second = second, load_run(other, root=config.root).to(resources.device)
-    source = data or config.data.test or config.data.source or ""
-    return compared_on(first, second, examples, source, resources.task, resources.outcomes_of)
 
 
 def compared_on(

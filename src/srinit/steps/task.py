@@ -14,7 +14,7 @@ from srinit.distributed import ProcessGroup
 from srinit.engine import faster_copy
 from srinit.evaluate import Loss, Outcomes, Scorer
 from srinit.latency import Latency, LatencyPair, measure_latency, measure_latency_pair
-from srinit.pipeline.observer import Observer
+from srinit.observer import Observer
 from srinit.sources import DataSet
 
 

@@ -14,13 +14,6 @@ from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes, Scorer, Suspicion, suspicions
-from srinit.pipeline.normalization import better_normalization
-from srinit.pipeline.resources import Resources
-from srinit.pipeline.runner import Runner, view
-from srinit.pipeline.sizes import num_to_decide
-from srinit.pipeline.steps import step
-from srinit.pipeline.task import Bench, Evaluator, Execution, Task
-from srinit.pipeline.trials import Trials
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.records import (
     BaselineMetrics,
@@ -31,10 +24,13 @@ from srinit.runs.records import (
 )
 from srinit.sensitivity import Sensitivity, measure_sensitivity
 from srinit.sources import DataSet, describe
+from srinit.steps.normalization import better_normalization
+from srinit.steps.table import step
+from srinit.steps.task import Bench, Evaluator, Execution, Task
+from srinit.steps.trials import Trials
 from srinit.units import UnitMap, find_units
 
 WARNING = "WARNING:"
-LABELS = ("top1",)
 
 
 @step(artifacts.DATA_FACTS, part="baseline")
@@ -51,17 +47,6 @@ def data_facts(data: Mapping[str, DataSet]) -> DataFacts:
         },
         notes=tuple(describe(data)),
     )
-
-
-@view
-def told_data(runner: Runner) -> DataFacts:
-    """Return what the data are; said once."""
-    found = runner.get(artifacts.DATA_FACTS)
-    if not runner.resources.data_told:
-        runner.resources.data_told = True
-        for line in found.notes:
-            runner.observer.say(line)
-    return found
 
 
 @step(artifacts.BASELINE_OUTCOMES, part="baseline", together=True)
@@ -166,25 +151,6 @@ def units(
         include_plain=units_settings.include_plain,
         select=units_settings.select,
     )
-
-
-def found_units(resources: Resources) -> UnitMap:
-    """Return the units of a network before there is a run."""
-    return units(
-        DataFacts(sets={}, notes=()),
-        resources.fitted_model,
-        resources.example_inputs,
-        resources.config.units,
-    )
-
-
-@view
-def scan_goal(runner: Runner) -> dict[str, Any]:
-    """Return what the scan's precision follows: the largest drop, and how many units go."""
-    return {
-        "max_drop": runner.config.plan.max_drop,
-        "num_remove": num_to_decide(runner.config, lambda: len(runner.get(artifacts.UNITS))),
-    }
 
 
 @step(

@@ -12,13 +12,13 @@ from srinit.config.sections import PlanSection
 from srinit.criteria import UnitScores
 from srinit.curve import PrefixMeter
 from srinit.errors import PlanError
-from srinit.pipeline.steps import step
-from srinit.pipeline.task import Bench
-from srinit.pipeline.trials import Trials
 from srinit.plan import Prefix, PrunePlan, make_plan
 from srinit.runs import artifacts, processes
 from srinit.runs.records import ReferenceScores
 from srinit.sensitivity import Sensitivity
+from srinit.steps.table import step
+from srinit.steps.task import Bench
+from srinit.steps.trials import Trials
 from srinit.units import UnitMap, covered, matching
 
 

@@ -16,10 +16,10 @@ from srinit.distributed import by_itself
 from srinit.engine import faster_copy, has_fast_bfloat16
 from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
-from srinit.pipeline.task import Execution, Task
 from srinit.plan import PrunePlan
 from srinit.runs.records import Rehearsal
 from srinit.sources import Augment, DataSet
+from srinit.steps.task import Execution, Task
 from srinit.trialbench import NOTHING
 
 FIELDS = (

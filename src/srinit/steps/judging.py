@@ -14,16 +14,17 @@ from srinit.config.sections import DataSection, GatesSection, OwnershipSection, 
 from srinit.custody import readings as ledger
 from srinit.custody.readings import Readings
 from srinit.errors import DataError
+from srinit.evaluate import Outcomes
 from srinit.gates import GateResult, check_gates
 from srinit.ownership import Ownership, measure_pair
-from srinit.pipeline.looking import WARNING
-from srinit.pipeline.site import with_site
-from srinit.pipeline.steps import step
-from srinit.pipeline.task import Bench, Evaluator, Execution, Task
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.kinds import PairedOutcomes
 from srinit.runs.records import CutMetrics
 from srinit.sources import DataSet
+from srinit.steps.looking import WARNING
+from srinit.steps.site import with_site
+from srinit.steps.table import step
+from srinit.steps.task import Bench, Evaluator, Execution, Task
 
 
 @step(artifacts.READINGS, part="readings")
@@ -175,6 +176,42 @@ def gates(
     verdict = "passed" if result.passed else "failed"
     ledger.note(files.folder, "judged", verdict, {"limits": judged})
     return result
+
+
+# Gates that a part of the way to the target cannot hold, or that validation data cannot show.
+FINAL_ONLY = ("max_latency_ratio", "max_params_ratio", "max_flops_ratio", "max_shift_drop")
+
+
+@step(
+    artifacts.VALIDATION,
+    artifacts.VALIDATION_GATES,
+    part="rounds",
+    says=("gate", lambda _, found: f"{'passed' if found.passed else 'failed'} on validation"),
+    reason=lambda _, found: "; ".join(gate.sentence for gate in found.failed),
+    together=True,
+)
+def judged_on_validation(
+    baseline_outcomes: Outcomes,
+    tuned: nn.Module,
+    validation: DataSet,
+    outcomes_of: Evaluator,
+    task: Task,
+    gates_settings: GatesSection,
+    data_settings: DataSection,
+) -> tuple[Comparison, GateResult]:
+    """Return the round on validation data, and what the gates say of it."""
+    comparison = task.compared(
+        baseline_outcomes,
+        outcomes_of(tuned, validation),
+        data=data_settings.validation or data_settings.source or "",
+        data_hash=validation.data_hash,
+    )
+    return comparison, check_gates(comparison, round_limits(gates_settings))
+
+
+def round_limits(settings: GatesSection) -> dict[str, Any]:
+    """Return the gates that every round must hold."""
+    return {name: limit for name, limit in settings.limits().items() if name not in FINAL_ONLY}
 
 
 @step(artifacts.OWNERSHIP, part="cost of ownership")

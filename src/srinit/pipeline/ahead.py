@@ -1,0 +1,77 @@
+"""What would stop a run later, looked for before anything is measured."""
+
+from __future__ import annotations
+
+from srinit.finetune.checks import check_trainable, task_loss
+from srinit.gates import check_feasible
+from srinit.pipeline.resources import Resources
+from srinit.pipeline.runner import Runner
+from srinit.steps.judging import round_limits
+from srinit.steps.recovery import is_own
+from srinit.steps.site import limits
+
+
+def check(runner: Runner) -> None:
+    """Check what would stop the run later: data that is missing, gates that cannot pass.
+
+    Raises:
+        ConfigError: A data set is missing, a gate cannot pass on so few test examples, or nothing
+            of the network can be trained.
+        DataError: The data does not fit the model.
+    """
+    config, resources = runner.config, runner.resources
+    resources.split("test")
+    resources.split("validation")
+    recovery = resources.recovery
+    if config.finetune.fn is not None and recovery.train is None:
+        resources.split("train")
+    if not recovery.trains:
+        runner.observer.say(
+            "nothing will be trained: the network as it is compensated after the cut is the result."
+        )
+    elif not is_own(config):
+        check_trainable(resources.model)
+        task_loss(resources.loss, resources.scorer, recovery.recipe, resources.model)
+    runner.value("told_data")
+    resources.check_fit()
+    check_feasible(
+        config.gates.limits(),
+        resources.counts("test"),
+        **resources.error_terms,
+        confidence=config.compare.confidence,
+        shift_examples=config.shift.examples,
+        shift_points=len(config.shift.corruptions) * len(config.shift.severities),
+    )
+    _check_site(resources)
+    if config.prune.staged:
+        _check_rounds(resources)
+
+
+def _check_site(resources: Resources) -> None:
+    """Raise `ConfigError` where a gate that counts can never pass on so few site examples."""
+    settings = resources.config.gates
+    if not settings.site:
+        return
+    data, wanted = resources.split("site"), limits(settings)
+    counts = resources.counts("site")
+    if data.targets.ndim == 1 and not (data.targets >= 0).any():
+        counts = {"": len(data)}
+        wanted = {name: limit for name, limit in wanted.items() if name == "min_agreement"}
+    terms = resources.error_terms if "" not in counts else {}
+    check_feasible(
+        wanted,
+        counts,
+        confidence=resources.config.compare.confidence,
+        where="on data.site, gates",
+        **terms,
+    )
+
+
+def _check_rounds(resources: Resources) -> None:
+    """Raise `ConfigError` where a gate can never pass on so few validation examples."""
+    check_feasible(
+        round_limits(resources.config.gates),
+        resources.counts("validation"),
+        **resources.error_terms,
+        confidence=resources.config.compare.confidence,
+    )

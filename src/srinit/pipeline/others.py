@@ -1,0 +1,43 @@
+"""Comparisons that are not part of a run: of two runs, or on other data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from srinit.class_names import ClassList
+from srinit.comparison import Site
+from srinit.custody.networks import load_run
+from srinit.pipeline.resources import Resources
+from srinit.pipeline.runner import Runner
+from srinit.runs import artifacts
+from srinit.sources import DataSet, load_data
+from srinit.steps.site import compared_on
+
+
+def other_data(source: str, resources: Resources) -> DataSet:
+    """Return examples of a source that a command names, prepared as the test data are."""
+    names = resources.class_names
+    return load_data(
+        source,
+        preprocess=resources.split("test").pool.preprocess,
+        classes=ClassList(names, "the run") if names else None,
+        root=Path(),
+        may_lack_classes=True,
+    )
+
+
+def compare_runs(runner: Runner, other: Path | None, data: str | None) -> Site:
+    """Return a comparison that is not part of the run: of two runs, or on other data.
+
+    Args:
+        runner: The run whose pruned network is the second of the pair.
+        other: A second run, whose pruned network takes that place; this run's is the first.
+        data: A data source in place of the test data; its examples need no labels.
+    """
+    resources, config = runner.resources, runner.config
+    examples = resources.split("test") if data is None else other_data(data, resources)
+    first, second = resources.model, runner.get(artifacts.TUNED)
+    if other is not None:
+        first, second = second, load_run(other, root=config.root).to(resources.device)
+    source = data or config.data.test or config.data.source or ""
+    return compared_on(first, second, examples, source, resources.task, resources.outcomes_of)

@@ -1,0 +1,64 @@
+"""What steps begin with that no file keeps: put together from files, config and rounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from srinit.pipeline.runner import Runner, view
+from srinit.pipeline.sizes import num_to_decide
+from srinit.plan import PrunePlan
+from srinit.runs import artifacts
+from srinit.runs.records import DataFacts, RoundsOutcome
+from srinit.steps.pruning import Before
+from srinit.surgery import carry_back
+
+
+@view
+def told_data(runner: Runner) -> DataFacts:
+    """Return what the data are; said once."""
+    found = runner.get(artifacts.DATA_FACTS)
+    if not runner.resources.data_told:
+        runner.resources.data_told = True
+        for line in found.notes:
+            runner.observer.say(line)
+    return found
+
+
+@view
+def scan_goal(runner: Runner) -> dict[str, Any]:
+    """Return what the scan's precision follows: the largest drop, and how many units go."""
+    return {
+        "max_drop": runner.config.plan.max_drop,
+        "num_remove": num_to_decide(runner.config, lambda: len(runner.get(artifacts.UNITS))),
+    }
+
+
+@view
+def round_plan(runner: Runner) -> PrunePlan:
+    """Return the plan of the round at work: its own, or the run's where there is one round."""
+    own = runner.files.get(artifacts.ROUND_PLAN)
+    return runner.get(artifacts.PLAN) if own is None else own
+
+
+@view
+def before(runner: Runner) -> Before:
+    """Return what the round at work begins with."""
+    if runner.files.round_number == 1:
+        return Before(runner.resources.model)
+    last = runner.in_round(runner.files.round_number - 1)
+    plan = last.files.read(artifacts.ROUND_PLAN)
+    whole, _ = carry_back(
+        runner.resources.model,
+        last.get(artifacts.TUNED),
+        [removal.unit for removal in plan.remove],
+        example_inputs=runner.resources.example_inputs,
+    )
+    return Before(whole, plan, last.files.get(artifacts.TUNE_LOG))
+
+
+@view
+def outcome(runner: Runner) -> RoundsOutcome:
+    """Return how the rounds ended; with one round there is nothing to choose."""
+    if not runner.config.prune.staged:
+        return RoundsOutcome(delivered=1, accepted=True, reason="")
+    return runner.files.read(artifacts.OUTCOME)
