@@ -1,6 +1,7 @@
 """Kills a run at random moments, and fills the disk at every write: what is lost?
 
     python benchmarks/faults.py kills --count 200    SIGKILL over the whole flow; resumed each time
+    python benchmarks/faults.py kills --count 30 --flow verbs    the same, verb by verb
     python benchmarks/faults.py disk                 every write refused, as on a full disk
 
 The flow (benchmarks/faults_flow.py) is `srinit run` on a small project (handwritten digits):
@@ -12,9 +13,10 @@ or a statement that is refused with "No space left on device". After every fault
 is given again. A flow that has ended must have a valid seal and audit log, no half-written file,
 a registry whose versions have their hashes and whose aliases are right, and the same sensitivity,
 plan, removed units and fine-tuned weights, byte for byte, as a flow that nothing interrupted.
-Several runs with seeds of their own (`--seed`, `--out`) may share the work. Results are kept in
-`benchmarks/results/faults.json` after every flow; Linux only, since flows are forked from one
-process that has torch loaded.
+`--flow verbs` takes the same way verb by verb: inspect, baseline, scan, plan, prune, finetune,
+compare, export, report, seal, promote, rollback --rehearse. Several runs with seeds of their own
+(`--seed`, `--out`) may share the work. Results are kept in `benchmarks/results/faults.json` after
+every flow; Linux only, since flows are forked from one process that has torch loaded.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from faults_flow import child, flow, last, load_everything, lost, project, undisturbed
+from faults_flow import FLOWS, child, flow, last, load_everything, lost, project, undisturbed
 from srinit.store import write_text
 
 RESULTS = Path(__file__).resolve().parent / "results" / "faults.json"
@@ -47,6 +49,7 @@ SECONDS = 8.0  # a flow takes about twice as long
 OPERATIONS = 80  # of files before a kill; in a flow there are about four times as many
 STATEMENTS = 250  # of the database before a kill
 TWICE = 2  # attempts in which writes of one kind to one file are refused
+Flow = Callable[[Path, str], int]
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
 
@@ -57,6 +60,7 @@ def main() -> None:
     parser.add_argument("command", choices=["kills", "disk"])
     parser.add_argument("--count", type=int, default=200, help="of kills")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--flow", choices=sorted(FLOWS), default="run", help="of kills")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="srinit-faults-"))
@@ -72,14 +76,20 @@ def main() -> None:
 
 def kills(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Kill flows until there were enough kills."""
-    began, wanted, rng = time.perf_counter(), undisturbed(folder), random.Random(args.seed)
+    began, wanted, rng = (
+        time.perf_counter(),
+        undisturbed(folder, args.flow),
+        random.Random(args.seed),
+    )
     found: dict[str, Any] = {"kills": 0, "flows": 0, "time": 0, "file": 0, "statement": 0}
     found |= {"faults_lost": []}
     while found["kills"] < args.count:
         found["flows"] += 1
         out, before = f"out{found['flows']}", found["kills"]
         while True:
-            code, kind = _maybe_killed(folder, out, rng, alive=found["kills"] >= args.count)
+            code, kind = _maybe_killed(
+                folder, out, rng, FLOWS[args.flow], alive=found["kills"] >= args.count
+            )
             if code != -signal.SIGKILL:
                 break
             found["kills"] += 1
@@ -99,7 +109,9 @@ def kills(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _maybe_killed(folder: Path, out: str, rng: random.Random, *, alive: bool) -> tuple[int, str]:
+def _maybe_killed(
+    folder: Path, out: str, rng: random.Random, flow: Flow, *, alive: bool
+) -> tuple[int, str]:
     """Give the command once; return how it ended, and what kind of kill was planned."""
     kind = rng.choice(("time", "file", "statement"))
     if alive:  # let the last flow end
@@ -245,7 +257,9 @@ def note(args: argparse.Namespace, found: dict[str, Any], began: float) -> None:
     """Keep what was found so far."""
     body = json.loads(args.out.read_text()) if args.out.is_file() else {}
     body["schema"] = SCHEMA
-    body.setdefault(args.command, {})[f"seed {args.seed}"] = {
+    body.setdefault(args.command, {})[
+        f"seed {args.seed}" + (", verb by verb" if args.flow == "verbs" else "")
+    ] = {
         **found,
         "seconds": round(time.perf_counter() - began, 1),
         "command": " ".join(["python", "benchmarks/faults.py", *sys.argv[1:]]),

@@ -93,6 +93,30 @@ def flow(folder: Path, out: str) -> int:
     return code or verb(folder, "promote", str(run))
 
 
+STEPS = (
+    ("inspect", "baseline", "scan"),  # of a config
+    ("plan", "prune", "finetune", "compare", "export", "report", "seal", "promote"),  # of a run
+)
+
+
+def by_verbs(folder: Path, out: str) -> int:
+    """Take the same way verb by verb; one that was done is not given again."""
+    run, note = folder / out / "digits", folder / f"{out}.done"
+    done = note.read_text().split() if note.is_file() else []
+    config = ["-c", str(folder / "srinit.yaml"), "--out", str(folder / out), "--device", "cpu"]
+    for name in (*STEPS[0], *STEPS[1]):
+        if name in done:
+            continue
+        if code := verb(folder, name, *(config if name in STEPS[0] else [str(run)])):
+            return code
+        done.append(name)
+        note.write_text(" ".join(done))
+    return verb(folder, "rollback", str(run), "--rehearse")
+
+
+FLOWS = {"run": flow, "verbs": by_verbs}
+
+
 def verb(folder: Path, *arguments: str) -> int:
     """Run one verb; what it says when it fails is kept."""
     with contextlib.redirect_stdout(io.StringIO()) as output:
@@ -179,9 +203,9 @@ def _aliases(place: Path) -> int:
         return 0 if (numbers, registry.interrupted()) == ([2, 1], None) else 10 + numbers[0]
 
 
-def undisturbed(folder: Path) -> dict[str, str]:
+def undisturbed(folder: Path, kind: str = "run") -> dict[str, str]:
     """Return what a flow that nothing interrupts ends with."""
-    code = child(lambda: flow(folder, "whole"))
+    code = child(lambda: FLOWS[kind](folder, "whole"))
     if code:
         raise SystemExit(f"the flow ends with {code}: {last(folder)}")
     run = folder / "whole" / "digits"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from srinit.finetune import TuneLog, loop
-from srinit.pipeline import pruning
 from srinit.pipeline import run as pipeline
+from srinit.steps import pruning
 
 QUICK = (
     "scan.scheme=permuted", "scan.half_width=0.3", "finetune.epochs=1", "report.pictures=0",

@@ -18,6 +18,7 @@ from srinit.pipeline import rounds
 from srinit.pipeline import run as pipeline
 from srinit.plan import Prefix, PrunePlan
 from srinit.runs.result import RunResult
+from srinit.steps import judging
 from srinit.store import RunFolder
 
 QUICK = (
@@ -129,12 +130,12 @@ def test_interrupted_anywhere_it_ends_with_the_same_bytes(
 
 def failing(at: int) -> Any:
     """Gates that fail at the numbered stage."""
-    real = rounds.check_gates
+    real = judging.check_gates
     calls = [0]
 
-    def check(comparison: Any, limits: Any) -> GateResult:
+    def check(comparison: Any, limits: Any, **more: Any) -> GateResult:
         calls[0] += 1
-        return real(comparison, {"min_agreement": 1.0} if calls[0] == at else limits)
+        return real(comparison, {"min_agreement": 1.0} if calls[0] == at else limits, **more)
 
     return check
 
@@ -143,7 +144,7 @@ def failing(at: int) -> Any:
 def test_a_failed_stage_goes_back_to_the_one_before_bit_by_bit(
     in_three: tuple[RunResult, Path], digits: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(rounds, "check_gates", failing(2))
+    monkeypatch.setattr(judging, "check_gates", failing(2))
     result, run = carry_out(digits, tmp_path, "prune.stages=3")
     assert result.stage == 1
     assert "stage 2 failed on validation data" in result.stopped_because
@@ -164,7 +165,7 @@ def test_a_failed_stage_goes_back_to_the_one_before_bit_by_bit(
 def test_a_run_whose_first_stage_fails_does_not_pass(
     digits: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(rounds, "check_gates", failing(1))
+    monkeypatch.setattr(judging, "check_gates", failing(1))
     result, run = carry_out(digits, tmp_path, "prune.step.units=2")
     assert not result.passed
     assert "stage 1 failed" in result.stopped_because

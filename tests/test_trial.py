@@ -14,9 +14,10 @@ from srinit.comparison import Drop
 from srinit.compensation.answers import answers, divergence
 from srinit.errors import DataError, PlanError
 from srinit.observer import Silent
-from srinit.pipeline import start, trials
+from srinit.pipeline import start
 from srinit.plan import PrunePlan
 from srinit.runs.artifacts import PLAN
+from srinit.steps import trials
 from srinit.surgery import remove_units
 from srinit.trial import Trial, removal_distances, try_removals
 from srinit.units import find_units

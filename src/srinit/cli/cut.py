@@ -191,6 +191,7 @@ def compare(
         own, gates = other is None and data is None, None
         under_shift = None
         if own:
+            runner.get(artifacts.READINGS)
             on_site = runner.get(artifacts.SITE)
             comparison: Comparison | None = runner.get(artifacts.COMPARISON)
             gates = runner.get(artifacts.GATES)
@@ -281,8 +282,7 @@ def report(
         path = write_report(found, place, languages=languages)
         if place.parent == run:
             folder.record(place)
-        else:  # a sealed run is never changed
-            folder.audit("report", f"written to {path}", inputs={path.name: sha256_file(path)})
+        folder.audit("report", f"written to {path}", inputs={path.name: sha256_file(path)})
     return Result(
         verb="report",
         data={"run": str(run), "report": str(path)},

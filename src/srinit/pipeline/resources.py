@@ -38,13 +38,13 @@ KEYS: dict[str, tuple[str, ...]] = {
     "bench": ("compare.latency_batches",),
     "criterion": ("plan.criterion",),
     "scan_goal": (),  # a scan serves every target
-    "trials": ("plan", "compensate", "prune.recalibrate", "compare.confidence"),
+    "trials": ("plan", "compensate.method", "prune.recalibrate", "compare.confidence"),
     "planner": (
         "plan",
         "units.keep",
         "compare.latency_batches",
         "compare.confidence",
-        "compensate",
+        "compensate.method",
         "prune.recalibrate",
     ),
     "compensator": ("compensate", "prune", "compare.confidence"),

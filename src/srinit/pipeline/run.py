@@ -22,6 +22,7 @@ STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("plan", artifacts.PLAN),
     ("prune", artifacts.CUT),
     ("fine-tune", artifacts.TUNE_LOG),
+    ("", artifacts.READINGS),
     ("compare", artifacts.COMPARISON),
     ("shift", artifacts.SHIFT),
     ("site", artifacts.SITE),
@@ -84,7 +85,8 @@ def carry_out(runner: Runner) -> RunResult:
                 runner.observer.stage("stages")
                 rounds.carry_out(runner)
             continue
-        runner.observer.stage(title)
+        if title:
+            runner.observer.stage(title)
         runner.get(artifact)
 
     def rest(runner: Runner) -> RunResult:

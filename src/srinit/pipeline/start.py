@@ -23,12 +23,13 @@ from srinit.pipeline import earlier
 from srinit.pipeline.parts import PARTS
 from srinit.pipeline.runner import Runner
 from srinit.runs import processes
+from srinit.runs.artifacts import BASELINE_OUTCOMES, DATA_FACTS, HEADS
 from srinit.runs.inputs import config_of, inputs_lock
 from srinit.store import RunFolder, write_text
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
 FINISHED = "result.json"
-LOOKED = {"run.json", "config.yaml", "env.json", "inputs.lock.json", "data.json"}
+LOOKED = {*HEADS, DATA_FACTS.path, BASELINE_OUTCOMES.path}  # nothing came about yet
 
 
 @contextmanager

@@ -26,6 +26,9 @@ from srinit.report.stages import Stages, stages_view
 from srinit.report.text import LANGUAGES, Language, Say, Text
 from srinit.report.times import times_view
 
+SECTIONS = ("decision", "layers", "compare", "inside", "money", "origin")
+"""The sections of the page, in order: `templates/NAME.html.j2`, titled `section.NAME`."""
+
 
 def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> str:
     """Return the page as HTML.
@@ -62,6 +65,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         "figures": headline(report, say),
         "layers": layers,
         "money": money_view(report, say),
+        "sections": SECTIONS,
         "differences": differences_view(report, say),
         "evidence": evidence_view(report, say),
         "stages": stages,

@@ -27,7 +27,7 @@ from srinit.steps.table import step
 from srinit.steps.task import Bench, Evaluator, Execution, Task
 
 
-@step(artifacts.READINGS, part="readings")
+@step(artifacts.READINGS, part="judgement")
 def readings(test: DataSet, files: RunFiles, execution: Execution) -> Readings:
     """Return how often the test data were read before, and say so."""
     found = ledger.find(files.folder.path, test.ids, test.data_hash)
@@ -38,7 +38,6 @@ def readings(test: DataSet, files: RunFiles, execution: Execution) -> Readings:
 
 @step(artifacts.PREDICTIONS, part="comparison", together=True)
 def predictions(
-    readings: Readings,
     model: nn.Module,
     tuned: nn.Module,
     test: DataSet,

@@ -190,9 +190,11 @@ def sensitivity(
     return replace(found, seconds=None)  # equal scans leave equal files
 
 
-CRITERION_KEYS = {"plan_settings": ("plan.criterion", "plan.criterion_examples"),
-                  "task": ("finetune.loss", "finetune.label_smoothing"),
-                  "trials": ("plan.trial_examples", "compensate", "prune.recalibrate")}  # fmt: skip
+CRITERION_KEYS = {
+    "plan_settings": ("plan.criterion", "plan.criterion_examples"),
+    "task": ("finetune.loss", "finetune.label_smoothing"),
+    "trials": ("plan.trial_examples", "compensate.method", "prune.recalibrate"),
+}
 
 
 @step(artifacts.SCORES, part="scores", together=True, keys=CRITERION_KEYS)

@@ -1,0 +1,97 @@
+"""What a change of the config makes anew follows from what the steps ask for."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from srinit.custody.depends import Part, Parts
+from srinit.pipeline.parts import PARTS
+from srinit.runs import artifacts
+from srinit.steps.table import TABLE
+
+ALL_LATER = {"export", "site", "comparison", "shift", "rounds", "cost of ownership", "judgement",
+             "report"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "redone"),
+    [
+        ("gates.max_drop", {"site", "rounds", "judgement", "report"}),
+        ("report.languages", {"report"}),
+        ("roi.hourly_rate", {"report"}),
+        ("compare.on_production_device", {"report"}),
+        ("export.onnx", {"export", "report"}),
+        ("shift.examples", {"shift", "judgement", "report"}),
+        ("data.site", {"site", "judgement", "report"}),
+        ("finetune.rehearsal", set()),
+        ("finetune.epochs", {"recovery"} | ALL_LATER),
+        ("prune.stages", {"cut", "recovery"} | ALL_LATER),
+        ("compensate.examples", {"cut", "recovery"} | ALL_LATER),
+        ("compensate.method", {"scores", "plan", "cut", "recovery"} | ALL_LATER),
+        ("plan.flops", {"plan", "cut", "recovery"} | ALL_LATER),
+        ("units.keep", {"plan", "cut", "recovery"} | ALL_LATER),
+        ("plan.criterion", {"scores", "plan", "cut", "recovery"} | ALL_LATER),
+        ("scan.half_width", {"scan", "scores", "plan", "cut", "recovery"} | ALL_LATER),
+        ("units.level", {"units", "scan", "scores", "plan", "cut", "recovery"} | ALL_LATER),
+        ("model.source", set(PARTS.names)),
+        ("registry.uri", set()),
+    ],
+)
+def test_a_changed_key_redoes_what_rests_on_it_and_nothing_else(key: str, redone: set[str]) -> None:
+    assert set(PARTS.stale([key])) == redone
+
+
+def test_rounds_are_cut_anew_when_what_judges_them_changes() -> None:
+    assert "cut" not in PARTS.stale(["gates.max_drop"])
+    assert "cut" in PARTS.stale(["gates.max_drop"], in_rounds=True)
+    assert "plan" in PARTS.stale(["finetune.lr"], trained_trials=True)
+
+
+def test_every_part_comes_after_what_it_rests_on() -> None:
+    seen: set[str] = set()
+    for name in PARTS.names:
+        later = set(PARTS.with_later([name]))
+        assert not later & seen, name
+        seen.add(name)
+
+
+def test_a_part_that_rests_on_itself_is_an_error() -> None:
+    circle = [Part("a", (), (), after=("b",)), Part("b", (), (), after=("a",))]
+    with pytest.raises(ValueError, match="cycle"):
+        Parts(circle)
+
+
+def test_every_file_of_a_finished_run_is_in_the_table(finished_parts: Path) -> None:
+    known = (*artifacts.HEADS, "overrides.json", "audit.jsonl", "SHA256SUMS")
+    files = [p for p in finished_parts.rglob("*") if p.is_file() and not p.name.startswith(".")]
+    names = {path.relative_to(finished_parts).as_posix() for path in files} - set(known)
+    assert {name for name in names if PARTS.of(name) is None} == set()
+    assert PARTS.of("stages/02/scan/sensitivity.json") == "cut"
+    assert PARTS.of("rejected/03/tune.json") == "cut"
+    assert PARTS.of("config.yaml") is None
+
+
+def test_no_step_asks_for_more_than_eight_things() -> None:
+    assert {step.name: len(step.needs) for step in TABLE.steps if len(step.needs) > 8} == {}
+
+
+def test_the_picture_of_a_run_in_the_docs_is_the_table() -> None:
+    root = Path(__file__).parents[1]
+    picture = runpy.run_path(str(root / "scripts" / "draw_steps.py"))["picture"]
+    assert picture() in (root / "docs" / "ARCHITECTURE.md").read_text("utf-8")
+
+
+def test_each_record_of_a_finished_run_carries_the_schema_of_its_row(finished_parts: Path) -> None:
+    schemas = {
+        json.loads(path.read_bytes()).get("schema", "")
+        for artifact in artifacts.ARTIFACTS
+        for pattern in artifact.patterns[:1]
+        for path in finished_parts.glob(pattern)
+        if path.suffix == ".json"
+    }
+    assert "" not in schemas
+    assert len(schemas) >= 12
