@@ -229,7 +229,7 @@ def test_compensate_chooses_on_held_out_examples_and_touches_nothing() -> None:
     assert {"nothing", "recalibrated", "realigned", "bias"} <= {c.name for c in choice.candidates}
     best = min(choice.candidates, key=lambda each: each.divergence)
     assert found.chosen == best.name != "nothing"
-    assert best.low > 0
+    assert best.gain.low > 0
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     fresh = [torch.randn(64, 3, 8, 8, generator=generator("fresh"))]
     cut = apply_plan(model, plan)

@@ -17,6 +17,7 @@ from srinit import records
 from srinit.criteria.records import UnitScore, UnitScores
 from srinit.gates import Gate, GateResult
 from srinit.latency import LatencyPair, pair
+from srinit.records import Interval
 from srinit.report import ReportInput, load_report_input
 from srinit.report import formats as fmt
 from srinit.report.bumps import side_by_side
@@ -48,7 +49,9 @@ def timed(report: ReportInput, *pairs: LatencyPair) -> ReportInput:
 
 def with_ratio(low: float, middle: float, high: float, batch_size: int = 1) -> LatencyPair:
     made = pair([0.01] * 9, [0.01 * middle] * 9, batch_size=batch_size, device="cpu")
-    return dataclasses.replace(made, ratio=middle, ratio_low=low, ratio_high=high)
+    return dataclasses.replace(
+        made, ratio=Interval(value=middle, low=low, high=high, confidence=0.95)
+    )
 
 
 def test_speed_that_was_not_shown_does_not_lead_and_names_no_factor(found: ReportInput) -> None:
@@ -306,7 +309,7 @@ def staged(tmp_path: Path, *, accepted: bool = True, rejected: bool = True) -> R
         body = dict(zip(("score_cut", "score_compensated"), scores, strict=False))
         place = run / folder
         place.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"schema": "srinit.stage/1", **facts, "removed": removed, **body})
+        text = json.dumps({"schema": "srinit.stage/2", **facts, "removed": removed, **body})
         (place / "metrics.json").write_text(text, "utf-8")
         gates = GateResult(passed=passed, gates=() if passed else (gate,))
         (place / "validation_gate.json").write_text(

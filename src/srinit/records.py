@@ -30,6 +30,17 @@ class Interval:
     high: float
     confidence: float  # in (0, 1)
 
+    @property
+    def known(self) -> float:
+        """The value, of what was surely observed.
+
+        Raises:
+            ValueError: Nothing was observed.
+        """
+        if self.value is None:
+            raise ValueError("nothing was observed: this interval has no value.")
+        return self.value
+
 
 def to_json(value: Any, *, schema: str) -> str:
     """Return the JSON text of a record: two-space indent, keys in declared order, no NaN.
@@ -67,6 +78,11 @@ def from_json(cls: type[T], text: str | bytes, *, schema: str, where: str = "the
             for problem in error.errors()
         ]
         raise ConfigError(f"{where} is not a valid {schema}:\n" + "\n".join(lines)) from None
+
+
+def of_plain(cls: type[T], value: Any) -> T:
+    """Return the record of type `cls` that `plain` took apart."""
+    return TypeAdapter(cls).validate_python(value)
 
 
 def plain(value: Any) -> Any:

@@ -40,7 +40,7 @@ from srinit.records import record
 from srinit.store import RunFolder, sha256_bytes
 from srinit.surgery import carry_back, kept_names, remove_with_origins
 
-STAGE_SCHEMA = "srinit.stage/1"
+STAGE_SCHEMA = "srinit.stage/2"
 TUNE_SCHEMA = "srinit.tune/1"
 REHEARSAL_SCHEMA = "srinit.rehearsal/2"
 

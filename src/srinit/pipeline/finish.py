@@ -16,7 +16,7 @@ from srinit.pipeline.session import Session
 from srinit.records import record
 from srinit.report import load_report_input, make_pictures, write_pictures, write_report
 
-EXPORT_SCHEMA = "srinit.export/1"
+EXPORT_SCHEMA = "srinit.export/2"
 PICTURES = "report/pictures.json"
 CHECKED_EXAMPLES = 64
 
@@ -121,13 +121,7 @@ def result(session: Session) -> RunResult:
         stage=outcome.delivered,
         stopped_because=outcome.reason,
         removed=metrics.removed,
-        score_before=score.baseline or 0.0,
-        score_after=score.pruned or 0.0,
-        drop=score.drop or 0.0,
-        drop_low=score.low,
-        drop_high=score.high,
-        confidence=comparison.confidence,
-        num_examples=comparison.num_examples,
+        score=score,
         score_cut=metrics.score_cut,
         params=(metrics.cost_before.params, metrics.cost_after.params),
         flops=(metrics.cost_before.flops, metrics.cost_after.flops),
@@ -135,10 +129,7 @@ def result(session: Session) -> RunResult:
             str(pair.baseline.batch_size): (pair.baseline.median_ms, pair.pruned.median_ms)
             for pair in comparison.latency
         },
-        latency_ratio={
-            str(pair.baseline.batch_size): (pair.ratio, pair.ratio_low, pair.ratio_high)
-            for pair in comparison.latency
-        },
+        latency_ratio={str(pair.baseline.batch_size): pair.ratio for pair in comparison.latency},
         failed_gates=tuple(gate.sentence for gate in gates.failed),
         report=str(session.path / "report" / "report.html"),
         onnx=str(onnx) if onnx.is_file() else "",

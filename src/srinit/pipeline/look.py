@@ -25,8 +25,8 @@ from srinit.units import UnitMap, find_units
 WARNING = "WARNING:"
 BASELINE_SCHEMA = "srinit.baseline/1"
 UNITS_SCHEMA = "srinit.units/1"
-SCORES_SCHEMA = "srinit.scores/1"
-SENSITIVITY_SCHEMA = "srinit.sensitivity/1"
+SCORES_SCHEMA = "srinit.scores/2"
+SENSITIVITY_SCHEMA = "srinit.sensitivity/2"
 
 
 @record

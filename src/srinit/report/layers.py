@@ -322,7 +322,7 @@ def _curve(steps: Sequence[Step], batches: Sequence[str], chosen: int, say: Say)
 def _curve_doubt(report: ReportInput, step: Step, batches: Sequence[str], say: Say) -> Text | None:
     """Return what to think of the curve's times where those taken in turn say something else."""
     pairs = report.comparison.latency if report.comparison else ()
-    in_turn = {str(pair.baseline.batch_size): pair.ratio for pair in pairs}
+    in_turn = {str(pair.baseline.batch_size): pair.ratio.known for pair in pairs}
     for batch, cell in zip(batches, step.latency, strict=True):
         ratio = in_turn.get(batch)
         if ratio and cell.share and not 1 / DOUBT <= cell.share / ratio <= DOUBT:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from srinit.comparison.records import Comparison, Difference
-from srinit.records import record
+from srinit.comparison.records import Comparison
+from srinit.records import Interval, record
 
 Currency = Literal["JPY", "USD", "EUR"]
 MS_PER_HOUR = 3.6e6
@@ -92,22 +92,20 @@ def facts_of(comparison: Comparison | None, inputs: RoiInputs | None = None) -> 
         share = matrix.defect_share
     return RoiFacts(
         ms_per_piece=None if pair is None else pair.baseline.median_ms / pair.baseline.batch_size,
-        ratio=None
-        if pair is None
-        else Range(value=pair.ratio, low=pair.ratio_low, high=pair.ratio_high),
+        ratio=None if pair is None else _range(pair.ratio),
         miss_rate=None if defects is None else defects.missed_pruned.rate,
-        miss_increase=None if defects is None else _rise(defects.missed_increase),
-        reject_increase=None if defects is None else _rise(defects.rejected_increase),
+        miss_increase=None if defects is None else _range(defects.missed_increase),
+        reject_increase=None if defects is None else _range(defects.rejected_increase),
         defect_share=share,
-        cost_increase=None if matrix is None else _rise(matrix.increase),
+        cost_increase=None if matrix is None else _range(matrix.increase),
         cost_of_miss=None if matrix is None else matrix.cost_of_miss,
     )
 
 
-def _rise(difference: Difference) -> Range | None:
-    if difference.value is None:
+def _range(measured: Interval) -> Range | None:
+    if measured.value is None:
         return None
-    return Range(value=difference.value, low=difference.low, high=difference.high)
+    return Range(value=measured.value, low=measured.low, high=measured.high)
 
 
 def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
