@@ -127,7 +127,7 @@ def made(name: str, examples: int = 96) -> tuple[nn.Module, list[Tensor], Any]:
 
 def plan_of(units: Any, names: list[str]) -> PrunePlan:
     return PrunePlan(
-        remove=tuple(Removal(unit=units[name], evidence={}) for name in names),
+        remove=tuple(Removal(unit=units[name]) for name in names),
         ranking=(), prefixes=(), target={}, criterion="", inputs=units.inputs,
     )  # fmt: skip
 

@@ -41,6 +41,11 @@ class Interval:
             raise ValueError("nothing was observed: this interval has no value.")
         return self.value
 
+    def __neg__(self) -> Interval:
+        """The same with the sign changed: of a gain where this is of a loss."""
+        value = None if self.value is None else -self.value
+        return Interval(value=value, low=-self.high, high=-self.low, confidence=self.confidence)
+
 
 def to_json(value: Any, *, schema: str) -> str:
     """Return the JSON text of a record: two-space indent, keys in declared order, no NaN.

@@ -11,7 +11,8 @@ from srinit.distributed import ProcessGroup
 from srinit.errors import PlanError
 from srinit.pipeline import compensating, recovery
 from srinit.pipeline.session import Session
-from srinit.plan import PrunePlan, Removal
+from srinit.plan import PrunePlan, Removal, TrialEvidence
+from srinit.records import Interval
 from srinit.trial import Trial, try_removals
 from srinit.units import UnitMap
 
@@ -113,22 +114,20 @@ def _confirmed(
     name = removal.unit.name
     if name not in together:  # it went in an earlier stage
         return removal
-    alone, joint = costs[name], together[name]
-    evidence = {
-        "trial_cost": alone.cost.drop,
-        "trial_low": alone.cost.low,
-        "trial_high": alone.cost.high,
-        "trial_cut": None if alone.cut is None else alone.cut.drop,
-        "joint_cost": joint.cost.drop,
-        "joint_low": joint.cost.low,
-        "joint_high": joint.cost.high,
-        "joint_cut": None if joint.cut is None else joint.cut.drop,
-        "trial_steps": steps,
-        "trial_examples": alone.cost.num_examples,
-    }
-    return replace(
-        removal,
-        evidence={**removal.evidence, **evidence},
-        trial_after=alone.after,
-        joint_after=joint.after,
+    evidence = replace(
+        removal.evidence,
+        alone=_evidence(costs[name], steps),
+        joint=_evidence(together[name], steps),
+    )
+    return replace(removal, evidence=evidence)
+
+
+def _evidence(trial: Trial, steps: int) -> TrialEvidence:
+    cost = trial.cost
+    return TrialEvidence(
+        cost=Interval(value=cost.value, low=cost.low, high=cost.high, confidence=cost.confidence),
+        cut=None if trial.cut is None else trial.cut.drop,
+        after=trial.after,
+        steps=steps,
+        num_examples=cost.num_examples,
     )

@@ -17,7 +17,7 @@ from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.pipeline.session import Session
 from srinit.plan import PrunePlan
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.sources import Augment
 from srinit.trialbench import NOTHING
 
@@ -155,26 +155,23 @@ def expected_dip(session: Session, plan: PrunePlan) -> str:
     """
     if not plan.remove:
         return "Nothing is removed."
-    last = plan.remove[-1]
-    evidence = last.evidence
-    if "joint_cost" in evidence:
-        examples = f"{evidence['trial_examples'] or 0:.0f}"
-        trained = evidence.get("trial_steps") or 0
-        how = f"trained for {trained} steps" if trained else "not trained"
-        after = last.joint_after or NOTHING
+    tried = plan.remove[-1].evidence.joint
+    if tried is not None:
+        how = f"trained for {tried.steps} steps" if tried.steps else "not trained"
+        after = tried.after or NOTHING
         done = "nothing was done after the cut" if after == NOTHING else f"then {after}"
-        cost = (evidence[f"joint_{name}"] or 0.0 for name in ("cost", "low", "high"))
         return (
-            f"Expected dip: {_points(session, *cost)}, "
-            f"measured by removing the units on a copy ({examples} calibration examples, "
+            f"Expected dip: {_points(session, tried.cost)}, "
+            f"measured by removing the units on a copy ({tried.num_examples} calibration examples, "
             f"the reference untouched; {done}, {how})."
         )
     return "Expected dip: unknown; the removals were not tried (plan.trial_examples: 0)."
 
 
-def _points(session: Session, cost: float, low: float, high: float) -> str:
+def _points(session: Session, cost: Interval) -> str:
     level = f"{100 * session.config.compare.confidence:.0f} %"
-    return f"{100 * cost:.1f} points, {level} interval {100 * low:.1f} to {100 * high:.1f}"
+    ends = f"{100 * cost.low:.1f} to {100 * cost.high:.1f}"
+    return f"{100 * (cost.value or 0.0):.1f} points, {level} interval {ends}"
 
 
 def expected_recovery(
@@ -198,7 +195,7 @@ def expected_recovery(
     what = f"{chosen.epochs:g} {noun} of fine-tuning at batch {chosen.batch_size}"
     if rehearsal is not None:
         cost = rehearsal.cost
-        left = _points(session, cost.drop or 0.0, cost.low, cost.high)
+        left = _points(session, cost)
         return (
             f"Expected recovery: {rehearsal.steps} steps on a copy leave a loss of {left}; "
             f"{what} follow, and what they bring beyond that is unknown until it is measured."
