@@ -34,7 +34,8 @@ def test_what_is_lost_of_a_score_is_a_drop_and_what_is_added_to_an_error_a_rise(
 def test_a_sign_is_changed_with_both_ends() -> None:
     loss = Interval(value=0.25, low=-0.5, high=0.75, confidence=0.9)
     assert -loss == Interval(value=-0.25, low=-0.75, high=0.5, confidence=0.9)
-    assert -(-loss) == loss
+    gain = -loss
+    assert -gain == loss
 
 
 def test_nothing_observed_has_ends_and_no_value() -> None:
