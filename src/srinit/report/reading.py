@@ -31,7 +31,7 @@ from srinit import records
 from srinit.comparison.records import Comparison
 from srinit.comparison.shift import Shift
 from srinit.comparison.site import Site
-from srinit.config import parse_yaml
+from srinit.config import RoiInputs, parse_yaml
 from srinit.criteria.records import UnitScores
 from srinit.custody.overrides import of_run
 from srinit.custody.readings import FILE, Readings
@@ -54,7 +54,6 @@ from srinit.report.data import (
 )
 from srinit.report.mistakes import read_mistakes
 from srinit.report.picture_records import PICTURES_SCHEMA, Pictures
-from srinit.report.roi import RoiInputs
 from srinit.sensitivity.records import Sensitivity
 from srinit.store import sha256_file
 
@@ -147,8 +146,7 @@ def roi_inputs(settings: Mapping[str, Any], *, where: str = "the config") -> Roi
     Raises:
         ConfigError: A value is not what it should be.
     """
-    known = {field.name for field in dataclasses.fields(RoiInputs)}
-    given = {key: value for key, value in settings.items() if key in known}
+    given = {key: value for key, value in settings.items() if key in RoiInputs.model_fields}
     return _validated(RoiInputs, given, where=where)
 
 
