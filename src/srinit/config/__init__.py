@@ -3,6 +3,15 @@
 from srinit.config.load import check_targets, load_config
 from srinit.config.outputs import RoiInputs
 from srinit.config.sections import Config
+from srinit.config.stages import RecipeSettings
 from srinit.config.yaml import dump_yaml, parse_yaml
 
-__all__ = ["Config", "RoiInputs", "check_targets", "dump_yaml", "load_config", "parse_yaml"]
+__all__ = [
+    "Config",
+    "RecipeSettings",
+    "RoiInputs",
+    "check_targets",
+    "dump_yaml",
+    "load_config",
+    "parse_yaml",
+]

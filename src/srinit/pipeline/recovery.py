@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from srinit.comparison import Drop, compare_outcomes
+from srinit.config import RecipeSettings
 from srinit.distributed import by_itself
 from srinit.engine import faster_copy, has_fast_bfloat16
 from srinit.evaluate import evaluate
@@ -22,11 +22,6 @@ from srinit.sources import Augment
 from srinit.trialbench import NOTHING
 
 TRIAL_FIT = 32  # examples that a trial's compensation is fitted on
-FIELDS = (
-    "epochs", "optimizer", "lr", "weight_decay", "warmup", "label_smoothing",
-    "distill_weight", "temperature", "feature_weight", "schedule", "batch_size", "patience", "ema",
-    "precision",
-)  # fmt: skip
 
 
 @record
@@ -40,9 +35,9 @@ class Rehearsal:
 def recipe(session: Session) -> Recipe:
     """Return the recipe of the config; `finetune: auto` looks at the size of the data."""
     settings = session.config.finetune
-    given = Recipe(**{name: getattr(settings, name) for name in FIELDS})
+    given = Recipe(**{name: getattr(settings, name) for name in RecipeSettings.model_fields})
     if not trains(session):
-        return replace(given, epochs=0)
+        return given.changed(epochs=0)
     if settings.recipe != "auto" or given.epochs == 0 or "train" not in session.data:
         return given
     return auto_recipe(
@@ -97,8 +92,7 @@ def few_steps(session: Session, steps: int) -> Callable[[nn.Module], TuneLog] | 
         return None
     per_epoch = len(train.batches(full.batch_size))
     cheap = full.precision == "auto" and has_fast_bfloat16(session.device)
-    short = replace(
-        full,
+    short = full.changed(
         epochs=(steps - 0.5) / per_epoch,
         patience=None,
         ema=None,
