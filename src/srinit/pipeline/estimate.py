@@ -41,11 +41,7 @@ def scan_seconds(session: Session, units: UnitMap) -> float:
         session.model,
         units,
         session.batches("calibration"),
-        scheme=settings.scheme,
-        scale=settings.scale,
-        draws=settings.draws,
-        half_width=settings.half_width,
-        confidence=settings.confidence,
+        **settings.model_dump(exclude={"precision", "num_remove"}),  # no early end is foreseen
         max_drop=session.config.plan.max_drop,
         seed=session.config.seed,
         scorer=session.scorer,
