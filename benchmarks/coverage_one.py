@@ -172,7 +172,7 @@ def reloads(
     pruned: nn.Module, inputs: Any, units: UnitMap, chosen: list[Unit], base: dict[str, Any]
 ) -> str:
     """Save, load from the base's name, and compare weights and outputs bit by bit."""
-    removal = tuple(Removal(unit=unit, evidence={}) for unit in chosen)
+    removal = tuple(Removal(unit=unit) for unit in chosen)
     names = tuple(unit.name for unit in chosen)
     costs = tuple(Prefix(num_removed=i, params=0, flops=0) for i in range(len(names) + 1))
     plan = PrunePlan(

@@ -166,7 +166,7 @@ def state(run: Path) -> dict[str, str]:
     plan = json.loads((run / "plan.json").read_text())
     found["removed"] = json.dumps([entry["unit"]["name"] for entry in plan["remove"]])
     result = json.loads((run / "result.json").read_text())
-    keys = ("removed", "score_before", "score_after", "drop", "passed")
+    keys = ("removed", "score", "passed")
     found["result"] = json.dumps({key: result[key] for key in keys})
     return found
 

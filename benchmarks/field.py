@@ -436,12 +436,14 @@ def add_speed(record: Record, point: int, base: nn.Module, small: nn.Module) -> 
             baseline_ms=pair.baseline.median_ms,
             pruned_ms=pair.pruned.median_ms,
             flop_reduction=reduction,
-            speed_up=1 / pair.ratio,
-            kept=1 / pair.ratio / reduction,
-            kept_interval=[1 / pair.ratio_high / reduction, 1 / pair.ratio_low / reduction],
+            speed_up=1 / pair.ratio.known,
+            kept=1 / pair.ratio.known / reduction,
+            kept_interval=[1 / pair.ratio.high / reduction, 1 / pair.ratio.low / reduction],
             repeats=pair.baseline.repeats,
         )
-        print(point, pair.baseline.runtime, pair.baseline.batch_size, 1 / pair.ratio / reduction)
+        print(
+            point, pair.baseline.runtime, pair.baseline.batch_size, 1 / pair.ratio.known / reduction
+        )
 
 
 def add_width(lab: Lab, record: Record, point: int, base: nn.Module, small: nn.Module) -> None:
@@ -453,17 +455,17 @@ def add_width(lab: Lab, record: Record, point: int, base: nn.Module, small: nn.M
         ratio = (low + high) / 2
         other = plain(narrowed(lab, ratio))
         pair = measure_latency_pair(small, other, inputs, batch_size=64, repeats=15)
-        low, high = (ratio, high) if pair.ratio > 1 else (low, ratio)
+        low, high = (ratio, high) if pair.ratio.known > 1 else (low, ratio)
     assert pair is not None
     cost, whole = count_cost(other, inputs), count_cost(base, inputs)
     record.add(
         kind="width",
         point=point,
         ratio=ratio,
-        latency_against_ours=pair.ratio,
+        latency_against_ours=pair.ratio.known,
         flops_removed=1 - cost.flops / whole.flops,
     )
-    print(point, "channels removed", ratio, "latency against ours", pair.ratio)
+    print(point, "channels removed", ratio, "latency against ours", pair.ratio.known)
 
 
 COMMANDS = {"order": order, "run": run, "latency": latency, "table": table}

@@ -50,7 +50,7 @@ UNIT = {
     "position": 0,
 }
 PLAN = {
-    "schema": "srinit.plan/1",
+    "schema": "srinit.plan/2",
     "remove": [{"unit": UNIT, "evidence": {"reinit_drop": 0.1}}],
     "ranking": ["layer1.0"],
     "prefixes": [{"num_removed": 0, "params": 100, "flops": 200}],

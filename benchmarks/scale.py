@@ -74,7 +74,7 @@ class Lab:
         self.units = find_units(self.model, x[:2].to(device))
         gone = [self.units[name] for name in self.units.names[2:4]]
         self.plan = PrunePlan(
-            remove=tuple(Removal(unit=unit, evidence={}) for unit in gone), ranking=(),
+            remove=tuple(Removal(unit=unit) for unit in gone), ranking=(),
             prefixes=(), target={}, criterion="", inputs=self.units.inputs,
         )  # fmt: skip
         self.pruned = apply_plan(self.model, self.plan)

@@ -346,7 +346,10 @@ def _single(entry: dict[str, Any]) -> str:
         return " | ".join([*cells, "1", "1", "1", "", "", ""])
     for ratio, low, high in (
         [entry["processor_time"][key] for key in ("ratio", "low", "high")],
-        *(entry["latency_ratio"][batch] for batch in ("1", "16")),
+        *(
+            [entry["latency_ratio"][batch][key] for key in ("value", "low", "high")]
+            for batch in ("1", "16")
+        ),
     ):
         cells.append(f"{ratio:.2f} ({low:.2f} to {high:.2f})")
     cells.append(f"{100 * entry['missed_increase']['high']:+.1f} pp")

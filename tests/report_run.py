@@ -116,7 +116,7 @@ def with_costs(report: ReportInput) -> ReportInput:
         break_even_ratio=5.5,
     )  # fmt: skip
     stage = replace(report.stages[-1], comparison=replace(comparison, error_cost=cost))
-    roi = replace(report.roi, missed_defect_cost=None, false_reject_cost=None)
+    roi = report.roi.changed(missed_defect_cost=None, false_reject_cost=None)
     return replace(report, stages=(*report.stages[:-1], stage), roi=roi)
 
 

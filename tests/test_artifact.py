@@ -29,7 +29,7 @@ def plan_for(model: nn.Module, inputs: Any, gone: tuple[str, ...]) -> PrunePlan:
     units = find_units(model, inputs)
     costs = tuple(Prefix(num_removed=i, params=0, flops=0) for i in range(len(gone) + 1))
     return PrunePlan(
-        remove=tuple(Removal(unit=units[name], evidence={}) for name in gone),
+        remove=tuple(Removal(unit=units[name]) for name in gone),
         ranking=gone,
         prefixes=costs,
         target={"remove": list(gone)},

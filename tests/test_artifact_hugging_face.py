@@ -37,7 +37,7 @@ def saved(tmp_path: Path) -> tuple[Path, nn.Module]:
     gone = [unit for unit in units.removable if unit.name.endswith((".1", ".2"))]
     assert len(gone) == 2
     plan = PrunePlan(
-        remove=tuple(Removal(unit=unit, evidence={}) for unit in gone),
+        remove=tuple(Removal(unit=unit) for unit in gone),
         ranking=tuple(unit.name for unit in gone),
         prefixes=tuple(Prefix(num_removed=i, params=0, flops=0) for i in range(3)),
         target={"remove": [unit.name for unit in gone]}, criterion="by hand", inputs=units.inputs,

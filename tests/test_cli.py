@@ -68,7 +68,7 @@ def finished(digits: Path) -> Path:
 
 
 def test_the_whole_flow_runs_with_every_socket_blocked(finished: Path) -> None:
-    assert json.loads((finished / "result.json").read_text())["schema"] == "srinit.result/1"
+    assert json.loads((finished / "result.json").read_text())["schema"] == "srinit.result/2"
     code = OFFLINE.replace("from srinit import cli", "socket.create_connection(('127.0.0.1', 9))")
     done = processes.run("-c", code)
     assert "a socket was used" in done.stderr  # the block would notice
@@ -123,7 +123,7 @@ def test_every_verb_has_the_common_options_and_no_other_flags_in_secret(
 
 def test_a_whole_run_prints_one_json_document_and_leaves_the_run_folder(finished: Path) -> None:
     result = json.loads((finished / "result.json").read_text())
-    assert result["schema"] == "srinit.result/1"
+    assert result["schema"] == "srinit.result/2"
     for name in (
         "run.json", "config.yaml", "env.json", "inputs.lock.json", "audit.jsonl", "SHA256SUMS",
         "baseline/metrics.json", "baseline/predictions.npz", "scan/observations.jsonl",

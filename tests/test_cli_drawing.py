@@ -65,8 +65,10 @@ def test_japanese_names_keep_the_columns_in_line(found: ReportInput, width: int)
 def test_plan_shows_intervals_only_where_there_is_room(found: ReportInput) -> None:
     narrow, wide = ("\n".join(drawn(plan_table(found.plan), width)) for width in WIDTHS)
     removal = found.plan.remove[0]
-    drop = f"{100 * (removal.evidence['reinit_drop'] or 0):+.1f}"
-    ends = [f"{100 * (removal.evidence[end] or 0):+.1f}" for end in ("low", "high")]
+    interval = removal.evidence.interval
+    assert interval is not None
+    drop = f"{100 * (removal.evidence.reinit_drop or 0):+.1f}"
+    ends = [f"{100 * end:+.1f}" for end in (interval.low, interval.high)]
     for text in (narrow, wide):
         assert all(name in text for name in found.plan.ranking)
         assert drop in text
@@ -132,7 +134,9 @@ def test_without_a_terminal_tables_are_wide_and_plain(
     emit(Result(verb="plan", data={}, text=plan_table(found.plan), next="more"), as_json=False)
     text = page.getvalue()
     assert "\x1b" not in text
-    low = 100 * (found.plan.remove[0].evidence["low"] or 0)
+    interval = found.plan.remove[0].evidence.interval
+    assert interval is not None
+    low = 100 * interval.low
     assert f"({low:+.1f} … " in text  # intervals, for which 80 columns have no room
     assert text.endswith("next: more\n")
 

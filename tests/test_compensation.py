@@ -127,7 +127,7 @@ def made(name: str, examples: int = 96) -> tuple[nn.Module, list[Tensor], Any]:
 
 def plan_of(units: Any, names: list[str]) -> PrunePlan:
     return PrunePlan(
-        remove=tuple(Removal(unit=units[name], evidence={}) for name in names),
+        remove=tuple(Removal(unit=units[name]) for name in names),
         ranking=(), prefixes=(), target={}, criterion="", inputs=units.inputs,
     )  # fmt: skip
 
@@ -229,7 +229,7 @@ def test_compensate_chooses_on_held_out_examples_and_touches_nothing() -> None:
     assert {"nothing", "recalibrated", "realigned", "bias"} <= {c.name for c in choice.candidates}
     best = min(choice.candidates, key=lambda each: each.divergence)
     assert found.chosen == best.name != "nothing"
-    assert best.low > 0
+    assert best.gain.low > 0
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     fresh = [torch.randn(64, 3, 8, 8, generator=generator("fresh"))]
     cut = apply_plan(model, plan)

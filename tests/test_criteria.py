@@ -210,9 +210,10 @@ def test_the_plan_follows_the_criterion_and_shows_both_drops() -> None:
     assert plan.names == ("blocks.1",)
     assert plan.criterion == "removal_drop"
     evidence = plan.remove[0].evidence
-    assert evidence["removal_drop"] == scores["blocks.1"].score
-    assert evidence["reinit_drop"] == scan["blocks.1"].reinit_drop
-    assert (evidence["removal_drop_high"] or 1) <= 0.02
+    assert evidence.score == scores["blocks.1"].score
+    assert evidence.reinit_drop == scan["blocks.1"].reinit_drop
+    assert evidence.score_interval is not None
+    assert evidence.score_interval.high <= 0.02
     again = records.from_json(UnitScores, records.to_json(scores, schema="s"), schema="s")
     assert make_plan(scan, scores=again, max_drop=0.02) == plan
 

@@ -312,9 +312,8 @@ def test_the_choice_of_a_scheme_says_how_certain_it_is() -> None:
     assert f"chosen in {found.scheme_certainty:.0%} of 500 resamples" in found.scheme_reason
     for scheme in found.trials:
         assert scheme.num_units == 4
-        assert scheme.merit_low is not None
-        assert scheme.merit_high is not None
-        assert scheme.merit_low <= scheme.merit_high
+        assert scheme.merit is not None
+        assert scheme.merit.low <= scheme.merit.high
 
 
 # the estimate

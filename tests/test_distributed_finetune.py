@@ -137,7 +137,7 @@ def test_run_on_two_processes_delivers_one_folder(
     assert other.stdout == ""
     (folder,) = [path.parent for path in out.glob("*/run.json")]
     assert body["removed"] == ["stage1.1", "stage2.1"]
-    assert body["score_after"] > 0.8
+    assert body["score"]["pruned"] > 0.8
     log = json.loads((folder / "stages" / f"0{body['stage']}" / "tune.json").read_text())
     assert log["stopped"] == "finished"
     assert log["steps"] == 2 * 10  # of 600 examples at a batch of 64 in all, not for each process

@@ -31,11 +31,12 @@ def test_the_cifar10_example_goes_from_checkpoint_to_gated_result(
     code = cli.run(["run", "-c", str(CONFIG), "--out", str(tmp_path), "--json", *settings])
     result = json.loads(capsys.readouterr().out)
     assert code == (0 if result["passed"] else 3)
-    assert result["num_examples"] == 500
-    assert 0.8 < result["score_before"] < 0.95
+    score = result["score"]
+    assert score["num_examples"] == 500
+    assert 0.8 < score["baseline"] < 0.95
     assert result["flops"][1] <= 0.85 * result["flops"][0] == 0.85 * 81_102_080
-    assert result["drop_low"] <= result["drop"] <= result["drop_high"]
-    assert result["score_after"] > 0.6
+    assert score["low"] <= score["value"] <= score["high"]
+    assert score["pruned"] > 0.6
     run = Path(result["run"])
     sensitivity = json.loads((run / "scan" / "sensitivity.json").read_text())
     assert len(sensitivity["units"]) == 9

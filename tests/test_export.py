@@ -77,7 +77,7 @@ def test_onnx_latency_is_measured_in_turn(tmp_path: Path, images: Tensor) -> Non
     pair = measure_onnx_pair(path, path, images, batch_size=2, repeats=5)
     assert pair.baseline.runtime == "onnxruntime"
     assert pair.baseline.batch_size == 2
-    assert pair.ratio_low <= pair.ratio <= pair.ratio_high
+    assert pair.ratio.low <= pair.ratio.known <= pair.ratio.high
 
 
 def test_a_file_that_answers_differently_is_never_left_behind(

@@ -44,7 +44,7 @@ def test_a_config_may_name_the_network_of_another_run(tmp_path: Path, bare: bool
     unit = find_units(model, X)["layer1.1"]
     costs = tuple(Prefix(num_removed=number, params=0, flops=0) for number in range(2))
     plan = PrunePlan(
-        remove=(Removal(unit=unit, evidence={}),),
+        remove=(Removal(unit=unit),),
         ranking=(unit.name,),
         prefixes=costs,
         target={"remove": [unit.name]},

@@ -14,14 +14,22 @@ from pathlib import Path
 import pytest
 
 from srinit import records
+from srinit.comparison import Drop
+from srinit.records import Interval
 from srinit.runs.result import RunResult
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "many_networks"
 FOUND = RunResult(
-    run="runs/press/press", passed=True, removed=("a",), score_before=0.99, score_after=0.985,
-    drop=0.005, drop_low=-0.01, drop_high=0.02, confidence=0.95, num_examples=400, score_cut=0.5,
+    run="runs/press/press", passed=True, removed=("a",), score_cut=0.5,
+    score=Drop(
+        value=0.005, low=-0.01, high=0.02, confidence=0.95, baseline=0.99, pruned=0.985,
+        num_examples=400,
+    ),
     params=(1000, 600), flops=(10, 6), latency_ms={"32": (9.0, 6.0), "1": (1.0, 0.5)},
-    latency_ratio={"32": (0.66, 0.6, 0.7), "1": (0.5, 0.4, 0.6)},
+    latency_ratio={
+        "32": Interval(value=0.66, low=0.6, high=0.7, confidence=0.95),
+        "1": Interval(value=0.5, low=0.4, high=0.6, confidence=0.95),
+    },
 )  # fmt: skip
 FAILED = replace(FOUND, passed=False, failed_gates=("loss | too large",))
 

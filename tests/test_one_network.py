@@ -23,7 +23,7 @@ from test_copies import BATCHES, FRESH, Block, Net, X, net
 def planned(units: UnitMap, *names: str) -> PrunePlan:
     """A plan written by hand, read from its file."""
     plan = PrunePlan(
-        remove=tuple(Removal(unit=units[name], evidence={}) for name in names),
+        remove=tuple(Removal(unit=units[name]) for name in names),
         ranking=names, prefixes=(), target={}, criterion="", inputs=units.inputs,
     )  # fmt: skip
     return PrunePlan.from_json(plan.to_json())

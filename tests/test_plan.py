@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from srinit.errors import ConfigError, PlanError
 from srinit.plan import PlanTimes, PrunePlan, make_plan
+from srinit.records import Interval
 from srinit.sensitivity.records import Sensitivity, UnitSensitivity
 from srinit.units.records import LockedUnit, Unit, UnitMap
 
@@ -34,10 +35,10 @@ def scan(drops: list[float | None], stage_size: int = 100) -> Sensitivity:
         UnitSensitivity(
             unit=unit.name,
             reinit_drop=drop,
-            low=None if drop is None else drop - 0.01,
-            high=None if drop is None else drop + 0.01,
-            joint_low=None,
-            joint_high=None,
+            interval=None
+            if drop is None
+            else Interval(value=drop, low=drop - 0.01, high=drop + 0.01, confidence=0.95),
+            joint=None,
             num_draws=3,
             num_examples=100,
             draw_spread=0.01,

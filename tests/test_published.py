@@ -32,7 +32,7 @@ def cifar() -> ModuleType:
 
 def plan_of(units: UnitMap, names: list[str]) -> PrunePlan:
     return PrunePlan(
-        remove=tuple(Removal(unit=units[name], evidence={}) for name in names),
+        remove=tuple(Removal(unit=units[name]) for name in names),
         ranking=units.names,
         prefixes=(Prefix(num_removed=0, params=units.params, flops=units.flops),),
         target={"remove": names},

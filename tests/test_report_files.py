@@ -140,8 +140,13 @@ def test_tables_hold_every_timed_call_and_the_evidence_of_every_removal(
     for removal in found.plan.remove:
         row = rows[removal.unit.name]
         assert row["in_plan"] == "True"
-        for key in ("reinit_drop", "trial_cost", "trial_high", "joint_cost"):
-            assert float(row[key]) == removal.evidence[key]
+        evidence = removal.evidence
+        assert evidence.alone is not None
+        assert evidence.joint is not None
+        assert float(row["reinit_drop"]) == evidence.reinit_drop
+        assert float(row["trial_cost"]) == evidence.alone.cost.value
+        assert float(row["trial_high"]) == evidence.alone.cost.high
+        assert float(row["joint_cost"]) == evidence.joint.cost.value
 
 
 def test_header_is_no_formula_either() -> None:

@@ -17,6 +17,8 @@ from srinit import records
 from srinit.criteria.records import UnitScore, UnitScores
 from srinit.gates import Gate, GateResult
 from srinit.latency import LatencyPair, pair
+from srinit.plan import RemovalEvidence, TrialEvidence
+from srinit.records import Interval
 from srinit.report import ReportInput, load_report_input
 from srinit.report import formats as fmt
 from srinit.report.bumps import side_by_side
@@ -48,7 +50,9 @@ def timed(report: ReportInput, *pairs: LatencyPair) -> ReportInput:
 
 def with_ratio(low: float, middle: float, high: float, batch_size: int = 1) -> LatencyPair:
     made = pair([0.01] * 9, [0.01 * middle] * 9, batch_size=batch_size, device="cpu")
-    return dataclasses.replace(made, ratio=middle, ratio_low=low, ratio_high=high)
+    return dataclasses.replace(
+        made, ratio=Interval(value=middle, low=low, high=high, confidence=0.95)
+    )
 
 
 def test_speed_that_was_not_shown_does_not_lead_and_names_no_factor(found: ReportInput) -> None:
@@ -108,16 +112,16 @@ def test_times_without_single_calls_say_so(found: ReportInput) -> None:
 
 
 def proven(report: ReportInput) -> ReportInput:
-    measured = {"trial_cost": 0.031, "trial_low": 0.012, "trial_high": 0.05, "joint_cost": 0.044}
-    measured |= {
-        "trial_examples": 48,
-        "joint_low": 0.02,
-        "joint_high": 0.061,
-        "block_influence": 0.0123,
+    alone = Interval(value=0.031, low=0.012, high=0.05, confidence=0.95)
+    joint = Interval(value=0.044, low=0.02, high=0.061, confidence=0.95)
+    measured = {
+        "alone": TrialEvidence(cost=alone, num_examples=48),
+        "joint": TrialEvidence(cost=joint, num_examples=48),
+        "score": 0.0123,
     }
     plan = report.plan
     removals = tuple(
-        dataclasses.replace(removal, evidence={**removal.evidence, **measured})
+        dataclasses.replace(removal, evidence=dataclasses.replace(removal.evidence, **measured))
         for removal in plan.remove
     )
     names = [unit.unit for unit in report.sensitivity.units]
@@ -143,7 +147,7 @@ def test_each_removal_shows_its_place_and_its_three_losses(found: ReportInput) -
     assert set(losses) == {"reinit", "alone", "joint"}
     assert (losses["alone"].value, losses["alone"].range) == ("3.1", "[1.2, 5.0]")
     assert (losses["joint"].value, losses["joint"].range) == ("4.4", "[2.0, 6.1]")
-    drop = report.plan.remove[0].evidence["reinit_drop"]
+    drop = report.plan.remove[0].evidence.reinit_drop
     assert losses["reinit"].value == fmt.points(drop, 1, signed=False)
     assert view.rows[0].basis[-1].en.endswith("0.0123")
     assert "48 calibration images" in view.lead.en
@@ -155,7 +159,12 @@ def test_trials_that_trained_say_for_how_many_steps(found: ReportInput) -> None:
     assert note is not None
     assert "nothing is trained" in note.en
     removals = tuple(
-        dataclasses.replace(r, evidence={**r.evidence, "trial_steps": 10})
+        dataclasses.replace(
+            r,
+            evidence=dataclasses.replace(
+                r.evidence, alone=dataclasses.replace(r.evidence.alone, steps=10)
+            ),
+        )
         for r in report.plan.remove
     )
     trained = dataclasses.replace(report, plan=dataclasses.replace(report.plan, remove=removals))
@@ -167,8 +176,7 @@ def test_trials_that_trained_say_for_how_many_steps(found: ReportInput) -> None:
 
 def test_plan_without_trials_says_that_nothing_was_tried(found: ReportInput) -> None:
     removals = tuple(
-        dataclasses.replace(r, evidence={"reinit_drop": 0.1, "low": 0.0, "high": 0.2})
-        for r in found.plan.remove
+        dataclasses.replace(r, evidence=RemovalEvidence(reinit_drop=0.1)) for r in found.plan.remove
     )
     plan = dataclasses.replace(found.plan, remove=removals)
     view = evidence_view(dataclasses.replace(found, plan=plan), Say())

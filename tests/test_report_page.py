@@ -226,7 +226,7 @@ def test_collapsed_nonfinite_locked_and_unmeasured_units_are_marked(found: Repor
     marked = (
         dataclasses.replace(first, top_share=0.99, decision="needed"),
         dataclasses.replace(second, nonfinite=0.25, decision="needed"),
-        dataclasses.replace(third, decision="not measured", reinit_drop=None, low=None, high=None),
+        dataclasses.replace(third, decision="not measured", reinit_drop=None, interval=None),
         *(dataclasses.replace(unit, decision="undecided") for unit in rest),
     )
     sensitivity = dataclasses.replace(scan, units=marked, max_drop=0.02)
@@ -364,8 +364,8 @@ def test_input_files_stand_with_their_hashes(found: ReportInput) -> None:
     ("file", "text"),
     [
         ("baseline/metrics.json", '{"schema": "srinit.baseline/1", "score": "high"}'),
-        ("stages/01/metrics.json", '{"schema": "srinit.stage/1", "score_cut": [1]}'),
-        ("export/export.json", '{"schema": "srinit.export/1", "files": [{"format": 3}]}'),
+        ("stages/01/metrics.json", '{"schema": "srinit.stage/2", "score_cut": [1]}'),
+        ("export/export.json", '{"schema": "srinit.export/2", "files": [{"format": 3}]}'),
         ("report/pictures.json", '{"schema": "srinit.pictures/1", "examples": 4}'),
         ("config.yaml", "roi: {hourly_rate: much}"),
     ],

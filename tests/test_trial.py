@@ -100,11 +100,16 @@ def test_a_plan_says_what_every_removal_rests_on(digits: Path, tmp_path: Path) -
     assert len(found.remove) >= 2
     for removal in found.remove:
         evidence = removal.evidence
-        assert {"reinit_drop", "trial_cost", "joint_cost"} <= evidence.keys()
-        assert evidence["trial_low"] <= evidence["trial_cost"] <= evidence["trial_high"]
+        assert evidence.reinit_drop is not None
+        assert evidence.alone is not None
+        assert evidence.joint is not None
+        cost = evidence.alone.cost
+        assert cost.low <= cost.known <= cost.high
     first, last = found.remove[0].evidence, found.remove[-1].evidence
-    assert first["joint_cost"] == first["trial_cost"]
-    assert last["joint_cost"] >= first["joint_cost"] - 0.02
+    assert first.joint == first.alone
+    assert first.joint is not None
+    assert last.joint is not None
+    assert last.joint.cost.known >= first.joint.cost.known - 0.02
 
 
 @pytest.mark.slow
@@ -139,9 +144,10 @@ def test_trials_take_the_steps_that_the_config_asks_for(digits: Path, tmp_path: 
     costs = {}
     for steps in (0, 30):
         found, _ = plan(digits, tmp_path / str(steps), f"plan.trial_steps={steps}")
-        evidence = found.remove[-1].evidence
-        assert evidence["trial_steps"] == steps
-        costs[steps] = evidence["joint_cost"]
+        joint = found.remove[-1].evidence.joint
+        assert joint is not None
+        assert joint.steps == steps
+        costs[steps] = joint.cost.known
     assert costs[30] < costs[0]  # a few steps bring something back
 
 
@@ -149,14 +155,15 @@ def test_trials_take_the_steps_that_the_config_asks_for(digits: Path, tmp_path: 
 def test_a_unit_that_costs_too_much_is_left_out_and_named(digits: Path, tmp_path: Path) -> None:
     as_cut = ("plan.criterion=random", "plan.flops=0.75", "compensate.method=none")
     free, _ = plan(digits, tmp_path / "a", *as_cut)
-    worst = max(free.remove, key=lambda removal: removal.evidence["trial_low"] or 0.0)
-    limit = (worst.evidence["trial_low"] or 0.0) - 0.001
+    surely = {r.unit.name: r.evidence.alone.cost.low for r in free.remove if r.evidence.alone}
+    worst = max(surely, key=lambda name: surely[name])
+    limit = surely[worst] - 0.001
     assert limit > 0, "the trial should find a unit that surely costs something"
     bound, said = plan(
         digits, tmp_path / "b", *as_cut, f"plan.trial_max_drop={limit}",
     )  # fmt: skip
-    assert worst.unit.name not in bound.names
-    assert worst.unit.name in bound.note
+    assert worst not in bound.names
+    assert worst in bound.note
     assert any("left out after a trial" in line for line in said)
     assert bound.prefixes[len(bound.remove)].flops <= 0.75 * bound.prefixes[0].flops
 

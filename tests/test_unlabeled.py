@@ -18,8 +18,10 @@ def test_flipped_examples_are_counted_by_class_and_no_label_is_read() -> None:
     assert (found.agreement.hits, found.agreement.total) == (2, 4)
     assert found.flipped == (0, 2)
     assert [(f.baseline, f.pruned, f.count) for f in found.flips] == [("good", "defect", 2)]
-    assert found.confidence_shift == 0.0
-    assert found.shift_low < 0 < found.shift_high  # four examples prove next to nothing
+    assert found.confidence_shift.value == 0.0
+    assert (
+        found.confidence_shift.low < 0 < found.confidence_shift.high
+    )  # four examples prove next to nothing
     text = to_json(found, schema="t/1")
     assert from_json(Unlabeled, text, schema="t/1") == found
 

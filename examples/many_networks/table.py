@@ -23,16 +23,14 @@ def row(name: str, body: dict[str, Any]) -> list[Any]:
     """Return one network's line; accuracies are fractions, latencies those of the least batch."""
     batch = min(body["latency_ms"], key=int)
     before, after = body["latency_ms"][batch]
-    numbers = [
-        body[key] for key in ("score_before", "score_after", "drop", "drop_low", "drop_high")
-    ]
+    numbers = [body["score"][key] for key in ("baseline", "pruned", "value", "low", "high")]
     return [
         name,
         *(round(value, 4) for value in numbers),
         round(body["params"][1] / body["params"][0], 4),
         round(before, 3),
         round(after, 3),
-        round(1 / body["latency_ratio"][batch][0], 2),
+        round(1 / body["latency_ratio"][batch]["value"], 2),
         "passed" if body["passed"] else "FAILED",
         "; ".join([*body["failed_gates"], body["stopped_because"]]).strip("; "),
         body["run"],

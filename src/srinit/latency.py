@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.evaluate import inputs_of
-from srinit.records import record
+from srinit.records import Interval, record
 
 WARM_UP = 2
 MIN_REPEATS = 7
 MAX_SECONDS = 2.0  # for each of the networks timed in turn
 BOOTSTRAP = 1000
+CONFIDENCE = 0.95
 
 
 @record
@@ -43,9 +44,7 @@ class LatencyPair:
 
     baseline: Latency
     pruned: Latency
-    ratio: float  # median over pairs of pruned / baseline
-    ratio_low: float  # 95 % bootstrap interval over pairs
-    ratio_high: float
+    ratio: Interval  # median over pairs of pruned / baseline, by bootstrap over pairs
 
 
 def measure_latency(
@@ -96,9 +95,12 @@ def pair(
     return LatencyPair(
         baseline=summarize(baseline, batch_size=batch_size, device=device, runtime=runtime),
         pruned=summarize(pruned, batch_size=batch_size, device=device, runtime=runtime),
-        ratio=float(np.median(ratios)),
-        ratio_low=float(low),
-        ratio_high=float(high),
+        ratio=Interval(
+            value=float(np.median(ratios)),
+            low=float(low),
+            high=float(high),
+            confidence=CONFIDENCE,
+        ),
     )
 
 

@@ -12,13 +12,44 @@ from typing import Any, Literal, get_args
 from srinit import records
 from srinit.criteria import UnitScores, scores_of
 from srinit.errors import PlanError, as_names
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.sensitivity.records import Sensitivity
 from srinit.units.records import Unit, UnitMap
 
-SCHEMA = "srinit.plan/1"
+SCHEMA = "srinit.plan/2"
 TIMES_SCHEMA = "srinit.plan-latency/1"
 Rule = Literal["interval", "point"]
+
+
+@record
+class TrialEvidence:
+    """What a trial removal on a copy showed, on calibration data."""
+
+    cost: Interval  # score with the unit - score without, compensated and trained
+    cut: float | None = None  # the cost right after the cut, where nothing was trained
+    after: str = ""  # what was done after the cut: "realigned", "nothing", ...
+    steps: int = 0  # of training
+    num_examples: int = 0
+
+
+@record
+class RemovalEvidence:
+    """What is known of a removal: two drops of different kinds, and what ranks beside them."""
+
+    reinit_drop: float | None = None  # the scan's: re-initialized, not removed
+    interval: Interval | None = None  # of `reinit_drop`
+    score: float | None = None  # by `PrunePlan.criterion`, where that is another one
+    score_interval: Interval | None = None
+    alone: TrialEvidence | None = None  # removed alone
+    joint: TrialEvidence | None = None  # removed with all units before it
+
+    @property
+    def losses(self) -> dict[str, tuple[float | None, Interval | None]]:
+        """What was measured, by its kind: "reinit", "alone", "joint"."""
+        found = {"reinit": (self.reinit_drop, self.interval)}
+        for kind, trial in (("alone", self.alone), ("joint", self.joint)):
+            found[kind] = (None, None) if trial is None else (trial.cost.value, trial.cost)
+        return found
 
 
 @record
@@ -26,9 +57,7 @@ class Removal:
     """One unit that goes, and why."""
 
     unit: Unit
-    evidence: dict[str, float | None]  # {"reinit_drop": .., "low": .., "high": .., "cka": ..}
-    trial_after: str = ""  # what was done after its trial removal: "realigned", "nothing", ...
-    joint_after: str = ""  # the same, with all units before it removed too
+    evidence: RemovalEvidence = RemovalEvidence()
 
 
 @record
@@ -357,13 +386,10 @@ def _cost(prefix: Prefix, name: str, batch: str) -> float:
     return prefix.latency_ms[batch]
 
 
-def _evidence(reinit: UnitScores, scores: UnitScores, name: str) -> dict[str, float | None]:
-    """Return the re-initialization drop, and beside it what ranks, under its own name."""
+def _evidence(reinit: UnitScores, scores: UnitScores, name: str) -> RemovalEvidence:
+    """Return the re-initialization drop, and beside it what ranks."""
     drop = reinit[name]
-    found = {"reinit_drop": drop.score, "low": drop.low, "high": drop.high}
-    if not scores.criterion.startswith("reinit_drop"):
-        unit = scores[name]
-        found[scores.criterion] = unit.score
-        if unit.high is not None:
-            found |= {f"{scores.criterion}_low": unit.low, f"{scores.criterion}_high": unit.high}
-    return found
+    found = RemovalEvidence(reinit_drop=drop.score, interval=drop.interval)
+    if scores.criterion.startswith("reinit_drop"):
+        return found
+    return replace(found, score=scores[name].score, score_interval=scores[name].interval)

@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from srinit.errors import ConfigError
 
@@ -29,6 +29,22 @@ class Interval:
     low: float
     high: float
     confidence: float  # in (0, 1)
+
+    @property
+    def known(self) -> float:
+        """The value, of what was surely observed.
+
+        Raises:
+            ValueError: Nothing was observed.
+        """
+        if self.value is None:
+            raise ValueError("nothing was observed: this interval has no value.")
+        return self.value
+
+    def __neg__(self) -> Interval:
+        """The same with the sign changed: of a gain where this is of a loss."""
+        value = None if self.value is None else -self.value
+        return Interval(value=value, low=-self.high, high=-self.low, confidence=self.confidence)
 
 
 def to_json(value: Any, *, schema: str) -> str:
@@ -69,10 +85,17 @@ def from_json(cls: type[T], text: str | bytes, *, schema: str, where: str = "the
         raise ConfigError(f"{where} is not a valid {schema}:\n" + "\n".join(lines)) from None
 
 
+def of_plain(cls: type[T], value: Any) -> T:
+    """Return the record of type `cls` that `plain` took apart."""
+    return TypeAdapter(cls).validate_python(value)
+
+
 def plain(value: Any) -> Any:
     """Return `value` as dicts, lists, strings and finite numbers."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, BaseModel):
+        return plain(dict(value))
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

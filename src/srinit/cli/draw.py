@@ -250,15 +250,14 @@ def site_tables(site: Site | None, *, apart: bool) -> list[Table]:
         table.title = f"the site's data, {site.num_labeled} labeled examples"
     rows: list[tuple[str, str]] = []
     if site.unlabeled is not None:
-        same = site.unlabeled.agreement
+        same, shift = site.unlabeled.agreement, site.unlabeled.confidence_shift
         bound = (
             f"{percent(same.rate, 2)} of {same.total} ({percent(same.low, 2)} … "
             f"{percent(same.high, 2)}): whatever the labels are, accuracy differs by at most "
             f"{percent(1 - same.low, 2)}"
         )
         change = (
-            f"{points(site.unlabeled.confidence_shift, 2)} points "
-            f"({points(site.unlabeled.shift_low, 2)} … {points(site.unlabeled.shift_high, 2)})"
+            f"{points(shift.value, 2)} points ({points(shift.low, 2)} … {points(shift.high, 2)})"
         )
         rows += [("without labels: equal answers", bound), ("mean confidence", change)]
     for row in site.flipped[:MOST_FLIPPED]:

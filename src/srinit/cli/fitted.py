@@ -14,6 +14,7 @@ from srinit.cli.draw import BAR_WIDTH, compact_table, escape, percent, points
 
 if TYPE_CHECKING:
     from srinit.plan import PrunePlan
+    from srinit.records import Interval
     from srinit.sensitivity import Sensitivity
 
 DECISION_STYLE = {"redundant": "green", "needed": "red", "undecided": "yellow"}
@@ -162,14 +163,13 @@ def _plan(plan: PrunePlan, *, wide: bool) -> RenderableType:
     evidence = {removal.unit.name: removal.evidence for removal in plan.remove}
     base = plan.prefixes[0]
     for number, name in enumerate(plan.ranking, start=1):
-        prefix, goes, found = plan.prefixes[number], name in evidence, evidence.get(name, {})
+        prefix, goes, found = plan.prefixes[number], name in evidence, evidence.get(name)
+        losses = found.losses.values() if found else [(None, None)] * 3
         timed = prefix.latency_ms or {}
         table.add_row(
             "[green]✂[/]" if goes else "",
             escape(name),
-            _loss(found, "reinit_drop", "low", "high", wide),
-            _loss(found, "trial_cost", "trial_low", "trial_high", wide),
-            _loss(found, "joint_cost", "joint_low", "joint_high", wide),
+            *(_loss(value, interval, wide) for value, interval in losses),
             percent(prefix.params / base.params if base.params else None),
             percent(prefix.flops / base.flops if base.flops else None),
             *(
@@ -188,11 +188,11 @@ def _word(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _loss(evidence: Mapping[str, float | None], value: str, low: str, high: str, wide: bool) -> str:
+def _loss(value: float | None, interval: Interval | None, wide: bool) -> str:
     """Return a loss, with its interval where there is room."""
-    if evidence.get(value) is None:
+    if value is None:
         return "-"
     if not wide:
-        return points(evidence[value])
-    ends = (points(evidence.get(end)) for end in (low, high))
-    return f"{points(evidence[value])} ({' … '.join(ends)})"
+        return points(value)
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    return f"{points(value)} ({points(low)} … {points(high)})"

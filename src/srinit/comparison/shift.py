@@ -16,7 +16,7 @@ from srinit.comparison.records import Drop
 from srinit.distributed import ProcessGroup
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes, Scorer, evaluate, top1
-from srinit.records import Interval, plain, record
+from srinit.records import Interval, of_plain, plain, record
 from srinit.rng import isolated_rng, seed_for
 from srinit.stats import paired
 from srinit.store import csv_text
@@ -158,7 +158,8 @@ def measure_shift(
 
     parts = ranks.gather(ranks.together(points))
     found = [
-        _point_of(parts[number % ranks.count][number // ranks.count]) for number in range(total)
+        of_plain(ShiftPoint, parts[number % ranks.count][number // ranks.count])
+        for number in range(total)
     ]
     adjusted = paired.holm([point.p_value for point in found])
     return Shift(
@@ -194,12 +195,6 @@ def _point(
         p_adjusted=p_value,
         family=Interval(value=family.value, low=family.low, high=family.high, confidence=together),
     )
-
-
-def _point_of(fields: Mapping[str, Any]) -> ShiftPoint:
-    """Return the point that a process measured."""
-    intervals = {name: Interval(**fields[name]) for name in ("excess", "family")}
-    return ShiftPoint(**{**fields, **intervals, "score": Drop(**fields["score"])})
 
 
 def corrupted(

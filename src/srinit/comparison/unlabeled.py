@@ -16,7 +16,7 @@ from srinit.comparison.paired import MAX_LISTED
 from srinit.comparison.records import Rate
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes, batches_of, check_rereadable, evaluate
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.stats import paired
 
 
@@ -38,9 +38,7 @@ class Unlabeled:
     agreement: Rate  # share of equal predictions
     flipped: tuple[int, ...]  # positions of the others; at most 200
     flips: tuple[Flip, ...]  # the same by class, the most frequent first
-    confidence_shift: float  # mean change of the top probability, pruned - baseline
-    shift_low: float
-    shift_high: float
+    confidence_shift: Interval  # mean change of the top probability, pruned - baseline
 
 
 def compare_unlabeled(
@@ -112,9 +110,9 @@ def unlabeled_outcomes(
             Flip(baseline=name(before), pruned=name(after), count=count)
             for (before, after), count in Counter(pairs).most_common()
         ),
-        confidence_shift=float(change.mean()),
-        shift_low=low,
-        shift_high=high,
+        confidence_shift=Interval(
+            value=float(change.mean()), low=low, high=high, confidence=confidence
+        ),
     )
 
 

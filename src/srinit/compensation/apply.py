@@ -65,7 +65,7 @@ def compensate(
         >>> model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).eval()
         >>> x = torch.randn(16, 4, 8, generator=torch.Generator().manual_seed(0))
         >>> units = find_units(model, x[:2])
-        >>> gone = (Removal(unit=units["layers.1"], evidence={}),)
+        >>> gone = (Removal(unit=units["layers.1"]),)
         >>> plan = PrunePlan(
         ...     remove=gone, ranking=(), prefixes=(), target={}, criterion="", inputs=units.inputs
         ... )

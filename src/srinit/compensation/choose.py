@@ -24,6 +24,7 @@ from srinit.compensation.records import Candidate, Choice, Compensation
 from srinit.compensation.walk import Update, realign
 from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
+from srinit.records import Interval
 from srinit.stats.paired import student_quantile
 
 NOTHING = "nothing"
@@ -137,7 +138,7 @@ class Chooser:
             if on_progress is not None:
                 on_progress(number + 1, len(ways) + 1)
         best = min(self.candidates, key=lambda c: c.divergence)
-        if best.name != NOTHING and not best.low > 0:
+        if best.name != NOTHING and not best.gain.low > 0:
             best = self.candidates[0]
         return self._finished(self.ranks.broadcast(self._whole(best)), ways)
 
@@ -159,7 +160,7 @@ class Chooser:
         excess = self.distances[name] - self.distances[best.name]
         error = float(excess.std(ddof=1)) / math.sqrt(len(excess))
         by_name = {each.name: each for each in self.candidates}
-        return name if by_name[name].low > 0 and float(excess.mean()) <= error else best.name
+        return name if by_name[name].gain.low > 0 and float(excess.mean()) <= error else best.name
 
     def _finished(self, name: str, ways: Mapping[str, _Way]) -> Compensation:
         batches = self.batches
@@ -233,7 +234,8 @@ class Chooser:
             error = float(gain.std(ddof=1)) / math.sqrt(count)
             reach = student_quantile(self.confidence, count - 1) * error
         far = float(distance.mean()) if bool(np.isfinite(distance).all()) else math.inf
-        return Candidate(name=name, divergence=far, gain=mean, low=mean - reach, high=mean + reach)
+        best = Interval(value=mean, low=mean - reach, high=mean + reach, confidence=self.confidence)
+        return Candidate(name=name, divergence=far, gain=best)
 
 
 def changed(pruned: nn.Module, update: Update, part: float) -> nn.Module:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from srinit.records import record
+from srinit.records import Interval, record
 
 
 @record
@@ -33,9 +33,7 @@ class Candidate:
 
     name: str  # "nothing", "recalibrated", "bias", "realigned", ...
     divergence: float  # mean distance of its answers from the unpruned network's; smaller is better
-    gain: float  # divergence of "nothing" minus this one's, paired; positive is better
-    low: float  # lower end of the gain's two-sided interval
-    high: float
+    gain: Interval  # divergence of "nothing" minus this one's, paired; positive is better
 
 
 @record

@@ -1,7 +1,17 @@
 """The config file: its sections, and how it is read."""
 
 from srinit.config.load import check_targets, load_config
+from srinit.config.outputs import RoiInputs
 from srinit.config.sections import Config
+from srinit.config.stages import RecipeSettings
 from srinit.config.yaml import dump_yaml, parse_yaml
 
-__all__ = ["Config", "check_targets", "dump_yaml", "load_config", "parse_yaml"]
+__all__ = [
+    "Config",
+    "RecipeSettings",
+    "RoiInputs",
+    "check_targets",
+    "dump_yaml",
+    "load_config",
+    "parse_yaml",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -30,6 +30,10 @@ class Section(BaseModel):
         if field is not None and _holds_truth(value) and not _takes_truth(field.annotation):
             raise ValueError("true and false are no numbers")
         return value
+
+    def changed(self, **values: Any) -> Self:
+        """Return the same with other values, checked as if they had been given at first."""
+        return type(self)(**{**dict(self), **values})
 
 
 class SourceSection(Section):

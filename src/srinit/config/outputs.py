@@ -9,6 +9,7 @@ from pydantic import Field
 from srinit.config.base import Section
 
 Amount = Annotated[float, Field(ge=0)]
+Currency = Literal["JPY", "USD", "EUR"]
 
 
 class ExportSection(Section):
@@ -84,10 +85,10 @@ class OwnershipSection(Section):
     device_watts: float = Field(default=300.0, gt=0, le=10_000, description="busy GPU")
 
 
-class RoiSection(Section):
+class RoiInputs(Section):
     """What the report computes the return on investment from; all optional."""
 
-    currency: Literal["JPY", "USD", "EUR"] = Field(default="JPY", description="of all amounts")
+    currency: Currency = Field(default="JPY", description="of all amounts")
     pieces_per_year: Amount | None = Field(default=None, description="inspected pieces")
     cost_per_compute_hour: Amount | None = Field(default=None, description="of the device")
     device_price: Amount | None = Field(default=None, description="if bought")

@@ -14,7 +14,7 @@ from srinit.config.sections import (
     DataSection,
     GatesSection,
     PlanSection,
-    RoiSection,
+    RoiInputs,
     ShiftSection,
     UnitsSection,
 )
@@ -104,7 +104,7 @@ def across_sections(body: dict[str, Any]) -> list[str]:
     """Return what is wrong between sections, looking only at those that are valid alone."""
     data = _valid(DataSection, body.get("data"))
     gates = _valid(GatesSection, body.get("gates"))
-    roi = _valid(RoiSection, body.get("roi"))
+    roi = _valid(RoiInputs, body.get("roi"))
     shift = _valid(ShiftSection, body.get("shift"))
     lines = []
     if data is not None and gates is not None:
@@ -129,7 +129,7 @@ def across_sections(body: dict[str, Any]) -> list[str]:
 
 
 def _gates_without(
-    data: DataSection, gates: GatesSection, roi: RoiSection, shift: ShiftSection
+    data: DataSection, gates: GatesSection, roi: RoiInputs, shift: ShiftSection
 ) -> list[str]:
     """Return the gates that judge what will not be measured, and costs that are given twice."""
     prices = ("missed_defect_cost", "false_reject_cost")

@@ -14,7 +14,7 @@ from srinit.config.outputs import (
     OwnershipSection,
     RegistrySection,
     ReportSection,
-    RoiSection,
+    RoiInputs,
 )
 from srinit.config.stages import (
     BaselineSection,
@@ -47,7 +47,7 @@ __all__ = [
     "PruneSection",
     "RegistrySection",
     "ReportSection",
-    "RoiSection",
+    "RoiInputs",
     "ScanSection",
     "Section",
     "ShiftSection",
@@ -97,5 +97,5 @@ class Config(Section):
     registry: RegistrySection = Field(default=RegistrySection(), description="versions")
     monitor: MonitorSection = Field(default=MonitorSection(), description="in operation")
     ownership: OwnershipSection = Field(default=OwnershipSection(), description="energy")
-    roi: RoiSection = Field(default=RoiSection(), description="return on investment")
+    roi: RoiInputs = Field(default=RoiInputs(), description="return on investment")
     root: Path = Field(default=Path(), exclude=True, description="set by the loader")

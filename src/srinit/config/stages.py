@@ -16,6 +16,9 @@ CRITERIA = (
 )  # fmt: skip
 COMPENSATED = "compensated_distance"  # ranks too, by trials; `srinit.trial.removal_distances`
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["finetune", "rewind"]
+TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def _criterion(value: str, more: tuple[str, ...] = (), others: str = "") -> str:
@@ -236,22 +239,14 @@ class CompensateSection(Section):
     )
 
 
-class FinetuneSection(Section):
-    """Recovery after the cut; a command or function of your own may take its place."""
+class RecipeSettings(Section):
+    """How a network is trained after a cut; `srinit.finetune.Recipe` has the same settings."""
 
-    recipe: Literal["default", "auto"] = Field(
-        default="default",
-        description="auto, also written `finetune: auto`: keys below that are left at their "
-        "defaults are chosen from the size of the data",
-    )
     epochs: float = Field(
         default=5, ge=0, le=100_000, description="passes over the training data; 0: none"
     )
-    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="with cosine schedule")
+    optimizer: Optimizer = Field(default="sgd", description="with cosine schedule")
     lr: float | None = Field(default=None, gt=0, description="peak rate; default 0.02 or 5e-4")
-    schedule: Literal["finetune", "rewind"] = Field(
-        default="finetune", description="rewind: default peak rate 0.1 or 2e-3, of a first training"
-    )
     weight_decay: float | None = Field(default=None, ge=0, description="not on norms and biases")
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the targets")
@@ -262,20 +257,35 @@ class FinetuneSection(Section):
     feature_weight: float = Field(
         default=0.0, ge=0, description="weight of copying features after every cut; 0: none"
     )
-    batch_size: int = Field(default=128, ge=2, le=65536, description="examples a step")
+    schedule: Schedule = Field(
+        default="finetune", description="rewind: default peak rate 0.1 or 2e-3, of a first training"
+    )
+    batch_size: int = Field(default=128, ge=1, le=65536, description="examples a step")
     patience: int | None = Field(
         default=None, ge=1, description="validations without gain before stopping"
     )
-    ema: float | None = Field(default=None, gt=0, lt=1, description="decay of averaged weights")
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, title="decay", description="decay of averaged weights"
+    )
+    precision: TrainingPrecision = Field(
+        default="auto", description="of the forward pass; auto: bfloat16 on a GPU, else float32"
+    )
+
+
+class FinetuneSection(RecipeSettings):
+    """Recovery after the cut; a command or function of your own may take its place."""
+
+    recipe: Literal["default", "auto"] = Field(
+        default="default",
+        description="auto, also written `finetune: auto`: keys above that are left at their "
+        "defaults are chosen from the size of the data",
+    )
     loss: str | None = Field(
         default=None,
         pattern=r"^(cross_entropy|next_token|.+:.+)$",
         description="cross_entropy (each place predicts its own target), next_token (the token "
         "after it) or py:FILE.py:FUNCTION(output, target), a scalar; default: what belongs to "
         "score, which has to be named for a score of your own",
-    )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="of the forward pass; auto: bfloat16 on a GPU, else float32"
     )
     rehearsal: int = Field(
         default=10,
@@ -289,6 +299,13 @@ class FinetuneSection(Section):
     fn: str | None = Field(
         default=None, description="your own training: py:FILE.py:FUNCTION(model, train, validation)"
     )
+
+    @field_validator("batch_size")
+    @classmethod
+    def _more_than_one(cls, value: int) -> int:
+        if value < 2:  # of one example, batch normalization has no spread
+            raise ValueError("should be greater than or equal to 2")
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from srinit.records import record
+from srinit.records import Interval, record
 
 
 @record
@@ -11,9 +11,18 @@ class UnitScore:
 
     unit: str  # fully qualified name
     score: float | None  # None: it could not be scored
-    low: float | None = None  # interval at `UnitScores.confidence`, where the criterion has one
-    high: float | None = None
+    interval: Interval | None = None  # where the criterion has one
     reason: str = ""  # why it was not scored
+
+    @property
+    def low(self) -> float | None:
+        """Lower end of the interval."""
+        return None if self.interval is None else self.interval.low
+
+    @property
+    def high(self) -> float | None:
+        """Upper end of the interval."""
+        return None if self.interval is None else self.interval.high
 
 
 @record

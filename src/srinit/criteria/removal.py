@@ -15,6 +15,7 @@ from srinit.criteria.without import Without
 from srinit.engine import Rows, rows_of
 from srinit.evaluate.cka import biased_cka
 from srinit.padding import places_of
+from srinit.records import Interval
 from srinit.stats.paired import mean_interval, tango_interval
 from srinit.units.records import UnitMap
 
@@ -53,7 +54,9 @@ def _drop(name: str, baseline: np.ndarray, other: np.ndarray, options: Options) 
         low, high = tango_interval(down, up, len(lost), options.confidence)
     else:
         low, high = mean_interval(lost, options.confidence)
-    return UnitScore(unit=name, score=float(lost.mean()), low=low, high=high)
+    mean = float(lost.mean())
+    interval = Interval(value=mean, low=low, high=high, confidence=options.confidence)
+    return UnitScore(unit=name, score=mean, interval=interval)
 
 
 def output_cka(

@@ -20,7 +20,7 @@ from srinit.distributed import ProcessGroup
 from srinit.engine import Batch, Examples, Precision, open_examples, order_of
 from srinit.errors import ConfigError
 from srinit.evaluate import Loss, Scorer, top1
-from srinit.records import plain
+from srinit.records import of_plain, plain
 from srinit.reinit import Scheme
 from srinit.rng import isolated_rng, seed_for
 from srinit.sensitivity import Sensitivity, measure_sensitivity
@@ -173,8 +173,7 @@ def scores_of(sensitivity: Sensitivity) -> UnitScores:
         UnitScore(
             unit=unit.unit,
             score=None if unit.decision == "not measured" else unit.reinit_drop,
-            low=unit.low,
-            high=unit.high,
+            interval=unit.interval,
             reason=unit.reason if unit.decision == "not measured" else "",
         )
         for unit in sensitivity.units
@@ -250,7 +249,7 @@ def _of_all(found: dict[str, Any], ranks: ProcessGroup, *, together: bool) -> di
     for line in lines if together else lines[:1]:
         merged |= line
     return {
-        unit: UnitScore(**score) if isinstance(score, dict) else score
+        unit: of_plain(UnitScore, score) if isinstance(score, dict) else score
         for unit, score in merged.items()
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from srinit.finetune.records import Recipe
@@ -51,4 +50,4 @@ def auto_recipe(
     chosen = {
         name: value for name, value in found.items() if getattr(kept, name) == getattr(plain, name)
     }
-    return replace(kept, **chosen)
+    return kept.changed(**chosen)

@@ -2,82 +2,49 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from srinit.config import RecipeSettings
 from srinit.errors import ConfigError
 from srinit.records import record
 
-Optimizer = Literal["sgd", "adamw"]
-Schedule = Literal["finetune", "rewind"]
-TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
-
-INFINITE = math.inf
-MAY_BE_NONE = ("lr", "weight_decay", "patience", "ema")
-LIMITS: dict[str, tuple[float, float, tuple[float, ...], str]] = {
-    "epochs": (0, INFINITE, (0,), "0 or more"),
-    "lr": (0, INFINITE, (), "above 0"),
-    "weight_decay": (0, INFINITE, (0,), "0 or more"),
-    "warmup": (0, 1, (0,), "a share in [0, 1)"),
-    "label_smoothing": (0, 1, (0,), "a share in [0, 1)"),
-    "distill_weight": (0, 1, (0, 1), "a share in [0, 1]"),
-    "temperature": (0, INFINITE, (), "above 0"),
-    "feature_weight": (0, INFINITE, (0,), "0 or more"),
-    "batch_size": (1, INFINITE, (1,), "1 or more"),
-    "patience": (1, INFINITE, (1,), "1 or more"),
-    "ema": (0, 1, (), "a decay in (0, 1)"),
-    "clip": (0, INFINITE, (), "above 0"),
-}
-"""Smallest and largest value of a setting, which of the two it may take, and that in words."""
+WHOLE = ("int_type", "int_from_float")
+TOO_MUCH = ("less_than", "less_than_equal")
 
 
-@record
-class Recipe:
+class Recipe(RecipeSettings):
     """How to recover after a cut; the defaults suit a small cut of a trained classifier.
+
+    The settings are those of the config's section `finetune` (`RecipeSettings`, docs/config.md).
 
     Raises:
         ConfigError: A setting makes no sense; all of them are named.
     """
 
-    epochs: float = 5.0  # passes over the training data
-    optimizer: Optimizer = "sgd"
-    lr: float | None = None  # peak; None: 0.02 sgd, 5e-4 adamw; rewind 0.1, 2e-3
-    weight_decay: float | None = None  # None: 5e-4 for sgd, 0.02 for adamw; not on norms, biases
-    warmup: float = 0.1  # share of the steps, linear; then cosine to 0
-    label_smoothing: float = 0.0
-    distill_weight: float = 0.5  # share of the loss that copies the teacher
-    temperature: float = 2.0
-    feature_weight: float = 0.0  # of the distance to the teacher's features, added to the loss
-    schedule: Schedule = "finetune"  # rewind: the high rate of a first training
-    batch_size: int = 128
-    patience: int | None = None  # validations without gain before stopping
-    ema: float | None = None  # decay of averaged weights
-    clip: float = 5.0  # largest norm of a gradient
-    precision: TrainingPrecision = "auto"  # of the forward pass; bfloat16 on a GPU, else float32
+    model_config = ConfigDict(strict=True)
 
-    def __post_init__(self) -> None:
-        problems = list(self._problems())
-        if problems:
-            raise ConfigError("the recipe of fine-tuning: " + "; ".join(problems) + ".")
+    clip: float = Field(default=5.0, gt=0, description="largest norm of a gradient")
 
-    def _problems(self) -> Iterator[str]:
-        words = {"optimizer": Optimizer, "schedule": Schedule, "precision": TrainingPrecision}
-        for name, known in words.items():
-            value = getattr(self, name)
-            if value not in get_args(known):
-                yield f"{name} is one of {', '.join(get_args(known))}, not {value!r}"
-        for name, (low, high, closed, what) in LIMITS.items():
-            value = getattr(self, name)
-            if value is None and name in MAY_BE_NONE:
-                continue
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            inside = number and math.isfinite(value) and low <= value <= high
-            if not inside or (value in (low, high) and value not in closed):
-                yield f"{name} is {what}, not {value!r}"
-        for name in ("batch_size", "patience"):
-            if isinstance(getattr(self, name), float):
-                yield f"{name} is a whole number, not {getattr(self, name)!r}"
+    if not TYPE_CHECKING:  # a type checker knows the settings by their names
+
+        def __init__(self, **settings: object) -> None:
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                problems = dict.fromkeys(map(self._problem, error.errors()))
+                raise ConfigError(f"the recipe of fine-tuning: {'; '.join(problems)}.") from None
+
+    @classmethod
+    def _problem(cls, detail: ErrorDetails) -> str:
+        name, value = str(detail["loc"][0]), detail["input"]
+        if detail["type"] == "extra_forbidden":
+            raise TypeError(f"Recipe has no setting {name!r}; it has {', '.join(cls.model_fields)}")
+        what = "a whole number" if isinstance(value, float) and detail["type"] in WHOLE else ""
+        return f"{name} is {what or _asked(cls.model_fields[name], detail)}, not {value!r}"
 
     @property
     def peak_lr(self) -> float:
@@ -97,6 +64,25 @@ class Recipe:
         if self.weight_decay is not None:
             return self.weight_decay
         return {"sgd": 5e-4, "adamw": 0.02}[self.optimizer]
+
+
+def _asked(field: FieldInfo, detail: ErrorDetails) -> str:
+    """Return what a setting has to be, in words."""
+    if detail["type"] == "literal_error":
+        return f"one of {', '.join(get_args(field.annotation))}"
+    if detail["type"] in TOO_MUCH and "le" in detail["ctx"] and detail["ctx"]["le"] > 1:
+        return f"at most {detail['ctx']['le']:g}"
+    ends = {key: end for each in field.metadata for key, end in _ends(each)}
+    share = ends.get("lt", ends.get("le")) == 1
+    if share:
+        left, right = "[" if "ge" in ends else "(", ")" if "lt" in ends else "]"
+        return f"a {field.title or 'share'} in {left}0, 1{right}"
+    return f"{ends['ge']} or more" if "ge" in ends else f"above {ends['gt']}"
+
+
+def _ends(limit: object) -> list[tuple[str, float]]:
+    found = [(key, getattr(limit, key, None)) for key in ("ge", "gt", "le", "lt")]
+    return [(key, end) for key, end in found if end is not None]
 
 
 @record

@@ -206,16 +206,16 @@ def _rate_at_least(name: str, found: Rate, limit: float) -> Gate:
 def _latency(comparison: Comparison, name: str, limit: float) -> Gate:
     if not comparison.latency:
         raise ConfigError(f"gate {name} needs measured latency, and none was measured.")
-    worst = max(comparison.latency, key=lambda pair: pair.ratio_high)
+    worst = max(comparison.latency, key=lambda pair: pair.ratio.high)
     return Gate(
         name=name,
         limit=limit,
-        measured=worst.ratio,
-        bound=worst.ratio_high,
-        passed=worst.ratio_high <= limit,
+        measured=worst.ratio.value,
+        bound=worst.ratio.high,
+        passed=worst.ratio.high <= limit,
         sentence=(
-            f"latency, worst batch {worst.baseline.batch_size}: {worst.ratio:.3f} of the "
-            f"baseline's, at most {worst.ratio_high:.3f}; allowed {limit:.3f}"
+            f"latency, worst batch {worst.baseline.batch_size}: {worst.ratio.known:.3f} of the "
+            f"baseline's, at most {worst.ratio.high:.3f}; allowed {limit:.3f}"
         ),
     )
 

@@ -41,11 +41,7 @@ def scan_seconds(resources: Resources, units: UnitMap) -> float:
         resources.model,
         units,
         resources.execution.batches(resources.split("calibration")),
-        scheme=settings.scheme,
-        scale=settings.scale,
-        draws=settings.draws,
-        half_width=settings.half_width,
-        confidence=settings.confidence,
+        **settings.model_dump(exclude={"precision", "num_remove"}),  # no early end is foreseen
         max_drop=resources.config.plan.max_drop,
         seed=resources.config.seed,
         scorer=resources.scorer,

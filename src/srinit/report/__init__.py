@@ -1,9 +1,10 @@
 """The report of a run: one offline page for the engineer and for the person who signs."""
 
+from srinit.config import RoiInputs
 from srinit.report.data import DataFile, ReportInput, StageInput
 from srinit.report.pictures import make_pictures
 from srinit.report.reading import load_report_input
-from srinit.report.roi import Roi, RoiFacts, RoiInputs, return_on_investment
+from srinit.report.roi import Roi, RoiFacts, return_on_investment
 from srinit.report.write import write_report
 from srinit.runs.pictures import Pictures
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.report.formats import fixed
 from srinit.report.text import Text
 
@@ -179,8 +179,7 @@ def track(
     high_end: float,
     *,
     value: float | None,
-    low: float | None = None,
-    high: float | None = None,
+    within: Interval | None = None,
     dots: Sequence[float] = (),
     limit: float | None = None,
     plain: bool = False,
@@ -200,10 +199,11 @@ def track(
     if value is not None:
         left, right = sorted((float(at(0)), float(at(value))))
         parts.append(f'<path class=bar d="M{left:g} 5H{right:g}V15H{left:g}"/>')
-    if low is not None and high is not None:
-        path = f"M{at(low)} 10H{at(high)}"
+    if within is not None:
+        low, high = at(within.low), at(within.high)
+        path = f"M{low} 10H{high}"
         if not plain:
-            path += f"M{at(low)} 6V14M{at(high)} 6V14"
+            path += f"M{low} 6V14M{high} 6V14"
         if value is not None:
             path += f"M{at(value)} 3V17"
         parts.append(f'<path class=ends d="{path}"/>')

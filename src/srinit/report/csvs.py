@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from srinit.plan import RemovalEvidence
 from srinit.report.data import ReportInput
 from srinit.report.mistakes import Mistake
 from srinit.report.samples import class_name
@@ -87,13 +88,23 @@ def _removals(report: ReportInput) -> str:
             *((prefix.latency_ms or {}).get(size) for size in sizes),
             *((prefix.interpolated is None,) if sizes else ()),
             last[index] in evidence,
-            *(evidence.get(last[index], {}).get(key) for key in EVIDENCE),
+            *_evidence(evidence.get(last[index])),
         )
         for index, prefix in enumerate(prefixes)
     ]
     names = [f"latency_ms_batch_{size}" for size in sizes] + (["latency_measured"] if sizes else [])
     header = ["num_removed", "last_removed", "params", "flops", *names, "in_plan", *EVIDENCE]
     return csv_text(header, rows)
+
+
+def _evidence(found: RemovalEvidence | None) -> tuple[float | None, ...]:
+    """Return what is known of a removal, as `EVIDENCE` names it."""
+    if found is None:
+        return (None,) * len(EVIDENCE)
+    cells: list[float | None] = []
+    for value, interval in found.losses.values():
+        cells += [value, *((None, None) if interval is None else (interval.low, interval.high))]
+    return (*cells, None if found.alone is None else found.alone.num_examples)
 
 
 def _stages(report: ReportInput) -> str:

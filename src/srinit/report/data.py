@@ -8,6 +8,7 @@ from typing import Any
 from srinit.comparison.records import Comparison
 from srinit.comparison.shift import Shift
 from srinit.comparison.site import Site
+from srinit.config import RoiInputs
 from srinit.criteria.records import UnitScores
 from srinit.custody.overrides import Override
 from srinit.custody.readings import Readings
@@ -20,7 +21,6 @@ from srinit.ownership import Ownership
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.report.mistakes import Mistake
-from srinit.report.roi import RoiInputs
 from srinit.runs.pictures import Pictures
 from srinit.runs.records import CutMetrics, RoundsOutcome
 from srinit.sensitivity.records import Sensitivity

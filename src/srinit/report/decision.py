@@ -181,12 +181,12 @@ def _saving(report: ReportInput, say: Say) -> Text:
         parts.append(_changed("params", found.cost.params_pruned / found.cost.params_baseline, say))
     if found is not None and found.latency:
         pair = min(found.latency, key=lambda pair: pair.baseline.batch_size)
-        if pair.ratio_low < 1 < pair.ratio_high:
+        if pair.ratio.low < 1 < pair.ratio.high:
             parts.append(say("spoken.latency_unclear"))
         else:
-            low, high = sorted(abs(end - 1) for end in (pair.ratio_low, pair.ratio_high))
+            low, high = sorted(abs(end - 1) for end in (pair.ratio.low, pair.ratio.high))
             ends = fmt.ends(fmt.percent(low, 0), fmt.percent(high, 0))
-            parts.append(_changed("latency", pair.ratio, say, range=ends))
+            parts.append(_changed("latency", pair.ratio.known, say, range=ends))
     else:
         parts.append(say("spoken.unmeasured"))
     return join(parts, ja="、", en=" and ")

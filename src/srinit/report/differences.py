@@ -128,7 +128,7 @@ def _classes(found: Comparison) -> tuple[ClassRow, ...]:
         change = None if recall.drop is None else -recall.drop
         strip = Markup("")
         if recall.drop is not None:
-            strip = track(-reach, reach, value=change, low=-recall.high, high=-recall.low)
+            strip = track(-reach, reach, value=change, within=-recall)
         rows.append(
             ClassRow(
                 name=row.name,

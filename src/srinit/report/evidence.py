@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
 
 from markupsafe import Markup
 
-from srinit.plan import Removal
-from srinit.records import record
+from srinit.plan import Removal, RemovalEvidence
+from srinit.records import Interval, record
 from srinit.report import formats as fmt
 from srinit.report.charts import track
 from srinit.report.data import ReportInput
@@ -16,12 +15,7 @@ from srinit.report.removals import treated
 from srinit.report.scores import agreement, criterion_name, other_scores, shown
 from srinit.report.text import Say, Text
 
-# What was measured, and the keys of its value and interval in the plan's evidence.
-LOSSES = {
-    "reinit": ("reinit_drop", "low", "high"),
-    "alone": ("trial_cost", "trial_low", "trial_high"),
-    "joint": ("joint_cost", "joint_low", "joint_high"),
-}
+LOSSES = tuple(RemovalEvidence().losses)  # the kinds of what was measured
 
 
 @record
@@ -59,8 +53,9 @@ def evidence_view(report: ReportInput, say: Say) -> Evidence:
     """Return the removals of the plan with what each rests on."""
     ends = [0.0, 0.05]
     for removal in report.plan.remove:
-        keys = chain.from_iterable(LOSSES.values())
-        ends += [value for key in keys if (value := removal.evidence.get(key)) is not None]
+        for value, interval in removal.evidence.losses.values():
+            ends += [] if value is None else [value]
+            ends += [] if interval is None else [interval.low, interval.high]
     extent = (min(ends) - 0.01, max(ends) + 0.01)
     stages = _stage_of(report)
     return Evidence(
@@ -71,9 +66,9 @@ def evidence_view(report: ReportInput, say: Say) -> Evidence:
                 name=removal.unit.name,
                 basis=_basis(report, removal, stages, say),
                 losses=tuple(
-                    _loss(kind, removal.evidence, extent, say)
-                    for kind, (key, _, _) in LOSSES.items()
-                    if removal.evidence.get(key) is not None
+                    _loss(kind, value, interval, extent, say)
+                    for kind, (value, interval) in removal.evidence.losses.items()
+                    if value is not None
                 ),
             )
             for number, removal in enumerate(report.plan.remove, start=1)
@@ -84,11 +79,10 @@ def evidence_view(report: ReportInput, say: Say) -> Evidence:
 
 
 def _lead(report: ReportInput, say: Say) -> Text:
-    tried = [r.evidence for r in report.plan.remove if "trial_cost" in r.evidence]
+    tried = [r.evidence.alone for r in report.plan.remove if r.evidence.alone is not None]
     if not tried:
         return say("proof.untried")
-    num = tried[0].get("trial_examples")
-    return say("proof.tried") if num is None else say("proof.tried_on", num=fmt.fixed(num))
+    return say("proof.tried_on", num=fmt.fixed(tried[0].num_examples))
 
 
 def _basis(
@@ -101,7 +95,7 @@ def _basis(
     if not stages and name in report.plan.target.get("remove", ()):
         return (*found, say("proof.named"))
     scores = other_scores(report)
-    value = removal.evidence.get(report.plan.criterion)
+    value = removal.evidence.score
     if scores is not None and value is not None:
         found.append(
             say(
@@ -125,16 +119,14 @@ def _stage_of(report: ReportInput) -> dict[str, int]:
 
 
 def _loss(
-    kind: str, evidence: Mapping[str, float | None], extent: tuple[float, float], say: Say
+    kind: str, value: float, interval: Interval | None, extent: tuple[float, float], say: Say
 ) -> Loss:
-    value, low, high = (evidence.get(key) for key in LOSSES[kind])
-    known = low is not None and high is not None
+    ends = () if interval is None else (interval.low, interval.high)
+    low_high = ", ".join(fmt.points(end, 1, signed=False) for end in ends)
     return Loss(
         kind=kind,
         label=say(f"proof.{kind}"),
         value=fmt.points(value, 1, signed=False),
-        range=f"[{fmt.points(low, 1, signed=False)}, {fmt.points(high, 1, signed=False)}]"
-        if known
-        else "",
-        strip=track(*extent, value=value, low=low, high=high),
+        range=f"[{low_high}]" if ends else "",
+        strip=track(*extent, value=value, within=interval),
     )

@@ -61,9 +61,9 @@ def headline(report: ReportInput, say: Say) -> tuple[Figure, ...]:
 
 def speed_tone(pair: LatencyPair) -> Literal["better", "worse", "unclear"]:
     """Return what the interval of the ratio of times shows; with 1 in it, nothing is shown."""
-    if pair.ratio_high < 1:
+    if pair.ratio.high < 1:
         return "better"
-    return "worse" if pair.ratio_low > 1 else "unclear"
+    return "worse" if pair.ratio.low > 1 else "unclear"
 
 
 def unsteady(pair: LatencyPair) -> bool:
@@ -76,13 +76,13 @@ def speed_text(pair: LatencyPair, say: Say) -> Text:
     tone = speed_tone(pair)
     if tone == "unclear":
         return say("speed.unclear")
-    return say(f"speed.{tone}", ratio=fmt.fixed(_speed_up(pair.ratio, tone), 2))
+    return say(f"speed.{tone}", ratio=fmt.fixed(_speed_up(pair.ratio.known, tone), 2))
 
 
 def speed_range(pair: LatencyPair, say: Say) -> Text:
     """Return the interval that belongs to `speed_text`."""
     tone = speed_tone(pair)
-    low, high = sorted(_speed_up(end, tone) for end in (pair.ratio_low, pair.ratio_high))
+    low, high = sorted(_speed_up(end, tone) for end in (pair.ratio.low, pair.ratio.high))
     return say("speed.range", range=fmt.ends(fmt.fixed(low, 2), fmt.fixed(high, 2)))
 
 

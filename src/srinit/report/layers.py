@@ -10,7 +10,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from srinit.display import command, quoted
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.report import formats as fmt
 from srinit.report.bumps import SideBySide, side_by_side
 from srinit.report.charts import Axis, Line, line_chart, scale, track
@@ -199,7 +199,7 @@ def _rows(
                 order=by_drop.index(unit.name),
                 rank=ranks.get(unit.name, 0),
                 drop=fmt.points(found.reinit_drop if found else None, 1, signed=False),
-                range=_range(found),
+                range=_range(found.interval if found else None),
                 flags=tuple(flags),
                 params=fmt.percent(unit.params / max(scan.unit_map.params, 1)),
                 strip=_strip(found, extent, scan.max_drop, most_dots),
@@ -219,11 +219,15 @@ def _sort_key(drop: float | None) -> tuple[bool, float]:
     return drop is None, drop or 0.0
 
 
-def _range(unit: UnitSensitivity | Taken | None) -> str:
-    if unit is None or unit.low is None or unit.high is None:
+def _range(found: Interval | None) -> str:
+    if found is None:
         return ""
-    low, high = (fmt.points(end, 1, signed=False) for end in (unit.low, unit.high))
+    low, high = (fmt.points(end, 1, signed=False) for end in (found.low, found.high))
     return f"[{low}, {high}]"
+
+
+def _ends(found: Interval | None) -> tuple[float, ...]:
+    return () if found is None else (found.low, found.high)
 
 
 def _extent(units: Sequence[UnitSensitivity], removals: Removals) -> tuple[float, float]:
@@ -231,10 +235,10 @@ def _extent(units: Sequence[UnitSensitivity], removals: Removals) -> tuple[float
     ends = [0.0, 0.05]
     single: list[float] = []
     for unit in units:
-        ends += [v for v in (unit.reinit_drop, unit.low, unit.high) if v is not None]
+        ends += [*([] if unit.reinit_drop is None else [unit.reinit_drop]), *_ends(unit.interval)]
         single += unit.observations
     for taken in removals.units.values():
-        ends += [v for v in (taken.value, taken.low, taken.high) if v is not None]
+        ends += [taken.value, *(_ends(taken.interval))]
     air = 0.25 * (max(ends) - min(ends))
     low, high = min([*ends, *single]), max([*ends, *single])
     return max(low, min(ends) - air) - 0.01, min(high, max(ends) + air) + 0.01
@@ -253,8 +257,7 @@ def _strip(
         low_end,
         high_end,
         value=unit.reinit_drop,
-        low=unit.low,
-        high=unit.high,
+        within=unit.interval,
         dots=[v for v in _some(unit.observations, most_dots) if low_end <= v <= high_end],
         limit=limit,
         plain=most_dots == 0,
@@ -272,8 +275,8 @@ def _taking(taken: Taken | None, extent: tuple[float, float]) -> Taking | None:
         return None
     return Taking(
         drop=fmt.points(taken.value, 1, signed=False),
-        range=_range(taken),
-        strip=track(*extent, value=taken.value, low=taken.low, high=taken.high, plain=True),
+        range=_range(taken.interval),
+        strip=track(*extent, value=taken.value, within=taken.interval, plain=True),
     )
 
 
@@ -322,7 +325,7 @@ def _curve(steps: Sequence[Step], batches: Sequence[str], chosen: int, say: Say)
 def _curve_doubt(report: ReportInput, step: Step, batches: Sequence[str], say: Say) -> Text | None:
     """Return what to think of the curve's times where those taken in turn say something else."""
     pairs = report.comparison.latency if report.comparison else ()
-    in_turn = {str(pair.baseline.batch_size): pair.ratio for pair in pairs}
+    in_turn = {str(pair.baseline.batch_size): pair.ratio.known for pair in pairs}
     for batch, cell in zip(batches, step.latency, strict=True):
         ratio = in_turn.get(batch)
         if ratio and cell.share and not 1 / DOUBT <= cell.share / ratio <= DOUBT:

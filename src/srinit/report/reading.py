@@ -19,19 +19,17 @@ Written into `report/`: report.html, summary.md, model_card.md and csv/*.csv.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
-from srinit.config import Config
+from srinit.config import Config, RoiInputs
 from srinit.config.sections import DataSection
 from srinit.custody.overrides import of_run
 from srinit.errors import ConfigError, UnsafeError
 from srinit.plan import PrunePlan
 from srinit.report.data import DataFile, ReportInput, StageInput
 from srinit.report.mistakes import mistakes_of
-from srinit.report.roi import RoiInputs
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.files import REJECTED, ROUNDS, round_numbers
 from srinit.runs.inputs import config_of
@@ -127,8 +125,7 @@ def _of_baseline(metrics: BaselineMetrics | None) -> dict[str, Any]:
 
 def roi_inputs(config: Config) -> RoiInputs:
     """Return what the config's section `roi` gives."""
-    names = {field.name for field in dataclasses.fields(RoiInputs)}
-    return RoiInputs(**config.roi.model_dump(include=names))
+    return config.roi
 
 
 def _stages(folder: RunFolder, rounds: str) -> tuple[StageInput, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from srinit.criteria.records import UnitScores
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.text import Say, Text
@@ -18,8 +18,7 @@ class Taken:
     """What one unit costs when it is taken out, nothing trained; fractions."""
 
     value: float
-    low: float | None
-    high: float | None
+    interval: Interval | None
 
 
 @record
@@ -36,20 +35,16 @@ def removals_of(report: ReportInput, say: Say) -> Removals:
     found = next((s for s in _all_scores(report) if s.criterion == CRITERION), None)
     if found is not None:
         units = {
-            unit.unit: Taken(value=unit.score, low=unit.low, high=unit.high)
+            unit.unit: Taken(value=unit.score, interval=unit.interval)
             for unit in found.units
             if unit.score is not None
         }
         note = say("layers.removal_note", num=fmt.fixed(found.num_examples))
         return Removals(units=units, label=say("layers.removal"), note=note)
     tried = {
-        removal.unit.name: Taken(
-            value=value,
-            low=removal.evidence.get("trial_low"),
-            high=removal.evidence.get("trial_high"),
-        )
+        removal.unit.name: Taken(value=trial.cost.value, interval=trial.cost)
         for removal in report.plan.remove
-        if (value := removal.evidence.get("trial_cost")) is not None
+        if (trial := removal.evidence.alone) is not None and trial.cost.value is not None
     }
     if not tried:
         return Removals(units={})
@@ -59,7 +54,8 @@ def removals_of(report: ReportInput, say: Say) -> Removals:
 
 def treated(report: ReportInput, say: Say) -> Text:
     """Return what was done to a network after a trial removal, before it was measured."""
-    steps = max((r.evidence.get("trial_steps") or 0 for r in report.plan.remove), default=0)
+    trials = [r.evidence.alone for r in report.plan.remove if r.evidence.alone is not None]
+    steps = max((trial.steps for trial in trials), default=0)
     if steps == 0:
         return say("proof.untrained")
     return say("proof.few_steps", steps=fmt.fixed(steps))

@@ -5,32 +5,12 @@ The page computes the same in page.js; a test compares the two.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal
+from srinit.comparison.records import Comparison
+from srinit.config import RoiInputs
+from srinit.records import Interval, record
 
-from srinit.comparison.records import Comparison, Difference
-from srinit.records import record
-
-Currency = Literal["JPY", "USD", "EUR"]
 MS_PER_HOUR = 3.6e6
 SMALLEST = 1e-9  # amounts below this are zero
-
-
-@record
-class RoiInputs:
-    """What the user knows; amounts in `currency`. None: not given, its term is left out."""
-
-    currency: Currency = "JPY"
-    pieces_per_year: float | None = None
-    cost_per_compute_hour: float | None = None
-    device_price: float | None = None
-    device_years: float | None = None  # of use; turns the price into an hourly cost
-    device_hours_per_year: float | None = None
-    engineering_hours: float | None = None
-    hourly_rate: float | None = None
-    missed_defect_cost: float | None = None  # of one
-    false_reject_cost: float | None = None  # of one good part
-    defect_share: float | None = None  # share of the pieces that are defective
 
 
 @record
@@ -92,22 +72,20 @@ def facts_of(comparison: Comparison | None, inputs: RoiInputs | None = None) -> 
         share = matrix.defect_share
     return RoiFacts(
         ms_per_piece=None if pair is None else pair.baseline.median_ms / pair.baseline.batch_size,
-        ratio=None
-        if pair is None
-        else Range(value=pair.ratio, low=pair.ratio_low, high=pair.ratio_high),
+        ratio=None if pair is None else _range(pair.ratio),
         miss_rate=None if defects is None else defects.missed_pruned.rate,
-        miss_increase=None if defects is None else _rise(defects.missed_increase),
-        reject_increase=None if defects is None else _rise(defects.rejected_increase),
+        miss_increase=None if defects is None else _range(defects.missed_increase),
+        reject_increase=None if defects is None else _range(defects.rejected_increase),
         defect_share=share,
-        cost_increase=None if matrix is None else _rise(matrix.increase),
+        cost_increase=None if matrix is None else _range(matrix.increase),
         cost_of_miss=None if matrix is None else matrix.cost_of_miss,
     )
 
 
-def _rise(difference: Difference) -> Range | None:
-    if difference.value is None:
+def _range(measured: Interval) -> Range | None:
+    if measured.value is None:
         return None
-    return Range(value=difference.value, low=difference.low, high=difference.high)
+    return Range(value=measured.value, low=measured.low, high=measured.high)
 
 
 def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
@@ -130,7 +108,7 @@ def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
     by_matrix = facts.cost_increase is not None
     errors = _errors(inputs.pieces_per_year, 1.0, 1.0, facts.cost_increase)
     if by_matrix:  # the matrix holds the prices, and the comparison the share
-        inputs = replace(inputs, missed_defect_cost=None, false_reject_cost=None)
+        inputs = inputs.changed(missed_defect_cost=None, false_reject_cost=None)
         share = facts.defect_share
     missed = _errors(inputs.pieces_per_year, share, inputs.missed_defect_cost, facts.miss_increase)
     good = None if share is None else 1 - share

@@ -68,7 +68,7 @@ def score_cells(report: ReportInput) -> dict[str, ScoreCell]:
     return {
         unit.unit: ScoreCell(
             text=shown(unit.score, scores),
-            strip=track(low_end, high_end, value=unit.score, low=unit.low, high=unit.high)
+            strip=track(low_end, high_end, value=unit.score, within=unit.interval)
             if strips
             else Markup(""),
         )

@@ -48,8 +48,10 @@ def site_view(found: Site, gates: GateResult | None, say: Say) -> SiteView:
                     fmt.percent(part.agreement.low, 2), fmt.percent(part.agreement.high, 2)
                 ),
                 bound=fmt.percent(1 - part.agreement.low, 2),
-                shift=fmt.points(part.confidence_shift),
-                ends=fmt.ends(fmt.points(part.shift_low), fmt.points(part.shift_high)),
+                shift=fmt.points(part.confidence_shift.value),
+                ends=fmt.ends(
+                    fmt.points(part.confidence_shift.low), fmt.points(part.confidence_shift.high)
+                ),
             )
         )
     if gates is not None and gates.gates:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from srinit.records import record
-
+from srinit.comparison import Drop
+from srinit.records import Interval, record
 
 
 
@@ -14,18 +14,12 @@ class RunResult:
     run: str  # the run folder
     passed: bool
     removed: tuple[str, ...]
-    score_before: float
-    score_after: float
-    drop: float
-    drop_low: float
-    drop_high: float
-    confidence: float
-    num_examples: int
+    score: Drop  # what was lost, with the score of both networks
     score_cut: float | None  # validation, right after the cut
     params: tuple[int, int]  # before, after
     flops: tuple[int, int]  # per example; one multiply-add counts 2
     latency_ms: dict[str, tuple[float, float]]  # batch size: before, after (medians)
-    latency_ratio: dict[str, tuple[float, float, float]]  # after / before of pairs, 95 % interval
+    latency_ratio: dict[str, Interval]  # after / before, of pairs
     failed_gates: tuple[str, ...] = ()
     stage: int = 1  # the pruning stage that is delivered
     stopped_because: str = ""  # why the stages ended before the target
@@ -35,6 +29,21 @@ class RunResult:
     overrides: tuple[str, ...] = ()  # what later verbs changed of the config
     finished_earlier: bool = False  # it was there already, and nothing was done
     warnings: tuple[str, ...] = ()  # signs that the unpruned network was put together wrongly
+
+    @property
+    def drop(self) -> float:
+        """What was lost: score before - score after."""
+        return self.score.drop or 0.0
+
+    @property
+    def score_before(self) -> float:
+        """Score of the unpruned network."""
+        return self.score.baseline or 0.0
+
+    @property
+    def score_after(self) -> float:
+        """Score of the network that is delivered."""
+        return self.score.pruned or 0.0
 
     def words(self) -> str:
         """Return the summary that is printed at the end of a run."""
@@ -68,17 +77,17 @@ class RunResult:
         return f"Cut: {len(self.removed)} units ({', '.join(self.removed)})."
 
     def _accuracy(self) -> str:
-        change = "lost" if self.drop >= 0 else "gained"
+        score, drop = self.score, self.score.drop or 0.0
         return (
             f"Accuracy: {100 * self.score_before:.2f} % before, {100 * self.score_after:.2f} % "
-            f"after, on {self.num_examples} test examples; {abs(100 * self.drop):.2f} points "
-            f"{change} ({100 * self.confidence:.0f} % interval of the loss: "
-            f"{100 * self.drop_low:+.2f} to {100 * self.drop_high:+.2f} points)."
+            f"after, on {score.num_examples} test examples; {abs(100 * drop):.2f} points "
+            f"{'lost' if drop >= 0 else 'gained'} ({100 * score.confidence:.0f} % interval of the "
+            f"loss: {100 * score.low:+.2f} to {100 * score.high:+.2f} points)."
         )
 
     def _saving(self) -> str:
         timed = [
-            f"batch {batch}: {before:.2f} -> {after:.2f} ms ({_speed(*self.latency_ratio[batch])})"
+            f"batch {batch}: {before:.2f} -> {after:.2f} ms ({_speed(self.latency_ratio[batch])})"
             for batch, (before, after) in self.latency_ms.items()
         ]
         return (
@@ -88,11 +97,12 @@ class RunResult:
         )
 
 
-def _speed(ratio: float, low: float, high: float) -> str:
+def _speed(ratio: Interval) -> str:
     """Return a ratio of times in words, as the report puts it; with 1 in it nothing is shown."""
+    low, high = ratio.low, ratio.high
     if low < 1 < high:
         return f"no change shown, {1 / high:.2f} to {1 / low:.2f}x as fast"
-    return f"{1 / ratio:.2f}x as fast, 95 % interval {1 / high:.2f} to {1 / low:.2f}"
+    return f"{1 / ratio.known:.2f}x as fast, 95 % interval {1 / high:.2f} to {1 / low:.2f}"
 
 
 def _change(before: int, after: int) -> str:

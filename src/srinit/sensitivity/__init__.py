@@ -4,6 +4,7 @@ from srinit.sensitivity.estimate import Estimate, estimate_time, seconds_per_exa
 from srinit.sensitivity.progress import OnProgress
 from srinit.sensitivity.records import Decision, SchemeTrial, Sensitivity, UnitSensitivity
 from srinit.sensitivity.scan import measure_sensitivity
+from srinit.sensitivity.settings import Settings
 
 __all__ = [
     "Decision",
@@ -11,6 +12,7 @@ __all__ = [
     "OnProgress",
     "SchemeTrial",
     "Sensitivity",
+    "Settings",
     "UnitSensitivity",
     "estimate_time",
     "measure_sensitivity",

@@ -14,7 +14,6 @@ from srinit import modules
 from srinit.distributed import ProcessGroup
 from srinit.engine import (
     Batch,
-    Precision,
     cheap_dtypes,
     costs_of,
     eager,
@@ -25,7 +24,6 @@ from srinit.engine import (
 )
 from srinit.evaluate import Scorer, top1
 from srinit.records import record
-from srinit.reinit import Scheme
 from srinit.rng import isolated_rng
 from srinit.sensitivity.design import FIRST_PER_DRAW, num_observations, suffix_flops
 from srinit.sensitivity.fresh import FreshScan
@@ -56,20 +54,11 @@ def estimate_time(
     units: UnitMap,
     data: Iterable[Batch],
     *,
-    scheme: str | Scheme = "auto",
-    scale: float = 1.0,
-    draws: int | None = None,
-    half_width: float | None = 0.02,
-    confidence: float = 0.95,
-    max_drop: float | None = None,
-    seed: int = 0,
     scorer: Scorer = top1,
     device: torch.device | str | None = None,
-    precision: Precision = "auto",
-    batch_size: int | None = None,
-    max_examples: int | None = None,
     batches: int = 2,
     budget: float | None = None,
+    **settings: Any,
 ) -> Estimate:
     """Return how long `measure_sensitivity` with these arguments will take.
 
@@ -78,22 +67,23 @@ def estimate_time(
     estimate is rather high. Where that would take longer than `budget`, a few forwards of the
     network are timed, and the spread is taken to be that of scores one in ten of which falls.
 
-    The other arguments are those of `measure_sensitivity`; `batches` is how many are measured, and
-    `budget` the seconds that the estimate itself may take, about (None: as long as it takes).
+    `settings` are those of a scan (`srinit.sensitivity.Settings`), the other arguments those of
+    `measure_sensitivity`; `batches` is how many are measured, and `budget` the seconds that the
+    estimate itself may take, about (None: as long as it takes).
+
+    Raises:
+        TypeError: There is no such setting.
+        ValueError: A setting is out of range.
     """
-    settings = settings_of(
-        model, units, device, scheme=scheme, scale=scale, draws=draws, half_width=half_width,
-        confidence=confidence, max_drop=max_drop, best=None, seed=seed, batch_size=batch_size,
-        precision=precision, max_examples=max_examples,
-    )  # fmt: skip
+    asked = settings_of(model, units, device, **settings)
     place = torch.device(modules.device_of(model) if device is None else device)
     data = list(data) if isinstance(data, Iterator) else data  # read twice
     with eager():
         if budget is not None:
-            found = _by_forwards(model, units, data, settings, place, batches, budget)
+            found = _by_forwards(model, units, data, asked, place, batches, budget)
             if found is not None:
                 return found
-        return _by_batches(model, units, data, settings, scorer, place, batches)
+        return _by_batches(model, units, data, asked, scorer, place, batches)
 
 
 def _by_batches(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srinit.engine import Batch, Perturbation, Rows, Target
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.reinit import RuleScheme, find_scheme
 from srinit.sensitivity.journal import Journal
 from srinit.sensitivity.records import SchemeTrial
@@ -32,6 +32,7 @@ EXAMPLES = 32  # a candidate and unit
 PER_DRAW = 2
 FEW = 16  # units, with locked ones, that are all tried
 SAMPLE = 12  # of more: removable units, evenly spread over the network
+CERTAIN = 0.95  # of an interval of a merit
 RESAMPLES = 500  # of the units tried, for the uncertainty of the choice
 CEILING = 0.9  # share of the baseline's score above chance, lost: nothing is left to tell
 FLOOR = 1e-9  # largest drop in any draw that counts as no effect at all
@@ -207,9 +208,7 @@ def judge(
     )
 
 
-def _uncertainty(
-    trials: Sequence[Trial], best: Trial
-) -> tuple[float | None, dict[int, tuple[float, float]]]:
+def _uncertainty(trials: Sequence[Trial], best: Trial) -> tuple[float | None, dict[int, Interval]]:
     """Return how often the choice is the same on resampled units, and 95 % of each merit.
 
     A bootstrap over units, the same ones for all candidates that apply to all of them.
@@ -227,8 +226,11 @@ def _uncertainty(
     place = [trial is best for trial in able.values()].index(True)
     certainty = float(np.mean(merits.argmax(1) == place))
     low, high = np.quantile(merits, [0.025, 0.975], axis=0)
-    pairs = zip(low.tolist(), high.tolist(), strict=True)
-    return certainty, dict(zip(able, pairs, strict=True))
+    ends = zip(able.items(), low.tolist(), high.tolist(), strict=True)
+    return certainty, {
+        index: Interval(value=trial.merit, low=down, high=up, confidence=CERTAIN)
+        for (index, trial), down, up in ends
+    }
 
 
 def choose(trials: list[Trial]) -> tuple[Trial, str]:
@@ -246,7 +248,7 @@ def choose(trials: list[Trial]) -> tuple[Trial, str]:
 
 
 def records_of(
-    trials: list[Trial], chosen: Trial, ends: Mapping[int, tuple[float, float]]
+    trials: list[Trial], chosen: Trial, merits: Mapping[int, Interval]
 ) -> tuple[SchemeTrial, ...]:
     """Return the trials for the scan's record, best first, with the intervals of their merits."""
     order = sorted(range(len(trials)), key=lambda index: -trials[index].merit)
@@ -258,8 +260,7 @@ def records_of(
             saturated=trial.saturated,
             chosen=trial is chosen,
             num_units=trial.measured,
-            merit_low=ends[index][0] if index in ends else None,
-            merit_high=ends[index][1] if index in ends else None,
+            merit=merits.get(index),
         )
         for index in order
         for trial in (trials[index],)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.units.records import UnitMap
 
 Decision = Literal["redundant", "needed", "undecided", "not measured"]
@@ -20,10 +20,8 @@ class UnitSensitivity:
     unit: str  # fully qualified name
     removable: bool = True  # locked units are measured too, for the picture
     reinit_drop: float | None  # mean over draws and examples; None: not measured
-    low: float | None  # anytime-valid interval of this unit alone, at `Sensitivity.confidence`
-    high: float | None
-    joint_low: float | None  # the same, holding for all units at once
-    joint_high: float | None
+    interval: Interval | None  # anytime-valid, of this unit alone; None: one draw has none
+    joint: Interval | None  # the same, holding for all units at once
     num_draws: int
     num_examples: int  # unit-image evaluations behind the estimate
     draw_spread: float | None  # standard deviation of the drop between draws
@@ -34,6 +32,26 @@ class UnitSensitivity:
     selection: str = ""  # among `Sensitivity.num_remove` with the smallest drops: goes, stays, open
     reason: str = ""  # why it was not measured, is undecided, or is suspicious (collapsed)
     observations: tuple[float, ...] = ()  # single drops (one a draw), thinned to at most 64
+
+    @property
+    def low(self) -> float | None:
+        """Lower end of the interval of this unit alone."""
+        return None if self.interval is None else self.interval.low
+
+    @property
+    def high(self) -> float | None:
+        """Upper end of the interval of this unit alone."""
+        return None if self.interval is None else self.interval.high
+
+    @property
+    def joint_low(self) -> float | None:
+        """Lower end of the interval that holds for all units at once."""
+        return None if self.joint is None else self.joint.low
+
+    @property
+    def joint_high(self) -> float | None:
+        """Upper end of the interval that holds for all units at once."""
+        return None if self.joint is None else self.joint.high
 
 
 @record
@@ -46,8 +64,7 @@ class SchemeTrial:
     saturated: float  # share of units at floor or ceiling
     chosen: bool
     num_units: int = 0  # that the pilot tried it on
-    merit_low: float | None = None  # reliability times the share not saturated: 95 % of its
-    merit_high: float | None = None  # values on resampled units
+    merit: Interval | None = None  # reliability times the share not saturated; of resampled units
 
 
 @record

@@ -23,19 +23,23 @@ GPU_WORK = 3e11  # FLOPs; less leaves a large GPU waiting for the next call
 
 @record
 class Settings:
-    """The arguments of `measure_sensitivity` that decide what is measured."""
+    """The arguments of `measure_sensitivity` that decide what is measured.
 
-    scheme: str | Scheme
-    scale: float
-    draws: int | None
-    half_width: float | None
-    confidence: float
-    max_drop: float | None
-    best: int | None
-    seed: int
-    batch_size: int
-    precision: Precision
-    max_examples: int | None
+    The section `scan` of a config gives those of the same names; here they may also be callables
+    (`scheme`) or None (`half_width`: until decided, or the data ends).
+    """
+
+    scheme: str | Scheme = "auto"
+    scale: float = 1.0
+    draws: int | None = None
+    half_width: float | None = 0.02
+    confidence: float = 0.95
+    max_drop: float | None = None
+    best: int | None = None
+    seed: int = 0
+    batch_size: int  # no default: it follows from device and model, see `settings_of`
+    precision: Precision = "auto"  # of the arithmetic; `precision` of the config is `widths`
+    max_examples: int | None = None
     widths: str = "equal"
     num_remove: int | None = None
 
@@ -78,7 +82,7 @@ def settings_of(
     units: UnitMap,
     device: torch.device | str | None,
     *,
-    batch_size: int | None,
+    batch_size: int | None = None,
     **values: Any,
 ) -> Settings:
     """Return checked settings; the batch size follows from device and model where none is given.

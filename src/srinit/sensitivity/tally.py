@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from srinit.engine import Rows
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.sensitivity.records import Decision, UnitSensitivity
 from srinit.sensitivity.selection import Side
 from srinit.stats.sequences import MeanSequence
@@ -231,16 +231,12 @@ class Tally:
             ended: Why the scan of this unit ended, "data" or "".
         """
         measured = bool(self.drops) and not self.problem
-        alone = self._sequence.interval(0) if measured else (None, None)
-        joint = self.joint if measured else (None, None)
         return UnitSensitivity(
             unit=self.name,
             removable=self._removable,
             reinit_drop=float(np.mean(self.drops)) if measured else None,
-            low=alone[0],
-            high=alone[1],
-            joint_low=joint[0],
-            joint_high=joint[1],
+            interval=self._interval(0) if measured else None,
+            joint=self._interval(1) if measured else None,
             num_draws=len(self.drops),
             num_examples=self.num_examples,
             draw_spread=math.sqrt(self.variances()[0]) if len(self.drops) > 1 else None,
@@ -252,6 +248,13 @@ class Tally:
             reason=self._reason(ended),
             observations=_thinned(self.drops),
         )
+
+    def _interval(self, which: int) -> Interval:
+        """Return the interval of this unit alone (0), or the one for all units at once (1)."""
+        low, high = self._sequence.interval(which)
+        goal = self._goal
+        confidence = (goal.confidence, goal.joint_confidence)[which]
+        return Interval(value=self.mean, low=low, high=high, confidence=confidence)
 
     def _balanced(self) -> float | None:
         means = [total / count for total, count in self._by_class.values() if count]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from srinit.engine import Rows
+from srinit.records import Interval
 from srinit.sensitivity.records import UnitSensitivity
 from srinit.sensitivity.tally import COLLAPSED, Goal
 from srinit.stats.paired import student_quantile
@@ -121,16 +122,14 @@ class WholeSet:
         limit = self._goal.max_drop
         broken = bool(nonfinite) or (share or 0.0) > COLLAPSED
         decision = "undecided"
-        if limit is not None and joint[1] is not None and joint[1] <= limit and not broken:
+        if limit is not None and joint is not None and joint.high <= limit and not broken:
             decision = "redundant"
-        elif limit is not None and joint[0] is not None and joint[0] > limit:
+        elif limit is not None and joint is not None and joint.low > limit:
             decision = "needed"
         return self._record(
             reinit_drop=mean,
-            low=alone[0],
-            high=alone[1],
-            joint_low=joint[0],
-            joint_high=joint[1],
+            interval=alone,
+            joint=joint,
             num_draws=len(draws),
             num_examples=examples,
             draw_spread=float(drops.std(ddof=1)) if len(draws) > 1 else None,
@@ -150,22 +149,21 @@ class WholeSet:
             "num_examples": 0,
             "nonfinite": 0.0,
         }
-        for key in ("reinit_drop", "low", "high", "joint_low", "joint_high", "draw_spread"):
+        for key in ("reinit_drop", "interval", "joint", "draw_spread"):
             defaults[key] = None
         defaults |= {"balanced_drop": None, "top_share": None}
         return UnitSensitivity(**{**defaults, **values})
 
-    def _interval(
-        self, drops: Any, draws: Sequence[_Draw], confidence: float
-    ) -> tuple[float | None, float | None]:
+    def _interval(self, drops: Any, draws: Sequence[_Draw], confidence: float) -> Interval | None:
         count = len(draws)
         if count < 2:
-            return None, None
+            return None
         examples = float(np.mean([draw.variance / draw.count for draw in draws]))
         error = math.sqrt(float(drops.var(ddof=1)) / count + examples)
         reach = student_quantile(confidence, count - 1) * error
         mean = float(drops.mean())
-        return max(mean - reach, -1.0), min(mean + reach, 1.0)
+        low, high = max(mean - reach, -1.0), min(mean + reach, 1.0)
+        return Interval(value=mean, low=low, high=high, confidence=confidence)
 
 
 def _balanced(draws: Sequence[_Draw]) -> float | None:

@@ -161,7 +161,7 @@ def result(
     files: RunFiles,
 ) -> RunResult:
     """Return what a finished run comes to."""
-    score, place = comparison.score, files.folder.path
+    place = files.folder.path
     onnx = place / "export" / "pruned.onnx"
     return RunResult(
         run=str(place),
@@ -169,13 +169,7 @@ def result(
         stage=outcome.delivered,
         stopped_because=outcome.reason,
         removed=cut.removed,
-        score_before=score.baseline or 0.0,
-        score_after=score.pruned or 0.0,
-        drop=score.drop or 0.0,
-        drop_low=score.low,
-        drop_high=score.high,
-        confidence=comparison.confidence,
-        num_examples=comparison.num_examples,
+        score=comparison.score,
         score_cut=cut.score_cut,
         params=(cut.cost_before.params, cut.cost_after.params),
         flops=(cut.cost_before.flops, cut.cost_after.flops),
@@ -183,10 +177,7 @@ def result(
             str(pair.baseline.batch_size): (pair.baseline.median_ms, pair.pruned.median_ms)
             for pair in comparison.latency
         },
-        latency_ratio={
-            str(pair.baseline.batch_size): (pair.ratio, pair.ratio_low, pair.ratio_high)
-            for pair in comparison.latency
-        },
+        latency_ratio={str(pair.baseline.batch_size): pair.ratio for pair in comparison.latency},
         failed_gates=tuple(gate.sentence for gate in gates.failed),
         report=str(files.path(artifacts.REPORT)),
         onnx=str(onnx) if onnx.is_file() else "",

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from srinit.comparison import compare_outcomes
-from srinit.config import Config
+from srinit.config import Config, RecipeSettings
 from srinit.distributed import by_itself
 from srinit.engine import faster_copy, has_fast_bfloat16
 from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.plan import PrunePlan
+from srinit.records import Interval
 from srinit.runs.records import Rehearsal
 from srinit.sources import Augment, DataSet
 from srinit.steps.task import Execution, Task
 from srinit.trialbench import NOTHING
-
-FIELDS = (
-    "epochs", "optimizer", "lr", "weight_decay", "warmup", "label_smoothing",
-    "distill_weight", "temperature", "feature_weight", "schedule", "batch_size", "patience", "ema",
-    "precision",
-)  # fmt: skip
 
 
 def is_own(config: Config) -> bool:
@@ -49,9 +44,9 @@ class Recovery:
     def recipe(self) -> Recipe:
         """The recipe of the config; `finetune: auto` looks at the size of the data."""
         settings = self.config.finetune
-        given = Recipe(**{name: getattr(settings, name) for name in FIELDS})
+        given = Recipe(**{name: getattr(settings, name) for name in RecipeSettings.model_fields})
         if not self.trains:
-            return replace(given, epochs=0)
+            return given.changed(epochs=0)
         if settings.recipe != "auto" or given.epochs == 0 or self.train is None:
             return given
         return auto_recipe(len(self.train), validated=self.validation is not None, given=given)
@@ -82,8 +77,7 @@ class Recovery:
         full = self.recipe
         per_epoch = len(train.batches(full.batch_size))
         cheap = full.precision == "auto" and has_fast_bfloat16(self.execution.device)
-        short = replace(
-            full,
+        short = full.changed(
             epochs=(steps - 0.5) / per_epoch,
             patience=None,
             ema=None,
@@ -148,7 +142,7 @@ class Recovery:
         what = f"{chosen.epochs:g} {noun} of fine-tuning at batch {chosen.batch_size}"
         if rehearsal is not None:
             cost = rehearsal.cost
-            left = points(self.task.confidence, cost.drop or 0.0, cost.low, cost.high)
+            left = points(self.task.confidence, cost)
             return (
                 f"Expected recovery: {rehearsal.steps} steps on a copy leave a loss of {left}; "
                 f"{what} follow, and what they bring beyond that is unknown until it is measured."
@@ -171,26 +165,20 @@ def expected_dip(plan: PrunePlan, confidence: float) -> str:
     """
     if not plan.remove:
         return "Nothing is removed."
-    last = plan.remove[-1]
-    evidence = last.evidence
-    if "joint_cost" in evidence:
-        examples = f"{evidence['trial_examples'] or 0:.0f}"
-        trained = evidence.get("trial_steps") or 0
-        how = f"trained for {trained} steps" if trained else "not trained"
-        after = last.joint_after or NOTHING
+    tried = plan.remove[-1].evidence.joint
+    if tried is not None:
+        how = f"trained for {tried.steps} steps" if tried.steps else "not trained"
+        after = tried.after or NOTHING
         done = "nothing was done after the cut" if after == NOTHING else f"then {after}"
-        cost = (evidence[f"joint_{name}"] or 0.0 for name in ("cost", "low", "high"))
         return (
-            f"Expected dip: {points(confidence, *cost)}, "
-            f"measured by removing the units on a copy ({examples} calibration examples, "
+            f"Expected dip: {points(confidence, tried.cost)}, "
+            f"measured by removing the units on a copy ({tried.num_examples} calibration examples, "
             f"the reference untouched; {done}, {how})."
         )
     return "Expected dip: unknown; the removals were not tried (plan.trial_examples: 0)."
 
 
-def points(confidence: float, cost: float, low: float, high: float) -> str:
+def points(confidence: float, cost: Interval) -> str:
     """Return a loss of accuracy in points, with its interval."""
-    return (
-        f"{100 * cost:.1f} points, {100 * confidence:.0f} % interval {100 * low:.1f} to "
-        f"{100 * high:.1f}"
-    )
+    ends = f"{100 * cost.low:.1f} to {100 * cost.high:.1f}"
+    return f"{100 * (cost.value or 0.0):.1f} points, {100 * confidence:.0f} % interval {ends}"

@@ -14,7 +14,8 @@ from srinit.config.sections import PlanSection
 from srinit.config.stages import COMPENSATED
 from srinit.criteria import UnitScore, UnitScores
 from srinit.errors import DataError, PlanError
-from srinit.plan import PrunePlan, Removal
+from srinit.plan import PrunePlan, Removal, TrialEvidence
+from srinit.records import Interval
 from srinit.sources import DataSet
 from srinit.steps.compensating import Compensator
 from srinit.steps.recovery import Recovery
@@ -208,22 +209,20 @@ def _confirmed(
     name = removal.unit.name
     if name not in together:  # it went in an earlier stage
         return removal
-    alone, joint = costs[name], together[name]
-    evidence = {
-        "trial_cost": alone.cost.drop,
-        "trial_low": alone.cost.low,
-        "trial_high": alone.cost.high,
-        "trial_cut": None if alone.cut is None else alone.cut.drop,
-        "joint_cost": joint.cost.drop,
-        "joint_low": joint.cost.low,
-        "joint_high": joint.cost.high,
-        "joint_cut": None if joint.cut is None else joint.cut.drop,
-        "trial_steps": steps,
-        "trial_examples": alone.cost.num_examples,
-    }
-    return replace(
-        removal,
-        evidence={**removal.evidence, **evidence},
-        trial_after=alone.after,
-        joint_after=joint.after,
+    evidence = replace(
+        removal.evidence,
+        alone=_evidence(costs[name], steps),
+        joint=_evidence(together[name], steps),
+    )
+    return replace(removal, evidence=evidence)
+
+
+def _evidence(trial: Trial, steps: int) -> TrialEvidence:
+    cost = trial.cost
+    return TrialEvidence(
+        cost=Interval(value=cost.value, low=cost.low, high=cost.high, confidence=cost.confidence),
+        cut=None if trial.cut is None else trial.cut.drop,
+        after=trial.after,
+        steps=steps,
+        num_examples=cost.num_examples,
     )

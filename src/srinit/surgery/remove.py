@@ -59,7 +59,7 @@ def apply_plan(
         >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         >>> model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
         >>> units = find_units(model, torch.zeros(2, 4, 8))
-        >>> gone = (Removal(unit=units["layers.1"], evidence={}),)
+        >>> gone = (Removal(unit=units["layers.1"]),)
         >>> plan = PrunePlan(
         ...     remove=gone, ranking=(), prefixes=(), target={}, criterion="", inputs=units.inputs
         ... )
