@@ -176,13 +176,16 @@ def money_inputs(count: int) -> list[dict[str, float | None]]:
         "missed_defect_cost": (0, 1e6), "false_reject_cost": (0, 1e4), "defect_share": (0, 1),
     }  # fmt: skip
 
-    def pick(low: float, high: float) -> float | None:
+    above_zero = ("device_years", "device_hours_per_year", "defect_share")
+
+    def pick(key: str) -> float | None:
         kind = chance.random()
         if kind < 0.2:
             return None
-        return 0.0 if kind < 0.25 else float(f"{chance.uniform(low, high):.4g}")
+        zero = kind < 0.25 and key not in above_zero  # the config refuses those
+        return 0.0 if zero else float(f"{chance.uniform(*ranges[key]):.4g}")
 
-    return [{key: pick(*ends) for key, ends in ranges.items()} for _ in range(count)]
+    return [{key: pick(key) for key in ranges} for _ in range(count)]
 
 
 def amounts(page: Any, given: dict[str, float | None], *, by_hand: bool) -> dict[str, Any]:

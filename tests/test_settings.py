@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from pydantic_core import PydanticUndefined
-from srinit.pipeline.look import measure_sensitivity
 
 import srinit
 from srinit.comparison import Comparison
@@ -19,7 +18,7 @@ from srinit.errors import ConfigError
 from srinit.finetune import Recipe
 from srinit.monitor.log import Prediction
 from srinit.report.data import ReportInput
-from srinit.sensitivity import Settings, estimate_time
+from srinit.sensitivity import Settings, estimate_time, measure_sensitivity
 from srinit.units import UnitMap
 from zoo import cifar_resnet
 
