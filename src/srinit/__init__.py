@@ -7,7 +7,7 @@ The names below are the public interface; they are loaded when first used, so th
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
 
@@ -65,7 +65,7 @@ _ROOMS = {
 _WHERE = {name: room for room, names in _ROOMS.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module 'srinit' has no attribute {name!r}")
     return getattr(importlib.import_module(f"srinit.{_WHERE[name]}"), name)

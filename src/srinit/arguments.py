@@ -23,7 +23,7 @@ _AS_THEY_ARE = (
 )  # fmt: skip
 
 
-def copied(tree: Any, model: nn.Module | None = None, *, tensors: bool = True) -> Any:
+def copied(tree: object, model: nn.Module | None = None, *, tensors: bool = True) -> Any:
     """Return arguments of a call that may be changed without changing `tree`.
 
     Tuples, lists and dicts are rebuilt, tensors are cloned and other objects copied deeply.
@@ -56,7 +56,7 @@ class _Copier:
         self._memo: dict[int, Any] = {}
         self._knows_model = False
 
-    def copy(self, value: Any) -> Any:
+    def copy(self, value: Any) -> object:
         if isinstance(value, _AS_THEY_ARE):
             return value
         if id(value) in self._memo:
@@ -76,7 +76,7 @@ class _Copier:
         self._memo[id(value)] = fresh
         return fresh
 
-    def _deep(self, value: Any) -> Any:
+    def _deep(self, value: object) -> object:
         if self._model is not None and not self._knows_model:
             self._knows_model = True
             own = (*self._model.modules(), *self._model.parameters(), *self._model.buffers())

@@ -174,7 +174,7 @@ def measure_prefixes(
     model: nn.Module,
     units: UnitMap,
     ranking: Sequence[str],
-    example_inputs: Any,
+    example_inputs: object,
     *,
     batch_sizes: Sequence[int] = (1,),
     repeats: int = 20,

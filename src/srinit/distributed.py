@@ -46,7 +46,7 @@ class ProcessGroup:
         """Return this rank's share of a list that all ranks have, with the numbers in it."""
         return [(i, items[i]) for i in range(self.rank, len(items), self.count)]
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: object) -> list[Any]:
         """Return the JSON values of all ranks, by rank."""
         if not self._many:
             return [value]
@@ -70,7 +70,7 @@ class ProcessGroup:
             for part, each in zip(parts, sizes, strict=True)
         ]
 
-    def broadcast(self, value: Any) -> Any:
+    def broadcast(self, value: object) -> Any:
         """Return what rank 0 passed, a JSON value, on every rank."""
         if not self._many:
             return value

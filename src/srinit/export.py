@@ -46,7 +46,9 @@ class Exported:
     opset: int | None = None
 
 
-def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None = None) -> Exported:
+def export_onnx(
+    model: nn.Module, inputs: object, path: Path, *, opset: int | None = None
+) -> Exported:
     """Write `model` as ONNX with a dynamic batch, and check it with onnxruntime.
 
     Args:
@@ -74,7 +76,7 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
     try:
         with modules.untouched(model), _quiet(), torch.no_grad():
             named = isinstance(inputs, dict)
-            batch: Any = torch.export.Dim.DYNAMIC if named else torch.export.Dim("batch")
+            batch: object = torch.export.Dim.DYNAMIC if named else torch.export.Dim("batch")
             network, few, shapes = _traced(model, inputs, {0: batch})
             if named:  # a dict at the end of the arguments would be keywords
                 options |= {"kwargs": {"inputs": few[0]}}
@@ -110,7 +112,7 @@ def export_onnx(model: nn.Module, inputs: Any, path: Path, *, opset: int | None 
     return _published(model, inputs, found, path, content, "onnx", opset=version)
 
 
-def export_torch(model: nn.Module, inputs: Any, path: Path) -> Exported:
+def export_torch(model: nn.Module, inputs: object, path: Path) -> Exported:
     """Write `model` as a torch.export program with a dynamic batch, and check it.
 
     The example inputs are left out of the archive: they would be its only pickled part. The
@@ -160,7 +162,7 @@ class _Keywords(nn.Module):
 
 
 def _traced(
-    model: nn.Module, inputs: Any, dynamic: dict[int, Any]
+    model: nn.Module, inputs: object, dynamic: dict[int, Any]
 ) -> tuple[nn.Module, tuple[Any, ...], Any]:
     """Return the module to export, a small batch as its arguments, and their dynamic shapes."""
     if isinstance(inputs, dict):
@@ -182,7 +184,7 @@ def run_onnx(path: Path, arguments: tuple[Tensor, ...]) -> Tensor:
 
 
 def measure_onnx_pair(
-    baseline: Path, pruned: Path, inputs: Any, *, batch_size: int = 1, repeats: int = 30
+    baseline: Path, pruned: Path, inputs: object, *, batch_size: int = 1, repeats: int = 30
 ) -> LatencyPair:
     """Return the onnxruntime latency of two files on the CPU, timed in turn."""
     batch = _arguments(resized(_bare(inputs), batch_size))
@@ -216,7 +218,7 @@ def _feeds(session: Any, arguments: tuple[Tensor, ...]) -> dict[str, Any]:
     return {name: value.cpu().numpy() for name, value in zip(names, arguments, strict=True)}
 
 
-def _bare(inputs: Any, model: nn.Module | None = None) -> Any:
+def _bare(inputs: object, model: nn.Module | None = None) -> object:
     """Return inputs without a loader's labels; those with names as a dict."""
     inputs = inputs_of(inputs, model)
     return dict(inputs) if isinstance(inputs, Mapping) else inputs

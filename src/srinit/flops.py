@@ -8,7 +8,7 @@ named, so that a count is never silently too small.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -38,7 +38,7 @@ LIGHT = re.compile(
 )
 
 
-def counter_of(func: Any) -> Counter | None:
+def counter_of(func: object) -> Counter | None:
     """Return the function that counts the FLOPs of an operation, or None."""
     from torch.utils.flop_counter import flop_registry  # here: it imports triton
 
@@ -46,7 +46,7 @@ def counter_of(func: Any) -> Counter | None:
     return own if own is not None else flop_registry.get(getattr(func, "overloadpacket", func))
 
 
-def uncounted(func: Any, args: Iterable[Any]) -> str:
+def uncounted(func: object, args: Iterable[Any]) -> str:
     """Return the name of an operation that does arithmetic which is not counted, or "".
 
     Example:
@@ -69,11 +69,11 @@ def uncounted(func: Any, args: Iterable[Any]) -> str:
     return name if touches else ""
 
 
-def _is_light(func: Any) -> bool:
+def _is_light(func: object) -> bool:
     return torch.Tag.pointwise in getattr(func, "tags", ()) or getattr(func, "is_view", False)
 
 
-def _out_of_place(func: Any) -> Any:
+def _out_of_place(func: object) -> object:
     """Return `aten.relu.default` for `aten.relu_.default`, which carries no tags."""
     space, _, plain = _name(func).partition("::")
     packet = getattr(getattr(torch.ops, space, None), plain.rstrip("_"), None) if space else None
@@ -88,8 +88,8 @@ class Uncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.names: dict[str, int] = {}  # how often each ran
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> object:
         kwargs = kwargs or {}
         name = uncounted(func, [*args, *kwargs.values()])
         if name:
@@ -108,7 +108,7 @@ def custom_mapping() -> dict[Any, Counter]:
     return found
 
 
-def _name(func: Any) -> str:
+def _name(func: object) -> str:
     """Return "aten::add" for `aten.add.Tensor`; the name of a higher-order operation as it is."""
     schema = getattr(func, "_schema", None)
     return str(schema.name) if schema is not None else str(func)
@@ -120,7 +120,7 @@ def _raw(counter: Counter) -> Counter:
 
 
 @_raw
-def _rnn_layer(x: Tensor, w_in: Tensor, w_hidden: Tensor, *args: Any, **_: Any) -> int:
+def _rnn_layer(x: Tensor, w_in: Tensor, w_hidden: Tensor, *args: object, **_: object) -> int:
     """One layer in one direction: every step multiplies by both matrices.
 
     An LSTM has four gates of (input + hidden) x hidden, see the equations of
@@ -131,14 +131,14 @@ def _rnn_layer(x: Tensor, w_in: Tensor, w_hidden: Tensor, *args: Any, **_: Any) 
 
 
 @_raw
-def _rnn(x: Tensor, weights: Any, *args: Any, **_: Any) -> int:
+def _rnn(x: Tensor, weights: Sequence[Tensor], *args: object, **_: object) -> int:
     """All layers and directions: every step multiplies by every matrix once (cuDNN, MIOpen)."""
     sizes = next((a for a in args if isinstance(a, list | tuple)), ())
     return 2 * _steps(x, sizes) * _matrices(weights)
 
 
 @_raw
-def _rnn_whole(x: Tensor, second: Any, third: Any, *args: Any, **_: Any) -> int:
+def _rnn_whole(x: Tensor, second: object, third: Any, *args: Any, **_: object) -> int:
     """`aten::lstm` and its like; packed data come with their sizes in the second place."""
     packed = isinstance(second, Tensor) and isinstance(args[0], list | tuple)
     weights = args[0] if packed else third
@@ -156,39 +156,39 @@ def _steps(x: Tensor, sizes: Iterable[int]) -> int:
 
 
 @_raw
-def _mv(matrix: Tensor, *_: Any, **__: Any) -> int:
+def _mv(matrix: Tensor, *_: object, **__: object) -> int:
     """A matrix times a vector: one multiply-add for each of its entries."""
     return 2 * matrix.numel()
 
 
 @_raw
-def _addmv(_added: Tensor, matrix: Tensor, *_: Any, **__: Any) -> int:
+def _addmv(_added: Tensor, matrix: Tensor, *_: object, **__: object) -> int:
     """The same, with something added."""
     return 2 * matrix.numel()
 
 
 @_raw
-def _addbmm(_added: Tensor, one: Tensor, other: Tensor, **_: Any) -> int:
+def _addbmm(_added: Tensor, one: Tensor, other: Tensor, **_: object) -> int:
     """A sum of products of matrices."""
     return 2 * one.numel() * other.shape[-1]
 
 
 @_raw
-def _int_mm(one: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
+def _int_mm(one: Tensor, other: Tensor, *_: object, **__: object) -> int:
     """A product of matrices of whole numbers."""
     return 2 * one.numel() * other.shape[-1]
 
 
 @_raw
-def _packed_mm(x: Tensor, weight: Tensor, *_: Any, **__: Any) -> int:
+def _packed_mm(x: Tensor, weight: Tensor, *_: object, **__: object) -> int:
     """A product with a weight of 8 bits, (out, in)."""
     return 2 * x.numel() * weight.shape[0]
 
 
 @_raw
 def _trilinear(
-    i1: Tensor, i2: Tensor, i3: Tensor, expand1: Any, expand2: Any, expand3: Any, sums: Any,
-    *_: Any, **__: Any,
+    i1: Tensor, i2: Tensor, i3: Tensor, expand1: Sequence[int], expand2: Sequence[int],
+    expand3: Sequence[int], sums: Sequence[int], *_: object, **__: object,
 ) -> int:  # fmt: skip
     """`nn.Bilinear`, x' A y: as two products, x' A and then that with y, as einsum does it."""
     shapes = []
@@ -203,19 +203,19 @@ def _trilinear(
 
 
 @_raw
-def _cdist(one: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
+def _cdist(one: Tensor, other: Tensor, *_: object, **__: object) -> int:
     """Distances of all pairs: the product of matrices that they expand to."""
     return 2 * one.numel() * other.shape[-2]
 
 
 @_raw
-def _quantized_linear(x: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
+def _quantized_linear(x: Tensor, *_: object, out_val: Tensor, **__: object) -> int:
     """A linear map with packed 8-bit weights."""
     return 2 * out_val.numel() * x.shape[-1]
 
 
 @_raw
-def _deformable(x: Tensor, weight: Tensor, *_: Any, out_val: Tensor, **__: Any) -> int:
+def _deformable(x: Tensor, weight: Tensor, *_: object, out_val: Tensor, **__: object) -> int:
     """Torchvision's deformable convolution, the interpolation of its samples left out."""
     return 2 * out_val.numel() * weight[0].numel()
 

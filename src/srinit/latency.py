@@ -49,7 +49,7 @@ class LatencyPair:
 
 def measure_latency(
     model: nn.Module,
-    inputs: Any,
+    inputs: object,
     *,
     batch_size: int = 1,
     repeats: int = 30,
@@ -71,7 +71,12 @@ def measure_latency(
 
 
 def measure_latency_pair(
-    baseline: nn.Module, pruned: nn.Module, inputs: Any, *, batch_size: int = 1, repeats: int = 30
+    baseline: nn.Module,
+    pruned: nn.Module,
+    inputs: object,
+    *,
+    batch_size: int = 1,
+    repeats: int = 30,
 ) -> LatencyPair:
     """Return the latency of both networks, timed call by call in turn."""
     callers = [_caller(model, inputs, batch_size) for model in (baseline, pruned)]
@@ -147,7 +152,7 @@ def time_in_turn(
 def unit_times(
     model: nn.Module,
     units: Mapping[str, Sequence[str]],
-    inputs: Any,
+    inputs: object,
     *,
     batch_size: int = 1,
     repeats: int = 5,
@@ -200,10 +205,10 @@ class _Clock:
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
-    def begin(self, part: str, *_: Any) -> None:
+    def begin(self, part: str, *_: object) -> None:
         self._begun[part] = self._now()
 
-    def end(self, part: str, name: str, *_: Any) -> None:
+    def end(self, part: str, name: str, *_: object) -> None:
         seconds = self._now() - self._begun.pop(part, math.inf)
         self.spent[name] = self.spent.get(name, 0.0) + max(seconds, 0.0)
 
@@ -220,7 +225,7 @@ def resized(inputs: Any, batch_size: int) -> Any:
     return modules.tree_map(fit, inputs)
 
 
-def _caller(model: nn.Module, inputs: Any, batch_size: int) -> Callable[[], None]:
+def _caller(model: nn.Module, inputs: object, batch_size: int) -> Callable[[], None]:
     batch = resized(inputs_of(inputs, model), batch_size)
     device = modules.device_of(model)
 

@@ -22,7 +22,7 @@ from srinit.state import preserved
 Inputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 
-def call(model: nn.Module, inputs: Inputs) -> Any:
+def call(model: nn.Module, inputs: Inputs) -> object:
     """Return `model` applied to `inputs`: a dict as keywords, a tuple or list as arguments.
 
     The model gets a copy of them, so that the same inputs may be given again, to this model or to
@@ -41,7 +41,7 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
     return call_once(model, copied(inputs, model))
 
 
-def call_once(model: nn.Module, inputs: Inputs) -> Any:
+def call_once(model: nn.Module, inputs: Inputs) -> object:
     """Return `model` applied to `inputs` themselves, which it may change."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
@@ -50,7 +50,7 @@ def call_once(model: nn.Module, inputs: Inputs) -> Any:
     return model(inputs)
 
 
-def tree_map(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+def tree_map(function: Callable[[Tensor], Tensor], tree: object) -> Any:
     """Return `tree` with `function` applied to every tensor in tuples, lists and dicts."""
     if isinstance(tree, Tensor):
         return function(tree)
@@ -62,7 +62,7 @@ def tree_map(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
     return tree
 
 
-def tensors(tree: Any) -> Iterator[Tensor]:
+def tensors(tree: object) -> Iterator[Tensor]:
     """Yield the tensors of nested tuples, lists and dicts (model outputs too), in order."""
     if isinstance(tree, Tensor):
         yield tree
@@ -74,7 +74,7 @@ def tensors(tree: Any) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
-def to_device(tree: Any, device: torch.device | str, **kwargs: Any) -> Any:
+def to_device(tree: object, device: torch.device | str, **kwargs: Any) -> Any:
     """Return `tree` with every tensor moved to `device`."""
     return tree_map(lambda tensor: tensor.to(device, **kwargs), tree)
 
@@ -106,7 +106,7 @@ def rows_between(tree: Any, start: int, stop: int, size: int | None = None) -> A
     return tree_map(some, tree)
 
 
-def logits_of(output: Any) -> Tensor:
+def logits_of(output: object) -> Tensor:
     """Return the tensor that holds the predictions in a model's output.
 
     A tensor is itself; objects and dicts are asked for `logits`, then `out`; else the first

@@ -51,7 +51,7 @@ class Ownership:
 
 
 def measure_pair(
-    baseline: nn.Module, pruned: nn.Module, inputs: Any, **settings: Any
+    baseline: nn.Module, pruned: nn.Module, inputs: object, **settings: Any
 ) -> OwnershipPair:
     """Return the cost of both networks; see `measure_ownership` for the settings."""
     return OwnershipPair(
@@ -62,7 +62,7 @@ def measure_pair(
 
 def measure_ownership(
     model: nn.Module,
-    inputs: Any,
+    inputs: object,
     *,
     batch_size: int = 1,
     watts_per_core: float = 15.0,
@@ -156,7 +156,9 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak = 0
         self._seen: set[int] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Any = (), kwargs: Any = None
+    ) -> object:
         made = func(*args, **(kwargs or {}))
         given = {t.untyped_storage()._cdata for t in modules.tensors((args, kwargs or {}))}
         for tensor in modules.tensors(made):

@@ -73,7 +73,7 @@ def _is_multiple(places: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     return places[0] == shape[0] and shape[1] > 1 and places[1] % shape[1] == 0
 
 
-def places_of(model: nn.Module, inputs: Any, target: Any = None) -> Places | None:
+def places_of(model: nn.Module, inputs: object, target: object = None) -> Places | None:
     """Return which places of a batch are real; None where none is padded.
 
     Read are masks among the inputs (`attention_mask`, `key_padding_mask`, lengths and the like, by
@@ -108,7 +108,7 @@ def places_of(model: nn.Module, inputs: Any, target: Any = None) -> Places | Non
     return Places(found or masks) if found else None
 
 
-def _named(model: nn.Module, inputs: Any) -> Iterator[tuple[str, Any]]:
+def _named(model: nn.Module, inputs: object) -> Iterator[tuple[str, Any]]:
     """Yield the inputs by the names of the arguments of `forward`."""
     if isinstance(inputs, Mapping):
         yield from inputs.items()
@@ -135,14 +135,14 @@ def _is_integer(tensor: Tensor) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool)
 
 
-def _labels(labels: Any) -> Tensor | None:
+def _labels(labels: object) -> Tensor | None:
     """Return targets of tokens, where some are left out."""
     if not isinstance(labels, Tensor) or labels.ndim != 2 or not _is_integer(labels):
         return None
     return labels if bool(labels.eq(IGNORED).any()) else None
 
 
-def _read(name: str, value: Any, named: Mapping[str, Any]) -> Iterator[Tensor]:
+def _read(name: str, value: object, named: Mapping[str, Any]) -> Iterator[Tensor]:
     """Yield what an argument says of places, True where real."""
     if not isinstance(value, Tensor):
         return

@@ -241,7 +241,7 @@ def make_plan(
     )
 
 
-def _check_arguments(sensitivity: Any, scores: Any, rule: Any, max_drop: Any) -> None:
+def _check_arguments(sensitivity: object, scores: object, rule: object, max_drop: Any) -> None:
     if not isinstance(sensitivity, Sensitivity):
         raise TypeError(
             f"a plan is made from a scan (Sensitivity), found {type(sensitivity).__name__}; "

@@ -47,7 +47,7 @@ class Interval:
         return Interval(value=value, low=-self.high, high=-self.low, confidence=self.confidence)
 
 
-def to_json(value: Any, *, schema: str) -> str:
+def to_json(value: object, *, schema: str) -> str:
     """Return the JSON text of a record: two-space indent, keys in declared order, no NaN.
 
     A NaN or infinity is written as null. The first key is `schema`.
@@ -85,12 +85,12 @@ def from_json(cls: type[T], text: str | bytes, *, schema: str, where: str = "the
         raise ConfigError(f"{where} is not a valid {schema}:\n" + "\n".join(lines)) from None
 
 
-def of_plain(cls: type[T], value: Any) -> T:
+def of_plain(cls: type[T], value: object) -> T:
     """Return the record of type `cls` that `plain` took apart."""
     return TypeAdapter(cls).validate_python(value)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return `value` as dicts, lists, strings and finite numbers."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

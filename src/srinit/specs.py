@@ -12,7 +12,7 @@ from srinit.errors import ConfigError
 from srinit.rng import generator
 
 
-def describe(inputs: Any) -> Any:
+def describe(inputs: object) -> object:
     """Return the structure of inputs as JSON: shapes, dtypes, and the range of whole numbers.
 
     A tensor becomes {"shape", "dtype"} (with "low" and "high" for integers), tuples, lists and
@@ -48,12 +48,12 @@ def describe(inputs: Any) -> Any:
 
 
 def example_from(
-    spec: Any,
+    spec: object,
     *,
     batch_size: int = 2,
     device: torch.device | str = "cpu",
     seed: int = 0,
-) -> Any:
+) -> object:
     """Return inputs of a described structure: normal noise, whole numbers from their range.
 
     Tensors that are arguments themselves get `batch_size` as first dimension; those inside
@@ -82,7 +82,7 @@ class _Maker:
     def __init__(self, batch_size: int, device: torch.device, seed: int) -> None:
         self.batch_size, self.device, self.seed = batch_size, device, seed
 
-    def __call__(self, spec: Any, place: str, *, outer: bool) -> Any:
+    def __call__(self, spec: object, place: str, *, outer: bool) -> object:
         if not isinstance(spec, Mapping):
             raise _wrong(spec)
         if "value" in spec:
@@ -113,5 +113,5 @@ class _Maker:
         return torch.randint(low, high + 1, shape, generator=draw).to(self.device, dtype)
 
 
-def _wrong(spec: Any) -> ConfigError:
+def _wrong(spec: object) -> ConfigError:
     return ConfigError(f"{spec!r} does not describe inputs; srinit.specs.describe makes such.")

@@ -162,7 +162,7 @@ class TrialBench:
     def _without(self, network: _Network) -> Any:
         return bypassed(self._model, network.units, rewritten=self._rewritten)
 
-    def _ready(self, inputs: Any) -> Any:
+    def _ready(self, inputs: object) -> Any:
         return inputs_for(self._model, inputs, self._device)
 
     def _try_replays(self, inputs: Any, sets: Sequence[Sequence[Unit]]) -> None:
@@ -207,7 +207,7 @@ class TrialBench:
                 f"without {names} the network does not run: {type(error).__name__}: {error}"
             ) from error
 
-    def _agrees(self, network: _Network, start: str, ready: Any, wanted: Tensor) -> bool:
+    def _agrees(self, network: _Network, start: str, ready: object, wanted: Tensor) -> bool:
         """Return whether a replay gives what a plain forward does."""
         try:
             with self._without(network):
@@ -242,7 +242,7 @@ class TrialBench:
         is_choice = any(len(network.variants) > 1 for network in self._others)
         return self._tells_distance or is_choice
 
-    def _outputs(self, inputs: Any) -> Iterator[tuple[_Network, _Variant, Any]]:
+    def _outputs(self, inputs: object) -> Iterator[tuple[_Network, _Variant, Any]]:
         ready = self._ready(inputs)
         with isolated_rng(seed_for("trials")):
             with self._without(self._reference):
@@ -289,7 +289,7 @@ def _as(value: Tensor, like: Tensor) -> Tensor:
     return found.copy_(value.detach())
 
 
-def _answer(output: Any) -> Tensor:
+def _answer(output: object) -> Tensor:
     return modules.logits_of(output).float().cpu()
 
 

@@ -120,5 +120,5 @@ def _bytes(image: Tensor) -> Tensor:
     return image.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def _like(image: Any) -> Tensor:
+def _like(image: object) -> Tensor:
     return torch.as_tensor(image)

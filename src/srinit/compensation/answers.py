@@ -55,7 +55,7 @@ def divergence(
     return np.concatenate(found)
 
 
-def _of_batch(one: Tensor, other: Tensor, batch: Any, measure: Measure) -> Tensor:
+def _of_batch(one: Tensor, other: Tensor, batch: object, measure: Measure) -> Tensor:
     if measure == "squared" or one.ndim < 2:
         flat, difference = one.flatten(1), (one - other).flatten(1)
         if one.ndim < 2:

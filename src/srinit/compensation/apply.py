@@ -136,7 +136,7 @@ def compensated(
     return chooser.choose(on_progress)
 
 
-def inputs_of(batch: Any) -> Any:
+def inputs_of(batch: Any) -> object:
     """Return the inputs of a batch of inputs or of `(inputs, target)`."""
     is_pair = isinstance(batch, tuple | list) and len(batch) == 2
     return batch[0] if is_pair else batch

@@ -363,7 +363,7 @@ def share_of(rows: int, features: int, least: int = LEAST_ROWS) -> float:
     return min(1.0, wanted / max(rows, 1))
 
 
-def geometry_of(func: Any, args: tuple[Any, ...], *, has_bias: bool) -> Geometry | None:
+def geometry_of(func: object, args: tuple[Any, ...], *, has_bias: bool) -> Geometry | None:
     """Return how a recorded operation reads its input; None where it is not solved here."""
     if "convolution" not in str(func):
         return Geometry(has_bias=has_bias)

@@ -53,8 +53,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.is_due = False
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> object:
         kwargs = kwargs or {}
         if self.is_due:  # what was made last has reached the model's own code
             self.halt()
@@ -88,7 +88,7 @@ class Halting:
     def __init__(
         self,
         model: nn.Module,
-        inputs: Any,
+        inputs: object,
         trace: Trace,
         watched: Iterable[int],
         after: After,
@@ -99,7 +99,7 @@ class Halting:
         self._stop = False
         self._error: BaseException | None = None
         self.is_over = False
-        self.output: Any = None
+        self.output: object = None
         place = counts(trace)
         shown = {
             place[i]: (i, trace.ops[i].name) for i in watched if trace.ops[i].name not in UNCOUNTED

@@ -134,13 +134,15 @@ class Pair:
                 "depend on its inputs cannot be compensated."
             )
 
-    def _of_teacher(self, number: int, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+    def _of_teacher(
+        self, number: int, func: object, args: object, kwargs: object, result: Any
+    ) -> None:
         goal = self.goals[number]
         outputs = self.networks.teacher.trace.ops[number].outputs
         made = result[outputs.index(goal)] if isinstance(result, tuple | list) else result
         self.targets[goal] = made.detach().clone()  # later code may change it in place
 
-    def _of_student(self, number: int, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+    def _of_student(self, number: int, func: object, args: Any, kwargs: Any, result: Any) -> None:
         made = result[0] if isinstance(result, tuple | list) else result
         for each, step in self.by_op[number]:
             if step == 0:
@@ -253,7 +255,7 @@ class Pair:
         self.teacher = self.student = None
 
 
-def is_padded(batch: Any) -> bool:
+def is_padded(batch: object) -> bool:
     """Return whether some places of a batch are padding."""
     mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
     return isinstance(mask, Tensor) and not bool(mask.bool().all())

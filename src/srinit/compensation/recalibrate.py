@@ -115,7 +115,7 @@ def _read(
     found: dict[int, Tensor] = {}
     parts = Parts(place, least=2)
 
-    def read(inputs: Any) -> Tensor:
+    def read(inputs: object) -> Tensor:
         for norm in norms:
             norm.reset_running_stats()
         modules.call(model, modules.to_device(inputs, place))

@@ -11,7 +11,7 @@ from torch import Tensor
 Replay = Callable[[Tensor], Tensor]
 
 
-def base(func: Any) -> str:
+def base(func: object) -> str:
     """Return "add" for the operation aten.add_.Tensor."""
     return str(func).split(".")[1].rstrip("_")
 
@@ -53,7 +53,7 @@ def linear_part(
     return view
 
 
-def _is(value: Any, current: Tensor | None) -> bool:
+def _is(value: object, current: Tensor | None) -> bool:
     """Tell whether an argument is a tensor, or a detached form of it."""
     if value is current or not isinstance(value, Tensor) or current is None:
         return value is current

@@ -46,7 +46,7 @@ def fit_variants(
     batches: Sequence[Any],
     *,
     method: Method,
-    example_inputs: Any,
+    example_inputs: object,
     teacher: nn.Module | None = None,
 ) -> Fitted:
     """Return what may be done after units are cut, fitted on `batches`.

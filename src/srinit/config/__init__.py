@@ -1,5 +1,6 @@
 """The config file: its sections, and how it is read."""
 
+from srinit.config.inputs import DataSection, PreprocessSection
 from srinit.config.load import check_targets, load_config
 from srinit.config.outputs import RoiInputs
 from srinit.config.sections import Config
@@ -8,6 +9,8 @@ from srinit.config.yaml import dump_yaml, parse_yaml
 
 __all__ = [
     "Config",
+    "DataSection",
+    "PreprocessSection",
     "RecipeSettings",
     "RoiInputs",
     "check_targets",

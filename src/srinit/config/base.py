@@ -24,14 +24,14 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
         """Refuse `batch_size: true`, which pydantic would take for 1."""
         field = cls.model_fields.get(info.field_name or "")
         if field is not None and _holds_truth(value) and not _takes_truth(field.annotation):
             raise ValueError("true and false are no numbers")
         return value
 
-    def changed(self, **values: Any) -> Self:
+    def changed(self, **values: object) -> Self:
         """Return the same with other values, checked as if they had been given at first."""
         return type(self)(**{**dict(self), **values})
 
@@ -41,11 +41,11 @@ class SourceSection(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _source_alone(cls, value: Any) -> Any:
+    def _source_alone(cls, value: object) -> object:
         return {"source": value} if isinstance(value, str) else value
 
 
-def composed(value: Any) -> Any:
+def composed(value: object) -> object:
     """Return a value whose texts, keys included, are in Unicode form NFC, as class names are.
 
     Raises:
@@ -63,7 +63,7 @@ def composed(value: Any) -> Any:
     return found
 
 
-def _holds_truth(value: Any) -> bool:
+def _holds_truth(value: object) -> bool:
     """Return whether a value is, or holds, true or false."""
     if isinstance(value, dict):
         return any(map(_holds_truth, value.values()))
@@ -72,7 +72,7 @@ def _holds_truth(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def _takes_truth(annotation: Any) -> bool:
+def _takes_truth(annotation: object) -> bool:
     """Return whether true and false have a place in a type, or sections look themselves."""
     if annotation is Any or isinstance(annotation, bool):
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -140,7 +141,7 @@ class DataSection(SourceSection):
 
     @field_validator("classes", "defect_class", "costs")
     @classmethod
-    def _composed(cls, value: Any) -> Any:
+    def _composed(cls, value: object) -> object:
         return composed(value)
 
     @model_validator(mode="after")
@@ -152,7 +153,7 @@ class DataSection(SourceSection):
             object.__setattr__(self, "split", self._default_split())
         return self
 
-    def _problems(self) -> Any:
+    def _problems(self) -> Iterator[str]:
         given = [name for name in SPLITS if getattr(self, name)]
         if self.source is None and not given:
             yield "names no examples; write data.source, or data.calibration, data.test ..."
@@ -176,7 +177,7 @@ class DataSection(SourceSection):
         ):
             yield "costs are all zero; write what errors cost, or leave costs out"
 
-    def _not_in(self, classes: list[str]) -> Any:
+    def _not_in(self, classes: list[str]) -> Iterator[str]:
         for name in self.defect_classes:
             if name not in classes:
                 yield f"defect_class {name!r} {unlisted(name, classes)}"

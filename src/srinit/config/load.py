@@ -120,7 +120,7 @@ def _apply(
 
 
 def _use_profile(
-    body: dict[str, Any], profiles: dict[Any, Any], chosen: Any, problems: list[str]
+    body: dict[str, Any], profiles: dict[Any, Any], chosen: object, problems: list[str]
 ) -> None:
     if not isinstance(chosen, str) or chosen not in profiles:
         known = ", ".join(map(str, profiles)) if profiles else "none is defined"

@@ -93,7 +93,7 @@ def _keys_at(path: Sequence[str]) -> list[str]:
     return [*names, *TOP] if model is Config else names
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
+def _model_of(annotation: object) -> type[BaseModel] | None:
     for found in (annotation, *get_args(annotation)):
         if isinstance(found, type) and issubclass(found, BaseModel):
             return found
@@ -179,7 +179,7 @@ def _about_classes(data: DataSection, gates: GatesSection) -> list[str]:
     return found + [f"gates.{name}" for name in names if getattr(gates, name) is not None]
 
 
-def _valid(section: type[T], values: Any) -> T | None:
+def _valid(section: type[T], values: object) -> T | None:
     try:
         return section.model_validate({} if values is None else values)
     except ValidationError:

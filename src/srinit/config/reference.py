@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -47,7 +47,7 @@ def _default(field: FieldInfo) -> str:
     return _written(list(field.default) if isinstance(field.default, tuple) else field.default)
 
 
-def _written(value: Any) -> str:
+def _written(value: object) -> str:
     return dump_yaml(value, flow=True).strip()
 
 

@@ -151,7 +151,7 @@ class PlanSection(Section):
 
     @field_validator("latency", mode="before")
     @classmethod
-    def _milliseconds(cls, value: Any) -> Any:
+    def _milliseconds(cls, value: object) -> object:
         found = re.fullmatch(r"\s*([0-9.]+)\s*(ms|s)\s*", value) if isinstance(value, str) else None
         if found is None:
             return value
@@ -309,7 +309,7 @@ class FinetuneSection(RecipeSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _auto_is_short(cls, value: Any) -> Any:
+    def _auto_is_short(cls, value: object) -> object:
         return {"recipe": "auto"} if value == "auto" else value
 
     @model_validator(mode="after")
@@ -393,7 +393,7 @@ class GatesSection(Section):
 
     @field_validator("max_class_recall_drop", "max_missed_defect_increase")
     @classmethod
-    def _composed(cls, value: Any) -> Any:
+    def _composed(cls, value: object) -> object:
         return composed(value)
 
     def limits(self) -> dict[str, float | dict[str, float]]:

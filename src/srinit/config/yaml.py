@@ -39,7 +39,7 @@ CORE = (
 class _Core(BaseResolver):
     """Tells scalars apart by the core schema."""
 
-    def __init__(self, version: Any = None, loader: Any = None) -> None:
+    def __init__(self, version: object = None, loader: object = None) -> None:
         super().__init__(loader)
 
     @property
@@ -64,11 +64,11 @@ for _, *_row in implicit_resolvers:
 class _Representer(SafeRepresenter):
     """Writes equal lists out, since aliases are refused; escapes what is no plain letter."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         """Return that nothing is written as an alias."""
         return True
 
-    def represent_str(self, data: str) -> Any:
+    def represent_str(self, data: str) -> object:
         """Return a text, in double quotes where it holds more than letters and line feeds."""
         style = None if data.replace("\n", "").isprintable() else '"'
         return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
@@ -148,7 +148,7 @@ def _check_events(content: bytes, where: str) -> None:
             raise ConfigError(f"{where} is nested deeper than {MAX_DEPTH} levels ({line}).")
 
 
-def dump_yaml(body: Any, *, flow: bool = False) -> str:
+def dump_yaml(body: object, *, flow: bool = False) -> str:
     """Return `body` as YAML that `parse_yaml` reads back equal.
 
     Args:

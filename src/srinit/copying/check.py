@@ -43,7 +43,9 @@ def check_references(model: nn.Module, twin: nn.Module) -> None:
         )
 
 
-def check_behavior(model: nn.Module, twin: nn.Module, inputs: Any, left: Collection[str]) -> None:
+def check_behavior(
+    model: nn.Module, twin: nn.Module, inputs: object, left: Collection[str]
+) -> None:
     """Raise `ModelError` unless a copy answers as the original does, on its own.
 
     Args:
@@ -72,7 +74,7 @@ def check_behavior(model: nn.Module, twin: nn.Module, inputs: Any, left: Collect
         return
 
 
-def fresh(inputs: Any) -> Any:
+def fresh(inputs: Any) -> object:
     """Return inputs of the same form with other values: examples in reverse, floats with noise."""
     size, noise = modules.batch_size(inputs), generator("fresh")
 
@@ -103,7 +105,7 @@ def _watched(model: nn.Module, twin: nn.Module, inputs: Any) -> tuple[Any, Excep
         names.pop(id(tensor), None)
     before = Preserved(model)
     reads = _Reads(set(names))
-    found: Any = None
+    found: object = None
     error: Exception | None = None
     changed: list[Held] = []
     try:
@@ -139,8 +141,8 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.seen: list[int] = []
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> object:
         kwargs = kwargs or {}
         for tensor in modules.tensors([*args, *kwargs.values()]):
             if id(tensor) in self.ids:

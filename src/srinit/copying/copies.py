@@ -20,7 +20,7 @@ Pairs = list[tuple[Tensor, Tensor]]
 
 
 def copied(
-    model: nn.Module, inputs: Any = None, *, shared: Callable[[Tensor], bool] | None = None
+    model: nn.Module, inputs: object = None, *, shared: Callable[[Tensor], bool] | None = None
 ) -> tuple[nn.Module, Pairs]:
     """Return a deep copy of a network, and the pairs of (original, copied) parameters.
 

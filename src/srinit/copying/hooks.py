@@ -86,7 +86,7 @@ def computing(model: nn.Module, inputs: Any) -> list[Hook]:
 
 
 def _noting(hook: Callable[..., Any], active: set[int]) -> Callable[..., Any]:
-    def noted(module: nn.Module, *given: Any) -> Any:
+    def noted(module: nn.Module, *given: object) -> object:
         before = _state(module, given)
         result = hook(module, *given)
         if result is not None or _state(module, given) != before:
@@ -96,7 +96,7 @@ def _noting(hook: Callable[..., Any], active: set[int]) -> Callable[..., Any]:
     return noted
 
 
-def _state(module: nn.Module, given: Any) -> list[Any]:
+def _state(module: nn.Module, given: object) -> list[Any]:
     owned = [*module.parameters(), *module.buffers()]
     tensors = [*owned, *modules.tensors(given)]
     values = [id(value) for value in vars(module).values()]

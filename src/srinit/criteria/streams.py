@@ -139,7 +139,7 @@ def _watched(model: nn.Module, unit: Unit, now: _Now) -> Iterator[None]:
     if _gives_nothing(unit) and now.sums is None:
         now.sums = _Sums()
 
-    def enters(_: nn.Module, args: Any, kwargs: Any) -> None:
+    def enters(_: nn.Module, args: object, kwargs: object) -> None:
         # Copies: the stand-in may fill a cache, and what follows may write over the stream.
         if _gives_nothing(unit):
             before.append(None)
@@ -151,7 +151,7 @@ def _watched(model: nn.Module, unit: Unit, now: _Now) -> Iterator[None]:
             now.problems[unit.name] = str(error)
             before.append(None)
 
-    def leaves(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def leaves(_: nn.Module, args: object, kwargs: object, output: object) -> None:
         without, after = before.pop(), next(modules.tensors(output))
         if without is not None:
             now.note(unit.name, without, after, first=first)
@@ -176,7 +176,7 @@ def _gives_nothing(unit: Unit) -> bool:
     return unit.how != "branch" and _first_key(unit.output) == "zeros"
 
 
-def _first_key(structure: Any) -> str:
+def _first_key(structure: object) -> str:
     """Return where the first tensor of a stand-in's output comes from: "zeros" or "argument"."""
     if not isinstance(structure, Mapping):
         return ""
@@ -212,8 +212,8 @@ class _Sums(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return waiting
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> object:
         given = [arg for arg in args if isinstance(arg, Tensor)]
         names = {self._followed[id(t)][1] for t in given if id(t) in self._followed}
         names &= self._waiting.keys()
@@ -232,7 +232,7 @@ class _Sums(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def _stream(output: Any) -> Tensor:
+def _stream(output: object) -> Tensor:
     return next(modules.tensors(output))
 
 

@@ -56,7 +56,7 @@ def taylor(
 
 
 def _leave_gradients(
-    model: nn.Module, batch: Any, loss: Loss, parts: Parts, weights: Sequence[nn.Parameter]
+    model: nn.Module, batch: object, loss: Loss, parts: Parts, weights: Sequence[nn.Parameter]
 ) -> None:
     """Add the gradients of the batch's mean loss up in `weights`."""
     whole = _scored(batch)
@@ -92,7 +92,7 @@ def _clear(weights: Iterable[nn.Parameter]) -> None:
         weight.grad = None
 
 
-def _fitting(model: nn.Module, batch: Any, loss: Loss, device: torch.device) -> int:
+def _fitting(model: nn.Module, batch: object, loss: Loss, device: torch.device) -> int:
     """Return for how many examples a forward pass keeps no more than it may."""
     on_gpu = device.type == "cuda"
     room = torch.cuda.mem_get_info(device)[0] // KEPT_SHARE if on_gpu else KEPT_BYTES

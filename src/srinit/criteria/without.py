@@ -65,7 +65,7 @@ class Without:
             return None
         return found[0][1] if len(found) == 1 and found[0][0] else None
 
-    def _try_replays(self, inputs: Any) -> frozenset[str]:
+    def _try_replays(self, inputs: object) -> frozenset[str]:
         """Return the units without which a replay gives what a plain forward does."""
         ready = self._ready(modules.rows_between(inputs, 0, 4))
         with torch.no_grad():
@@ -75,7 +75,7 @@ class Without:
         self._replayer.forget()
         return frozenset(good)
 
-    def _agrees(self, unit: Unit, ready: Any) -> bool:
+    def _agrees(self, unit: Unit, ready: object) -> bool:
         if self._stands.get(unit.name) is None or site_of(unit) not in self._replayer.known:
             return False
         wanted = modules.logits_of(self._slow(unit, ready))
@@ -85,10 +85,10 @@ class Without:
             return False
         return is_close(found, wanted)
 
-    def _ready(self, inputs: Any) -> Any:
+    def _ready(self, inputs: object) -> object:
         return inputs_for(self._plain, inputs, self._options.device)
 
-    def _replayed(self, unit: Unit, ready: Any) -> Any:
+    def _replayed(self, unit: Unit, ready: object) -> object:
         stand = self._stands[unit.name]
         assert stand is not None
         module: Callable[..., Any] = stand
@@ -96,11 +96,11 @@ class Without:
             site_of(unit), ready, lambda forward, *args, **kwargs: module(*args, **kwargs)
         )
 
-    def _slow(self, unit: Unit, ready: Any) -> Any:
+    def _slow(self, unit: Unit, ready: Any) -> object:
         with bypassed(self._plain, unit):
             return modules.call(self._plain, ready)
 
-    def outputs(self, inputs: Any) -> Iterator[tuple[str, Any]]:
+    def outputs(self, inputs: object) -> Iterator[tuple[str, Any]]:
         """Yield ("", the whole network's output), then (unit, the output without it) for all."""
         ready = self._ready(inputs)
         with ExitStack() as stack:

@@ -106,7 +106,7 @@ class Bank:
     ) -> Callable[..., Any]:
         parts = self._at_once(groups, seed) or self._one_by_one(groups, seed)
 
-        def stand(forward: Any, *args: Any, **kwargs: Any) -> Any:
+        def stand(forward: object, *args: object, **kwargs: object) -> object:
             for name, layer in self._layers.items():
                 layer.parts, layer.size = parts[name], size
             try:
@@ -179,7 +179,7 @@ class Bank:
             if values.is_cuda:  # whose noise is not that of a draw alone
                 module.get_parameter(name).detach().copy_(values[0])
 
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def run(*args: object, **kwargs: object) -> object:
             dtype = next(self._body.parameters()).dtype
             return _cast(module(*_cast(args, None), **_cast(kwargs, None)), dtype)
 
@@ -230,7 +230,7 @@ def _parts(
             yield Part(start=group.start, stop=group.stop, weight=weight, bias=shift)
 
 
-def _cast(tree: Any, dtype: torch.dtype | None) -> Any:
+def _cast(tree: object, dtype: torch.dtype | None) -> Any:
     """Return floating tensors in `dtype`; None: in 32 bits."""
 
     def fit(tensor: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from srinit.engine.layers import fused_dtypes, has_onednn
 Precision = Literal["auto", "keep", "bfloat16", "float16"]
 
 
-def own_copy(model: nn.Module, inputs: Any) -> nn.Module:
+def own_copy(model: nn.Module, inputs: object) -> nn.Module:
     """Return a copy of a caller's model, compared with it, whose parameters use its memory.
 
     Its buffers are its own. Further copies are made of this one.
@@ -39,7 +39,7 @@ def shared_copy(model: nn.Module) -> nn.Module:
 
 
 def cheaper_copy(
-    model: nn.Module, dtype: torch.dtype, inputs: Any, units: Sequence[str]
+    model: nn.Module, dtype: torch.dtype, inputs: object, units: Sequence[str]
 ) -> tuple[nn.Module, tuple[Pair, ...]]:
     """Return a copy in `dtype`, cheaper to run, and what was folded in it.
 
@@ -81,7 +81,7 @@ def _folded(
     return _own_copy(model, dtype), ()
 
 
-def faster_copy(model: nn.Module, inputs: Any) -> nn.Module:
+def faster_copy(model: nn.Module, inputs: object) -> nn.Module:
     """Return a copy that answers alike in the same number format, and sooner where that is known.
 
     On a CPU: folded, fused and with channels last, where a forward on `inputs` agrees.
@@ -181,7 +181,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def inputs_for(model: nn.Module, inputs: Any, device: torch.device | str) -> Any:
+def inputs_for(model: nn.Module, inputs: object, device: torch.device | str) -> Any:
     """Return `inputs` on `device`, in the number format and memory layout of `model`."""
     first = next((p for p in model.parameters() if p.is_floating_point()), None)
     dtype = None if first is None else first.dtype

@@ -132,7 +132,7 @@ class _Kept:
         return found
 
 
-def _stack(rows: Sequence[Any]) -> Any:
+def _stack(rows: Sequence[Any]) -> object:
     """Return the trees of single rows as one tree of a batch."""
     first = rows[0]
     if isinstance(first, Tensor):

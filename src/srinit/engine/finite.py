@@ -30,7 +30,7 @@ class Watch:
         self._size, self._stand, self._dims = size, stand, dims
         self.finite_B: Tensor | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> object:
         """Return what the stand-in returns."""
         output = self._stand(*args, **kwargs)
         leaves = pytree.tree_leaves(output)

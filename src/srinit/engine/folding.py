@@ -38,7 +38,7 @@ def pairs_of(model: nn.Module, inputs: Any, units: Sequence[str]) -> list[Pair]:
     pairs: list[Pair] = []
 
     def note(name: str, module: nn.Module) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        def hook(_: nn.Module, args: tuple[Any, ...], output: object) -> None:
             calls[name] = calls.get(name, 0) + 1
             if type(module) in NORMS and args and id(args[0]) in outputs:
                 pairs.append((outputs[id(args[0])], name))

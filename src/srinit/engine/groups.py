@@ -87,7 +87,7 @@ class Layout:
             drawn: None: the unit itself is called for each group.
         """
 
-        def stand(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def stand(forward: Callable[..., Any], *args: object, **kwargs: object) -> object:
             leaves, spec = pytree.tree_flatten((args, kwargs))
             parts = []
             for group in groups:
@@ -104,7 +104,7 @@ class Layout:
         return stand
 
 
-def shapes_of(tree: Any) -> tuple[tuple[int, ...] | None, ...]:
+def shapes_of(tree: object) -> tuple[tuple[int, ...] | None, ...]:
     """Return the shape of every tensor of a tree, None for its other leaves."""
     return tuple(
         tuple(leaf.shape) if isinstance(leaf, Tensor) else None for leaf in pytree.tree_leaves(tree)
@@ -145,7 +145,7 @@ def _slice(tensor: Tensor, dim: int, group: Group, size: int) -> Tensor:
     return tensor.narrow(dim, group.start * each, (group.stop - group.start) * each)
 
 
-def _joined(parts: Sequence[Any], dims: Sequence[int | None]) -> Any:
+def _joined(parts: Sequence[Any], dims: Sequence[int | None]) -> object:
     flat = [pytree.tree_flatten(part) for part in parts]
     leaves = [
         flat[0][0][index]

@@ -37,7 +37,7 @@ class Rows:
     def to_line(self) -> dict[str, Any]:
         """Return the JSON form: scores that are all 0 or 1 become a string of digits."""
         binary = all(score in (0.0, 1.0) for score in self.scores)
-        scores: Any = "".join(str(int(s)) for s in self.scores) if binary else list(self.scores)
+        scores: object = "".join(str(int(s)) for s in self.scores) if binary else list(self.scores)
         predictions = None if self.predictions is None else list(self.predictions)
         return {"scores": scores, "predictions": predictions, "nonfinite": self.nonfinite}
 
@@ -52,7 +52,7 @@ class Rows:
         )
 
 
-def rows_of(output: Any, target: Any, scorer: Scorer, within: Tensor | None = None) -> Rows:
+def rows_of(output: object, target: object, scorer: Scorer, within: Tensor | None = None) -> Rows:
     """Return the outcomes of a forward; see `srinit.evaluate.loop.outcome_of`."""
     found = outcome_of(output, target, scorer, within=within, confidence=False)
     has_classes = len(found.predictions) == found.num_examples
@@ -63,7 +63,7 @@ def rows_of(output: Any, target: Any, scorer: Scorer, within: Tensor | None = No
     )
 
 
-def classes_of(target: Any) -> tuple[int, ...] | None:
+def classes_of(target: object) -> tuple[int, ...] | None:
     """Return the class index of every example, where targets are that."""
     if isinstance(target, Tensor) and target.ndim == 1 and not target.is_floating_point():
         return tuple(int(index) for index in target.tolist())

@@ -135,7 +135,7 @@ class Drawing:
         """Run the model on the reference examples with another module in a unit's place."""
         inputs = inputs_for(self._ready.replayer.model, self._reference, self._device)
 
-        def stand(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def stand(forward: Callable[..., Any], *args: object, **kwargs: object) -> object:
             return unit(*args, **kwargs)
 
         self._ready.replayer.whole(name, inputs, stand)
@@ -209,7 +209,7 @@ class Drawing:
         """
         found: list[Call] = []
 
-        def spy(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        def spy(forward: Callable[..., Any], *args: object, **kwargs: object) -> object:
             found.append(Call(args, kwargs, places))
             return forward(*args, **kwargs)
 

@@ -133,7 +133,9 @@ def agrees(
     return changed <= max(MAX_FLIPS * len(one.scores), 1) and one.nonfinite == other.nonfinite
 
 
-def _layouts(replayer: Replayer, two: Any, three: Any, notes: dict[str, str]) -> dict[str, Layout]:
+def _layouts(
+    replayer: Replayer, two: object, three: Any, notes: dict[str, str]
+) -> dict[str, Layout]:
     """Return the layout of every unit that splits into groups and replays exactly.
 
     Units whose calls cannot be made again are noted, with the reason.

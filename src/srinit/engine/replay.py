@@ -112,7 +112,7 @@ class Replayer:
         number, forward = len(self._modules), module.forward
         self._modules.append(module)
 
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
+        def wrapped(*args: object, **kwargs: object) -> Any:
             state = self._state
             if state.mode == "off":
                 return forward(*args, **kwargs)
@@ -145,7 +145,7 @@ class Replayer:
             self._cache[key] = self._kept(key, output)
         return output
 
-    def _kept(self, key: Key, output: Any) -> Any:
+    def _kept(self, key: Key, output: object) -> Any:
         """Return an output that later code may change without changing what is kept of it."""
         return copied(output, self.model, tensors=key in self._cloned)
 
@@ -220,12 +220,12 @@ class Replayer:
             same = [span.key for span in self._spans] == self._order
         return output, same
 
-    def replay(self, unit: str, inputs: Any, stand: Stand | None) -> Any:
+    def replay(self, unit: str, inputs: Any, stand: Stand | None) -> object:
         """Return the output for the recorded `inputs`, with `stand` called in place of `unit`."""
         with self._running("replay", self._units[unit], stand):
             return modules.call(self.model, inputs)
 
-    def whole(self, unit: str, inputs: Any, stand: Stand | None) -> Any:
+    def whole(self, unit: str, inputs: Any, stand: Stand | None) -> object:
         """Return the output for any `inputs`, from the start, with `stand` in place of `unit`."""
         with self._running("replay", _Unit(self._units[unit].number), stand):
             return modules.call(self.model, inputs)
@@ -250,7 +250,7 @@ def _finished_before(spans: Sequence[_Span], start: int) -> frozenset[Key]:
     return frozenset(span.key for span in outermost)
 
 
-def _can_keep(output: Any) -> bool:
+def _can_keep(output: object) -> bool:
     try:
         copied(output, tensors=False)
     except ModelError:
@@ -258,7 +258,7 @@ def _can_keep(output: Any) -> bool:
     return True
 
 
-def _versions(output: Any) -> tuple[int, ...]:
+def _versions(output: object) -> tuple[int, ...]:
     """Return how often each tensor of `output` has been changed in place."""
     found = (leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
     return tuple(tensor._version for tensor in found if not tensor.is_inference())

@@ -28,7 +28,7 @@ class Labeled:
         return len(self.data)  # type: ignore[arg-type]
 
     @property
-    def dataset(self) -> Any:
+    def dataset(self) -> object:
         """The data set behind the batches, where there is one."""
         return self.data.dataset  # type: ignore[attr-defined]
 
@@ -36,7 +36,7 @@ class Labeled:
         device = modules.device_of(self.reference)
         parts = Parts(device)
 
-        def answers(inputs: Any) -> Tensor:
+        def answers(inputs: object) -> Tensor:
             return modules.logits_of(
                 modules.call(self.reference, modules.to_device(inputs, device))
             )
@@ -51,7 +51,7 @@ class Labeled:
             yield inputs, _real(self.reference, inputs, predicted(logits).cpu(), logits)
 
 
-def _real(model: nn.Module, inputs: Any, answers: Tensor, logits: Tensor) -> Tensor:
+def _real(model: nn.Module, inputs: object, answers: Tensor, logits: Tensor) -> Tensor:
     """Return answers (B, T) with -100 at padded places; answers of other kinds as they are."""
     places = places_of(model, inputs) if answers.ndim == 2 and logits.ndim == 3 else None
     real = None if places is None else places.among(tuple(logits.shape))

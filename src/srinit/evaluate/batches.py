@@ -77,7 +77,7 @@ def batches_of(data: Any, model: nn.Module | None = None) -> Iterator[tuple[Any,
     return map(partial(inputs_and_target, model=model), data)
 
 
-def check_rereadable(data: Any, purpose: str) -> None:
+def check_rereadable(data: object, purpose: str) -> None:
     """Raise `DataError` for an iterator, which would be empty when it is read again.
 
     Args:
@@ -91,7 +91,7 @@ def check_rereadable(data: Any, purpose: str) -> None:
         )
 
 
-def inputs_of(example_inputs: Any, model: nn.Module | None = None) -> Any:
+def inputs_of(example_inputs: object, model: nn.Module | None = None) -> Any:
     """Return example inputs without the labels that a loader's dict holds beside them.
 
     Args:

@@ -89,8 +89,8 @@ def joined(parts: Sequence[Outcomes]) -> Outcomes:
 
 
 def outcome_of(
-    output: Any,
-    target: Any,
+    output: object,
+    target: object,
     scorer: Scorer,
     *,
     within: Tensor | None = None,
@@ -136,7 +136,7 @@ def outcome_of(
     )
 
 
-def classes_of(logits: Tensor, target: Any, scorer: Scorer) -> Tensor | None:
+def classes_of(logits: Tensor, target: object, scorer: Scorer) -> Tensor | None:
     """Return the class index of every example, where one is chosen; else None.
 
     Targets (B,) of whole numbers are classes; other numbers are so for scores that know no else.
@@ -158,7 +158,7 @@ def classes_of(logits: Tensor, target: Any, scorer: Scorer) -> Tensor | None:
     return classes
 
 
-def _shaped(scores: Any, finite: Tensor, scorer: Scorer) -> Tensor:
+def _shaped(scores: object, finite: Tensor, scorer: Scorer) -> Tensor:
     if not isinstance(scores, Tensor) or scores.shape != finite.shape:
         found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ConfigError(

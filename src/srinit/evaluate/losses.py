@@ -45,7 +45,7 @@ class CrossEntropy:
     shifted: bool = False
     label_smoothing: float = 0.0
 
-    def __call__(self, output: Any, target: Any) -> Tensor:
+    def __call__(self, output: object, target: object) -> Tensor:
         """Return the mean over all places that have a target.
 
         Raises:
@@ -58,7 +58,7 @@ class CrossEntropy:
             _classes_second(logits), target, label_smoothing=self.label_smoothing
         )
 
-    def places(self, output: Any, target: Any) -> Tensor | None:
+    def places(self, output: object, target: object) -> Tensor | None:
         """Return which places of the output have a target (B,), (B, T) or (B, H, W).
 
         None where that cannot be said: targets that are no class indices leave out nothing.
@@ -101,7 +101,7 @@ class CrossEntropy:
         return logits, indices
 
 
-def _probabilities(logits: Tensor, target: Any) -> bool:
+def _probabilities(logits: Tensor, target: object) -> bool:
     """Return whether targets are a distribution over the classes for each example."""
     if logits.ndim != 2 or logits.shape[1] < 2 or not isinstance(target, Tensor):
         return False
@@ -124,7 +124,7 @@ def _classes_second(logits: Tensor) -> Tensor:
 
 
 def distillation(
-    student: Any, teacher: Any, temperature: float, counted: Tensor | None = None
+    student: object, teacher: object, temperature: float, counted: Tensor | None = None
 ) -> Tensor:
     """Return how far the student's soft predictions are from the teacher's.
 
@@ -170,7 +170,7 @@ def loss_for(scorer: Scorer, *, label_smoothing: float = 0.0) -> CrossEntropy:
     return CrossEntropy(shifted=known is next_token_accuracy, label_smoothing=label_smoothing)
 
 
-def _known(scorer: Any) -> Scorer | None:
+def _known(scorer: object) -> Scorer | None:
     while isinstance(scorer, functools.partial):
         scorer = scorer.func
     return next((each for each in SCORERS.values() if each is scorer), None)
@@ -202,7 +202,7 @@ def checked(loss: Loss, *, finite: bool = True) -> Loss:
     """
     name = getattr(loss, "__name__", type(loss).__name__)
 
-    def looked_at(output: Any, target: Any) -> Tensor:
+    def looked_at(output: object, target: object) -> Tensor:
         value = loss(output, target)
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = f"{tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

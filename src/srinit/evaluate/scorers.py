@@ -26,7 +26,7 @@ HIDDEN = {"last_hidden_state", "pooler_output"}  # names of transformers' output
 class Scorer(Protocol):
     """A per-example score in [0, 1]; 1 is right. Differences of scores are what is measured."""
 
-    def __call__(self, output: Any, target: Any) -> Tensor:
+    def __call__(self, output: object, target: object) -> Tensor:
         """Return scores of shape (B,), from a model's output and the target of a batch."""
         ...
 
@@ -45,7 +45,7 @@ def predicted(logits: Tensor) -> Tensor:
     return logits.argmax(dim)
 
 
-def scored(output: Any, score: str) -> Tensor:
+def scored(output: object, score: str) -> Tensor:
     """Return the predictions in a network's output; hidden states are none.
 
     Args:
@@ -66,7 +66,7 @@ def scored(output: Any, score: str) -> Tensor:
     return modules.logits_of(output)
 
 
-def top1(output: Any, target: Any) -> Tensor:
+def top1(output: object, target: object) -> Tensor:
     """Return 1.0 where the most likely class is the target; non-finite outputs count as wrong.
 
     Raises:
@@ -88,7 +88,7 @@ def top1(output: Any, target: Any) -> Tensor:
     return right_B.float()
 
 
-def token_accuracy(output: Any, target: Any) -> Tensor:
+def token_accuracy(output: object, target: object) -> Tensor:
     """Return the share of right tokens of every example; targets of -100 are not scored.
 
     For masked language models and token classification: the logit at a place predicts the token
@@ -105,7 +105,7 @@ def token_accuracy(output: Any, target: Any) -> Tensor:
     return _token_accuracy(scored(output, "token_accuracy"), target)
 
 
-def next_token_accuracy(output: Any, target: Any) -> Tensor:
+def next_token_accuracy(output: object, target: Any) -> Tensor:
     """Return the share of tokens of every example that the places before them predict.
 
     For causal language models: `target` holds the input tokens, -100 where not scored.
@@ -118,7 +118,7 @@ def next_token_accuracy(output: Any, target: Any) -> Tensor:
     return _token_accuracy(logits[:, :-1], target[:, 1:])
 
 
-def _check_tokens(logits: Tensor, target: Any) -> None:
+def _check_tokens(logits: Tensor, target: object) -> None:
     if logits.ndim != 3 or not isinstance(target, Tensor) or logits.shape[:2] != target.shape[:2]:
         raise DataError(
             f"token scores need logits (B, T, V) and targets (B, T), found "
@@ -133,7 +133,7 @@ def _check_tokens(logits: Tensor, target: Any) -> None:
         )
 
 
-def _token_accuracy(logits: Tensor, target: Any) -> Tensor:
+def _token_accuracy(logits: Tensor, target: object) -> Tensor:
     _check_tokens(logits, target)
     target_BT = class_indices(logits, target)
     scored_BT = target_BT != IGNORED
@@ -144,7 +144,7 @@ def _token_accuracy(logits: Tensor, target: Any) -> Tensor:
     return right_BT.sum(1).float() / count_B
 
 
-def image_iou(output: Any, target: Any) -> Tensor:
+def image_iou(output: object, target: object) -> Tensor:
     """Return, for every image, the mean over its classes of intersection over union.
 
     The classes of an image are those in its target or its prediction. Pixels whose target is 255
@@ -184,7 +184,7 @@ def _iou(guess: Tensor, target: Tensor) -> Tensor:
     return (both[present].double() / either[present].double()).mean().float()
 
 
-def agreement(output: Any, target: Any) -> Tensor:
+def agreement(output: object, target: Any) -> Tensor:
     """Return the share of equal predictions of every example, given the other model's.
 
     `target` is what `labeled_by(reference, data)` serves: classes (B,), (B, T) or (B, H, W); those
@@ -210,7 +210,7 @@ def agreement(output: Any, target: Any) -> Tensor:
     return share_B * finite_B
 
 
-def _shape(target: Any) -> tuple[int, ...] | str:
+def _shape(target: object) -> tuple[int, ...] | str:
     return tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
 
 

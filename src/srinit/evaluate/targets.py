@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,7 @@ from srinit.errors import DataError
 VOID = 255  # the same in segmentation masks, as in Pascal VOC
 
 
-def class_indices(logits: Tensor, target: Any) -> Tensor:
+def class_indices(logits: Tensor, target: object) -> Tensor:
     """Return targets as whole numbers, on the device of the logits: what `predicted` returns.
 
     Whole numbers of any type are taken, and so is a further dimension of size 1: (B, 1) for (B,),

@@ -32,7 +32,7 @@ def auto_recipe(
         >>> (small.batch_size, small.epochs), (large.batch_size, large.epochs)
         ((32, 80.0), (128, 5.0))
         >>> auto_recipe(800, given=Recipe(epochs=3)).epochs
-        3
+        3.0
     """
     plain = Recipe()
     kept = plain if given is None else given

@@ -30,7 +30,7 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def update(means: Any, values: Any, _count: Any) -> None:
+    def update(means: Any, values: Any, _count: object) -> None:
         for mean, value in zip(means, values, strict=True):
             mean.copy_(_mean(mean, value, 1 - decay))
 

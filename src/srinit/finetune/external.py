@@ -92,8 +92,8 @@ def _check_finite(state: Mapping[str, Tensor], what: str) -> None:
 def run_function(
     function: Callable[[nn.Module, Any, Any], Any],
     model: nn.Module,
-    train: Any,
-    validation: Any,
+    train: object,
+    validation: object,
     *,
     seed: int = 0,
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +38,7 @@ def watched(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor
                     "module; give names as in named_modules()."
                 )
 
-            def keep(_module: nn.Module, _inputs: Any, output: Any, name: str = name) -> None:
+            def keep(_module: nn.Module, _inputs: object, output: object, name: str = name) -> None:
                 first = next(modules.tensors(output), None)
                 if first is not None:
                     found[name] = first.clone()  # what follows may write over it

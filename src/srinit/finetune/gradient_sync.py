@@ -100,7 +100,7 @@ class GradientSync:
     def _own(self, data: Iterable[Any]) -> Iterator[Any]:
         return (batch for number, batch in enumerate(data) if number % self.count == self.rank)
 
-    def share(self, batch: Any, model: nn.Module) -> tuple[Any, Any, int]:
+    def share(self, batch: object, model: nn.Module) -> tuple[Any, Any, int]:
         """Return this process's examples of a batch, and how many the whole batch has."""
         inputs, target = inputs_and_target(batch, model)
         whole = modules.batch_size(inputs)

@@ -35,13 +35,13 @@ CHECKPOINT_STEPS = 50
 
 def fine_tune(
     model: nn.Module,
-    train: Any,
+    train: object,
     validation: Iterable[tuple[Any, Any]] | None,
     *,
     teacher: nn.Module | None = None,
     features: Mapping[str, str] | None = None,
     recipe: Recipe | None = None,
-    augment: Any = None,
+    augment: object = None,
     loss: Loss | None = None,
     scorer: Scorer = top1,
     seed: int = 0,
@@ -111,15 +111,15 @@ def fine_tune(
 
 def _trained(
     run: _Run,
-    train: Any,
+    train: object,
     teacher: nn.Module | None,
     features: Mapping[str, str] | None,
-    augment: Any,
+    augment: object,
     loss: Loss | None,
     per_epoch: int,
     state: Path | None,
     on_progress: Progress | None,
-) -> Any:
+) -> object:
     """Take all steps, with the hooks on features that the recipe asks for."""
     model, recipe = run.model, run.recipe
     guide = nn.Module() if teacher is None else teacher  # a module may define a false `__len__`
@@ -201,7 +201,7 @@ class _Run:
         per_epoch: int,
         state: Path | None,
         on_progress: Progress | None,
-    ) -> Any:
+    ) -> object:
         """Take steps until the end; return why it ended."""
         while self.step < self.total:
             inputs, target, whole = next(batches)
@@ -228,7 +228,7 @@ class _Run:
                 on_progress(self.step, self.total, self._note())
         return "finished"
 
-    def _one_step(self, inputs: Any, target: Any, whole: int, gradients: Gradients) -> float:
+    def _one_step(self, inputs: object, target: object, whole: int, gradients: Gradients) -> float:
         if whole < self.fewest * self.together.count:
             self.skipped += 1
             return self.losses[-1] if self.losses else 0.0

@@ -19,8 +19,8 @@ Features = tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, str]]
 
 
 def combined(
-    output: Any,
-    target: Any,
+    output: object,
+    target: object,
     inputs: Any,
     *,
     loss: Loss | None,

@@ -32,7 +32,7 @@ class Gradients:
     together: GradientSync
     parts: Parts  # remembers how many examples fit
 
-    def of(self, inputs: Any, target: Any, whole: int, *, seed: int) -> float:
+    def of(self, inputs: Any, target: object, whole: int, *, seed: int) -> float:
         """Leave the gradients of a batch in the model; return its mean loss.
 
         Where memory does not suffice, the batch is worked through in halves, quarters and so on,
@@ -68,7 +68,7 @@ class Gradients:
                     buffer.copy_(before)
             self.parts.shrink(size, reason)
 
-    def _attempt(self, inputs: Any, target: Any, whole: int, seed: int) -> float:
+    def _attempt(self, inputs: object, target: object, whole: int, seed: int) -> float:
         self._clear()
         total = 0.0
         with isolated_rng(seed):
@@ -83,7 +83,7 @@ class Gradients:
                 self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         return total
 
-    def _value(self, inputs: Any, target: Any) -> Tensor:
+    def _value(self, inputs: Any, target: object) -> Tensor:
         return combined(
             modules.call(self.model, inputs),
             target,

@@ -36,7 +36,7 @@ def stream(
     model: nn.Module,
     train: Any,
     recipe: Recipe,
-    augment: Any,
+    augment: object,
     seed: int,
     per_epoch: int,
     start: int,

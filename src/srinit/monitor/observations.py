@@ -38,7 +38,7 @@ class Observations:
     def __len__(self) -> int:
         return len(self.prediction)
 
-    def part(self, chosen: Any) -> Observations:
+    def part(self, chosen: object) -> Observations:
         """Return some of the examples: a slice, positions or a mask."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         kept: dict[str, Any] = {k: None if v is None else v[chosen] for k, v in values.items()}

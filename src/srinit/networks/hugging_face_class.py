@@ -43,14 +43,14 @@ def model_class(config: Any, auto: str | None, where: str) -> Any:
     return found
 
 
-def build(kind: Any, config: Any) -> nn.Module:
+def build(kind: Any, config: object) -> nn.Module:
     """Return a network of `kind` with the weights that its class starts training with."""
     make = kind.from_config if hasattr(kind, "from_config") else kind._from_config
     model: nn.Module = make(config)
     return model
 
 
-def _named(config: Any, where: str) -> str:
+def _named(config: object, where: str) -> str:
     names = list(getattr(config, "architectures", None) or ())
     if not names:
         raise ConfigError(f"{where}: its config names no class (architectures). {SET_AUTO}")
@@ -81,7 +81,7 @@ def _no_class(config: Any, name: str, auto: str | None, where: str) -> Exception
     )
 
 
-def _of_transformers(name: str) -> Any:
+def _of_transformers(name: str) -> object:
     import transformers
 
     found = getattr(transformers, name, None)
@@ -89,7 +89,7 @@ def _of_transformers(name: str) -> Any:
     return found if is_model else None
 
 
-def _auto_class(name: str) -> Any:
+def _auto_class(name: str) -> object:
     import transformers
 
     found = getattr(transformers, name, None)

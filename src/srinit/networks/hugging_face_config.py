@@ -18,7 +18,7 @@ MOST = 1 << 25  # any other number of a config
 _COUNTS = re.compile(r"layers?$|depths?$|blocks?$|stages$|experts$")
 
 
-def read_config(name: str, changes: Mapping[str, Any], root: Path, download: bool) -> Any:
+def read_config(name: str, changes: Mapping[str, Any], root: Path, download: bool) -> object:
     """Return the config of a folder, file or name in the local cache, with changes.
 
     Raises:
@@ -43,7 +43,7 @@ def read_config(name: str, changes: Mapping[str, Any], root: Path, download: boo
         ) from None
 
 
-def config_of(body: Any, changes: Mapping[str, Any]) -> Any:
+def config_of(body: object, changes: Mapping[str, Any]) -> Any:
     """Return the config that a dictionary describes, with changes.
 
     Raises:
@@ -78,7 +78,7 @@ def location(name: str, root: Path, download: bool) -> tuple[Path | str, dict[st
     return (root / name if local else name), offline
 
 
-def encoded(tree: Any) -> Any:
+def encoded(tree: object) -> object:
     """Return a config for JSON, which knows no infinity, the way transformers writes its own."""
     if isinstance(tree, float) and not math.isfinite(tree):
         name = "NaN" if math.isnan(tree) else "Infinity" if tree > 0 else "-Infinity"
@@ -88,7 +88,7 @@ def encoded(tree: Any) -> Any:
     return [encoded(value) for value in tree] if isinstance(tree, list | tuple) else tree
 
 
-def decoded(tree: Any) -> Any:
+def decoded(tree: object) -> Any:
     """Return what `encoded` was given, from JSON's form."""
     if isinstance(tree, Mapping):
         if tree.keys() == {FLOAT} and tree[FLOAT] in ("NaN", "Infinity", "-Infinity"):
@@ -109,7 +109,7 @@ def check_numbers(config: Mapping[str, Any]) -> None:
             raise ConfigError(f"the base's config has {key} = {value:g}; at most {most} is read.")
 
 
-def _numbers(tree: Any, key: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(tree: object, key: str = "") -> Iterator[tuple[str, float]]:
     """Yield every number of a config with the key it stands under."""
     if isinstance(tree, Mapping):
         for name, value in tree.items():

@@ -97,7 +97,7 @@ def _computed(
     """Return what a sum keeps, and the sum with that, and a random step, as its branch."""
     known: dict[Any, Tensor] = {}
 
-    def value_of(key: Any) -> Tensor:
+    def value_of(key: Hashable) -> Tensor:
         if key not in known:
             if key in found.branch:
                 kept = value_of(found.keep)
@@ -117,13 +117,13 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return same and bool(torch.allclose(one.double(), other.double(), rtol=CLOSE, atol=CLOSE))
 
 
-def random_leaf(shape: tuple[int, ...], dtype: torch.dtype, trial: int, key: Any) -> Tensor:
+def random_leaf(shape: tuple[int, ...], dtype: torch.dtype, trial: int, key: Hashable) -> Tensor:
     """Return random numbers of a place: normal ones in double precision, or truth values."""
     draw = torch.randn(shape, generator=generator("mix", trial, str(key)), dtype=torch.float64)
     return draw if dtype.is_floating_point else (draw > 0).to(dtype)
 
 
-def plain_weight(weight: Tensor, trial: int, key: Any) -> Tensor:
+def plain_weight(weight: Tensor, trial: int, key: Hashable) -> Tensor:
     """Return the numbers of a weight in double precision; random ones where it holds none."""
     if weight.is_meta:
         return random_leaf(tuple(weight.shape), weight.dtype, trial, key)

@@ -180,7 +180,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.known[id(func)]
 
     def _again(
-        self, func: Any, args: Any, kwargs: Any, inputs: list[int], params: list[int]
+        self, func: object, args: object, kwargs: object, inputs: list[int], params: list[int]
     ) -> Again | None:
         """Return how to compute an operation again: one elementwise, or of weights alone."""
         if not self._of_weights(inputs, params) and not self._known(func)[2]:
@@ -190,7 +190,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _of_weights(self, inputs: list[int], params: list[int]) -> bool:
         return bool(inputs or params) and self.of_weights.issuperset(inputs)
 
-    def _template(self, tree: Any) -> Any:
+    def _template(self, tree: object) -> Any:
         if isinstance(tree, Tensor):
             mine = id(tree) in self.params
             return Weight(id(tree)) if mine else Value(self.number(tree))
@@ -288,7 +288,7 @@ def _wrapped(
 def _noting(
     name: str, forward: Callable[..., Any], recorder: _Recorder, stack: list[Call]
 ) -> Callable[..., Any]:
-    def noted(*args: Any, **kwargs: Any) -> Any:
+    def noted(*args: object, **kwargs: object) -> Any:
         if recorder.is_over:  # the model kept this function
             return forward(*args, **kwargs)
         trace = recorder.trace
@@ -329,7 +329,7 @@ def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[Path
                 yield from walk(value, (kind, key))
 
 
-def walk(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def walk(tree: object, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Yield everything in nested tuples, lists, dicts and dataclasses with where it sits."""
     yield path, tree
     entries: Iterable[tuple[Any, Any]] = ()
@@ -345,14 +345,14 @@ def walk(tree: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield from walk(value, (*path, key))
 
 
-def locate(tree: Any) -> Iterator[tuple[Path, Tensor]]:
+def locate(tree: object) -> Iterator[tuple[Path, Tensor]]:
     """Yield the tensors of nested tuples, lists, dicts and dataclasses with where they sit."""
     for path, value in walk(tree):
         if isinstance(value, Tensor):
             yield path, value
 
 
-def is_record(tree: Any) -> bool:
+def is_record(tree: object) -> bool:
     """Tell whether something is a dataclass or a named tuple, and no mapping."""
     if isinstance(tree, type) or hasattr(tree, "items"):
         return False
@@ -365,17 +365,17 @@ def record_fields(tree: Any) -> list[str]:
     return list(getattr(tree, "_fields", None) or tree.__dataclass_fields__)
 
 
-def class_of(tree: Any) -> str:
+def class_of(tree: object) -> str:
     """Return the class of a value as "module:name"."""
     return f"{type(tree).__module__}:{type(tree).__qualname__}"
 
 
-def find_tensors(tree: Any) -> list[Tensor]:
+def find_tensors(tree: object) -> list[Tensor]:
     """Return the tensors of a model's output."""
     return [tensor for _, tensor in locate(tree)]
 
 
-def _structure(tree: Any, recorder: _Recorder) -> Any:
+def _structure(tree: object, recorder: _Recorder) -> Any:
     if isinstance(tree, Tensor):
         return Value(recorder.number(tree))
     if isinstance(tree, dict) or hasattr(tree, "items"):

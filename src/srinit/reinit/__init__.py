@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
@@ -28,7 +27,7 @@ def reinitialized(
     scheme: str | Scheme = "default",
     scale: float = 1.0,
     parts: Sequence[str] = (),
-    reference: Any = None,
+    reference: object = None,
 ) -> nn.Module:
     """Return a copy of `unit` with newly drawn weights; `unit` is not touched.
 

@@ -47,7 +47,7 @@ class Call:
         object.__setattr__(self, "kwargs", kwargs)
 
     @classmethod
-    def of(cls, inputs: Any) -> Call:
+    def of(cls, inputs: object) -> Call:
         """Return `inputs` as arguments: a dict as keywords, a tuple or list as positions."""
         if isinstance(inputs, Call):
             return inputs
@@ -91,7 +91,7 @@ class Matcher:
         with modules.eval_mode(self._unit), torch.no_grad():
             return self._reference(self._unit)
 
-    def _note(self, leaf: nn.Module, inputs: Any, output: Any) -> None:
+    def _note(self, leaf: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and id(leaf) not in self._wanted:
             channel = _leaf_dim(leaf)
             self._wanted[id(leaf)] = _moments(self._real(output, channel), channel)
@@ -133,7 +133,7 @@ class Matcher:
         real = self._real(output, self._channel)
         self._scale, self._shift = _affine(real, self._channel, *self._output)
 
-    def _correct(self, unit: nn.Module, inputs: Any, output: Any) -> Any:
+    def _correct(self, unit: nn.Module, inputs: object, output: object) -> Any:
         if self._scale is None or self._shift is None:
             return None
         first = _stream(output)
@@ -213,7 +213,7 @@ def _channel_dim(unit: nn.Module, leaves: Sequence[nn.Module]) -> int:
     return -1
 
 
-def _stream(output: Any) -> Tensor:
+def _stream(output: object) -> Tensor:
     found = next(modules.tensors(output), None)
     if found is None or found.ndim < 2 or not found.is_floating_point():
         raise ReinitError(

@@ -62,7 +62,7 @@ def _unparametrize(module: nn.Module) -> None:
             _to_the_front(module, name)
 
 
-def _removed(module: nn.Module, hook: Any) -> bool:
+def _removed(module: nn.Module, hook: object) -> bool:
     if isinstance(hook, WeightNorm):
         remove_weight_norm(module, hook.name)
     elif isinstance(hook, SpectralNorm):

@@ -77,7 +77,7 @@ def _outputs(unit: nn.Module, run: Run) -> dict[str, list[Tensor]]:
     outputs: dict[str, list[Tensor]] = {}
 
     def note(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: Any, output: Any) -> None:
+        def hook(_: nn.Module, args: object, output: object) -> None:
             if name not in outputs:
                 outputs[name] = _kept(output)
 
@@ -99,7 +99,7 @@ def _outputs(unit: nn.Module, run: Run) -> dict[str, list[Tensor]]:
 def _changes(unit: nn.Module, place: str, before: list[Tensor], run: Run) -> bool:
     found: list[list[Tensor]] = []
 
-    def hook(_: nn.Module, args: Any, output: Any) -> None:
+    def hook(_: nn.Module, args: object, output: object) -> None:
         found.append(_kept(output))
         raise _Seen
 
@@ -118,7 +118,7 @@ def _once(unit: nn.Module, run: Run) -> None:
         run(unit)
 
 
-def _kept(output: Any) -> list[Tensor]:
+def _kept(output: object) -> list[Tensor]:
     return [leaf.clone() for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
@@ -148,10 +148,10 @@ def constants(unit: nn.Module, run: Run) -> int:
     """
     reads = _Reads(unit)
 
-    def begin(_: nn.Module, args: Any, kwargs: Any) -> None:
+    def begin(_: nn.Module, args: object, kwargs: object) -> None:
         reads.begin((args, kwargs))
 
-    def end(_: nn.Module, args: Any, output: Any) -> None:
+    def end(_: nn.Module, args: object, output: object) -> None:
         reads.end()
 
     handles = [
@@ -178,13 +178,13 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         statistics = [b for module in unit.modules() if is_norm(module) for b in module.buffers()]
         self._know([*unit.parameters(), *statistics])
 
-    def _know(self, tree: Any) -> None:
+    def _know(self, tree: object) -> None:
         for tensor in pytree.tree_leaves(tree):
             if isinstance(tensor, Tensor) and tensor.layout is torch.strided:
                 self._alive.append(tensor)
                 self._known.add(tensor.untyped_storage().data_ptr())
 
-    def begin(self, arguments: Any) -> None:
+    def begin(self, arguments: object) -> None:
         self._know(arguments)
         self._depth += 1
         if self._depth == 1:

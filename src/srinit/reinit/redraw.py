@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +90,7 @@ class Redraw:
         scheme: str | Scheme = "default",
         scale: float = 1.0,
         parts: Sequence[str] = (),
-        reference: Any = None,
+        reference: object = None,
         prepare: Callable[[nn.Module], nn.Module] | None = None,
         local_noise: bool = False,
     ) -> None:
@@ -121,7 +120,7 @@ class Redraw:
     def _roots(self) -> list[nn.Module]:
         return [_part(self.module, part) for part in self._parts]
 
-    def _prepare(self, scheme: RuleScheme, reference: Any) -> None:
+    def _prepare(self, scheme: RuleScheme, reference: object) -> None:
         roots = self._roots()
         self._rules = tuple(
             rules_of(root, weights=scheme.weights, norms=scheme.norms) for root in roots
@@ -278,7 +277,7 @@ class Redraw:
             )
 
 
-def _equal(before: Any, after: Any) -> bool:
+def _equal(before: object, after: object) -> bool:
     if isinstance(before, Tensor) and isinstance(after, Tensor):
         return torch.equal(before.to(after.dtype), after)
     return bool(before == after)

@@ -48,8 +48,8 @@ class _Guided(TorchFunctionMode):
         self.count = 0
 
     def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Any, types: object, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         kwargs = kwargs or {}
         if func in self.RELU:
             self.count += 1
@@ -60,7 +60,7 @@ class _Guided(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _clip(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
+def _clip(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
     """Return the upper end of a clipped ReLU; None where it does not start at zero."""
     if func is F.relu6:
         return 6.0
@@ -157,7 +157,7 @@ def _layers(model: nn.Module, image: Tensor) -> tuple[nn.Module | None, list[nn.
     spatial: list[nn.Module] = []
     tokens: list[nn.Module] = []
 
-    def note(module: nn.Module, _args: Any, output: Any) -> None:
+    def note(module: nn.Module, _args: object, output: object) -> None:
         if not isinstance(output, Tensor) or output.shape[:1] != (1,):
             return
         if output.ndim == 4 and min(output.shape[2:]) > 1:

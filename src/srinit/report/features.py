@@ -63,7 +63,7 @@ def recorded(model: nn.Module, take: Mapping[str, Callable[[Any, Any], Any]]) ->
     found: dict[str, Any] = {}
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any, Any], None]:
-        def note(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        def note(_module: nn.Module, args: object, kwargs: object, output: object) -> None:
             found[name] = take[name]((args, kwargs), output)
 
         return note
@@ -79,7 +79,7 @@ def recorded(model: nn.Module, take: Mapping[str, Callable[[Any, Any], Any]]) ->
             handle.remove()
 
 
-def pooled(tree: Any, places: Places | None = None) -> Tensor:
+def pooled(tree: object, places: Places | None = None) -> Tensor:
     """Return the first tensor of a module's inputs or output as features (N, D), averaged.
 
     Raises:
@@ -130,7 +130,7 @@ def collect(
     return {name: torch.cat(p).double().numpy() for name, p in parts.items() if p}
 
 
-def classifier_of(model: nn.Module, inputs: Any) -> str | None:
+def classifier_of(model: nn.Module, inputs: object) -> str | None:
     """Return the module that makes the predictions: the last linear or convolution called."""
     last: list[str] = []
     handles = []

@@ -100,7 +100,7 @@ def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
         >>> facts = RoiFacts(ms_per_piece=10, ratio=Range(value=0.5, low=0.4, high=0.6))
         >>> roi = return_on_investment(inputs, facts)
         >>> roi.compute_saving.value, roi.one_off, round(roi.payback_years.value, 2)
-        (500.0, 150, 0.3)
+        (500.0, 150.0, 0.3)
     """
     hour_cost = _hour_cost(inputs)
     compute = _compute(inputs.pieces_per_year, hour_cost, facts)

@@ -75,7 +75,7 @@ class Say:
             )
         self.languages = tuple(languages)
 
-    def __call__(self, key: str, **values: Any) -> Text:
+    def __call__(self, key: str, **values: object) -> Text:
         """Return the text of a key with its values (`str` or `Text`) put in."""
         ja, en = (_filled(key, code, values) for code in LANGUAGES)
         return self.pick(Text(ja=ja, en=en))
@@ -103,7 +103,7 @@ def catalog(language: Language) -> dict[str, str]:
     return dict(_flat("", parse_yaml(source.read_bytes(), where=str(source))))
 
 
-def _flat(prefix: str, body: Any) -> list[tuple[str, str]]:
+def _flat(prefix: str, body: object) -> list[tuple[str, str]]:
     if not isinstance(body, dict):
         return [(prefix, str(body).strip())]
     return [

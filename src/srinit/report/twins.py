@@ -140,7 +140,7 @@ def _ends(
     plan: PrunePlan,
     names: Sequence[str],
     before: str,
-    inputs: Any,
+    inputs: object,
 ) -> tuple[features.Floats | None, features.Floats | None]:
     """Return the stream behind the last units: what they put out, and what reaches that place now.
 
@@ -156,7 +156,7 @@ def _ends(
 
 
 def _map(
-    model: nn.Module, name: str, inputs: Any, *, output: bool = False
+    model: nn.Module, name: str, inputs: object, *, output: bool = False
 ) -> features.Floats | None:
     """Return the mean over channels of what flows into a module, or out of it; None if no map.
 

@@ -146,7 +146,7 @@ def identity(
     }
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     return (
         value if isinstance(value, str) else str(getattr(value, "__name__", type(value).__name__))
     )

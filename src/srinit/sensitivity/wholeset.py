@@ -141,7 +141,7 @@ class WholeSet:
             observations=tuple(drops.tolist())[:64],
         )
 
-    def _record(self, **values: Any) -> UnitSensitivity:
+    def _record(self, **values: object) -> UnitSensitivity:
         defaults: dict[str, Any] = {
             "unit": self.name,
             "removable": self._removable,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from srinit.class_names import nearest
+from srinit.config import DataSection
 from srinit.errors import ConfigError, DataError
 from srinit.sources.dataset import DataSet
 
 SHOWN = 12  # class names in one message
 
 
-def keys(settings: Any) -> dict[str, str]:
+def keys(settings: DataSection) -> dict[str, str]:
     """Return where each data set comes from: the key of the config and what it says."""
-    found = dict.fromkeys(settings.split, f"data.source ({settings.source})")
+    drawn = f"data.source ({settings.source})"
+    found: dict[str, str] = dict.fromkeys(settings.split, drawn)
     for name in ("train", "calibration", "validation", "test", "site"):
         source = getattr(settings, name)
         if source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from srinit.config import PreprocessSection
 from srinit.errors import ConfigError
 from srinit.records import record
 from srinit.sources.deep import Bits
@@ -99,7 +101,7 @@ def _center(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def preprocess_from(settings: Any) -> Preprocess:
+def preprocess_from(settings: PreprocessSection | Mapping[str, Any]) -> Preprocess:
     """Return the record for a config section, or for the mapping that a recipe holds.
 
     Raises:
@@ -109,7 +111,7 @@ def preprocess_from(settings: Any) -> Preprocess:
         >>> preprocess_from({"channels": 1, "mean": [0.3], "std": [0.4]}).mean
         (0.3,)
     """
-    values = dict(settings) if isinstance(settings, dict) else settings.model_dump()
+    values = dict(settings) if isinstance(settings, Mapping) else settings.model_dump()
     try:
         return TypeAdapter(Preprocess).validate_python(values)
     except ValidationError as error:

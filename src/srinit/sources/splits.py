@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from srinit.class_names import ClassList
+from srinit.config import DataSection
 from srinit.errors import ConfigError, DataError
 from srinit.sources import strata
 from srinit.sources.agreement import check_classes, keys
@@ -112,7 +113,7 @@ def limited(data: DataSet, count: int, *, seed: int) -> DataSet:
 
 
 def load_splits(
-    settings: Any, *, root: Path, seed: int, check_images: bool = True
+    settings: DataSection, *, root: Path, seed: int, check_images: bool = True
 ) -> dict[str, DataSet]:
     """Return the data sets of a config's `data` section, by name; overlap is refused.
 
@@ -132,9 +133,9 @@ def load_splits(
         DataError: A set is empty, shares an image with another, or has unreadable images.
     """
     found = _sources(settings, root, seed)
-    limits = {name: settings.limit.get(name) for name in found}
+    limits = {str(name): count for name, count in settings.limit.items()}
     found = {
-        name: data if (limit := limits[name]) is None else limited(data, limit, seed=seed)
+        name: data if (limit := limits.get(name)) is None else limited(data, limit, seed=seed)
         for name, data in sorted(found.items(), key=lambda item: (*SPLITS, SITE).index(item[0]))
     }
     for name, data in found.items():
@@ -149,7 +150,7 @@ def load_splits(
     return found
 
 
-def _sources(settings: Any, root: Path, seed: int) -> dict[str, DataSet]:
+def _sources(settings: DataSection, root: Path, seed: int) -> dict[str, DataSet]:
     options: dict[str, Any] = {
         "preprocess": preprocess_from(settings.preprocess),
         "classes": settings.classes,
@@ -167,7 +168,8 @@ def _sources(settings: Any, root: Path, seed: int) -> dict[str, DataSet]:
     if settings.source is not None:
         if not settings.split:
             raise ConfigError("data.source needs data.split, e.g. {calibration: 0.4, test: 0.4}.")
-        found |= split(load_data(settings.source, **options), settings.split, seed=seed)
+        shares = {str(name): share for name, share in settings.split.items()}
+        found |= split(load_data(settings.source, **options), shares, seed=seed)
     for name, source in given.items():
         if name in found:
             raise ConfigError(f"data.split has a share for {name}, and data.{name} names another.")

@@ -157,7 +157,7 @@ class _Body:
         return changed + [what for what, undo in self.tensors if undo()]
 
 
-def _is_table(key: str, value: Any) -> bool:
+def _is_table(key: str, value: object) -> bool:
     return isinstance(value, dict) and (key in REGISTRIES or "hooks" in key)
 
 
@@ -171,7 +171,7 @@ def _again(tensor: Tensor, seen: set[int]) -> bool:
     return known
 
 
-def _undo_of(value: Any) -> Undo | None:
+def _undo_of(value: object) -> Undo | None:
     """Return what puts an object back that is no module; None: it cannot change, or is code."""
     if isinstance(value, Tensor):
         return _data(value) if isinstance(value, nn.Parameter) else _values(value)

@@ -91,7 +91,7 @@ class _Walk:
                 kind = table.strip("_").removesuffix("s").replace("_", " ")
                 yield from self.object(name, (*path, f"{kind} {label(hook)}"), hook)
 
-    def object(self, name: str, path: tuple[str, ...], value: Any) -> Iterator[Held]:
+    def object(self, name: str, path: tuple[str, ...], value: object) -> Iterator[Held]:
         if isinstance(value, ATOMS) or id(value) in self.seen:
             return
         if isinstance(value, tuple) and all(isinstance(part, ATOMS) for part in value):
@@ -111,7 +111,7 @@ class _Walk:
             yield from self.object(name, (*path, step) if step else path, part)
 
 
-def _parts(value: Any) -> Iterable[tuple[str, Any]]:
+def _parts(value: object) -> Iterable[tuple[str, Any]]:
     """Return what an object refers to, each with how to say it."""
     if isinstance(value, Tensor):
         return ()
@@ -162,7 +162,7 @@ def loaded_globals(code: types.CodeType) -> tuple[str, ...]:
     return tuple(names)
 
 
-def label(function: Any) -> str:
+def label(function: object) -> str:
     """Return what a function or callable object is called, for messages."""
     inner = function.func if isinstance(function, functools.partial) else function
     return repr(getattr(inner, "__qualname__", None) or type(inner).__name__)

@@ -16,7 +16,7 @@ TOLERANCE = 1e-4  # of the largest logit; another order of additions, not anothe
 TOKENS = ("decoder_input_ids", "input_ids")
 
 
-def check_cache(model: nn.Module, pruned: nn.Module, inputs: Any, names: str) -> None:
+def check_cache(model: nn.Module, pruned: nn.Module, inputs: object, names: str) -> None:
     """Raise if the unpruned network decodes with a cache as without, and the pruned one does not.
 
     Args:
@@ -41,7 +41,7 @@ def check_cache(model: nn.Module, pruned: nn.Module, inputs: Any, names: str) ->
         )
 
 
-def cache_error(model: nn.Module, inputs: Any) -> str | bool:
+def cache_error(model: nn.Module, inputs: object) -> str | bool:
     """Return False if prefill and one cached step give the full forward's last logits.
 
     Otherwise True, or the error that decoding raised as text.
@@ -68,7 +68,7 @@ def cache_error(model: nn.Module, inputs: Any) -> str | bool:
     return not bool((one - other).abs().max() <= TOLERANCE * one.abs().max())
 
 
-def _keywords(inputs: Any) -> Any:
+def _keywords(inputs: object) -> Any:
     if isinstance(inputs, Tensor) and not inputs.dtype.is_floating_point:
         return {"input_ids": inputs}
     return inputs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from srinit.units.records import Unit
 
 
 def carry_back(
-    model: nn.Module, pruned: nn.Module, units: Iterable[Unit], *, example_inputs: Any
+    model: nn.Module, pruned: nn.Module, units: Iterable[Unit], *, example_inputs: object
 ) -> tuple[nn.Module, dict[str, str]]:
     """Return a copy of `model` that holds what `pruned` learned, and what its parts are called.
 
@@ -69,7 +68,9 @@ def carry_back(
     return result, _module_names(origins)
 
 
-def kept_names(model: nn.Module, units: Iterable[Unit], *, example_inputs: Any) -> dict[str, str]:
+def kept_names(
+    model: nn.Module, units: Iterable[Unit], *, example_inputs: object
+) -> dict[str, str]:
     """Return what the parts that hold tensors are called without `units`, and in `model`."""
     _, origins = remove_with_origins(model, units, example_inputs=example_inputs)
     return _module_names(origins)

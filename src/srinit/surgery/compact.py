@@ -21,7 +21,7 @@ Follow = Callable[[Mapping[str, Cut]], None]
 def compact(
     model: nn.Module,
     entries: Mapping[str, Sequence[str]],
-    inputs: Any,
+    inputs: object,
     pairs: Pairs,
     follow: Follow,
     *,
@@ -58,7 +58,7 @@ def _attempt(
     model: nn.Module,
     paths: Sequence[str],
     entries: Mapping[str, Sequence[str]],
-    inputs: Any,
+    inputs: object,
     pairs: Pairs,
     reference: list[Any],
     follow: Follow,
@@ -94,21 +94,21 @@ class _Derived:
             body.update(before)
 
 
-def _agrees(model: nn.Module, inputs: Any, pairs: Pairs, reference: list[Any]) -> bool:
+def _agrees(model: nn.Module, inputs: object, pairs: Pairs, reference: list[Any]) -> bool:
     try:
         return all(map(same, reference, outputs(model, inputs, pairs)))
     except Exception:  # indices that are gone, lists that no longer match
         return False
 
 
-def outputs(model: nn.Module, inputs: Any, pairs: Pairs) -> list[Any]:
+def outputs(model: nn.Module, inputs: object, pairs: Pairs) -> list[Any]:
     """Return the outputs of a copy as it is, and with noise on its parameters."""
     plain = run(model, inputs)
     with shaken(pairs):
         return [plain, run(model, inputs)]
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one: object, other: object) -> bool:
     """Tell whether two outputs are equal: structure and every bit; NaN equals NaN."""
     first, second = list(locate(one)), list(locate(other))
     if [path for path, _ in first] != [path for path, _ in second]:

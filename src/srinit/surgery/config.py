@@ -30,7 +30,7 @@ class Refusal:
 
     reason: str
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
+    def __call__(self, *args: object, **kwargs: object) -> None:
         """Refuse.
 
         Raises:
@@ -146,7 +146,9 @@ def _adopt(root: nn.Module, found: Trial) -> None:
                 setattr(real, key, copy.deepcopy(value))
 
 
-def _update(config: Any, new: Any, changed: set[str], pairs: Sequence[tuple[Any, Any]]) -> None:
+def _update(
+    config: object, new: object, changed: set[str], pairs: Sequence[tuple[Any, Any]]
+) -> None:
     for key, value in vars(new).items():
         old = vars(config).get(key)
         if hasattr(value, "to_dict") and hasattr(old, "to_dict"):

@@ -45,7 +45,7 @@ def applied(body: Body, edits: Sequence[Edit]) -> Body:
     return result
 
 
-def leaves(body: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+def leaves(body: object, place: Place = ()) -> Iterator[tuple[Place, Any]]:
     """Yield every value that stands under a name, of nested configs as well, with its place."""
     if isinstance(body, Mapping):
         for key, value in body.items():
@@ -170,11 +170,11 @@ def guessed(body: Body, cut: Cut, groups: Sequence[Sequence[int]]) -> list[Edit]
     return edits
 
 
-def _is_int(value: Any) -> bool:
+def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
@@ -194,14 +194,14 @@ def _moved(index: int, cut: Cut) -> int:
     return index - sum(gone < index for gone in cut.gone)
 
 
-def _indices(value: Any, cut: Cut) -> bool:
+def _indices(value: object, cut: Cut) -> bool:
     """Tell whether a value may be a list of layer indices: whole numbers in order, each once."""
     if not isinstance(value, list) or not all(map(_is_int, value)):
         return False
     return value == sorted(set(value)) and all(0 <= index < cut.before for index in value)
 
 
-def _by_index(value: Any, cut: Cut) -> bool:
+def _by_index(value: object, cut: Cut) -> bool:
     if not isinstance(value, Mapping) or not value:
         return False
     return all(str(key).isdigit() and int(key) < cut.before for key in value)
@@ -212,7 +212,7 @@ def _renumbered(value: Mapping[Any, Any], cut: Cut) -> dict[Any, Any]:
     return {type(key)(_moved(int(key), cut)): entry for key, entry in left.items()}
 
 
-def _runs(value: Any) -> list[Any]:
+def _runs(value: object) -> list[Any]:
     """Return what a list of [pattern, how often] stands for; empty if it is none."""
     found: list[Any] = []
     for run in value if isinstance(value, list) else ():

@@ -125,7 +125,7 @@ class ConfigSearch:
                 best = found
         return best
 
-    def _value(self, body: Any, edit: Edit) -> Any:
+    def _value(self, body: object, edit: Edit) -> Any:
         for step in edit[0]:
             body = body.get(step) if isinstance(body, Mapping) else None
         return body

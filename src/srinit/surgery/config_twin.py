@@ -49,7 +49,7 @@ def read_from_disk(config: Any) -> Any:
         return _like(config, type(config).from_pretrained(folder))
 
 
-def _like(config: Any, again: Any) -> Any:
+def _like(config: object, again: object) -> Any:
     for name in IMPLEMENTATIONS:
         if hasattr(config, name):
             setattr(again, name, getattr(config, name))
@@ -59,7 +59,7 @@ def _like(config: Any, again: Any) -> Any:
     return again
 
 
-def built(kind: type[nn.Module], config: Any) -> nn.Module | None:
+def built(kind: type[nn.Module], config: object) -> nn.Module | None:
     """Return a network of a config, without memory for its weights; None where it builds none."""
     for device in ("meta", "cpu"):
         try:
@@ -71,7 +71,7 @@ def built(kind: type[nn.Module], config: Any) -> nn.Module | None:
     return None
 
 
-def followed(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+def followed(old: object, new: object) -> list[tuple[str, Any, Any]]:
     """Return what two readings of a config differ in: names, old and new values."""
     found = []
     for key, value in vars(new).items():
@@ -136,7 +136,7 @@ def _told(
             yield key, value, mine
 
 
-def is_followed(key: str, old: Any, new: Any, pairs: list[Pair]) -> bool:
+def is_followed(key: str, old: object, new: object, pairs: list[Pair]) -> bool:
     """Tell whether an attribute keeps what the config says, or where another layer stands."""
     if isinstance(old, bool) or old is None:
         return False
@@ -155,7 +155,7 @@ def _kinds(old: Any, new: Any, before: Any, after: Any) -> bool:
     return once and set(old) == set(before) and set(new) == set(after)
 
 
-def _plain(value: Any) -> bool:
+def _plain(value: object) -> bool:
     """Tell whether a value can be compared: no tensors, of which the twin's have no values."""
     if isinstance(value, list | tuple):
         return all(map(_plain, value))

@@ -84,7 +84,7 @@ class _Names:
         return True
 
 
-def _followed(key: str, value: Any, names: _Names) -> Any:
+def _followed(key: str, value: object, names: _Names) -> Any:
     """Return the value of an attribute after the cut; the same object if it says nothing of it."""
     if isinstance(value, int) and not isinstance(value, bool):
         own = [cut for path, cut in names.cuts.items() if path and "." not in path]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
 
 from torch import nn
 
@@ -25,7 +24,7 @@ def rebuild(
     units: Iterable[Unit],
     *,
     in_place: Collection[str],
-    inputs: Any = None,
+    inputs: object = None,
     passthrough: PassThroughFor | None = None,
 ) -> nn.Module:
     """Return a copy of `model` without `units`, in the form an earlier surgery proved right.
@@ -57,7 +56,7 @@ def rebuild(
     return result
 
 
-def _own(model: nn.Module, inputs: Any) -> nn.Module:
+def _own(model: nn.Module, inputs: object) -> nn.Module:
     """Return a copy with all its weights, whatever they are."""
     example = None
     if inputs is not None and (is_uninitialized(model) or has_own_hooks(model)):

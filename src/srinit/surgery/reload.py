@@ -17,7 +17,7 @@ from srinit.units.verify import run
 MAX_BYTES = 512 << 20  # of parameters: above it the second network would take too much memory
 
 
-def prove_reload(pruned: nn.Module, inputs: Any) -> None:
+def prove_reload(pruned: nn.Module, inputs: object) -> None:
     """Let `save_pretrained` refuse where the network read again would answer differently.
 
     The network is built from its config, written and read, shares the pruned one's tensors and

@@ -33,7 +33,7 @@ def apply_plan(
     model: nn.Module,
     plan: PrunePlan,
     *,
-    example_inputs: Any = None,
+    example_inputs: object = None,
     on_removed: OnRemoved | None = None,
     passthrough: PassThroughFor | None = None,
 ) -> nn.Module:
@@ -84,7 +84,7 @@ def remove_units(
     model: nn.Module,
     units: Iterable[Unit],
     *,
-    example_inputs: Any = None,
+    example_inputs: object = None,
     on_removed: OnRemoved | None = None,
     passthrough: PassThroughFor | None = None,
 ) -> nn.Module:
@@ -120,7 +120,7 @@ def remove_with_origins(
     model: nn.Module,
     units: Iterable[Unit],
     *,
-    example_inputs: Any = None,
+    example_inputs: object = None,
     on_removed: OnRemoved | None = None,
     passthrough: PassThroughFor | None = None,
 ) -> tuple[nn.Module, dict[str, str]]:
@@ -198,7 +198,7 @@ def check_names(model: nn.Module, units: Sequence[Unit]) -> None:
             raise PlanError(f"{name!r} lies inside {outer[0]!r} of the same plan; name only one.")
 
 
-def _run_twice(model: nn.Module, inputs: Any, pairs: Pairs, names: Sequence[str]) -> list[Any]:
+def _run_twice(model: nn.Module, inputs: object, pairs: Pairs, names: Sequence[str]) -> list[Any]:
     """Return the outputs of a copy as it is, and with noise on its parameters."""
     try:
         return outputs(model, inputs, pairs)
@@ -206,7 +206,7 @@ def _run_twice(model: nn.Module, inputs: Any, pairs: Pairs, names: Sequence[str]
         raise _fails(error, names) from error
 
 
-def _run(model: nn.Module, inputs: Any, names: Sequence[str]) -> Any:
+def _run(model: nn.Module, inputs: object, names: Sequence[str]) -> Any:
     try:
         return run(model, inputs)
     except Exception as error:  # the model's own code may fail in any way

@@ -194,7 +194,7 @@ def alike(one: nn.Module, other: nn.Module) -> bool:
     return True
 
 
-def _twins(one: Any, other: Any) -> bool:
+def _twins(one: object, other: object) -> bool:
     """Tell whether two registered modules or tensors are alike; the code is given no values."""
     if isinstance(one, nn.Module) and isinstance(other, nn.Module):
         return alike(one, other)
@@ -203,7 +203,7 @@ def _twins(one: Any, other: Any) -> bool:
     return one is other
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: object, other: object) -> bool:
     if isinstance(one, tuple | list) and type(one) is type(other) and len(one) == len(other):
         return all(map(_same, one, other))
     plain = isinstance(one, str | int | float | set | torch.dtype) and type(one) is type(other)
@@ -277,7 +277,7 @@ def _forward(evaluating: fx.GraphModule, training: fx.GraphModule) -> Callable[.
     if evaluating.code == training.code:
         return one
 
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: nn.Module, *args: object, **kwargs: object) -> Any:
         return other(self, *args, **kwargs) if self.training else one(self, *args, **kwargs)
 
     return forward

@@ -27,7 +27,7 @@ class Rewritten:
         self.sites: dict[Any, tuple[nn.Module, nn.Module]] = {}  # with the site: its id stays
         self.stand_ins: dict[Any, tuple[nn.Module, Any, nn.Module]] = {}
 
-    def stand_in(self, original: nn.Module, structure: Any, name: str) -> nn.Module:
+    def stand_in(self, original: nn.Module, structure: object, name: str) -> nn.Module:
         """Return what stands in for a module, made once."""
         key = (id(original), id(structure), name)
         if key not in self.stand_ins:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from torch import nn
 
@@ -32,7 +31,7 @@ Rule = Callable[[str, nn.Module], bool]
 @preserves
 def find_units(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: object,
     *,
     keep: Iterable[Pattern] = (),
     level: Level = "block",

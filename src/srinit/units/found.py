@@ -175,7 +175,7 @@ class Found:
                 continue
             self.locks[name] = locked(self.units.pop(name), "kept", detail)
 
-    def map(self, inputs: Any, note: str) -> UnitMap:
+    def map(self, inputs: object, note: str) -> UnitMap:
         """Return the records, in order of execution."""
         facts = self.facts
         last = len(facts.trace.calls)

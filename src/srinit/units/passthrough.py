@@ -35,12 +35,12 @@ class PassThrough(nn.Module):
         (tensor([1.]), None)
     """
 
-    def __init__(self, structure: Any) -> None:
+    def __init__(self, structure: object) -> None:
         super().__init__()
         self.structure = structure
         self.stands_for = ""
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> Any:
         """Return the output structure filled from the arguments."""
         return _build(self.structure, (args, kwargs))
 
@@ -49,7 +49,7 @@ class PassThrough(nn.Module):
         return str(self.structure)
 
 
-def standing_in_for(unit: nn.Module, structure: Any, *, name: str = "") -> PassThrough:
+def standing_in_for(unit: nn.Module, structure: object, *, name: str = "") -> PassThrough:
     """Return a pass-through that carries the plain attributes a parent may read from the unit.
 
     Args:
@@ -90,7 +90,7 @@ def _carry(source: nn.Module, target: nn.Module) -> None:
                 target.add_module(name, shell)
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
         return all(_is_plain(part) for part in value)
     return isinstance(value, PLAIN)
@@ -134,7 +134,7 @@ def _at(given: Any, path: Sequence[str | int]) -> Any:
     return given
 
 
-def _like(path: Sequence[str | int] | None, parts: dict[str, Any], given: Any) -> Any:
+def _like(path: Sequence[str | int] | None, parts: dict[str, Any], given: object) -> Any:
     """Return a dataclass or named tuple of an argument's class with other fields."""
     if path is None:
         raise SurgeryError(

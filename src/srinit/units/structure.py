@@ -45,7 +45,7 @@ def zero_structure(facts: Facts, call: Call) -> Any | None:
     return _filled(call.output, leaves, call) if first in leaves else None
 
 
-def _filled(tree: Any, leaves: Mapping[int, Any], call: Call, path: Path = ()) -> Any:
+def _filled(tree: object, leaves: Mapping[int, Any], call: Call, path: Path = ()) -> Any:
     if isinstance(tree, Value):
         return leaves.get(tree.number, {"value": None})
     if isinstance(tree, dict):
@@ -62,7 +62,7 @@ def _filled(tree: Any, leaves: Mapping[int, Any], call: Call, path: Path = ()) -
     return _constant(tree, call, path)
 
 
-def _constant(value: Any, call: Call, path: Path) -> Any:
+def _constant(value: object, call: Call, path: Path) -> Any:
     """Return the argument that a number or text of an output is, or its value.
 
     That is the argument at the same place, else one of the same value; a count or a length that
@@ -78,7 +78,7 @@ def _constant(value: Any, call: Call, path: Path) -> Any:
     return {"value": value}
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Tell whether a value is a whole or floating-point number, and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -93,7 +93,7 @@ def _own_stream(facts: Facts, call: Call, value: int) -> Path | None:
     return None
 
 
-def provided(facts: Facts, call: Call, structure: Any, sink: int) -> str:
+def provided(facts: Facts, call: Call, structure: object, sink: int) -> str:
     """Return what a call makes that later parts use and no pass-through could give; "" if nothing.
 
     That is an output which no argument stands for, or a value that leaves through an attribute.

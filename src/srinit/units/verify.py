@@ -25,7 +25,7 @@ def run(model: nn.Module, inputs: Any, *, seed: int = 0) -> Any:
         return modules.call(model, inputs)
 
 
-def difference(expected: Any, found: Any) -> str:
+def difference(expected: object, found: object) -> str:
     """Return how two outputs differ in structure, shape, dtype or finiteness; "" if they do not."""
     one, other = dict(locate(expected)), dict(locate(found))
     if type(expected) is not type(found) or one.keys() != other.keys():
@@ -116,7 +116,7 @@ def _counted(model: nn.Module, names: Iterable[str]) -> Iterator[Counter[str]]:
 
 
 def _counting(name: str, forward: Callable[..., Any], calls: Counter[str]) -> Callable[..., Any]:
-    def counted(*args: Any, **kwargs: Any) -> Any:
+    def counted(*args: object, **kwargs: object) -> Any:
         calls[name] += 1
         return forward(*args, **kwargs)
 

@@ -134,7 +134,7 @@ def from_tables(
     return Loaded(EncodedImages(encoded, names, targets), class_names)
 
 
-def _encoded(cell: Any, where: str) -> bytes:
+def _encoded(cell: object, where: str) -> bytes:
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if isinstance(content, bytes):
         return content
