@@ -2,6 +2,8 @@
 
     python benchmarks/faults.py kills --count 200    SIGKILL over the whole flow; resumed each time
     python benchmarks/faults.py kills --count 30 --flow verbs    the same, verb by verb
+    python benchmarks/faults.py kills --count 20 --set prune.stages=2    in rounds
+    python benchmarks/faults.py kills --count 20 --set finetune.fn=own.py:train    own training
     python benchmarks/faults.py disk                 every write refused, as on a full disk
 
 The flow (benchmarks/faults_flow.py) is `srinit run` on a small project (handwritten digits):
@@ -40,7 +42,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from faults_flow import FLOWS, child, flow, last, load_everything, lost, project, undisturbed
+from faults_flow import FLOWS, SET, child, flow, last, load_everything, lost, project, undisturbed
 from srinit.store import write_text
 
 RESULTS = Path(__file__).resolve().parent / "results" / "faults.json"
@@ -61,8 +63,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="of kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--flow", choices=sorted(FLOWS), default="run", help="of kills")
+    parser.add_argument("--set", action="append", default=[], help="key=value of the run's config")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
+    SET.extend(args.set)
     folder = Path(tempfile.mkdtemp(prefix="srinit-faults-"))
     try:
         project(folder)
@@ -257,9 +261,8 @@ def note(args: argparse.Namespace, found: dict[str, Any], began: float) -> None:
     """Keep what was found so far."""
     body = json.loads(args.out.read_text()) if args.out.is_file() else {}
     body["schema"] = SCHEMA
-    body.setdefault(args.command, {})[
-        f"seed {args.seed}" + (", verb by verb" if args.flow == "verbs" else "")
-    ] = {
+    how = ["verb by verb"] if args.flow == "verbs" else args.set
+    body.setdefault(args.command, {})[", ".join([f"seed {args.seed}", *how])] = {
         **found,
         "seconds": round(time.perf_counter() - began, 1),
         "command": " ".join(["python", "benchmarks/faults.py", *sys.argv[1:]]),

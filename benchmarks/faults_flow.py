@@ -37,6 +37,18 @@ VERBS = {
     "begin", "baseline", "scan", "plan", "prune", "finetune", "compare", "gate", "export", "report",
     "finish", "seal", "promote",
 }  # fmt: skip
+OWN = """import torch
+
+def train(model, train, validation):
+    torch.manual_seed(0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    model.train()
+    for x, y in list(train)[:4]:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    model.eval()
+"""
 HANG = 900  # by the clock; other work may stop this process for minutes
 LAST = "last.json"  # what a verb that failed had to say
 
@@ -53,6 +65,7 @@ def project(folder: Path) -> None:
         )
     child(lambda: _trained(folder, images[:600], labels[:600]))
     shutil.copy(DEMO / "model.py", folder / "model.py")
+    (folder / "own.py").write_text(OWN)
     config = (DEMO / "srinit.yaml").read_text()
     config = config.replace("epochs: 8", "epochs: 2\n  batch_size: 32").replace(
         "expected_top1: 0.97", "expected_top1: null"
@@ -85,10 +98,14 @@ def load_everything(folder: Path) -> None:
     Path(tempfile.tempdir).mkdir()
 
 
+SET: list[str] = []  # pairs of `--set` that the flow is given
+
+
 def flow(folder: Path, out: str) -> int:
     """Run all of it unless it is finished, then promote; return the exit code."""
     run = folder / out / "digits"
     command = ["run", "-c", str(folder / "srinit.yaml"), "--out", str(folder / out)]
+    command += [word for pair in SET for word in ("--set", pair)]
     code = 0 if ended(run) else verb(folder, *command, "--device", "cpu")
     return code or verb(folder, "promote", str(run))
 
@@ -184,7 +201,7 @@ def lost(folder: Path, run: Path, wanted: dict[str, str]) -> str:
     missing = VERBS - {entry["verb"] for entry in entries}
     if missing:
         return f"the audit log holds nothing about {sorted(missing)}"
-    runs = sorted(path.name for path in run.parent.iterdir() if path.name[0] != ".")
+    runs = sorted(p.name for p in run.parent.iterdir() if p.is_dir() and p.name[0] != ".")
     if runs != ["digits", "mlflow"]:
         return f"{len(runs)} folders instead of two: {runs}"
     found = state(run)
