@@ -224,10 +224,11 @@ class PruneSection(Section):
 class CompensateSection(Section):
     """What makes up for a cut without training or labels, between the cut and fine-tuning."""
 
-    method: Literal["auto", "recalibrate", "none"] = Field(
+    method: Literal["auto", "fold", "recalibrate", "none"] = Field(
         default="auto",
-        description="auto: nothing, recalibration or realignment, chosen by calibration examples "
-        "that it was not fitted on; recalibrate: nothing or recalibration; none",
+        description="auto: nothing, recalibration, a fold or realignment, chosen by calibration "
+        "examples that it was not fitted on; fold: the first three, so that of all weights the "
+        "last before a cut alone change; recalibrate: nothing or recalibration; none",
     )
     examples: int = Field(
         default=1000,

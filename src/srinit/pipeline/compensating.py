@@ -9,6 +9,7 @@ from torch import nn
 
 from srinit.compensation import Choice, Compensation, compensated
 from srinit.compensation.answers import Measure
+from srinit.compensation.choose import Offer
 from srinit.compensation.variants import Method
 from srinit.distributed import ProcessGroup
 from srinit.errors import CompensationError, DataError
@@ -16,6 +17,7 @@ from srinit.pipeline.session import Session
 from srinit.records import record
 
 NOTHING = "nothing"
+OFFERS: dict[str, Offer] = {"auto": "all", "fold": "fold", "recalibrate": "none"}
 
 
 @record
@@ -50,7 +52,7 @@ def compensate_cut(
             measure=measure(session),
             confidence=session.config.compare.confidence,
             recalibration=session.config.prune.recalibrate,
-            realignment=settings.method == "auto",
+            offer=OFFERS[settings.method],
             ranks=ProcessGroup(),
             on_progress=session.observer.progress,
         )
