@@ -31,7 +31,7 @@ from srinit.trial import removal_distances
 
 NAME, PAGE = "criterion_sets", HERE.parent / "docs" / "criteria.md"
 SIZES = {20: (2, 3, 4), 56: (5, 10, 15)}
-RANDOM = 8  # sets of each size
+RANDOM = {20: 8, 56: 6}  # sets of each size
 IMAGES, BATCH, TEST = 100, 34, 2500
 FITTED, TRIED = 32, 256  # calibration images of `compensated_distance`
 TRIAL = "compensated_distance"
@@ -112,7 +112,7 @@ def cost(args: argparse.Namespace) -> None:
     bench.tried()
     names, noise = bench.lab.blocks(), np.random.default_rng(0)
     for size in SIZES[args.depth]:
-        for _ in range(RANDOM):
+        for _ in range(RANDOM[args.depth]):
             bench.measure(noise.permutation(names)[:size].tolist(), "random")
     for criterion, scores in scores_of(args.depth).items():
         for size in SIZES[args.depth]:
@@ -163,7 +163,7 @@ def tables() -> str:
     for depth, sizes in SIZES.items():
         if not path_of(depth).is_file():
             continue
-        entries = [e for e in json.loads(path_of(depth).read_text())["entries"]]
+        entries = json.loads(path_of(depth).read_text())["entries"]
         whole = [e for e in entries if e["kind"] == "set"]
         chance = [e for e in whole if e["why"] == "random"]
         sets = {size: [e for e in chance if len(e["units"]) == size] for size in sizes}

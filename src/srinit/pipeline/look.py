@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from srinit.config.stages import COMPENSATED
+from srinit.config.stages import AUTO, COMPENSATED
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.distributed import ProcessGroup
@@ -15,7 +15,7 @@ from srinit.pipeline import distances, processes, shared
 from srinit.pipeline.facts import data_facts
 from srinit.pipeline.normalization import better_normalization
 from srinit.pipeline.session import Session
-from srinit.pipeline.sizes import num_removed
+from srinit.pipeline.sizes import SHALLOW, criterion_of, num_removed
 from srinit.records import record
 from srinit.sensitivity import Sensitivity, measure_sensitivity
 from srinit.sources import load_function
@@ -242,18 +242,22 @@ def scores(session: Session) -> UnitScores:
     All processes of a run must call it; so must they `beside`.
     """
     settings = session.config.plan
-    if settings.criterion == "reinit_drop":
+    name = criterion_of(session.config, len(inspect(session)))
+    if name == "reinit_drop":
         return scores_of(scan(session))
     path = session.path / "scan" / "criterion.json"
     if path.is_file():
         return session.folder.read_record(UnitScores, path, schema=SCORES_SCHEMA)
-    criterion: str | Criterion = settings.criterion
-    if settings.criterion.startswith("py:"):
-        criterion = load_function(settings.criterion, session.config.root)
+    criterion: str | Criterion = name
+    if name.startswith("py:"):
+        criterion = load_function(name, session.config.root)
     if criterion == COMPENSATED:
         found = distances.scored(session, inspect(session))
     else:
         found = _scored(session, criterion, settings.criterion_examples)
+    is_blind = settings.criterion == AUTO and name == SHALLOW and found.units and not found.order
+    if is_blind and settings.trial_examples > 0:  # the network's own forward adds its branches
+        found = distances.scored(session, inspect(session))
     targets = session.config.plan.targets()
     if found.units and not found.order and targets.keys() != {"remove"}:
         raise DataError(
@@ -268,9 +272,10 @@ def scores(session: Session) -> UnitScores:
 def beside(session: Session) -> tuple[UnitScores, ...]:
     """Return the scores of `plan.beside`, which the report shows; kept in `scan/beside/`."""
     settings = session.config.plan
+    ranks = criterion_of(session.config, len(inspect(session)))
     found = []
     for name in settings.beside:
-        if name in ("reinit_drop", settings.criterion):
+        if name in ("reinit_drop", ranks):
             continue
         path = session.path / "scan" / "beside" / f"{name}.json"
         if path.is_file():
