@@ -30,7 +30,7 @@ from srinit.surgery import remove_with_origins
 from srinit.trial import removal_distances
 
 NAME, PAGE = "criterion_sets", HERE.parent / "docs" / "criteria.md"
-SIZES = {20: (2, 3, 4), 56: (5, 10, 15)}
+SIZES = {20: (2, 3, 4), 56: (10, 15)}
 RANDOM = {20: 8, 56: 6}  # sets of each size
 IMAGES, BATCH, TEST = 100, 34, 2500
 FITTED, TRIED = 32, 256  # calibration images of `compensated_distance`
