@@ -119,9 +119,10 @@ def timed(way: str, share: float, costs: Costs, ms: dict[str, float]) -> list[st
     """Return blocks that take a share of the time of all, by one way."""
     alone = {name: costs.of([name]) for name in ms}
     wanted = share * sum(ms.values())
+    most = wanted + max(ms.values())
     if way in ("exact", "pairs"):
         several = itertools.combinations(ms, 2) if way == "pairs" else ()
-        return solved(alone, {pair: costs.of(pair) for pair in several}, ms, (wanted, np.inf))
+        return solved(alone, {pair: costs.of(pair) for pair in several}, ms, (wanted, most))
     found: list[str] = []
     per = {name: alone[name] / (ms[name] if way == "per_ms" else 1.0) for name in ms}
     for name in sorted(ms, key=lambda name: per[name]):
