@@ -226,7 +226,9 @@ def test_compensate_chooses_on_held_out_examples_and_touches_nothing() -> None:
     choice = found.choice
     assert choice.num_held_out == 96  # each third was, in turn
     assert choice == again.choice
-    assert {"nothing", "recalibrated", "realigned", "bias"} <= {c.name for c in choice.candidates}
+    tried = {c.name for c in choice.candidates}
+    assert {"nothing", "recalibrated", "realigned", "realigned, tenfold penalty"} <= tried
+    assert {each.name for each in choice.skipped} >= {"patch", "bias", "folded"}
     best = min(choice.candidates, key=lambda each: each.divergence)
     assert found.chosen == best.name != "nothing"
     assert best.gain.low > 0

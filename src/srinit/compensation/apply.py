@@ -9,7 +9,7 @@ from torch import nn
 
 from srinit import modules
 from srinit.compensation.answers import Measure
-from srinit.compensation.choose import Chooser, Progress
+from srinit.compensation.choose import Chooser, Offer, Progress
 from srinit.compensation.records import Compensation
 from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
@@ -26,6 +26,7 @@ def compensate(
     measure: Measure = "probabilities",
     confidence: float = 0.95,
     recalibration: bool = True,
+    offer: Offer = "all",
     passthrough: PassThroughFor | None = None,
     ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
@@ -33,10 +34,10 @@ def compensate(
     """Return the network without a plan's units, and with what makes up for them best.
 
     No training and no label: the linear maps behind the cut are solved again towards the unpruned
-    network's residual stream. Among doing nothing, recalibration and realignment (all of it or a
-    part) that is taken whose answers are nearest to the unpruned network's on examples that it was
-    not fitted on (a quarter; of fewer than 256 each third in turn); "nothing", unless another is
-    surely nearer.
+    network's residual stream. Among doing nothing, recalibration, folds and realignment (with
+    weaker and stronger penalties, of all maps or some) that is taken whose answers are nearest to
+    the unpruned network's on examples that it was not fitted on (a quarter; of fewer than 256 each
+    third in turn); "nothing", unless another is surely nearer.
 
     Args:
         model: The unpruned network; not touched.
@@ -47,6 +48,8 @@ def compensate(
             values.
         confidence: Of the interval that decides against "nothing".
         recalibration: Whether new statistics of batch normalization are a candidate.
+        offer: Which weights may change: "all" behind a cut; "fold": the last map before a run of
+            removed units alone, by a linear map of what it puts out; or "none".
         passthrough: Your own stand-ins for removed units.
         ranks: Processes that share the work (`srinit.distributed.process_group`); all of them must
             call this, with all batches, and get the same.
@@ -90,6 +93,7 @@ def compensate(
         measure=measure,
         confidence=confidence,
         recalibration=recalibration,
+        offer=offer,
         ranks=ranks,
         on_progress=on_progress,
     )
@@ -104,7 +108,7 @@ def compensated(
     measure: Measure = "probabilities",
     confidence: float = 0.95,
     recalibration: bool = True,
-    realignment: bool = True,
+    offer: Offer = "all",
     ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
 ) -> Compensation:
@@ -118,7 +122,7 @@ def compensated(
         measure: See `compensate`.
         confidence: See `compensate`.
         recalibration: See `compensate`.
-        realignment: Whether solving linear maps again is a candidate.
+        offer: See `compensate`.
         ranks: See `compensate`.
         on_progress: See `compensate`.
     """
@@ -130,7 +134,7 @@ def compensated(
         measure=measure,
         confidence=confidence,
         offer_recalibration=recalibration,
-        offer_realignment=realignment,
+        offer=offer,
         ranks=ranks,
     )
     return chooser.choose(on_progress)

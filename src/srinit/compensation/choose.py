@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from srinit.compensation.answers import Floats, Measure, answers, divergence
 from srinit.compensation.equations import LEAST_ROWS
 from srinit.compensation.normalization import with_new_statistics
 from srinit.compensation.recalibrate import recalibrate
-from srinit.compensation.records import Candidate, Choice, Compensation
+from srinit.compensation.records import Candidate, Choice, Compensation, LeftMap, Skipped
 from srinit.compensation.walk import Update, realign
 from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
@@ -28,20 +28,25 @@ from srinit.records import Interval
 from srinit.stats.paired import student_quantile
 
 NOTHING = "nothing"
-PARTS = (1.0, 0.5)  # of a realignment's changes
+FACTORS = {"": 1.0, ", tenfold penalty": 10.0, ", a tenth of the penalty": 0.1}
 FEW = 256  # examples that candidates are fitted on; the one that is chosen is fitted on all
 FEW_ROWS = 28_000  # positions of them that are read for a map at least
 STATISTICS = 512  # examples that estimate what normalizations read in the end
 SHARE = 0.25  # of many examples is held out
 FOLDS = 3  # of few examples each third is held out in turn
 LEAST = 6  # examples
-LESSER = ("realigned joins", "bias")
 SETTLED = 0.5  # of the distance without anything, below which lesser remedies are not tried
+PATCH = Skipped(
+    name="patch",
+    reason="it would add a layer where the units were, which neither a recipe nor a config can say",
+)
 MOST_HELD_OUT = 256
 FOLDS_BELOW = 256  # answers; with more, one part is held out
 LEAST_TO_SPLIT = 32  # examples
 Progress = Callable[[int, int], None]
-_Way = Callable[[list[Any], int], Update]  # batches and positions -> what a realignment changes
+_Way = Callable[[list[Any], int], Update]  # batches and positions -> what it changes
+Offer = Literal["all", "fold", "none"]
+"""Which maps may change: all behind a cut, the last before a run by a fold, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class Chooser:
         measure: How answers are compared.
         confidence: Of the gain's interval; "nothing" stays unless its lower end is positive.
         offer_recalibration: Whether new statistics of normalization are a candidate.
-        offer_realignment: Whether solving linear maps again is one.
+        offer: Which maps may change.
         ranks: Processes that share the batches; each has all of them.
     """
 
@@ -82,18 +87,22 @@ class Chooser:
         measure: Measure = "probabilities",
         confidence: float = 0.95,
         offer_recalibration: bool = True,
-        offer_realignment: bool = True,
+        offer: Offer = "all",
         ranks: ProcessGroup | None = None,
     ) -> None:
         self.model, self.pruned, self.origins = model, pruned, origins
         self.measure, self.confidence = measure, confidence
-        self.realigns = offer_realignment
+        self.offer = offer
         self.batches, self.ranks = list(batches), ranks or ProcessGroup(alone=True)
         is_few = self._num_answers() < FOLDS_BELOW
         parts = folds(batches) if is_few else [split(batches)]
         self.rounds = [self._round(first(fitted, FEW), held) for fitted, held in parts]
         self.distances: dict[str, Floats] = {}
         self.candidates: list[Candidate] = []
+        self.ways: dict[str, _Way] = {}  # those that were tried
+        self.skipped = [PATCH]
+        self.left: set[LeftMap] = set()  # by any candidate
+        self.is_rectified = False  # whether maps before a ReLU were solved
         self._judge(NOTHING, [pruned] * len(self.rounds))
         self.recalibrates = offer_recalibration and any(
             isinstance(m, _BatchNorm) and m.track_running_stats for m in pruned.modules()
@@ -114,63 +123,97 @@ class Chooser:
 
     def choose(self, on_progress: Progress | None = None) -> Compensation:
         """Return the network with the candidate whose answers are nearest, and why."""
-        ways: dict[str, _Way] = {
-            "realigned": self._realigned,
-            "realigned twice": partial(self._realigned, twice=True),
-            "realigned joins": partial(self._realigned, joins=True),
-            "bias": partial(self._realigned, strength=math.inf),
-        }
+        steps: list[Callable[[], None]] = []
         if self.recalibrates:
-            found = [copy.deepcopy(self.pruned) for _ in self.rounds]
-            for network, each in zip(found, self.rounds, strict=True):
-                recalibrate(network, [(batch, None) for batch in each.few], ranks=self.ranks)
-            self._judge("recalibrated", found)
-        updates: list[Update] = []
-        for number, (name, way) in enumerate(ways.items() if self.realigns else ()):
-            if name in LESSER and self._is_settled():
-                continue
-            if name == "realigned twice" and not any(update.before_relu for update in updates):
-                continue  # it would be the same
-            updates = [way(each.few, FEW_ROWS) for each in self.rounds]
-            for part in PARTS if any(update.changes for update in updates) else ():
-                label = name if part == 1.0 else f"{name}, {part:g} of it"
-                self._judge(label, [changed(self.pruned, update, part) for update in updates])
+            steps.append(self._recalibrated)
+        if self.offer == "all":
+            steps += [self._strengths, self._again, self._lesser]
+        if self.offer == "fold":
+            steps.append(self._folded)
+        for number, step in enumerate(steps, start=1):
+            step()
             if on_progress is not None:
-                on_progress(number + 1, len(ways) + 1)
+                on_progress(number, len(steps) + 1)
         best = min(self.candidates, key=lambda c: c.divergence)
         if best.name != NOTHING and not best.gain.low > 0:
             best = self.candidates[0]
-        return self._finished(self.ranks.broadcast(self._whole(best)), ways)
+        found = self._finished(self.ranks.broadcast(best.name))
+        if on_progress is not None:
+            on_progress(len(steps) + 1, len(steps) + 1)
+        return found
+
+    def _recalibrated(self) -> None:
+        found = [copy.deepcopy(self.pruned) for _ in self.rounds]
+        for network, each in zip(found, self.rounds, strict=True):
+            recalibrate(network, [(batch, None) for batch in each.few], ranks=self.ranks)
+        self._judge("recalibrated", found)
+
+    def _strengths(self) -> None:
+        """Try realignment, and further strengths of its penalty where that may matter."""
+        updates = self._try("realigned", self._realigned)
+        self.is_rectified = any(update.before_relu for update in updates)
+        if not any(update.changes for update in updates):
+            return
+        if self._is_settled() and len(self.rounds) == 1:
+            self._skip(*(f"realigned{name}" for name in FACTORS if name), reason="many examples")
+            return
+        for name in (name for name in FACTORS if name):
+            self._try(f"realigned{name}", partial(self._realigned, factor=FACTORS[name]))
+            if self._nearest().name == f"realigned{name}":
+                break  # the other way it would be farther
+
+    def _again(self) -> None:
+        """Try the second solution, with the strength that was best."""
+        if not self.is_rectified:
+            self._skip("realigned twice", reason="no map before a ReLU was solved")
+            return
+        by_name = {each.name: each.divergence for each in self.candidates}
+        tried = [name for name in FACTORS if f"realigned{name}" in by_name]
+        best = min(tried, key=lambda name: by_name[f"realigned{name}"])
+        way = partial(self._realigned, factor=FACTORS[best], twice=True)
+        self._try(f"realigned twice{best}", way)
+
+    def _lesser(self) -> None:
+        """Try what changes less, where the rest does not put most right."""
+        if self._is_settled():
+            self._skip("folded", "realigned joins", "bias", reason="others put most of it right")
+            return
+        self._folded()
+        self._try("realigned joins", partial(self._realigned, joins=True))
+        self._try("bias", partial(self._realigned, strength=math.inf))
+
+    def _folded(self) -> None:
+        self._try("folded", partial(self._realigned, fold=True))
+
+    def _try(self, name: str, way: _Way) -> list[Update]:
+        updates = [way(each.few, FEW_ROWS) for each in self.rounds]
+        self.left |= {left for update in updates for left in update.left}
+        if not any(update.changes for update in updates):
+            self._skip(name, reason="no map was solved")
+            return updates
+        self.ways[name] = way
+        self._judge(name, [changed(self.pruned, update) for update in updates])
+        return updates
+
+    def _skip(self, *names: str, reason: str) -> None:
+        self.skipped += [Skipped(name=name, reason=reason) for name in names]
+
+    def _nearest(self) -> Candidate:
+        return min(self.candidates, key=lambda c: c.divergence)
 
     def _is_settled(self) -> bool:
-        """Whether lesser remedies need not be tried: many examples, and most is put right."""
-        far = {each.name: each.divergence for each in self.candidates}
-        settled = min(far.values()) < SETTLED * far[NOTHING]
-        return settled and len(self.rounds) == 1
+        """Whether most of what the cut did is put right."""
+        nothing = self.candidates[0].divergence
+        return self._nearest().divergence < SETTLED * nothing
 
-    def _whole(self, best: Candidate) -> str:
-        """Return the name of the best, or of the whole of it where that is hardly farther.
-
-        The chosen one is fitted again on more examples than it was judged with, and what was
-        too much for the few is not for all of them. Hardly: by less than one standard error.
-        """
-        name = best.name.partition(", ")[0]
-        if name == best.name:
-            return best.name
-        excess = self.distances[name] - self.distances[best.name]
-        error = float(excess.std(ddof=1)) / math.sqrt(len(excess))
-        by_name = {each.name: each for each in self.candidates}
-        return name if by_name[name].gain.low > 0 and float(excess.mean()) <= error else best.name
-
-    def _finished(self, name: str, ways: Mapping[str, _Way]) -> Compensation:
+    def _finished(self, name: str) -> Compensation:
         batches = self.batches
         update, model = Update(), copy.deepcopy(self.pruned)
         if name == "recalibrated":
             recalibrate(model, [(batch, None) for batch in batches], ranks=self.ranks)
         elif name != NOTHING:
-            way, _, part = name.partition(", ")
-            update = ways[way](batches, LEAST_ROWS)  # on held-out ones as well: the choice is made
-            model = changed(self.pruned, update, float(part.split()[0]) if part else 1.0)
+            update = self.ways[name](batches, LEAST_ROWS)  # on held-out ones as well: it is chosen
+            model = changed(self.pruned, update)
             with_new_statistics(model, first(batches, STATISTICS), self.ranks)
         return Compensation(model, self._choice(name, update, batches))
 
@@ -179,11 +222,12 @@ class Chooser:
             chosen=name,
             candidates=tuple(self.candidates),
             solved=tuple(update.solved),
-            left=tuple(update.left),
+            left=tuple(sorted(update.left or self.left, key=lambda each: each.name)),
             num_fitted=sum(map(modules.batch_size, batches)) if name != NOTHING else 0,
             num_held_out=len(self.distances[NOTHING]),
             confidence=self.confidence,
             measure=self.measure,
+            skipped=tuple(self.skipped),
         )
 
     def _realigned(
@@ -193,7 +237,9 @@ class Chooser:
         *,
         joins: bool = False,
         twice: bool = False,
+        fold: bool = False,
         strength: float | None = None,
+        factor: float = 1.0,
     ) -> Update:
         several = [batch for batch in batches if modules.batch_size(batch) > 1]
         return realign(
@@ -202,8 +248,10 @@ class Chooser:
             self.origins,
             several or batches,
             strength=strength,
+            factor=factor,
             least_rows=least_rows,
             twice=twice,
+            fold=fold,
             only=(lambda each: each.joins or each.bridges) if joins else (lambda _: True),
             ranks=self.ranks,
         )
@@ -238,13 +286,13 @@ class Chooser:
         return Candidate(name=name, divergence=far, gain=best)
 
 
-def changed(pruned: nn.Module, update: Update, part: float) -> nn.Module:
-    """Return a copy of a network with a part of an update's changes."""
+def changed(pruned: nn.Module, update: Update) -> nn.Module:
+    """Return a copy of a network with an update's changes."""
     result = copy.deepcopy(pruned)
     tensors: dict[str, Tensor] = result.state_dict(keep_vars=True)
     with torch.no_grad():
         for key, change in update.changes.items():
-            tensors[key].data += part * change
+            tensors[key].data += change
     return result
 
 

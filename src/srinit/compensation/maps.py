@@ -56,6 +56,7 @@ class LinearMap:
     act: int | None  # operation of the closure
     joins: bool  # whether an addition joins it to a stream
     bridges: bool  # whether removed units lie between value and target
+    is_shared: bool = False  # whether its weight is used elsewhere as well, and may not change
 
     @property
     def end(self) -> int:
@@ -65,6 +66,8 @@ class LinearMap:
 
 def find_maps(aligned: Alignment, named: dict[int, str]) -> tuple[list[LinearMap], list[LeftMap]]:
     """Return the maps of the cut network behind the first cut, and those that are left as they are.
+
+    Maps whose weight is used several times are among both: what stands behind one may change.
 
     Args:
         aligned: Both networks.
@@ -96,8 +99,9 @@ class _Finder:
             made = self._map(index, name, weights)
             if isinstance(made, LinearMap):
                 maps.append(made)
-            else:
-                left.append((index, LeftMap(name=name, reason=made)))
+            if isinstance(made, str) or made.is_shared:
+                reason = made if isinstance(made, str) else "its weight is used several times"
+                left.append((index, LeftMap(name=name, reason=reason)))
         begins = min([self.aligned.begins, *(m.op for m in maps if m.bridges)])
         behind = sorted((m for m in maps if m.op >= begins), key=lambda m: (m.end, m.op))
         return behind, [each for index, each in left if index >= begins]
@@ -112,8 +116,9 @@ class _Finder:
         if not weights or weights[0] not in self.named:
             return "its weight is computed from other parameters"
         weight = weights[0]
-        if len(self.readers_of.get(weight, ())) > 1:
-            return "its weight is used several times"
+        times = len(self.readers_of.get(weight, ()))
+        if times > 1 and times != self._times_there(weight):
+            return "its weight is used several times, not as often as in the unpruned network"
         if len(self.side.data(index)) != 1:
             return "both of its factors depend on the inputs"
         steps, value, joins = self._follow(index)
@@ -132,7 +137,16 @@ class _Finder:
         if mine != other:
             return f"its output has shape {mine[1:]} there, the unpruned network {other[1:]}"
         return LinearMap(
-            name, weight, index, tuple(steps), value, goal, closure, act, joins, bridges
+            name, weight, index, tuple(steps), value, goal, closure, act, joins, bridges, times > 1
+        )
+
+    def _times_there(self, weight: int) -> int:
+        """Return how many operations of the unpruned network read a weight."""
+        name, side = self.side.names.get(weight), self.aligned.teacher
+        ids = {number for number, key in side.names.items() if key == name}
+        return sum(
+            bool(ids & set(params)) and bool(side.data(index))
+            for index, params in enumerate(side.params)
         )
 
     def _follow(self, index: int) -> tuple[list[Step], int, bool]:

@@ -37,6 +37,7 @@ class Networks:
         origins: For keys of its state dict the keys of the same tensors in `model`.
         example: Inputs of which the first are recorded.
         only: Which maps are solved.
+        folds: Of maps only what they put out changes, by another linear map.
     """
 
     def __init__(
@@ -46,19 +47,27 @@ class Networks:
         origins: Mapping[str, str],
         example: Any,
         only: Callable[[LinearMap], bool],
+        *,
+        folds: bool = False,
     ) -> None:
-        self.model, self.pruned = model, pruned
+        self.model, self.pruned, self.folds = model, pruned, folds
         theirs = _keys(model)
         self.own = _keys(pruned)
-        names = {number: origins[key] for number, key in self.own.items() if key in origins}
+        first = {  # of several keys of one tensor
+            key: theirs[id(tensor)]
+            for key, tensor in model.state_dict(keep_vars=True).items()
+            if id(tensor) in theirs
+        }
+        names = {n: first[origins[key]] for n, key in self.own.items() if origins.get(key) in first}
         few = modules.rows_between(example, 0, min(RECORDED, modules.batch_size(example)))
         self.teacher = Side(Facts(model, record(model, few)), theirs)
         self.student = Side(Facts(pruned, record(pruned, few)), names)
         aligned = Alignment(self.teacher, self.student, module_names(self.student.facts, origins))
-        maps, self.left = find_maps(aligned, self.own)
-        self.maps = [each for each in maps if only(each)]
+        maps, left = find_maps(aligned, self.own)
+        self.left = list(dict.fromkeys(left))  # a map that is used several times is named once
         self.tensors = dict(pruned.state_dict(keep_vars=True))
-        self.repeated = _repeated(pruned)
+        self.repeated = _repeated(pruned) | _read_often(self.student)
+        self.maps = [m for m in maps if only(m) and (not m.is_shared or (folds and self.norm(m)))]
 
     def live_bytes(self) -> int:
         """Return the most bytes an example's live values take in both networks where maps end.
@@ -82,6 +91,24 @@ class Networks:
             is_scaled = is_scaled or kind in ("norm", "scale")
         return None
 
+    def reads(self, index: int, key: str) -> bool:
+        """Return whether an operation itself reads a parameter."""
+        return key in {self.own.get(p) for p in self.student.trace.ops[index].params}
+
+    def reads_weight_directly(self, each: LinearMap) -> bool:
+        """Return whether a map multiplies by its weight as it is stored."""
+        return each.weight in self.student.trace.ops[each.op].params
+
+    def norm(self, each: LinearMap) -> int | None:
+        """Return the normalization right behind a map whose weight and bias nothing else reads."""
+        step = next((step for step in each.steps if step.kind != "view"), None)
+        if step is None or step.kind != "norm":
+            return None
+        params = self.student.trace.ops[step.op].params
+        kinds = {self.own.get(param, "").rpartition(".")[2] for param in params}
+        is_free = not self.repeated & set(params)
+        return step.op if is_free and {"weight", "bias"} <= kinds else None
+
     def layer_norm(self, each: LinearMap) -> tuple[Tensor, Tensor, float] | None:
         """Return weight, bias and eps of the layer norm behind a map, where that is its closure."""
         if each.closure != "layer_norm" or each.act is None:
@@ -100,12 +127,17 @@ class Networks:
         op = self.student.trace.ops[readers[0]]
         return ACTIVATIONS.get(short(op))
 
-    def norm_scale(self, index: int) -> Tensor:
-        """Return the factor of each channel in a normalization by fixed statistics."""
+    def norm_keys(self, index: int) -> dict[str, str]:
+        """Return the keys of a normalization's parameters and buffers, by their last name."""
         params = self.student.trace.ops[index].params
         keys = [self.own[p] for p in params if p in self.own]
-        found = {key.rpartition(".")[2]: self.tensors[key] for key in keys}
-        module: Any = self.pruned.get_submodule(keys[0].rpartition(".")[0])
+        return {key.rpartition(".")[2]: key for key in keys}
+
+    def norm_scale(self, index: int) -> Tensor:
+        """Return the factor of each channel in a normalization by fixed statistics."""
+        keys = self.norm_keys(index)
+        found = {last: self.tensors[key] for last, key in keys.items()}
+        module: Any = self.pruned.get_submodule(keys["running_var"].rpartition(".")[0])
         factor: Tensor = (found["running_var"].detach() + float(module.eps)).rsqrt()
         return factor * found["weight"].detach() if "weight" in found else factor
 
@@ -122,6 +154,12 @@ def _keys(model: nn.Module) -> dict[int, str]:
 def _repeated(model: nn.Module) -> frozenset[int]:
     """Return the ids of parameters that are registered several times."""
     times = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    return frozenset(number for number, count in times.items() if count > 1)
+
+
+def _read_often(side: Side) -> frozenset[int]:
+    """Return the ids of parameters that several steps of a forward read."""
+    times = Counter(p for i, found in enumerate(side.params) if side.data(i) for p in set(found))
     return frozenset(number for number, count in times.items() if count > 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from srinit import modules
 from srinit.compensation.equations import Equations, Geometry, Grid, explained
+from srinit.compensation.fold import applied
 from srinit.compensation.lockstep import Halting
 from srinit.compensation.maps import LinearMap, closed
 from srinit.compensation.networks import Networks
@@ -34,6 +36,12 @@ class Seen:
     value: Tensor  # what its output has become
     steps: list[Replay] = field(default_factory=list)
     is_linear: bool = True
+    raw: Tensor | None = None  # its output, where that is mapped further
+
+    @property
+    def read(self) -> Tensor:
+        """What the solution multiplies: the map's input, or its output."""
+        return self.u if self.raw is None else self.raw
 
     def scale(self) -> Tensor | None:
         """Return the square of what the steps behind the map multiply each channel by."""
@@ -47,6 +55,8 @@ class Seen:
 
     def applied(self, change: Tensor, geometry: Geometry) -> Tensor:
         """Return what a change of the weight (and bias) adds where the steps end."""
+        if self.raw is not None:
+            return carried(self.steps, applied(self.raw, change, geometry))
         features = change.shape[-1] - int(geometry.has_bias)
         weight = change[..., :features].reshape(-1, features).to(self.u.dtype)
         bias = change[..., features].reshape(-1).to(self.u.dtype) if geometry.has_bias else None
@@ -66,6 +76,7 @@ class MapSums:
     scale: Tensor  # square of what each channel is multiplied by behind the map
     lacking: float = 0.0  # squared distance to the target
     goal: float = 0.0  # square of the target
+    strength: float = 0.0  # of the penalty
 
     def take(self, lines: Iterable[tuple[float, float, int]]) -> None:
         """Add up what `Pair.add_to` returned for all batches, in their order."""
@@ -94,6 +105,7 @@ class MapSums:
             lacking_before=self.lacking / goal,
             lacking_after=max(0.0, left) / (goal * self.equations.share),
             rows=self.equations.rows,
+            strength=None if math.isinf(self.strength) else self.strength,
         )
 
 
@@ -149,7 +161,8 @@ class Pair:
                 place = 1 if base(func) == "addmm" else 0
                 kept = tuple(None if i == place else value for i, value in enumerate(args))
                 u = args[place].detach().clone()  # later code may change it in place
-                self.seen[each.op] = Seen(u, func, kept, made.shape, made)
+                raw = made.detach().clone() if self.networks.folds else None
+                self.seen[each.op] = Seen(u, func, kept, made.shape, made, raw=raw)
                 continue
             seen = self.seen[each.op]
             replay = linear_part(each.steps[step - 1].kind, func, args, kwargs, seen.value)
@@ -169,7 +182,7 @@ class Pair:
         difference, back = self.asked or self._lacking(each, found.scale)
         self.asked = None
         keep = self.keep(seen, found.equations.geometry)
-        rows = found.equations.add(seen.u, back, keep, number=number)
+        rows = found.equations.add(seen.read, back, keep, number=number)
         target = self.targets[each.target].float()
         sizes = [float(torch.linalg.vector_norm(x)) ** 2 for x in (difference, target)]
         return sizes[0], sizes[1], rows
@@ -178,7 +191,7 @@ class Pair:
         """Return the grid of the sums, where this batch is the first; it is added next."""
         self.asked = self._lacking(each, scale)
         seen = self.seen[each.op]
-        return Grid.of(geometry, seen.u, self.asked[1], share, self.keep(seen, geometry))
+        return Grid.of(geometry, seen.read, self.asked[1], share, self.keep(seen, geometry))
 
     def _lacking(self, each: LinearMap, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is lacking where the map ends, and carried back to where it leaves it."""

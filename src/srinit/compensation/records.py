@@ -17,6 +17,7 @@ class SolvedMap:
     lacking_before: float  # squared distance to its target, relative to the target's square
     lacking_after: float  # the same with the new weight, on the inputs it was fitted on
     rows: int  # positions of all examples that were read
+    strength: float | None = None  # of the penalty; None: the bias alone changed
 
 
 @record
@@ -31,9 +32,17 @@ class LeftMap:
 class Candidate:
     """One thing that may be done after a cut, judged on examples that it was not fitted on."""
 
-    name: str  # "nothing", "recalibrated", "bias", "realigned", ...
+    name: str  # "nothing", "recalibrated", "folded", "realigned", ...
     divergence: float  # mean distance of its answers from the unpruned network's; smaller is better
     gain: Interval  # divergence of "nothing" minus this one's, paired; positive is better
+
+
+@record
+class Skipped:
+    """One thing that was not tried, and why."""
+
+    name: str
+    reason: str
 
 
 @record
@@ -48,6 +57,7 @@ class Choice:
     num_held_out: int  # others, that chose it
     confidence: float
     measure: str  # how answers are compared: "probabilities" (classes) or "squared" (values)
+    skipped: tuple[Skipped, ...] = ()
     note: str = ""
 
 

@@ -20,7 +20,7 @@ from srinit.errors import CompensationError, DataError, ModelError
 from srinit.surgery import remove_with_origins
 from srinit.units.records import Unit
 
-Method = Literal["none", "recalibrate", "auto"]
+Method = Literal["none", "recalibrate", "fold", "auto"]
 Variant = Mapping[str, Tensor]
 """Tensors by key of the uncut network's state dict."""
 LEAST_ROWS = 4000  # positions that are read for a map at least
@@ -51,13 +51,15 @@ def fit_variants(
 ) -> Fitted:
     """Return what may be done after units are cut, fitted on `batches`.
 
-    With "auto" that is realignment, and recalibration where no map can be solved again.
+    With "auto" that is realignment, a fold where no map may be solved again, and recalibration
+    where nothing of both can be done.
 
     Args:
         model: The uncut network; not touched.
         units: What goes.
         batches: Inputs without targets, two examples at least.
-        method: "none": nothing; "recalibrate": new normalization statistics; "auto": realignment.
+        method: "none": nothing; "recalibrate": new normalization statistics; "fold": see
+            `realign`; "auto": realignment.
         example_inputs: One batch that the network takes.
         teacher: The unpruned network, where `model` was trained since; by default `model`.
 
@@ -73,7 +75,8 @@ def fit_variants(
         return remove_with_origins(model, units, example_inputs=example_inputs)
 
     reason = ""
-    if method == "auto":
+    ways = {"auto": ("realigned", "folded"), "fold": ("folded",)}.get(method, ())
+    for name in ways:
         pruned, origins = cut()
         try:
             update = realign(
@@ -82,15 +85,16 @@ def fit_variants(
                 origins,
                 several,
                 least_rows=LEAST_ROWS,
+                fold=name == "folded",
             )
         except (CompensationError, DataError, ModelError) as error:
             reason = str(error)
-        else:
-            if update.changes:
-                own = pruned.state_dict()
-                found["realigned"] = {origins[key]: own[key] for key in update.changes}
-                return Fitted(found)
-            reason = "no linear map behind the cut could be solved again"
+            break
+        if update.changes:
+            own = pruned.state_dict()
+            found[name] = {origins[key]: own[key] for key in update.changes}
+            return Fitted(found)
+        reason = "no linear map behind the cut could be solved again"
     pruned, origins = cut()
     if any(isinstance(m, _BatchNorm) and m.track_running_stats for m in pruned.modules()):
         try:

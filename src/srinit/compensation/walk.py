@@ -27,6 +27,7 @@ from srinit.compensation.equations import (
     geometry_of,
     share_of,
 )
+from srinit.compensation.fold import folded, geometry_behind
 from srinit.compensation.head import MapHead
 from srinit.compensation.maps import RELUS, LinearMap
 from srinit.compensation.networks import Networks
@@ -36,7 +37,8 @@ from srinit.cost import visible_attention
 from srinit.distributed import ProcessGroup
 
 Progress = Callable[[int, int], None]
-CONVOLUTION, LINEAR = 1e-3, 0.1  # default strengths of the penalty
+CONVOLUTION, LINEAR = 1e-3, 0.1  # strengths of the penalty with many examples
+EXAMPLES = 2.0  # strength of a convolution times the number of examples, where those are few
 MEAN_STEPS = 3  # of Newton, towards equal means behind an activation
 LEAST_ACTIVE = 0.05  # slope of an activation, on average, that a step counts on
 BUDGET = 2 << 30  # bytes of live activations that may wait at a time
@@ -59,10 +61,12 @@ def realign(
     batches: Sequence[Any],
     *,
     strength: float | None = None,
+    factor: float = 1.0,
     only: Callable[[LinearMap], bool] = lambda _: True,
     shrink_bias: bool = False,
     least_rows: int = LEAST_ROWS,
     twice: bool = False,
+    fold: bool = False,
     budget: int = BUDGET,
     ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
@@ -74,14 +78,18 @@ def realign(
         pruned: The cut network; ours.
         origins: For keys of its state dict the keys of the same tensors in `model`.
         batches: Inputs, without targets; at least two examples in each.
-        strength: Of the penalty; by default 1e-3 for convolutions and 0.1 for linear maps.
-            Infinite: only biases change.
+        strength: Of the penalty; by default 2 / examples, and 1e-3 at least, for convolutions and
+            0.1 for linear maps. Infinite: only biases change.
+        factor: The default strength times this is taken.
         only: Which maps are solved.
         shrink_bias: The penalty falls on the bias as well.
         least_rows: Positions of all examples that are read for a map at least, where there are
             so many.
         twice: Maps before a ReLU are solved a second time: where it is flat their target is their
             own value as far as that is flat too, and the first solution has moved that.
+        fold: Maps before a run of removed units alone change, and only by a linear map of what they
+            put out: fewer unknowns. A weight that is used several times stays; then the
+            normalization behind it changes.
         budget: Bytes of activations that may wait, of all batches; above it, forwards are begun
             anew for every map.
         ranks: Processes that share the batches; all must call this, with all of them.
@@ -90,9 +98,11 @@ def realign(
     Raises:
         CompensationError: The forward's steps depend on its inputs.
     """
-    networks = Networks(model, pruned, origins, batches[0], only)
+    chosen = (lambda each: each.bridges) if fold else only
+    networks = Networks(model, pruned, origins, batches[0], chosen, folds=fold)
     settings = _Settings(
         strength,
+        factor,
         shrink_bias,
         least_rows,
         twice,
@@ -113,16 +123,24 @@ def realign(
 @dataclass(frozen=True, slots=True)
 class _Settings:
     strength: float | None
+    factor: float
     shrink_bias: bool
     least_rows: int
     twice: bool
     on_progress: Progress | None
     ranks: ProcessGroup
 
-    def strength_of(self, geometry: Geometry) -> float:
+    def strength_of(self, geometry: Geometry, examples: int) -> float:
+        """Return the strength of the penalty on a map's change.
+
+        What it must hold down is the noise of few examples: it grows slower than what G holds, so
+        that relative to G the right strength falls as 1 / examples.
+        """
         if self.strength is not None:
             return self.strength
-        return CONVOLUTION if geometry.kernel is not None else LINEAR
+        if geometry.kernel is None:
+            return self.factor * LINEAR
+        return self.factor * max(CONVOLUTION, EXAMPLES / examples)
 
 
 class _Walk:
@@ -140,6 +158,7 @@ class _Walk:
     ) -> None:
         self.networks, self.settings, self.waits = networks, settings, waits
         self.ranks, self.batches = settings.ranks, batches
+        self.examples = sum(map(modules.batch_size, batches))
         self.numbered = {i: Pair(networks, batch) for i, batch in self.ranks.mine(batches)}
         self.pairs = list(self.numbered.values())  # ours
         self.update = Update(left=list(networks.left))
@@ -172,9 +191,7 @@ class _Walk:
         if isinstance(found, str):
             self.update.left.append(LeftMap(name=each.name, reason=found))
         elif found.is_lacking:
-            geometry = found.equations.geometry
-            strength = self.settings.strength_of(geometry)
-            change = self._solution(found.equations, strength)
+            change = self._solution(found.equations, found.strength)
             if change is None:
                 reason = "its equations have no finite solution"
                 self.update.left.append(LeftMap(name=each.name, reason=reason))
@@ -200,9 +217,8 @@ class _Walk:
         """Solve a map once more: a convex bound of the distance behind its ReLU gets smaller."""
         later = MapSums(found.equations.again(), found.scale)
         self._add_up(each, later)
-        strength = self.settings.strength_of(found.equations.geometry)
-        renewed = found.equations.renewed(later.equations, change, strength)
-        more = self._solution(renewed, strength)
+        renewed = found.equations.renewed(later.equations, change, found.strength)
+        more = self._solution(renewed, found.strength)
         if more is not None:
             self._take(each, found, more)
 
@@ -232,7 +248,9 @@ class _Walk:
         if isinstance(said, str):
             return said
         head = MapHead.of(said, self.networks.tensors[each.name].device)
-        found = head.sums(bias_only=math.isinf(self.settings.strength_of(head.geometry)))
+        strength = self.settings.strength_of(head.geometry, self.examples)
+        found = head.sums(bias_only=math.isinf(strength))
+        found.strength = strength
         self._add_up(each, found)
         return found
 
@@ -260,6 +278,11 @@ class _Walk:
             return "what follows its output is not linear channel by channel"
         if seen.weight_size(geometry) != self.networks.tensors[each.name].numel():
             return "it reads a part of its weight"
+        if self.networks.folds:
+            channels = seen.shape[1 if geometry.kernel else -1]
+            geometry = geometry_behind(each, geometry, channels)
+            if geometry is None:
+                return "its weight is used several times, and no convolution's"
         share = self._share(each, geometry)
         grid = first.grid(each, geometry, scale, share)
         return MapHead(geometry, scale, share, grid).plain()
@@ -270,16 +293,17 @@ class _Walk:
         shape = trace.shapes[trace.ops[each.op].outputs[0]]
         weight = self.networks.tensors[each.name]
         per_example = shape[0] / trace.batch if geometry.kernel is None else math.prod(shape[2:])
-        examples = sum(map(modules.batch_size, self.batches))
         features = weight.numel() // weight.shape[0] if geometry.kernel else min(weight.shape)
-        return share_of(round(per_example * examples), features, self.settings.least_rows)
+        return share_of(round(per_example * self.examples), features, self.settings.least_rows)
 
     def _apply(self, each: LinearMap, change: Tensor, geometry: Geometry) -> None:
         """Change the weight, and the bias or that of the normalization behind it."""
+        if self.networks.folds:
+            self._change(folded(self.networks, each, change, geometry))
+            return
         features = change.shape[-1] - int(geometry.has_bias)
         matrix = change[..., :features].reshape(-1, features)
-        is_direct = each.weight in self.networks.student.trace.ops[each.op].params
-        is_transposed = geometry.kernel is None and is_direct
+        is_transposed = geometry.kernel is None and self.networks.reads_weight_directly(each)
         weight = self.networks.tensors[each.name]
         changes = {each.name: matrix.T if is_transposed else matrix.reshape(weight.shape)}
         bias = self.networks.bias(each)

@@ -14,7 +14,9 @@ CRITERIA = (
     "reinit_drop", "removal_drop", "output_cka", "block_influence", "cka", "l1", "taylor",
     "position", "random",
 )  # fmt: skip
+AUTO = "auto"  # block_influence, or for deep cuts the next
 COMPENSATED = "compensated_distance"  # ranks too, by trials; `srinit.trial.removal_distances`
+SHALLOW = "block_influence"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["finetune", "rewind"]
@@ -98,9 +100,10 @@ class PlanSection(Section):
         default=1, ge=1, le=65536, description="batch size that latency speaks of"
     )
     criterion: str = Field(
-        default="block_influence",
-        description="what ranks: block_influence, reinit_drop (the scan), removal_drop, cka, "
-        "output_cka, taylor, l1, position, random, compensated_distance (trials, for deep cuts), "
+        default=AUTO,
+        description="what ranks: auto (block_influence, or compensated_distance where more than "
+        "45 % of the units go), block_influence, reinit_drop (the scan), removal_drop, cka, "
+        "output_cka, taylor, l1, position, random, compensated_distance (trials), "
         "or py:FILE.py:FUNCTION; see docs/criteria.md",
     )
     criterion_examples: int | None = Field(
@@ -142,7 +145,7 @@ class PlanSection(Section):
     def _known(cls, value: str) -> str:
         if value.startswith("py:"):
             return value
-        return _criterion(value, (COMPENSATED,), ", py:FILE.py:FUNCTION")
+        return _criterion(value, (AUTO, COMPENSATED), ", py:FILE.py:FUNCTION")
 
     @field_validator("beside")
     @classmethod
@@ -227,10 +230,11 @@ class PruneSection(Section):
 class CompensateSection(Section):
     """What makes up for a cut without training or labels, between the cut and fine-tuning."""
 
-    method: Literal["auto", "recalibrate", "none"] = Field(
+    method: Literal["auto", "fold", "recalibrate", "none"] = Field(
         default="auto",
-        description="auto: nothing, recalibration or realignment, chosen by calibration examples "
-        "that it was not fitted on; recalibrate: nothing or recalibration; none",
+        description="auto: nothing, recalibration, a fold or realignment, chosen by calibration "
+        "examples that it was not fitted on; fold: the first three, so that of all weights the "
+        "last before a cut alone change; recalibrate: nothing or recalibration; none",
     )
     examples: int = Field(
         default=1000,

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from srinit.config import Config
+from srinit.config.stages import COMPENSATED
 from srinit.pipeline.resources import Resources
-from srinit.pipeline.sizes import num_removed, num_stages
+from srinit.pipeline.sizes import criterion_of, num_removed, num_stages
 from srinit.runs.records import DataFacts
 from srinit.sensitivity import estimate_time, seconds_per_example
 from srinit.steps import looking
@@ -50,21 +51,29 @@ def scan_seconds(resources: Resources, units: UnitMap) -> float:
     ).seconds
 
 
-def trial_examples(config: Config, removed: int, calibration: int) -> tuple[int, int]:
+def trial_examples(
+    config: Config, removed: int, calibration: int, *, ranked: int = 0
+) -> tuple[int, int]:
     """Return how many examples the trials before one cut read, and how many they train on.
 
     Every unit is tried alone and with those before it, next to the network without any: as it was
     cut, and compensated. Fitting that counts as so many examples more; the rehearsal is read twice.
+
+    Args:
+        config: Of the run.
+        removed: How many units go.
+        calibration: How many examples there are.
+        ranked: How many units trials rank, before that.
     """
     plan = config.plan
     if plan.trial_examples == 0 or not removed:
         return 0, 0
     read = min(plan.trial_examples, calibration)
-    trials = 2 * removed - 1
+    trials = 2 * removed - 1 + ranked
     compensates = config.compensate.method != "none"
     networks = trials * (1 + compensates) + 2 + 2 * (config.finetune.rehearsal > 0)
     fitted = trials * compensates * min(TRIAL_FIT, calibration // 3)
-    steps = trials * plan.trial_steps + config.finetune.rehearsal
+    steps = (trials - ranked) * plan.trial_steps + config.finetune.rehearsal
     return (
         networks * read + round(FIT_FACTOR * fitted),
         steps * config.finetune.batch_size,
@@ -78,7 +87,13 @@ def stages(resources: Resources, units: UnitMap) -> dict[str, float]:
     sizes = {name: len(data) for name, data in resources.data.items()}
     removed = num_removed(config, len(units))
     count = num_stages(config, removed, len(units))
-    read, trained = trial_examples(config, math.ceil(removed / count), sizes.get("calibration", 0))
+    is_tried = criterion_of(config, len(units)) == COMPENSATED
+    read, trained = trial_examples(
+        config,
+        math.ceil(removed / count),
+        sizes.get("calibration", 0),
+        ranked=is_tried * len(units),
+    )
     if resources.recovery.few_steps(1) is None:
         trained = 0
     return {

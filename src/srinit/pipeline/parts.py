@@ -17,6 +17,7 @@ from srinit.steps import (  # noqa: F401  (steps come into the table where they 
 )
 from srinit.steps.table import TABLE, Step
 
+VIEW_KEYS = {"criterion": ("plan.criterion",)}
 VIEW_PARTS = {"round_plan": ("plan",)}  # what a round begins with rests on the round before
 DATA = ("calibration", "validation", "test", "train", "fitted_model", "example_inputs")
 
@@ -43,6 +44,7 @@ def _part(name: str, steps: list[Step]) -> Part:
                 before.append(TABLE.by_output[need].part)
             elif need in VIEWS:
                 before += VIEW_PARTS.get(need, ())
+                keys += VIEW_KEYS.get(need, ())
             else:
                 keys += _keys(step, need)
     if not any("site" in step.needs for step in steps):

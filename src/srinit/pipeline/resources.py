@@ -13,7 +13,6 @@ from torch import nn
 
 from srinit import modules, sources
 from srinit.config import Config
-from srinit.criteria import Criterion
 from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
 from srinit.evaluate import LOSSES, SCORERS, Loss, Scorer, find_scorer, labeled_by, scored
 from srinit.functions import load_function
@@ -36,7 +35,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     "scorer": ("score",),
     "task": (*ERRORS, "compare.confidence"),
     "bench": ("compare.latency_batches",),
-    "criterion": ("plan.criterion",),
     "scan_goal": (),  # a scan serves every target
     "trials": ("plan", "compensate.method", "prune.recalibrate", "compare.confidence"),
     "planner": (
@@ -289,15 +287,6 @@ class Resources:
     def keep(self) -> list[str]:
         """The units that are protected."""
         return self.config.units.keep
-
-    @cached_property
-    def criterion(self) -> str | Criterion:
-        """What ranks: its name, or the user's own function."""
-        name = self.config.plan.criterion
-        if not name.startswith("py:"):
-            return name
-        found: Criterion = load_function(name, self.config.root)
-        return found
 
     @cached_property
     def corruptions(self) -> Mapping[str, Any]:

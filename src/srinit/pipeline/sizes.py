@@ -1,4 +1,4 @@
-"""How much a config will remove, and in how many stages, before anything is measured."""
+"""How much a config will remove, in how many stages and ranked by what, before it is measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable
 
 from srinit.config import Config
+from srinit.config.stages import AUTO, COMPENSATED, SHALLOW
 from srinit.errors import ConfigError
+
+DEEP = 0.45  # share of the units beyond which each one's own cost after compensation ranks
 
 
 def num_removed(config: Config, num_units: int) -> int:
@@ -20,6 +23,21 @@ def num_removed(config: Config, num_units: int) -> int:
     if shares:
         return min(max(math.ceil(max(shares) * num_units - 1e-9), len(settings.remove)), num_units)
     return num_units if settings.max_drop is not None else min(len(settings.remove), num_units)
+
+
+def criterion_of(config: Config, num_units: int) -> str:
+    """Return what ranks the units: `plan.criterion`, or what "auto" stands for.
+
+    Trials of every unit are worth their time where much goes: on ResNet-56 they end 7 to 9 points
+    above block influence at 15 of 27 blocks, and one or two at 10 (docs/criteria.md).
+    """
+    plan = config.plan
+    if plan.criterion != AUTO:
+        return plan.criterion
+    tries = plan.trial_examples > 0 and config.compensate.method != "none"
+    aims = any(target is not None for target in (plan.flops, plan.params, plan.latency))
+    is_deep = aims and num_removed(config, num_units) > DEEP * num_units
+    return COMPENSATED if tries and is_deep else SHALLOW
 
 
 def num_stages(config: Config, removed: int, num_units: int) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from srinit.criteria import Criterion
+from srinit.functions import load_function
 from srinit.pipeline.runner import Runner, view
-from srinit.pipeline.sizes import num_to_decide
+from srinit.pipeline.sizes import criterion_of, num_to_decide
 from srinit.plan import PrunePlan
 from srinit.runs import artifacts
 from srinit.runs.records import DataFacts, RoundsOutcome
@@ -31,6 +33,16 @@ def scan_goal(runner: Runner) -> dict[str, Any]:
         "max_drop": runner.config.plan.max_drop,
         "num_remove": num_to_decide(runner.config, lambda: len(runner.get(artifacts.UNITS))),
     }
+
+
+@view
+def criterion(runner: Runner) -> str | Criterion:
+    """Return what ranks: its name, or the user's own function."""
+    name = criterion_of(runner.config, len(runner.get(artifacts.UNITS)))
+    if not name.startswith("py:"):
+        return name
+    found: Criterion = load_function(name, runner.config.root)
+    return found
 
 
 @view

@@ -10,6 +10,7 @@ from torch import nn
 
 from srinit.compensation import Choice, Compensation, compensated
 from srinit.compensation.answers import Measure
+from srinit.compensation.choose import Offer
 from srinit.compensation.variants import Method
 from srinit.config.sections import CompensateSection
 from srinit.errors import CompensationError, DataError
@@ -18,6 +19,7 @@ from srinit.sources import DataSet
 from srinit.steps.task import Execution, Task
 
 NOTHING = "nothing"
+OFFERS: dict[str, Offer] = {"auto": "all", "fold": "fold", "recalibrate": "none"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Compensator:
                 measure=self.measure,
                 confidence=self.task.confidence,
                 recalibration=self.recalibrates,
-                realignment=self.settings.method == "auto",
+                offer=OFFERS[self.settings.method],
                 ranks=self.execution.ranks,
                 on_progress=observer.progress,
             )

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from srinit.config.sections import BaselineSection, PlanSection, ScanSection, UnitsSection
-from srinit.config.stages import COMPENSATED
+from srinit.config.stages import AUTO, COMPENSATED, SHALLOW
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.errors import DataError
@@ -215,6 +215,10 @@ def scores(
     else:
         limit = plan_settings.criterion_examples
         found = _scored(sensitivity, model, calibration, criterion, limit, task, execution)
+    is_blind = plan_settings.criterion == AUTO and found.units and not found.order
+    if is_blind and criterion == SHALLOW and plan_settings.trial_examples > 0:
+        # the network's own forward adds its branches, where block influence sees nothing
+        found = trials.distances(sensitivity.unit_map, confidence=sensitivity.confidence)
     if found.units and not found.order and plan_settings.targets().keys() != {"remove"}:
         raise DataError(
             f"plan.criterion {found.criterion} scored no unit ({found.units[0].reason}); choose "
@@ -234,12 +238,13 @@ def reference_scores(
     sensitivity: Sensitivity,
     model: nn.Module,
     calibration: DataSet,
+    criterion: str | Criterion,
     plan_settings: PlanSection,
     task: Task,
     execution: Execution,
 ) -> ReferenceScores:
     """Return the scores of `plan.beside`, which the report shows."""
-    ranks = ("reinit_drop", plan_settings.criterion)
+    ranks = ("reinit_drop", criterion)
     limit = plan_settings.beside_examples
     return ReferenceScores(
         criteria=tuple(
