@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import nn
 from srinit import modules, records
 from srinit.comparison import Difference, compare_outcomes
 from srinit.compensation.answers import Measure, answers, divergence
-from srinit.compensation.variants import Fitted, Method, Variant, fit_variants, size_of
+from srinit.compensation.variants import Fitted, Fitter, Method, Variant, size_of
 from srinit.distributed import ProcessGroup
 from srinit.errors import ConfigError, DataError, as_names, is_out_of_memory
 from srinit.evaluate import (
@@ -313,15 +314,19 @@ class _Work:
     def _all_units(self) -> list[Unit]:
         return list(self.units if isinstance(self.units, UnitMap) else self.units.values())
 
-    def _fitted(self, names: Sequence[str]) -> Fitted:
-        return fit_variants(
+    @cached_property
+    def _fitter(self) -> Fitter:
+        return Fitter(
             self.model,
-            [self.units[name] for name in (*self.gone, *names)],
             self.fit,
-            method=self.method if names else "none",
+            method=self.method,
             example_inputs=self.example_inputs,
             teacher=self.teacher,
         )
+
+    def _fitted(self, names: Sequence[str]) -> Fitted:
+        chosen = [self.units[name] for name in (*self.gone, *names)] if names else []
+        return self._fitter.fitted(chosen)
 
     def _alone(self, names: Sequence[str], recover: Recover | None) -> Measured:
         """Return the outcomes of one network, cut for good, on a copy."""

@@ -11,14 +11,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srinit import modules
 from srinit.compensation.alignment import Alignment, Side, module_names
 from srinit.compensation.maps import LinearMap, find_maps
+from srinit.compensation.teacher import Teacher, keys_of, recorded
 from srinit.units.facts import Facts
 from srinit.units.rule import short
 from srinit.units.trace import record
 
-RECORDED = 4  # examples of the forwards that are recorded
 BIASES = ("bias", "in_proj_bias")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -34,27 +33,24 @@ class Networks:
     """Both networks with one recorded forward of each.
 
     Args:
-        model: The unpruned network.
+        teacher: The unpruned network on its batches, recorded.
         pruned: The cut one.
-        origins: For keys of its state dict the keys of the same tensors in `model`.
-        example: Inputs of which the first are recorded.
+        origins: For keys of its state dict the keys of the same tensors in the unpruned network.
         only: Which maps are solved.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        teacher: Teacher,
         pruned: nn.Module,
         origins: Mapping[str, str],
-        example: Any,
         only: Callable[[LinearMap], bool],
     ) -> None:
-        self.model, self.pruned = model, pruned
-        theirs = _keys(model)
-        self.own = _keys(pruned)
+        self.unpruned, self.model, self.pruned = teacher, teacher.model, pruned
+        self.own = keys_of(pruned)
         names = {number: origins[key] for number, key in self.own.items() if key in origins}
-        few = modules.rows_between(example, 0, min(RECORDED, modules.batch_size(example)))
-        self.teacher = Side(Facts(model, record(model, few)), theirs)
+        few = recorded(teacher.batches[0])
+        self.teacher = teacher.side
         self.student = Side(Facts(pruned, record(pruned, few)), names)
         aligned = Alignment(self.teacher, self.student, module_names(self.student.facts, origins))
         maps, self.left = find_maps(aligned, self.own)
@@ -110,15 +106,6 @@ class Networks:
         module: Any = self.pruned.get_submodule(keys[0].rpartition(".")[0])
         factor: Tensor = (found["running_var"].detach() + float(module.eps)).rsqrt()
         return factor * found["weight"].detach() if "weight" in found else factor
-
-
-def _keys(model: nn.Module) -> dict[int, str]:
-    """Return the keys of a network's parameters and buffers, by id."""
-    found: dict[int, str] = {}
-    for key, tensor in model.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor):
-            found.setdefault(id(tensor), key)
-    return found
 
 
 def _repeated(model: nn.Module) -> frozenset[int]:

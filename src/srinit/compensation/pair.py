@@ -100,8 +100,8 @@ class MapSums:
 class Pair:
     """One batch in both networks."""
 
-    def __init__(self, networks: Networks, batch: Any) -> None:
-        self.networks, self.batch = networks, batch
+    def __init__(self, networks: Networks, batch: Any, number: int) -> None:
+        self.networks, self.batch, self.number = networks, batch, number
         self.size = modules.batch_size(batch)
         self.seen: dict[int, Seen] = {}
         self.targets: dict[int, Tensor] = {}
@@ -118,15 +118,16 @@ class Pair:
 
     def advance(self, each: LinearMap) -> None:
         """Bring both networks to where a map ends."""
-        device = modules.device_of(self.networks.pruned)
-        if self.teacher is None or self.student is None:
-            inputs, both = modules.to_device(self.batch, device), self.networks
-            theirs, ours = both.teacher.trace, both.student.trace
-            self.teacher = Halting(both.model, inputs, theirs, self.goals, self._of_teacher)
+        both = self.networks
+        inputs = modules.to_device(self.batch, modules.device_of(both.pruned))
+        if self.student is None:
+            ours = both.student.trace
             self.student = Halting(both.pruned, inputs, ours, self.by_op, self._of_student)
-        maker = self.networks.teacher.trace.maker[each.target]
-        assert maker is not None
-        self.teacher.advance(maker)
+        known = both.unpruned.known(self.number, each.target)
+        if known is not None:
+            self.targets[each.target] = known
+        else:
+            self._advance_teacher(each.target, inputs)
         self.student.advance(each.end)
         if each.target not in self.targets or each.op not in self.seen:
             raise CompensationError(
@@ -134,11 +135,21 @@ class Pair:
                 "depend on its inputs cannot be compensated."
             )
 
+    def _advance_teacher(self, target: int, inputs: Any) -> None:
+        both = self.networks
+        if self.teacher is None:
+            theirs = both.teacher.trace
+            self.teacher = Halting(both.model, inputs, theirs, self.goals, self._of_teacher)
+        maker = both.teacher.trace.maker[target]
+        assert maker is not None
+        self.teacher.advance(maker)
+
     def _of_teacher(self, number: int, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         goal = self.goals[number]
         outputs = self.networks.teacher.trace.ops[number].outputs
         made = result[outputs.index(goal)] if isinstance(result, tuple | list) else result
         self.targets[goal] = made.detach().clone()  # later code may change it in place
+        self.networks.unpruned.keep(self.number, goal, self.targets[goal])
 
     def _of_student(self, number: int, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         made = result[0] if isinstance(result, tuple | list) else result

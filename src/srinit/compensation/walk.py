@@ -32,6 +32,7 @@ from srinit.compensation.maps import RELUS, LinearMap
 from srinit.compensation.networks import Networks
 from srinit.compensation.pair import MapSums, Pair, is_padded
 from srinit.compensation.records import LeftMap, SolvedMap
+from srinit.compensation.teacher import Teacher
 from srinit.cost import visible_attention
 from srinit.distributed import ProcessGroup
 
@@ -65,6 +66,7 @@ def realign(
     twice: bool = False,
     budget: int = BUDGET,
     ranks: ProcessGroup | None = None,
+    teacher: Teacher | None = None,
     on_progress: Progress | None = None,
 ) -> Update:
     """Solve the maps of `pruned` behind its cuts again, in place; return what changed.
@@ -85,12 +87,13 @@ def realign(
         budget: Bytes of activations that may wait, of all batches; above it, forwards are begun
             anew for every map.
         ranks: Processes that share the batches; all must call this, with all of them.
+        teacher: `model` on these batches, where several walks share what it gives.
         on_progress: Called with (maps done, maps in all).
 
     Raises:
         CompensationError: The forward's steps depend on its inputs.
     """
-    networks = Networks(model, pruned, origins, batches[0], only)
+    networks = Networks(teacher or Teacher(model, batches), pruned, origins, only)
     settings = _Settings(
         strength,
         shrink_bias,
@@ -140,7 +143,7 @@ class _Walk:
     ) -> None:
         self.networks, self.settings, self.waits = networks, settings, waits
         self.ranks, self.batches = settings.ranks, batches
-        self.numbered = {i: Pair(networks, batch) for i, batch in self.ranks.mine(batches)}
+        self.numbered = {i: Pair(networks, batch, i) for i, batch in self.ranks.mine(batches)}
         self.pairs = list(self.numbered.values())  # ours
         self.update = Update(left=list(networks.left))
 

@@ -75,9 +75,7 @@ def method(session: Session) -> Method:
 
 def examples(session: Session) -> list[Any]:
     """Return batches of calibration inputs, chosen by content, as many as the config says."""
-    calibration = session.split("calibration")
-    order = sorted(range(len(calibration)), key=lambda position: calibration.ids[position])
-    few = calibration.subset(order[: session.config.compensate.examples])
+    few = session.split("calibration").by_content(session.config.compensate.examples)
     return [inputs for inputs, _ in few.batches(session.config.data.batch_size)]
 
 
