@@ -53,6 +53,8 @@ def confirmed(
                 teacher=session.model,
                 measure=compensating.measure(session),
                 recover=recover,
+                half_width=settings.trial_half_width,
+                max_drop=limit,
                 ranks=ProcessGroup(),
                 on_progress=session.observer.progress,
             )
@@ -125,6 +127,9 @@ def _confirmed(
         "joint_cut": None if joint.cut is None else joint.cut.drop,
         "trial_steps": steps,
         "trial_examples": alone.cost.num_examples,
+        "trial_cut_examples": None if alone.cut is None else alone.cut.num_examples,
+        "joint_examples": joint.cost.num_examples,
+        "joint_cut_examples": None if joint.cut is None else joint.cut.num_examples,
     }
     return replace(
         removal,

@@ -158,7 +158,8 @@ def expected_dip(session: Session, plan: PrunePlan) -> str:
     last = plan.remove[-1]
     evidence = last.evidence
     if "joint_cost" in evidence:
-        examples = f"{evidence['trial_examples'] or 0:.0f}"
+        read = evidence.get("joint_examples") or evidence["trial_examples"] or 0  # plans of old
+        examples = f"{read:.0f}"
         trained = evidence.get("trial_steps") or 0
         how = f"trained for {trained} steps" if trained else "not trained"
         after = last.joint_after or NOTHING
