@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from srinit.compensation import realign
 from srinit.compensation.teacher import Teacher
-from srinit.compensation.variants import LEAST_ROWS, Fitter
+from srinit.compensation.variants import LEAST_ROWS, WORTH, Fitter
 from srinit.surgery import remove_with_origins
 from test_compensation import NETWORKS, made
 
 
 def really_fitted(model: nn.Module, gone: list[Any], batches: list[Any]) -> dict[str, Tensor]:
     pruned, origins = remove_with_origins(model, gone, example_inputs=batches[0][:2])
-    update = realign(model, pruned, origins, batches, least_rows=LEAST_ROWS)
+    update = realign(model, pruned, origins, batches, least_rows=LEAST_ROWS, worth=WORTH)
     state = pruned.state_dict()
     return {origins[key]: state[key] for key in update.changes}
 
@@ -64,3 +64,19 @@ def test_the_unpruned_network_runs_once_for_walks_that_share_it_where_there_is_r
     for other in found[1:]:
         assert found[0].keys() == other.keys()
         assert all(torch.equal(found[0][key], other[key]) for key in found[0])
+
+
+def test_maps_that_are_near_their_target_are_left_as_they_are_and_named() -> None:
+    model, batches, units = made("basic blocks")
+    gone = [units[units.names[1]]]
+    updates = []
+    for worth in (0.0, 0.05, 10.0):
+        pruned, origins = remove_with_origins(model, gone, example_inputs=batches[0][:2])
+        updates.append(realign(model, pruned, origins, batches[:1], worth=worth))
+    every, some, none = updates
+    assert not none.solved
+    assert not none.changes
+    assert {each.name for each in some.solved} <= {each.name for each in every.solved}
+    assert all(each.lacking_before >= 0.05 for each in some.solved)
+    near = [each.name for each in none.left if "near its target already" in each.reason]
+    assert near == [each.name for each in every.solved]

@@ -183,6 +183,11 @@ class Pair:
         sizes = [float(torch.linalg.vector_norm(x)) ** 2 for x in (difference, target)]
         return sizes[0], sizes[1], rows
 
+    def lacks(self, each: LinearMap) -> float:
+        """Return the squared distance to the target where a map ends, as a share of its square."""
+        target = self.targets[each.target].float()
+        return float(self._off(each).square().sum() / target.square().sum().clamp(min=1e-30))
+
     def grid(self, each: LinearMap, geometry: Geometry, scale: Tensor, share: float) -> Grid:
         """Return the grid of the sums, where this batch is the first; it is added next."""
         self.asked = self._lacking(each, scale)
@@ -191,13 +196,16 @@ class Pair:
 
     def _lacking(self, each: LinearMap, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is lacking where the map ends, and carried back to where it leaves it."""
-        seen = self.seen[each.op]
-        own, target = seen.value.float(), self.targets[each.target].float()
-        difference = closed(target, own, each.closure, self.networks.layer_norm(each)) - own
+        seen, difference = self.seen[each.op], self._off(each)
         back = adjoint(seen.steps, seen.shape, difference)
         scale = scale.clamp(min=float(scale.max()) * TINY).to(back.dtype)
         wide = scale.reshape(-1, *([1] * (back.ndim - 2))) if back.ndim > 2 else scale
         return difference, back / wide
+
+    def _off(self, each: LinearMap) -> Tensor:
+        """Return what is lacking where the map ends."""
+        own, target = self.seen[each.op].value.float(), self.targets[each.target].float()
+        return closed(target, own, each.closure, self.networks.layer_norm(each)) - own
 
     def mean_lack(self, each: LinearMap, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return by channel what is lacking behind an activation, where it is active, and how many.

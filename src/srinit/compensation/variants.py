@@ -28,6 +28,7 @@ Method = Literal["none", "recalibrate", "auto"]
 Variant = Mapping[str, Tensor]
 """Tensors by key of the uncut network's state dict."""
 LEAST_ROWS = 4000  # positions that are read for a map at least
+WORTH = 0.005  # squared distance to the target, of its square, from which a map is solved again
 STATISTICS = ("running_mean", "running_var")
 
 
@@ -130,6 +131,7 @@ class Fitter:
                 origins,
                 self._batches,
                 least_rows=LEAST_ROWS,
+                worth=WORTH,
                 teacher=self._teacher,
             )
         except (CompensationError, DataError, ModelError) as error:

@@ -64,6 +64,7 @@ def realign(
     shrink_bias: bool = False,
     least_rows: int = LEAST_ROWS,
     twice: bool = False,
+    worth: float = 0.0,
     budget: int = BUDGET,
     ranks: ProcessGroup | None = None,
     teacher: Teacher | None = None,
@@ -84,6 +85,8 @@ def realign(
             so many.
         twice: Maps before a ReLU are solved a second time: where it is flat their target is their
             own value as far as that is flat too, and the first solution has moved that.
+        worth: Squared distance to the target, of the target's square in the first batch, below
+            which a map is left as it is.
         budget: Bytes of activations that may wait, of all batches; above it, forwards are begun
             anew for every map.
         ranks: Processes that share the batches; all must call this, with all of them.
@@ -99,6 +102,7 @@ def realign(
         shrink_bias,
         least_rows,
         twice,
+        worth,
         on_progress,
         ranks or ProcessGroup(alone=True),
     )
@@ -119,6 +123,7 @@ class _Settings:
     shrink_bias: bool
     least_rows: int
     twice: bool
+    worth: float
     on_progress: Progress | None
     ranks: ProcessGroup
 
@@ -256,6 +261,9 @@ class _Walk:
         first.advance(each)
         if self.ranks.rank:
             return None
+        worth = self.settings.worth
+        if worth and first.lacks(each) < worth:
+            return f"its output is near its target already (squared, within {worth:g} of it)"
         seen = first.seen[each.op]
         geometry = geometry_of(seen.func, seen.args, has_bias=self.networks.bias(each) is not None)
         scale = seen.scale() if geometry is not None else None
