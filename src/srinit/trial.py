@@ -39,7 +39,7 @@ from srinit.units.records import Unit, UnitMap
 
 Progress = Callable[[int, int], None]
 SCHEMA = "srinit.trial/1"
-LOOK = 128  # examples after which one looks whether more are needed
+LOOK = 64  # examples after which one looks whether more are needed
 
 
 @record

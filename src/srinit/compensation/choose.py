@@ -21,6 +21,7 @@ from srinit.compensation.equations import LEAST_ROWS
 from srinit.compensation.normalization import with_new_statistics
 from srinit.compensation.recalibrate import recalibrate
 from srinit.compensation.records import Candidate, Choice, Compensation
+from srinit.compensation.teacher import ROOM, Teacher
 from srinit.compensation.walk import Update, realign
 from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
@@ -36,7 +37,7 @@ FOLDS = 3  # of few examples each third is held out in turn
 LEAST = 6  # examples
 LESSER = ("realigned joins", "bias")
 SETTLED = 0.5  # of the distance without anything, below which lesser remedies are not tried
-MOST_HELD_OUT = 256
+MOST_HELD_OUT = 128
 FOLDS_BELOW = 256  # answers; with more, one part is held out
 LEAST_TO_SPLIT = 32  # examples
 Progress = Callable[[int, int], None]
@@ -91,6 +92,7 @@ class Chooser:
         is_few = self._num_answers() < FOLDS_BELOW
         parts = folds(batches) if is_few else [split(batches)]
         self.rounds = [self._round(first(fitted, FEW), held) for fitted, held in parts]
+        self.teachers: dict[int, Teacher] = {}  # by the id of a round's batches
         self.distances: dict[str, Floats] = {}
         self.candidates: list[Candidate] = []
         self._judge(NOTHING, [pruned] * len(self.rounds))
@@ -132,6 +134,8 @@ class Chooser:
                 continue  # it would be the same
             updates = [way(each.few, FEW_ROWS) for each in self.rounds]
             for part in PARTS if any(update.changes for update in updates) else ():
+                if part != 1.0 and self._is_settled():
+                    continue
                 label = name if part == 1.0 else f"{name}, {part:g} of it"
                 self._judge(label, [changed(self.pruned, update, part) for update in updates])
             if on_progress is not None:
@@ -194,18 +198,30 @@ class Chooser:
         twice: bool = False,
         strength: float | None = None,
     ) -> Update:
-        several = [batch for batch in batches if modules.batch_size(batch) > 1]
+        teacher = self._teacher(batches)
         return realign(
             self.model,
             copy.deepcopy(self.pruned),
             self.origins,
-            several or batches,
+            teacher.batches,
             strength=strength,
             least_rows=least_rows,
             twice=twice,
             only=(lambda each: each.joins or each.bridges) if joins else (lambda _: True),
             ranks=self.ranks,
+            teacher=teacher,
         )
+
+    def _teacher(self, batches: list[Any]) -> Teacher:
+        """Return the unpruned network on some batches; candidates of a round share one."""
+        several = [batch for batch in batches if modules.batch_size(batch) > 1] or batches
+        if batches is self.batches:  # in the end, once
+            self.teachers.clear()
+            return Teacher(self.model, several)
+        if id(batches) not in self.teachers:
+            room = ROOM // len(self.rounds)
+            self.teachers[id(batches)] = Teacher(self.model, several, room=room)
+        return self.teachers[id(batches)]
 
     def _judge(self, name: str, networks: Sequence[nn.Module]) -> None:
         """Add a candidate: of every round the network that was fitted without its examples."""

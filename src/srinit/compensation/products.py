@@ -43,8 +43,9 @@ def _by_onednn(
     columns: Tensor, rows: Tensor, *, has_bias: bool, gram: bool
 ) -> tuple[Tensor, Tensor]:
     count, features = columns.shape
-    flat = columns.new_ones(features + int(has_bias), count)
+    flat = columns.new_empty(features + int(has_bias), count)
     flat[:features] = columns.T
+    flat[features:] = 1.0
     right = _times(rows.T.contiguous(), flat).T[None]
     if not gram:
         return columns.new_empty(0), right

@@ -7,7 +7,6 @@ run the unpruned network again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,10 +29,11 @@ class Teacher:
         room: Bytes of values that may be kept.
     """
 
-    def __init__(self, model: nn.Module, batches: Sequence[Any], *, room: int = 0) -> None:
+    def __init__(self, model: nn.Module, batches: list[Any], *, room: int = 0) -> None:
         self.model, self.batches = model, batches
         self.side = Side(Facts(model, record(model, recorded(batches[0]))), keys_of(model))
         self._room = room
+        self.is_plain = False  # forwards that waited ended as plain ones do, in an earlier walk
         self._kept: dict[tuple[int, int], Tensor] = {}
 
     def known(self, number: int, value: int) -> Tensor | None:

@@ -96,7 +96,7 @@ def realign(
     Raises:
         CompensationError: The forward's steps depend on its inputs.
     """
-    networks = Networks(teacher or Teacher(model, batches), pruned, origins, only)
+    networks = Networks(teacher or Teacher(model, list(batches)), pruned, origins, only)
     settings = _Settings(
         strength,
         shrink_bias,
@@ -164,9 +164,7 @@ class _Walk:
                 self._solve(each)
                 if self.settings.on_progress is not None:
                     self.settings.on_progress(number, len(maps))
-            ends = {0, len(self.batches) - 1} & self.numbered.keys()
-            is_plain = all(self.numbered[number].is_plain() for number in sorted(ends))
-            is_plain = all(self.ranks.gather(is_plain))
+            is_plain = self._is_plain()
         finally:
             for pair in self.pairs:
                 pair.stop()
@@ -174,6 +172,15 @@ class _Walk:
             for key, change in self.update.changes.items():
                 self.networks.tensors[key].data -= change
         return is_plain
+
+    def _is_plain(self) -> bool:
+        """Tell whether forwards that waited end as plain ones; walks that share ask once."""
+        teacher = self.networks.unpruned
+        if not teacher.is_plain:
+            ends = {0, len(self.batches) - 1} & self.numbered.keys()
+            mine = all(self.numbered[number].is_plain() for number in sorted(ends))
+            teacher.is_plain = all(self.ranks.gather(mine))
+        return teacher.is_plain
 
     def _solve(self, each: LinearMap) -> None:
         found = self._read(each)
