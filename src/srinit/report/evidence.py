@@ -87,8 +87,12 @@ def _lead(report: ReportInput, say: Say) -> Text:
     tried = [r.evidence for r in report.plan.remove if "trial_cost" in r.evidence]
     if not tried:
         return say("proof.untried")
-    num = tried[0].get("trial_examples")
-    return say("proof.tried") if num is None else say("proof.tried_on", num=fmt.fixed(num))
+    read = {e.get(key) for e in tried for key in ("trial_examples", "joint_examples")}
+    nums = [num for num in read if num is not None]
+    if not nums:
+        return say("proof.tried")
+    key = "proof.tried_on" if len(nums) == 1 else "proof.tried_on_up_to"
+    return say(key, num=fmt.fixed(max(nums)))
 
 
 def _basis(
