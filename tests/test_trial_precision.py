@@ -127,3 +127,17 @@ def test_intervals_of_many_looks_cover_the_mean_as_often_as_they_say() -> None:
         low, high = looked.interval
         missed += not low <= 0.08 <= high
     assert missed <= 10  # of 60 with a chance below 0.1
+
+
+def test_answers_as_far_apart_as_can_be_are_compared() -> None:
+    net = convolutional(6)
+    with torch.no_grad():  # rounding may take a distance above 1
+        net[5].weight *= 1e4
+    data = labeled(net, 200)
+    units = find_units(net, data[0][0][:2])
+    (found,) = try_removals(
+        net, units, [units.names[1:5]], data, example_inputs=data[0][0][:2], half_width=0.01,
+        fit=[noise(64, 3, 8, 8, seed=5)], precision="keep",
+    )  # fmt: skip
+    assert found.cost.num_examples <= 200
+    assert -1 <= found.cost.low <= found.cost.high <= 1

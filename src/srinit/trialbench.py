@@ -292,7 +292,7 @@ class TrialBench:
                 if is_other and self._measure == "probabilities":
                     variant.apart = variant.apart or Looked(Stop(APART, confidence=SURE))
                     far, near = (np.nan_to_num(v.distances[-1], nan=1) for v in (nothing, variant))
-                    variant.apart.add(far - near, left=left)
+                    variant.apart.add(np.clip(far - near, -1, 1), left=left)
             for variant in network.variants.values():
                 side = variant.apart.side if variant.apart is not None else 0
                 nothing.is_out = nothing.is_out or side > 0
