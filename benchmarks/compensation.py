@@ -127,7 +127,7 @@ def _measure(
     found = compensated(lab.model, cut, origins, batches)
     seconds = time.process_time() - began
     accuracy = float(lab.correct(found.model, lab.test).mean())
-    divergences = {each.name: round(each.divergence, 4) for each in found.choice.candidates}
+    divergences = {each.name: round(each.distance, 4) for each in found.choice.candidates}
     record.add(
         **about,
         method="chosen",

@@ -229,9 +229,9 @@ def test_compensate_chooses_on_held_out_examples_and_touches_nothing() -> None:
     tried = {c.name for c in choice.candidates}
     assert {"nothing", "recalibrated", "realigned", "realigned, tenfold penalty"} <= tried
     assert {each.name for each in choice.skipped} >= {"patch", "bias", "folded"}
-    best = min(choice.candidates, key=lambda each: each.divergence)
+    best = min(choice.candidates, key=lambda each: each.distance)
     assert found.chosen == best.name != "nothing"
-    assert best.gain.low > 0
+    assert best.is_surely_nearer
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     fresh = [torch.randn(64, 3, 8, 8, generator=generator("fresh"))]
     cut = apply_plan(model, plan)

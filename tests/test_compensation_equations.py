@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from srinit.compensation.equations import Equations, Geometry, squared
+from srinit.compensation.equations import Equations, Geometry
+from srinit.compensation.products import sums_of
 from srinit.distributed import ProcessGroup
 from srinit.rng import generator
 
@@ -17,7 +18,15 @@ PAIRS = ((3, 3), (1, 1), (1, 1), (1, 1))  # kernel, stride, padding, dilation
 @pytest.mark.parametrize(("groups", "features"), [(1, 9), (1, 130), (6, 9), (3, 100)])
 def test_products_in_strips_are_those_of_all_features(groups: int, features: int) -> None:
     columns = torch.randn(groups, 40, features, generator=generator("strips"))
-    torch.testing.assert_close(squared(columns), columns.mT @ columns, rtol=1e-4, atol=1e-4)
+    rows = torch.randn(groups, 40, 5, generator=generator("rows"))
+    for has_bias in (False, True):
+        ones = [columns.new_ones(groups, 40, 1)] if has_bias else []
+        whole = torch.cat([columns, *ones], 2)
+        gram, right = sums_of(columns, rows, has_bias=has_bias, gram=True)
+        torch.testing.assert_close(gram, whole.mT @ whole, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(right, whole.mT @ rows, rtol=1e-4, atol=1e-4)
+        empty, again = sums_of(columns, rows, has_bias=has_bias, gram=False)
+        assert (empty.numel(), torch.equal(again, right)) == (0, True)
 
 
 @pytest.mark.parametrize("groups", [1, 4])

@@ -71,7 +71,8 @@ def test_the_record_says_which_strengths_were_tried_and_what_was_not() -> None:
     assert "recipe" in skipped["patch"]
     assert not set(tried) & set(skipped)
     taken = next(each for each in choice.candidates if each.name == choice.chosen)
-    assert taken.low <= taken.gain <= taken.high
+    assert taken.gain is not None
+    assert taken.gain.low <= taken.gain.known <= taken.gain.high
 
 
 def test_with_many_examples_the_chosen_penalty_is_weak_and_further_ones_are_not_tried() -> None:

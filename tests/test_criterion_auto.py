@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from srinit.pipeline.observer import Silent
 
-from srinit.pipeline import cut, estimate, start
+from srinit.observer import Silent
+from srinit.pipeline import estimate, start
 from srinit.pipeline.sizes import criterion_of
+from srinit.runs.artifacts import PLAN
 from test_estimate import config
 from test_run_without_training import project  # noqa: F401
 
@@ -47,5 +48,5 @@ def test_a_plan_for_a_deep_cut_says_that_trials_ranked(
 ) -> None:
     shutil.copytree(request.getfixturevalue("project"), tmp_path / "p")
     changed = ["plan.remove=[]", "plan.flops=0.4", f"out={tmp_path / 'runs'}"]
-    with start.begin(tmp_path / "p" / "srinit.yaml", changed, Silent()) as session:
-        assert cut.plan(session).criterion == "compensated_distance"
+    with start.begin(tmp_path / "p" / "srinit.yaml", changed, Silent()) as runner:
+        assert runner.get(PLAN).criterion == "compensated_distance"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from planted import Planted, batches_of, planted_data, units_of
-from srinit import records, trial
+from srinit import records, trialwork
 from srinit.compensation.answers import answers, divergence
 from srinit.compensation.variants import fit_variants
 from srinit.criteria import score_units
@@ -147,7 +147,7 @@ def test_networks_whose_weights_leave_no_room_are_measured_in_turn(
         return try_removals(net, units, sets, data, fit=fit, example_inputs=data[0][0][:2])
 
     together = tried()
-    monkeypatch.setattr(trial, "BUDGET", 1)
+    monkeypatch.setattr(trialwork, "BUDGET", 1)
     assert tried() == together
 
 

@@ -24,6 +24,8 @@ from srinit.units.records import Unit, UnitMap
 FEW = 6  # networks that are all built and timed
 ANCHORS = 4  # of more: built and timed whatever the target, the first and the last among them
 SECONDS = 0.5  # that a network is timed at one batch size, about
+LEAST = 5  # timed calls of a slow one, and of the units inside the unpruned network
+FEWER = 3  # of the units, at larger batches
 
 Wanted = Callable[[tuple[Prefix, ...]], Collection[int]]
 """From the prefixes as they are known so far to the numbers of those that must be measured."""
@@ -100,7 +102,12 @@ class PrefixMeter:
         cost = count_cost(pruned, inputs)
         latency = {
             str(size): measure_latency(
-                pruned, inputs, batch_size=size, repeats=self._repeats, max_seconds=SECONDS
+                pruned,
+                inputs,
+                batch_size=size,
+                repeats=self._repeats,
+                max_seconds=SECONDS,
+                least=LEAST,
             ).median_ms
             for size in self._sizes
         }
@@ -166,6 +173,7 @@ class PrefixMeter:
                     {unit.name: _modules_of(unit) for unit in self._units},
                     self._inputs,
                     batch_size=size,
+                    repeats=LEAST if size == min(self._sizes) else FEWER,
                 )
                 self._weights[str(size)] = times
 

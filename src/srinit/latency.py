@@ -54,6 +54,7 @@ def measure_latency(
     batch_size: int = 1,
     repeats: int = 30,
     max_seconds: float = MAX_SECONDS,
+    least: int = MIN_REPEATS,
 ) -> Latency:
     """Return how long `model` takes for one batch.
 
@@ -63,10 +64,11 @@ def measure_latency(
         batch_size: Examples a call.
         repeats: Timed calls at most, after two that are not counted; slow networks get fewer.
         max_seconds: After which a network counts as slow.
+        least: Timed calls of a slow one.
     """
     caller = _caller(model, inputs, batch_size)
     with modules.untouched(model):
-        times = time_in_turn([caller], repeats, max_seconds=max_seconds)[0]
+        times = time_in_turn([caller], repeats, max_seconds=max_seconds, least=least)[0]
     return summarize(times, batch_size=batch_size, device=modules.device_of(model))
 
 
@@ -128,11 +130,15 @@ def summarize(
 
 
 def time_in_turn(
-    callers: list[Callable[[], None]], repeats: int, *, max_seconds: float = MAX_SECONDS
+    callers: list[Callable[[], None]],
+    repeats: int,
+    *,
+    max_seconds: float = MAX_SECONDS,
+    least: int = MIN_REPEATS,
 ) -> list[list[float]]:
     """Return the seconds of each call of each caller, taken in turn after a warm-up.
 
-    At most `repeats` rounds; slow callers get fewer, but never fewer than `MIN_REPEATS`.
+    At most `repeats` rounds; slow callers get fewer, but never fewer than `least`.
     """
     started = time.perf_counter()
     for _ in range(WARM_UP):
@@ -140,7 +146,7 @@ def time_in_turn(
             caller()
     times: list[list[float]] = [[] for _ in callers]
     for number in range(repeats):
-        if number >= MIN_REPEATS and time.perf_counter() - started > max_seconds * len(callers):
+        if number >= least and time.perf_counter() - started > max_seconds * len(callers):
             break
         for caller, found in zip(callers, times, strict=True):
             begin = time.perf_counter()

@@ -29,7 +29,8 @@ class TrialEvidence:
     cut: float | None = None  # the cost right after the cut, where nothing was trained
     after: str = ""  # what was done after the cut: "realigned", "nothing", ...
     steps: int = 0  # of training
-    num_examples: int = 0
+    num_examples: int = 0  # that `cost` was measured on
+    cut_examples: int | None = None  # that `cut` was measured on
 
 
 @record

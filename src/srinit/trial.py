@@ -7,45 +7,39 @@ turn.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from typing import Any
 
-import torch
 from torch import nn
 
-from srinit import modules, records
+from srinit import records
 from srinit.comparison import Drop, compare_outcomes
-from srinit.compensation.answers import Measure, answers, divergence
-from srinit.compensation.variants import Fitted, Method, Variant, fit_variants, size_of
+from srinit.compensation.answers import Measure
+from srinit.compensation.variants import Method
 from srinit.distributed import ProcessGroup
-from srinit.engine import Precision, eager, faster_copy
-from srinit.errors import ConfigError, DataError, as_names, is_out_of_memory
+from srinit.engine import Precision
+from srinit.errors import ConfigError, as_names
 from srinit.evaluate import (
     Outcomes,
     Scorer,
     batches_of,
     check_rereadable,
-    evaluate,
     inputs_of,
     top1,
 )
-from srinit.modules import rows_between
+from srinit.evaluate.chunks import by_content
 from srinit.records import record
-from srinit.surgery import remove_with_origins
+from srinit.stats.looks import Stop
 from srinit.surgery.remove import check_names
-from srinit.trialbench import NOTHING, Measured, TrialBench
-from srinit.units.bypass import site_of
+from srinit.trialbench import NOTHING
+from srinit.trialwork import Batch, Recover, Work
 from srinit.units.fingerprint import check_fits
 from srinit.units.records import Unit, UnitMap
 
 Progress = Callable[[int, int], None]
-Recover = Callable[[nn.Module], object]  # trains in place
-Batch = tuple[Any, Any]
 SCHEMA = "srinit.trial/2"
-PART = 32  # examples of which answers are compared at a time
-BUDGET = 1 << 30  # bytes of changed weights of networks that are measured side by side
+LOOK = 64  # examples after which one looks whether more are needed
 
 
 @record
@@ -56,6 +50,7 @@ class Trial:
     cost: Drop  # score with them - score without, paired; positive is worse
     after: str = NOTHING  # what was done after the cut: "realigned", "recalibrated"
     cut: Drop | None = None  # the cost right after the cut, where nothing was trained
+    stopped: str = ""  # why not all examples were needed: "precise", "decided"
 
 
 def try_removals(
@@ -73,6 +68,8 @@ def try_removals(
     teacher: nn.Module | None = None,
     measure: Measure = "probabilities",
     recover: Recover | None = None,
+    half_width: float | None = None,
+    max_drop: float | None = None,
     precision: Precision = "auto",
     ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
@@ -101,6 +98,12 @@ def try_removals(
         measure: How answers are compared, see `srinit.compensate`.
         recover: A short training of a network without a candidate, before it is measured; its
             teacher and data are the caller's. None: nothing is trained.
+        half_width: A trial ends where the interval of its cost is that narrow, and what is surely
+            farther from the reference is given up before. Examples are then read in the order of
+            hashes of their content, and intervals hold however often one looks; where units are
+            trained, or there are only so many examples as one looks at once, all are read. None:
+            all are.
+        max_drop: With `half_width`: a trial ends also where the cost is surely on one side of this.
         precision: "auto": bfloat16 where the hardware gains from it and nearly all scores of the
             first batch agree; "keep": the model's own arithmetic.
         ranks: Processes that share the candidates; all of them must call this, and get the same.
@@ -111,6 +114,7 @@ def try_removals(
         DataError: There is no example, or the data can be read only once.
         PlanError: A candidate is named twice.
         SurgeryError: A unit cannot be taken out.
+        ValueError: `half_width` is not in (0, 1].
 
     Example:
         >>> import torch
@@ -126,6 +130,7 @@ def try_removals(
         (('0.layers.0',), True)
     """
     check_rereadable(data, "a trial")
+    stop = _stop(half_width, max_drop, confidence)
     candidates = [as_names(names, "a candidate of candidates") for names in candidates]
     gone = as_names(gone, "gone")
     unknown = [name for names in (gone, *candidates) for name in names if not _knows(units, name)]
@@ -138,9 +143,11 @@ def try_removals(
         check_fits(model, [units[name] for name in (*gone, *names)])
     mine = [tuple(names) for names in candidates[rank::count]]
     batches = list(batches_of(data, model))
-    work = _Work(
+    if stop is not None:
+        batches = by_content(batches, LOOK)
+    work = Work(
         model, units, tuple(gone), batches, example_inputs, scorer, precision,
-        method if len(fit) else "none", fit, teacher, measure,
+        method if len(fit) else "none", fit, teacher, measure, stop=stop,
     )  # fmt: skip
     done: list[Trial] = []
     if mine:
@@ -151,12 +158,13 @@ def try_removals(
 
         reference, others = work.outcomes(mine, recover, tell)
         for names, each in zip(mine, others, strict=True):
-            costs = [
-                compare_outcomes(reference, outcomes, confidence=confidence).score
-                for outcomes in (each.best, each.cut)
-            ]
-            right_after = costs[1] if recover is None else None
-            done.append(Trial(removed=names, cost=costs[0], after=each.after, cut=right_after))
+            cost = _cost(reference, each.best, confidence, each.best_interval)
+            cut = None
+            if recover is None:
+                cut = _cost(reference, each.cut, confidence, each.cut_interval)
+            done.append(
+                Trial(removed=names, cost=cost, after=each.after, cut=cut, stopped=each.stopped)
+            )
     parts = [done]
     if ranks is not None:
         texts = ranks.gather([records.to_json(trial, schema=SCHEMA) for trial in done])
@@ -217,7 +225,7 @@ def removal_distances(
     check_fits(model, units)
     rank, count = (0, 1) if ranks is None else (ranks.rank, ranks.count)
     names = [(name,) for name in units.names]
-    work = _Work(
+    work = Work(
         model, units, (), list(batches_of(data, model)), inputs_of(example_inputs, model), scorer,
         precision, method if len(fit) else "none", fit, None, measure, tells_distance=True,
     )  # fmt: skip
@@ -234,138 +242,34 @@ def removal_distances(
     return {name: every[name] for name in units.names}
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What networks are measured with."""
+def _stop(half_width: float | None, max_drop: float | None, confidence: float) -> Stop | None:
+    if half_width is None:
+        return None
+    if not 0 < half_width <= 1:
+        raise ValueError(f"half_width must lie in (0, 1], found {half_width!r}.")
+    return Stop(half_width, max_drop, confidence)
 
-    model: nn.Module
-    units: UnitMap | Mapping[str, Unit]
-    gone: tuple[str, ...]
-    data: Sequence[Batch]
-    example_inputs: Any
-    scorer: Scorer
-    precision: Precision
-    method: Method
-    fit: Sequence[Any]
-    teacher: nn.Module | None
-    measure: Measure
-    tells_distance: bool = False
 
-    def outcomes(
-        self,
-        candidates: Sequence[tuple[str, ...]],
-        recover: Recover | None,
-        tell: Callable[[int], None],
-    ) -> tuple[Outcomes, list[Measured]]:
-        """Return the outcomes of the reference, and of the network without each candidate."""
-        if recover is None:
-            try:
-                return self._side_by_side(candidates, tell)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-        reference = self._score(self._cut(()))
-        others = []
-        for number, names in enumerate(candidates, start=1):
-            others.append(self._alone(names, recover))
-            tell(number)
-        return reference, others
+def _cost(
+    reference: Outcomes,
+    outcomes: Outcomes,
+    confidence: float,
+    interval: tuple[float, float] | None,
+) -> Drop:
+    """Return what is lost on the examples that were run.
 
-    def _side_by_side(
-        self, candidates: Sequence[tuple[str, ...]], tell: Callable[[int], None]
-    ) -> tuple[Outcomes, list[Measured]]:
-        """Measure networks next to each other, as many as their changed weights leave room for."""
-        if not self.data:
-            raise DataError("the data holds no example; no removal can be tried on it.")
-        found: list[Measured] = []
-        waiting: list[Mapping[str, Variant]] = []
-        reference, size = None, 0
-        for number, names in enumerate(candidates, start=1):
-            waiting.append(self._fitted(names).variants)
-            size += size_of(waiting[-1])
-            if size > BUDGET or number == len(candidates):
-                reference, measured = self._bench(candidates[len(found) : number], waiting)
-                found += measured
-                waiting, size = [], 0
-            tell(number)
-        assert reference is not None
-        return reference, found
-
-    def _bench(
-        self, candidates: Sequence[tuple[str, ...]], variants: Sequence[Mapping[str, Variant]]
-    ) -> tuple[Outcomes, list[Measured]]:
-        with eager():
-            bench = TrialBench(
-                self.model,
-                [self.units[name] for name in self.gone],
-                [[self.units[name] for name in names] for names in candidates],
-                self.data[0],
-                scorer=self.scorer,
-                precision=self.precision,
-                variants=variants,
-                places=[site_of(unit) for unit in self._all_units()],
-                measure=self.measure,
-                tells_distance=self.tells_distance,
-            )
-            return bench.outcomes(self.data)
-
-    def _all_units(self) -> list[Unit]:
-        return list(self.units if isinstance(self.units, UnitMap) else self.units.values())
-
-    def _fitted(self, names: Sequence[str]) -> Fitted:
-        return fit_variants(
-            self.model,
-            [self.units[name] for name in (*self.gone, *names)],
-            self.fit,
-            method=self.method if names else "none",
-            example_inputs=self.example_inputs,
-            teacher=self.teacher,
-        )
-
-    def _alone(self, names: Sequence[str], recover: Recover | None) -> Measured:
-        """Return the outcomes of one network, cut for good, on a copy."""
-        network, after = self._cut(names), NOTHING
-        if recover is None:
-            cut = self._score(network)
-        for name, variant in self._fitted(names).variants.items():
-            other = self._cut(names, variant)
-            if name != NOTHING and self._distance(other) < self._distance(network):
-                network, after = other, name
-        if recover is not None:
-            if any(type(module) is nn.Conv2d for module in network.modules()):
-                network = network.to(memory_format=torch.channels_last)
-            recover(network)
-        best = self._score(network)
-        distance = self._distance(network) if self.tells_distance else math.nan
-        return Measured(best if recover is not None else cut, best, after, distance)
-
-    def _cut(self, names: Sequence[str], variant: Variant | None = None) -> nn.Module:
-        """Return the network without units, with the tensors of a variant."""
-        network, origins = remove_with_origins(
-            self.model,
-            [self.units[name] for name in (*self.gone, *names)],
-            example_inputs=self.example_inputs,
-        )
-        tensors = network.state_dict(keep_vars=True)
-        for own, key in origins.items():
-            if variant and key in variant:
-                tensors[own].data.copy_(variant[key])
-        return network
-
-    def _score(self, network: nn.Module) -> Outcomes:
-        if self.precision != "keep":
-            network = faster_copy(network, self.example_inputs)
-        return evaluate(network, self.data, scorer=self.scorer)
-
-    def _distance(self, network: nn.Module) -> float:
-        """Return the mean distance of a network's answers from the reference's."""
-        total, reference = 0.0, self._cut(())
-        for inputs, _ in self.data:
-            size = modules.batch_size(inputs)
-            parts = [rows_between(inputs, i, min(i + PART, size)) for i in range(0, size, PART)]
-            pair = (answers(reference, parts), answers(network, parts))
-            total += float(divergence(*pair, parts, self.measure).sum())
-        return total / sum(modules.batch_size(inputs) for inputs, _ in self.data)
+    Args:
+        reference: With the units; of these examples and perhaps more.
+        outcomes: Without them.
+        confidence: Of the interval.
+        interval: One that holds however often one looked.
+    """
+    count = outcomes.num_examples
+    same = Outcomes(
+        **{field.name: getattr(reference, field.name)[:count] for field in fields(reference)}
+    )
+    found = compare_outcomes(same, outcomes, confidence=confidence).score
+    return found if interval is None else replace(found, low=interval[0], high=interval[1])
 
 
 def _knows(units: UnitMap | Mapping[str, Unit], name: str) -> bool:

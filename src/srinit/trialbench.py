@@ -11,7 +11,7 @@ arithmetic is the cheap one of the scan, where scores of the first batch agree.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,12 +39,15 @@ from srinit.evaluate import Outcomes, Scorer
 from srinit.evaluate.loop import Part, joined, outcome_of
 from srinit.modules import rows_between
 from srinit.rng import isolated_rng, seed_for
+from srinit.stats.looks import Looked, Stop
 from srinit.units.bypass import Rewritten, bypassed, site_of
 from srinit.units.records import Unit
 
 # B batch
 
 TRIED = 2  # examples on which a replay is compared with a plain forward
+APART = 0.05  # mean difference of two distances, in [-1, 1], that is meant to be seen
+SURE = 0.99  # that what is given up is farther
 NOTHING = "nothing"
 
 Batch = tuple[Any, Any]
@@ -59,6 +62,9 @@ class _Variant:
     start: str = ""  # where its replay begins; empty: it is run as a whole
     parts: list[Part] = field(default_factory=list)
     distances: list[Floats] = field(default_factory=list)  # from the reference's answers
+    cost: Looked | None = None  # of its scores, where one looks before the end
+    apart: Looked | None = None  # by how much "nothing" is farther from the reference
+    is_out: bool = False  # surely farther than another: not run any more
 
     @property
     def distance(self) -> float:
@@ -73,16 +79,37 @@ class _Network:
 
     units: tuple[Unit, ...]
     variants: dict[str, _Variant] = field(default_factory=dict)
+    stopped: str = ""  # why it is not run any more
+
+    @property
+    def running(self) -> dict[str, _Variant]:
+        """What was done after the cut and is not surely farther than another."""
+        return {name: each for name, each in self.variants.items() if not each.is_out}
+
+    @property
+    def nearest(self) -> str:
+        """What comes nearest to the reference; "nothing" unless another is nearer."""
+        found = self.running
+        after = min(found, key=lambda name: found[name].distance)
+        is_behind = NOTHING in found and not found[after].distance < found[NOTHING].distance
+        return NOTHING if is_behind else after
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How the network without one set of units does."""
+    """How the network without one set of units does.
+
+    Where one looks before the end, outcomes are of the first examples, and intervals hold whenever
+    one stops.
+    """
 
     cut: Outcomes  # as it was cut
     best: Outcomes  # with that done after the cut which is nearest to the reference
     after: str  # what that is
     distance: float  # of those answers from the reference's; NaN where nothing was compared
+    cut_interval: tuple[float, float] | None = None  # of the scores lost; None: looked at once
+    best_interval: tuple[float, float] | None = None
+    stopped: str = ""  # "precise", "decided": why not all examples were needed
 
 
 class TrialBench:
@@ -217,10 +244,16 @@ class TrialBench:
         return is_close(found, wanted)
 
     def outcomes(
-        self, data: Iterable[Batch], *, on_batch: Callable[[], None] | None = None
+        self, data: Sequence[Batch], *, stop: Stop | None = None
     ) -> tuple[Outcomes, list[Measured]]:
-        """Return the outcomes of the untouched reference, and those of every network."""
+        """Return the outcomes of the untouched reference, and those of every network.
+
+        Args:
+            data: Batches; where one stops before the end their order should be one of chance.
+            stop: When a network's cost is known well enough; by default all examples are run.
+        """
         reference = self._reference.variants[NOTHING]
+        left = sum(modules.batch_size(inputs) for inputs, _ in data)
         with torch.inference_mode():
             for inputs, target in data:
                 theirs: Tensor | None = None
@@ -233,9 +266,40 @@ class TrialBench:
                         variant.distances.append(
                             divergence([theirs], [ours], [inputs], self._measure)
                         )
-                if on_batch is not None:
-                    on_batch()
+                if stop is not None and len(data) > 1:
+                    self._look(stop, left)
+                    if all(network.stopped for network in self._others):
+                        break
+                left -= modules.batch_size(inputs)
         return joined(reference.parts), [_measured(network) for network in self._others]
+
+    def _look(self, stop: Stop, left: int) -> None:
+        """See which networks' costs are known well enough, and which variants are surely farther.
+
+        Args:
+            stop: When a cost is.
+            left: Examples, those that were run last included.
+        """
+        scores = self._reference.variants[NOTHING].parts[-1].scores
+        for network in self._others:
+            if network.stopped:
+                continue
+            nothing = network.variants[NOTHING]
+            for variant in network.running.values():
+                variant.cost = variant.cost or Looked(stop)
+                variant.cost.add(scores - variant.parts[-1].scores, left=left)
+                is_other = variant is not nothing and not nothing.is_out
+                if is_other and self._measure == "probabilities":
+                    variant.apart = variant.apart or Looked(Stop(APART, confidence=SURE))
+                    far, near = (np.nan_to_num(v.distances[-1], nan=1) for v in (nothing, variant))
+                    variant.apart.add(np.clip(far - near, -1, 1), left=left)
+            for variant in network.variants.values():
+                side = variant.apart.side if variant.apart is not None else 0
+                nothing.is_out = nothing.is_out or side > 0
+                variant.is_out = variant.is_out or side < 0
+            best = network.variants[network.nearest].cost
+            assert best is not None
+            network.stopped = best.reason if left > len(scores) else ""
 
     @property
     def _chooses(self) -> bool:
@@ -248,8 +312,8 @@ class TrialBench:
             with self._without(self._reference):
                 output, same = self._replayer.record(ready)
             yield self._reference, self._reference.variants[NOTHING], output
-            for network in self._others:
-                for variant in network.variants.values():
+            for network in (each for each in self._others if not each.stopped):
+                for variant in network.running.values():
                     with self._without(network), _in_place(variant.tensors):
                         if same and variant.start:
                             output = self._replayer.replay(variant.start, ready, None)
@@ -261,13 +325,17 @@ class TrialBench:
 
 def _measured(network: _Network) -> Measured:
     """Return a network's outcomes; "nothing" counts unless another is nearer to the reference."""
-    after = min(network.variants, key=lambda name: network.variants[name].distance)
-    if not network.variants[after].distance < network.variants[NOTHING].distance:
-        after = NOTHING
-    parts = {name: network.variants[name].parts for name in (NOTHING, after)}
-    best = network.variants[after]
-    distance = best.distance if best.distances else math.nan
-    return Measured(joined(parts[NOTHING]), joined(parts[after]), after, distance)
+    after = network.nearest
+    nothing, best = network.variants[NOTHING], network.variants[after]
+    return Measured(
+        cut=joined(nothing.parts),
+        best=joined(best.parts),
+        after=after,
+        distance=best.distance if best.distances else math.nan,
+        cut_interval=None if nothing.cost is None else nothing.cost.interval,
+        best_interval=None if best.cost is None else best.cost.interval,
+        stopped=network.stopped,
+    )
 
 
 @contextmanager

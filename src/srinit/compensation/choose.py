@@ -21,6 +21,7 @@ from srinit.compensation.equations import LEAST_ROWS
 from srinit.compensation.normalization import with_new_statistics
 from srinit.compensation.recalibrate import recalibrate
 from srinit.compensation.records import Candidate, Choice, Compensation, LeftMap, Skipped
+from srinit.compensation.teacher import ROOM, Teacher
 from srinit.compensation.walk import Update, realign
 from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
@@ -40,7 +41,7 @@ PATCH = Skipped(
     name="patch",
     reason="it would add a layer where the units were, which neither a recipe nor a config can say",
 )
-MOST_HELD_OUT = 256
+MOST_HELD_OUT = 128
 FOLDS_BELOW = 256  # answers; with more, one part is held out
 LEAST_TO_SPLIT = 32  # examples
 Progress = Callable[[int, int], None]
@@ -97,6 +98,7 @@ class Chooser:
         is_few = self._num_answers() < FOLDS_BELOW
         parts = folds(batches) if is_few else [split(batches)]
         self.rounds = [self._round(first(fitted, FEW), held) for fitted, held in parts]
+        self.teachers: dict[int, Teacher] = {}  # by the id of a round's batches
         self.distances: dict[str, Floats] = {}
         self.candidates: list[Candidate] = []
         self.ways: dict[str, _Way] = {}  # those that were tried
@@ -134,8 +136,8 @@ class Chooser:
             step()
             if on_progress is not None:
                 on_progress(number, len(steps) + 1)
-        best = min(self.candidates, key=lambda c: c.divergence)
-        if best.name != NOTHING and not best.gain.low > 0:
+        best = min(self.candidates, key=lambda c: c.distance)
+        if best.name != NOTHING and not best.is_surely_nearer:
             best = self.candidates[0]
         found = self._finished(self.ranks.broadcast(best.name))
         if on_progress is not None:
@@ -167,7 +169,7 @@ class Chooser:
         if not self.is_rectified:
             self._skip("realigned twice", reason="no map before a ReLU was solved")
             return
-        by_name = {each.name: each.divergence for each in self.candidates}
+        by_name = {each.name: each.distance for each in self.candidates}
         tried = [name for name in FACTORS if f"realigned{name}" in by_name]
         best = min(tried, key=lambda name: by_name[f"realigned{name}"])
         way = partial(self._realigned, factor=FACTORS[best], twice=True)
@@ -199,12 +201,11 @@ class Chooser:
         self.skipped += [Skipped(name=name, reason=reason) for name in names]
 
     def _nearest(self) -> Candidate:
-        return min(self.candidates, key=lambda c: c.divergence)
+        return min(self.candidates, key=lambda c: c.distance)
 
     def _is_settled(self) -> bool:
         """Whether most of what the cut did is put right."""
-        nothing = self.candidates[0].divergence
-        return self._nearest().divergence < SETTLED * nothing
+        return self._nearest().distance < SETTLED * self.candidates[0].distance
 
     def _finished(self, name: str) -> Compensation:
         batches = self.batches
@@ -241,12 +242,12 @@ class Chooser:
         strength: float | None = None,
         factor: float = 1.0,
     ) -> Update:
-        several = [batch for batch in batches if modules.batch_size(batch) > 1]
+        teacher = self._teacher(batches)
         return realign(
             self.model,
             copy.deepcopy(self.pruned),
             self.origins,
-            several or batches,
+            teacher.batches,
             strength=strength,
             factor=factor,
             least_rows=least_rows,
@@ -254,7 +255,19 @@ class Chooser:
             fold=fold,
             only=(lambda each: each.joins or each.bridges) if joins else (lambda _: True),
             ranks=self.ranks,
+            teacher=teacher,
         )
+
+    def _teacher(self, batches: list[Any]) -> Teacher:
+        """Return the unpruned network on some batches; candidates of a round share one."""
+        several = [batch for batch in batches if modules.batch_size(batch) > 1] or batches
+        if batches is self.batches:  # in the end, once
+            self.teachers.clear()
+            return Teacher(self.model, several)
+        if id(batches) not in self.teachers:
+            room = ROOM // len(self.rounds)
+            self.teachers[id(batches)] = Teacher(self.model, several, room=room)
+        return self.teachers[id(batches)]
 
     def _judge(self, name: str, networks: Sequence[nn.Module]) -> None:
         """Add a candidate: of every round the network that was fitted without its examples."""
@@ -276,14 +289,16 @@ class Chooser:
 
     def _candidate(self, name: str, distance: Floats) -> Candidate:
         gain = self.distances[NOTHING] - distance
-        mean, count = float(gain.mean()), len(gain)
-        reach = math.inf
-        if count > 1:
-            error = float(gain.std(ddof=1)) / math.sqrt(count)
-            reach = student_quantile(self.confidence, count - 1) * error
-        far = float(distance.mean()) if bool(np.isfinite(distance).all()) else math.inf
-        best = Interval(value=mean, low=mean - reach, high=mean + reach, confidence=self.confidence)
-        return Candidate(name=name, divergence=far, gain=best)
+        far = float(distance.mean()) if bool(np.isfinite(distance).all()) else None
+        count = len(gain)
+        if count < 2 or not bool(np.isfinite(gain).all()):
+            return Candidate(name=name, divergence=far, gain=None)
+        error = float(gain.std(ddof=1)) / math.sqrt(count)
+        mean, reach = float(gain.mean()), student_quantile(self.confidence, count - 1) * error
+        interval = Interval(
+            value=mean, low=mean - reach, high=mean + reach, confidence=self.confidence
+        )
+        return Candidate(name=name, divergence=far, gain=interval)
 
 
 def changed(pruned: nn.Module, update: Update) -> nn.Module:

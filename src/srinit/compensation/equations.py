@@ -10,7 +10,6 @@ batch adds is rounded to a grid, finer than the products, on which float64 adds 
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srinit.compensation.products import sums_of
 from srinit.distributed import ProcessGroup
 
 ROWS_PER_FEATURE = 48  # positions that are read per unknown of an output
@@ -26,7 +26,6 @@ LEAST_ROWS = 50_000
 FEWEST = 16_000  # where fewer positions than that are enough, fewer per unknown are
 FINE = 16  # bits of a feature's size in the first batch; its square has twice as many
 WEAK = 8  # bits by which a feature may be below the largest of its group and keep its own grid
-WIDE, STRIPS = 96, 4  # from so many features on, products are computed in so many strips
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +205,15 @@ class Equations:
         return rows.shape[1]
 
     def _of_all(self, columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        features = columns.shape[-1]
+        features, has_bias = columns.shape[-1], self.geometry.has_bias
         order = self.geometry.order(features, columns.device)
-        if self.geometry.has_bias:
-            columns = torch.cat([columns, columns.new_ones(*columns.shape[:2], 1)], 2)
+        if has_bias:
             order = torch.cat([order, order.new_full((1,), features)])
-        right = product(columns, rows)[:, order].double()
+        gram, right = sums_of(columns, rows, has_bias=has_bias, gram=self.known is None)
+        right = right[:, order].double()
         if self.known is not None:
             return torch.zeros_like(self.known), right
-        return squared(columns)[:, order[:, None], order].double(), right
+        return gram[:, order[:, None], order].double(), right
 
     def _of_bias(self, rows: Tensor, features: int) -> tuple[Tensor, Tensor]:
         size = features + int(self.geometry.has_bias)
@@ -319,34 +318,6 @@ class Equations:
             return None
         found = torch.cholesky_solve(self.right, factor).mT
         return found if bool(torch.isfinite(found).all()) else None
-
-
-def product(one: Tensor, other: Tensor) -> Tensor:
-    """Return the products of features, (groups, features of one, features of the other)."""
-    return (one[0].T @ other[0])[None] if len(one) == 1 else one.mT @ other
-
-
-def squared(columns: Tensor) -> Tensor:
-    """Return the products of all features, (groups, features, features).
-
-    Of a symmetric matrix the half above the diagonal is computed, in strips.
-    """
-    groups, _, features = columns.shape
-    if features < WIDE:
-        if groups == 1:
-            return product(columns, columns)
-        found = columns.new_empty(groups, features, features)
-        for one in range(features):  # many groups of few features: no matter for a matrix product
-            row = (columns[..., one : one + 1] * columns[..., one:]).sum(1)
-            found[:, one, one:] = found[:, one:, one] = row
-        return found
-    found = columns.new_empty(groups, features, features)
-    edges = [features * number // STRIPS for number in range(STRIPS + 1)]
-    for begin, end in itertools.pairwise(edges):
-        strip = product(columns[..., begin:end], columns[..., begin:])
-        found[:, begin:end, begin:] = strip
-        found[:, begin:, begin:end] = strip.mT
-    return found
 
 
 def explained(equations: Equations, change: Tensor, scale: Tensor) -> float:

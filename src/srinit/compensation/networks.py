@@ -11,12 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srinit import modules
 from srinit.compensation.alignment import Alignment, Side, module_names
 from srinit.compensation.maps import LinearMap, find_maps
+from srinit.compensation.teacher import Teacher, keys_of, recorded
 from srinit.recording import Facts, record, short
 
-RECORDED = 4  # examples of the forwards that are recorded
 BIASES = ("bias", "in_proj_bias")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -32,35 +31,33 @@ class Networks:
     """Both networks with one recorded forward of each.
 
     Args:
-        model: The unpruned network.
+        teacher: The unpruned network on its batches, recorded.
         pruned: The cut one.
-        origins: For keys of its state dict the keys of the same tensors in `model`.
-        example: Inputs of which the first are recorded.
+        origins: For keys of its state dict the keys of the same tensors in the unpruned network.
         only: Which maps are solved.
         folds: Of maps only what they put out changes, by another linear map.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        teacher: Teacher,
         pruned: nn.Module,
         origins: Mapping[str, str],
-        example: Any,
         only: Callable[[LinearMap], bool],
         *,
         folds: bool = False,
     ) -> None:
-        self.model, self.pruned, self.folds = model, pruned, folds
-        theirs = _keys(model)
-        self.own = _keys(pruned)
+        self.unpruned, self.model, self.pruned = teacher, teacher.model, pruned
+        self.folds = folds
+        theirs, self.own = keys_of(teacher.model), keys_of(pruned)
         first = {  # of several keys of one tensor
             key: theirs[id(tensor)]
-            for key, tensor in model.state_dict(keep_vars=True).items()
+            for key, tensor in teacher.model.state_dict(keep_vars=True).items()
             if id(tensor) in theirs
         }
         names = {n: first[origins[key]] for n, key in self.own.items() if origins.get(key) in first}
-        few = modules.rows_between(example, 0, min(RECORDED, modules.batch_size(example)))
-        self.teacher = Side(Facts(model, record(model, few)), theirs)
+        few = recorded(teacher.batches[0])
+        self.teacher = teacher.side
         self.student = Side(Facts(pruned, record(pruned, few)), names)
         aligned = Alignment(self.teacher, self.student, module_names(self.student.facts, origins))
         maps, left = find_maps(aligned, self.own)
@@ -140,15 +137,6 @@ class Networks:
         module: Any = self.pruned.get_submodule(keys["running_var"].rpartition(".")[0])
         factor: Tensor = (found["running_var"].detach() + float(module.eps)).rsqrt()
         return factor * found["weight"].detach() if "weight" in found else factor
-
-
-def _keys(model: nn.Module) -> dict[int, str]:
-    """Return the keys of a network's parameters and buffers, by id."""
-    found: dict[int, str] = {}
-    for key, tensor in model.state_dict(keep_vars=True).items():
-        if isinstance(tensor, Tensor):
-            found.setdefault(id(tensor), key)
-    return found
 
 
 def _repeated(model: nn.Module) -> frozenset[int]:

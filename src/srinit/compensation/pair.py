@@ -112,8 +112,8 @@ class MapSums:
 class Pair:
     """One batch in both networks."""
 
-    def __init__(self, networks: Networks, batch: Any) -> None:
-        self.networks, self.batch = networks, batch
+    def __init__(self, networks: Networks, batch: Any, number: int) -> None:
+        self.networks, self.batch, self.number = networks, batch, number
         self.size = modules.batch_size(batch)
         self.seen: dict[int, Seen] = {}
         self.targets: dict[int, Tensor] = {}
@@ -130,21 +130,31 @@ class Pair:
 
     def advance(self, each: LinearMap) -> None:
         """Bring both networks to where a map ends."""
-        device = modules.device_of(self.networks.pruned)
-        if self.teacher is None or self.student is None:
-            inputs, both = modules.to_device(self.batch, device), self.networks
-            theirs, ours = both.teacher.trace, both.student.trace
-            self.teacher = Halting(both.model, inputs, theirs, self.goals, self._of_teacher)
+        both = self.networks
+        inputs = modules.to_device(self.batch, modules.device_of(both.pruned))
+        if self.student is None:
+            ours = both.student.trace
             self.student = Halting(both.pruned, inputs, ours, self.by_op, self._of_student)
-        maker = self.networks.teacher.trace.maker[each.target]
-        assert maker is not None
-        self.teacher.advance(maker)
+        known = both.unpruned.known(self.number, each.target)
+        if known is not None:
+            self.targets[each.target] = known
+        else:
+            self._advance_teacher(each.target, inputs)
         self.student.advance(each.end)
         if each.target not in self.targets or each.op not in self.seen:
             raise CompensationError(
                 f"the forward ended before {each.name!r} on these inputs; a forward whose steps "
                 "depend on its inputs cannot be compensated."
             )
+
+    def _advance_teacher(self, target: int, inputs: Any) -> None:
+        both = self.networks
+        if self.teacher is None:
+            theirs = both.teacher.trace
+            self.teacher = Halting(both.model, inputs, theirs, self.goals, self._of_teacher)
+        maker = both.teacher.trace.maker[target]
+        assert maker is not None
+        self.teacher.advance(maker)
 
     def _of_teacher(
         self, number: int, func: object, args: object, kwargs: object, result: Any
@@ -153,6 +163,7 @@ class Pair:
         outputs = self.networks.teacher.trace.ops[number].outputs
         made = result[outputs.index(goal)] if isinstance(result, tuple | list) else result
         self.targets[goal] = made.detach().clone()  # later code may change it in place
+        self.networks.unpruned.keep(self.number, goal, self.targets[goal])
 
     def _of_student(self, number: int, func: object, args: Any, kwargs: Any, result: Any) -> None:
         made = result[0] if isinstance(result, tuple | list) else result
@@ -187,6 +198,11 @@ class Pair:
         sizes = [float(torch.linalg.vector_norm(x)) ** 2 for x in (difference, target)]
         return sizes[0], sizes[1], rows
 
+    def lacks(self, each: LinearMap) -> float:
+        """Return the squared distance to the target where a map ends, as a share of its square."""
+        target = self.targets[each.target].float()
+        return float(self._off(each).square().sum() / target.square().sum().clamp(min=1e-30))
+
     def grid(self, each: LinearMap, geometry: Geometry, scale: Tensor, share: float) -> Grid:
         """Return the grid of the sums, where this batch is the first; it is added next."""
         self.asked = self._lacking(each, scale)
@@ -195,13 +211,16 @@ class Pair:
 
     def _lacking(self, each: LinearMap, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is lacking where the map ends, and carried back to where it leaves it."""
-        seen = self.seen[each.op]
-        own, target = seen.value.float(), self.targets[each.target].float()
-        difference = closed(target, own, each.closure, self.networks.layer_norm(each)) - own
+        seen, difference = self.seen[each.op], self._off(each)
         back = adjoint(seen.steps, seen.shape, difference)
         scale = scale.clamp(min=float(scale.max()) * TINY).to(back.dtype)
         wide = scale.reshape(-1, *([1] * (back.ndim - 2))) if back.ndim > 2 else scale
         return difference, back / wide
+
+    def _off(self, each: LinearMap) -> Tensor:
+        """Return what is lacking where the map ends."""
+        own, target = self.seen[each.op].value.float(), self.targets[each.target].float()
+        return closed(target, own, each.closure, self.networks.layer_norm(each)) - own
 
     def mean_lack(self, each: LinearMap, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Return by channel what is lacking behind an activation, where it is active, and how many.

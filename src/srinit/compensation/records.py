@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import nn
@@ -33,8 +34,22 @@ class Candidate:
     """One thing that may be done after a cut, judged on examples that it was not fitted on."""
 
     name: str  # "nothing", "recalibrated", "folded", "realigned", ...
-    divergence: float  # mean distance of its answers from the unpruned network's; smaller is better
-    gain: Interval  # divergence of "nothing" minus this one's, paired; positive is better
+    # Mean distance of its answers from the unpruned network's, smaller is better; None where one is
+    # not finite.
+    divergence: float | None
+    # Divergence of "nothing" minus this one's, paired, positive is better; None where answers are
+    # not finite, or fewer than two.
+    gain: Interval | None
+
+    @property
+    def distance(self) -> float:
+        """The divergence; infinite where an answer is not finite."""
+        return math.inf if self.divergence is None else self.divergence
+
+    @property
+    def is_surely_nearer(self) -> bool:
+        """Whether the whole interval of the gain is positive."""
+        return self.gain is not None and self.gain.low > 0
 
 
 @record

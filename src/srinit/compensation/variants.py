@@ -6,8 +6,10 @@ the uncut one: trials measure it there, without surgery.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -15,15 +17,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.compensation.recalibrate import recalibrate
+from srinit.compensation.teacher import ROOM, Teacher
 from srinit.compensation.walk import realign
+from srinit.copying import copied
 from srinit.errors import CompensationError, DataError, ModelError
-from srinit.surgery import remove_with_origins
+from srinit.units.bypass import Rewritten, bypassed
 from srinit.units.records import Unit
 
 Method = Literal["none", "recalibrate", "fold", "auto"]
+WAYS: dict[Method, tuple[str, ...]] = {"auto": ("realigned", "folded"), "fold": ("folded",)}
 Variant = Mapping[str, Tensor]
 """Tensors by key of the uncut network's state dict."""
 LEAST_ROWS = 4000  # positions that are read for a map at least
+WORTH = 0.005  # squared distance to the target, of its square, from which a map is solved again
 STATISTICS = ("running_mean", "running_var")
 
 
@@ -40,6 +46,120 @@ class Fitted:
     reason: str = ""
 
 
+class Fitter:
+    """What may be done after cuts of one network, each fitted on the same inputs.
+
+    What is cut is out of action in one copy, for a while; no surgery is done for it. What the
+    unpruned network gives is kept between fits (`teacher.py`).
+
+    Args:
+        model: The uncut network; not touched.
+        batches: Inputs without targets, two examples at least.
+        method: "none": nothing; "recalibrate": new normalization statistics; "fold": see
+            `realign`; "auto": realignment, a fold where no map may be solved again, and
+            recalibration where nothing of both can be done.
+        example_inputs: One batch that the network takes.
+        teacher: The unpruned network, where `model` was trained since; by default `model`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Sequence[Any],
+        *,
+        method: Method,
+        example_inputs: Any,
+        teacher: nn.Module | None = None,
+    ) -> None:
+        self._model, self._method, self._example = model, method, example_inputs
+        self._batches = [batch for batch in batches if modules.batch_size(batch) > 1]
+        self._unpruned = model if teacher is None else teacher
+        self._rewritten = Rewritten()
+
+    @cached_property
+    def _copy(self) -> nn.Module:
+        return copied(self._model, self._example)[0].eval()
+
+    @cached_property
+    def _teacher(self) -> Teacher:
+        return Teacher(self._unpruned, self._batches, room=ROOM)
+
+    def fitted(self, units: Sequence[Unit]) -> Fitted:
+        """Return what may be done after units are cut.
+
+        Raises:
+            SurgeryError: A unit cannot be taken out.
+        """
+        if self._method == "none" or not units or not self._batches:
+            has_some = self._batches or self._method == "none"
+            return Fitted({"nothing": {}}, "" if has_some else "no example to fit on")
+        reason = ""
+        for name in WAYS.get(self._method, ()):
+            with self._cut(units) as (cut, origins):
+                found = self._realigned(cut, origins, fold=name == "folded")
+            if isinstance(found, Mapping):
+                return Fitted({"nothing": {}, name: found})
+            reason = found
+        with self._cut(units) as (cut, origins):
+            found = self._recalibrated(cut, origins)
+        if isinstance(found, Mapping):
+            return Fitted({"nothing": {}, "recalibrated": found}, reason)
+        return Fitted({"nothing": {}}, "; ".join(part for part in (reason, found) if part))
+
+    @contextmanager
+    def _cut(self, units: Sequence[Unit]) -> Iterator[tuple[nn.Module, Mapping[str, str]]]:
+        """Yield the copy without units, and for its keys the model's; it is restored afterwards."""
+        whole = self._copy.state_dict(keep_vars=True)
+        names = {id(tensor): key for key, tensor in whole.items()}
+        before = self._model.state_dict()
+        try:
+            with (
+                modules.untouched(self._copy),
+                bypassed(self._copy, units, rewritten=self._rewritten),
+            ):
+                own = self._copy.state_dict(keep_vars=True).items()
+                yield self._copy, {k: names[id(t)] for k, t in own if id(t) in names}
+        finally:
+            for key, tensor in whole.items():
+                if isinstance(tensor, Tensor):
+                    tensor.data.copy_(before[key])
+
+    def _realigned(
+        self, cut: nn.Module, origins: Mapping[str, str], *, fold: bool
+    ) -> Variant | str:
+        """Return what realignment changes, or why it changes nothing."""
+        try:
+            update = realign(
+                self._unpruned,
+                cut,
+                origins,
+                self._batches,
+                least_rows=LEAST_ROWS,
+                worth=WORTH,
+                fold=fold,
+                teacher=self._teacher,
+            )
+        except (CompensationError, DataError, ModelError) as error:
+            return str(error)
+        own = cut.state_dict()
+        found = {origins[key]: own[key].clone() for key in update.changes}
+        return found or "no linear map behind the cut could be solved again"
+
+    def _recalibrated(self, cut: nn.Module, origins: Mapping[str, str]) -> Variant | str:
+        """Return new statistics, or why there are none."""
+        if not any(isinstance(m, _BatchNorm) and m.track_running_stats for m in cut.modules()):
+            return ""
+        try:
+            recalibrate(cut, [(batch, None) for batch in self._batches])
+        except DataError as error:
+            return str(error)
+        return {
+            origins[key]: value.clone()
+            for key, value in cut.state_dict().items()
+            if key.rpartition(".")[2] in STATISTICS and key in origins
+        }
+
+
 def fit_variants(
     model: nn.Module,
     units: Sequence[Unit],
@@ -49,64 +169,13 @@ def fit_variants(
     example_inputs: object,
     teacher: nn.Module | None = None,
 ) -> Fitted:
-    """Return what may be done after units are cut, fitted on `batches`.
-
-    With "auto" that is realignment, a fold where no map may be solved again, and recalibration
-    where nothing of both can be done.
-
-    Args:
-        model: The uncut network; not touched.
-        units: What goes.
-        batches: Inputs without targets, two examples at least.
-        method: "none": nothing; "recalibrate": new normalization statistics; "fold": see
-            `realign`; "auto": realignment.
-        example_inputs: One batch that the network takes.
-        teacher: The unpruned network, where `model` was trained since; by default `model`.
+    """Return what may be done after one cut; see `Fitter`.
 
     Raises:
         SurgeryError: A unit cannot be taken out.
     """
-    found: dict[str, Variant] = {"nothing": {}}
-    several = [batch for batch in batches if modules.batch_size(batch) > 1]
-    if method == "none" or not units or not several:
-        return Fitted(found, "" if several or method == "none" else "no example to fit on")
-
-    def cut() -> tuple[nn.Module, Mapping[str, str]]:
-        return remove_with_origins(model, units, example_inputs=example_inputs)
-
-    reason = ""
-    ways = {"auto": ("realigned", "folded"), "fold": ("folded",)}.get(method, ())
-    for name in ways:
-        pruned, origins = cut()
-        try:
-            update = realign(
-                model if teacher is None else teacher,
-                pruned,
-                origins,
-                several,
-                least_rows=LEAST_ROWS,
-                fold=name == "folded",
-            )
-        except (CompensationError, DataError, ModelError) as error:
-            reason = str(error)
-            break
-        if update.changes:
-            own = pruned.state_dict()
-            found[name] = {origins[key]: own[key] for key in update.changes}
-            return Fitted(found)
-        reason = "no linear map behind the cut could be solved again"
-    pruned, origins = cut()
-    if any(isinstance(m, _BatchNorm) and m.track_running_stats for m in pruned.modules()):
-        try:
-            recalibrate(pruned, [(batch, None) for batch in several])
-        except DataError as error:
-            return Fitted(found, f"{reason}; {error}" if reason else str(error))
-        found["recalibrated"] = {
-            origins[key]: value
-            for key, value in pruned.state_dict().items()
-            if key.rpartition(".")[2] in STATISTICS and key in origins
-        }
-    return Fitted(found, reason)
+    fitter = Fitter(model, batches, method=method, example_inputs=example_inputs, teacher=teacher)
+    return fitter.fitted(units)
 
 
 def size_of(variants: Mapping[str, Variant]) -> int:

@@ -33,6 +33,7 @@ from srinit.compensation.maps import RELUS, LinearMap
 from srinit.compensation.networks import Networks
 from srinit.compensation.pair import MapSums, Pair, is_padded
 from srinit.compensation.records import LeftMap, SolvedMap
+from srinit.compensation.teacher import Teacher
 from srinit.cost import visible_attention
 from srinit.distributed import ProcessGroup
 
@@ -67,8 +68,10 @@ def realign(
     least_rows: int = LEAST_ROWS,
     twice: bool = False,
     fold: bool = False,
+    worth: float = 0.0,
     budget: int = BUDGET,
     ranks: ProcessGroup | None = None,
+    teacher: Teacher | None = None,
     on_progress: Progress | None = None,
 ) -> Update:
     """Solve the maps of `pruned` behind its cuts again, in place; return what changed.
@@ -90,22 +93,27 @@ def realign(
         fold: Maps before a run of removed units alone change, and only by a linear map of what they
             put out: fewer unknowns. A weight that is used several times stays; then the
             normalization behind it changes.
+        worth: Squared distance to the target, of the target's square in the first batch, below
+            which a map is left as it is.
         budget: Bytes of activations that may wait, of all batches; above it, forwards are begun
             anew for every map.
         ranks: Processes that share the batches; all must call this, with all of them.
+        teacher: `model` on these batches, where several walks share what it gives.
         on_progress: Called with (maps done, maps in all).
 
     Raises:
         CompensationError: The forward's steps depend on its inputs.
     """
     chosen = (lambda each: each.bridges) if fold else only
-    networks = Networks(model, pruned, origins, batches[0], chosen, folds=fold)
+    unpruned = teacher or Teacher(model, list(batches))
+    networks = Networks(unpruned, pruned, origins, chosen, folds=fold)
     settings = _Settings(
         strength,
         factor,
         shrink_bias,
         least_rows,
         twice,
+        worth,
         on_progress,
         ranks or ProcessGroup(alone=True),
     )
@@ -127,6 +135,7 @@ class _Settings:
     shrink_bias: bool
     least_rows: int
     twice: bool
+    worth: float
     on_progress: Progress | None
     ranks: ProcessGroup
 
@@ -159,7 +168,7 @@ class _Walk:
         self.networks, self.settings, self.waits = networks, settings, waits
         self.ranks, self.batches = settings.ranks, batches
         self.examples = sum(map(modules.batch_size, batches))
-        self.numbered = {i: Pair(networks, batch) for i, batch in self.ranks.mine(batches)}
+        self.numbered = {i: Pair(networks, batch, i) for i, batch in self.ranks.mine(batches)}
         self.pairs = list(self.numbered.values())  # ours
         self.update = Update(left=list(networks.left))
 
@@ -175,9 +184,7 @@ class _Walk:
                 self._solve(each)
                 if self.settings.on_progress is not None:
                     self.settings.on_progress(number, len(maps))
-            ends = {0, len(self.batches) - 1} & self.numbered.keys()
-            is_plain = all(self.numbered[number].is_plain() for number in sorted(ends))
-            is_plain = all(self.ranks.gather(is_plain))
+            is_plain = self._is_plain()
         finally:
             for pair in self.pairs:
                 pair.stop()
@@ -185,6 +192,15 @@ class _Walk:
             for key, change in self.update.changes.items():
                 self.networks.tensors[key].data -= change
         return is_plain
+
+    def _is_plain(self) -> bool:
+        """Tell whether forwards that waited end as plain ones; walks that share ask once."""
+        teacher = self.networks.unpruned
+        if not teacher.is_plain:
+            ends = {0, len(self.batches) - 1} & self.numbered.keys()
+            mine = all(self.numbered[number].is_plain() for number in sorted(ends))
+            teacher.is_plain = all(self.ranks.gather(mine))
+        return teacher.is_plain
 
     def _solve(self, each: LinearMap) -> None:
         found = self._read(each)
@@ -271,6 +287,9 @@ class _Walk:
         first.advance(each)
         if self.ranks.rank:
             return None
+        worth = self.settings.worth
+        if worth and first.lacks(each) < worth:
+            return f"its output is near its target already (squared, within {worth:g} of it)"
         seen = first.seen[each.op]
         geometry = geometry_of(seen.func, seen.args, has_bias=self.networks.bias(each) is not None)
         scale = seen.scale() if geometry is not None else None

@@ -123,6 +123,13 @@ class PlanSection(Section):
         ge=0,
         description="calibration examples on which every removal is tried on a copy; 0: no trial",
     )
+    trial_half_width: float | None = Field(
+        default=0.03,
+        gt=0,
+        le=1,
+        description="a trial ends before that many examples once the interval of its cost is that "
+        "narrow; null: all are read",
+    )
     trial_max_drop: float | None = Field(
         default=None,
         ge=0,

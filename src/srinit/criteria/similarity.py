@@ -17,7 +17,7 @@ from srinit.evaluate.cka import biased_cka
 from srinit.units.records import UnitMap
 
 LEAST_EXAMPLES = 128  # before reading may stop
-RESOLUTION = 0.005  # standard error of a score that is enough, in ranges of all scores
+RESOLUTION = 0.01  # standard error of a score that is enough, in ranges of all scores
 
 # B batch, P positions (tokens or pixels), C channels
 

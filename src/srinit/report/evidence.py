@@ -82,7 +82,14 @@ def _lead(report: ReportInput, say: Say) -> Text:
     tried = [r.evidence.alone for r in report.plan.remove if r.evidence.alone is not None]
     if not tried:
         return say("proof.untried")
-    return say("proof.tried_on", num=fmt.fixed(tried[0].num_examples))
+    read = {
+        trial.num_examples
+        for removal in report.plan.remove
+        for trial in (removal.evidence.alone, removal.evidence.joint)
+        if trial is not None
+    }
+    key = "proof.tried_on" if len(read) == 1 else "proof.tried_on_up_to"
+    return say(key, num=fmt.fixed(max(read)))
 
 
 def _basis(

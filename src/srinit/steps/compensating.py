@@ -88,11 +88,11 @@ def sentence(choice: Choice) -> str:
     by_name = {each.name: each for each in choice.candidates}
     taken, nothing = by_name[choice.chosen], by_name[NOTHING]
     tried = f"of {len(choice.candidates)} candidates on {choice.num_held_out} held-out examples"
-    distance = f"{nothing.divergence:.3g}"
+    distance = f"{nothing.distance:.3g}"
     if choice.chosen == NOTHING:
         return f"After the cut: nothing; none {tried} is surely nearer to the unpruned network."
     return (
         f"After the cut: {choice.chosen}, the nearest {tried} (distance of the answers "
-        f"{taken.divergence:.3g}, without it {distance}); {len(choice.solved)} linear maps solved, "
+        f"{taken.distance:.3g}, without it {distance}); {len(choice.solved)} linear maps solved, "
         f"{len(choice.left)} left as they are."
     )

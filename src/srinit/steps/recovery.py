@@ -91,7 +91,7 @@ class Recovery:
                     model,
                     train,
                     None,
-                    teacher=self.teacher,
+                    teacher=_channels_last(copy.deepcopy(self.teacher)),
                     recipe=short,
                     loss=self.task.loss,
                     scorer=self.task.scorer,
@@ -114,9 +114,7 @@ class Recovery:
         recover = self.few_steps(self.config.finetune.rehearsal)
         if recover is None or not data:
             return None
-        trained = copy.deepcopy(pruned)
-        if any(type(module) is nn.Conv2d for module in trained.modules()):
-            trained = trained.to(memory_format=torch.channels_last)
+        trained = _channels_last(copy.deepcopy(pruned))
         recover(trained)
         before, after = (
             evaluate(faster_copy(model, example_inputs), data, scorer=self.task.scorer)
@@ -154,6 +152,13 @@ class Recovery:
             f"{100 * before.score_before:.1f} to {100 * before.score_after:.1f} % on validation "
             "data."
         )
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """Return a network of ours as it runs fastest, in place."""
+    if any(type(module) is nn.Conv2d for module in network.modules()):
+        return network.to(memory_format=torch.channels_last)
+    return network
 
 
 def expected_dip(plan: PrunePlan, confidence: float) -> str:

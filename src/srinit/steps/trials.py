@@ -116,6 +116,8 @@ class Trials:
                 teacher=self.model,
                 measure=self.compensator.measure,
                 recover=self.recovery.few_steps(self.settings.trial_steps),
+                half_width=self.settings.trial_half_width,
+                max_drop=self.settings.trial_max_drop,
                 ranks=execution.ranks,
                 on_progress=execution.observer.progress,
             )
@@ -225,4 +227,5 @@ def _evidence(trial: Trial, steps: int) -> TrialEvidence:
         after=trial.after,
         steps=steps,
         num_examples=cost.num_examples,
+        cut_examples=None if trial.cut is None else trial.cut.num_examples,
     )
