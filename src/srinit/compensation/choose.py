@@ -17,14 +17,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.compensation.answers import Floats, Measure, answers, divergence
-from srinit.compensation.equations import LEAST_ROWS
 from srinit.compensation.normalization import with_new_statistics
 from srinit.compensation.recalibrate import recalibrate
-from srinit.compensation.records import Candidate, Choice, Compensation, LeftMap, Skipped
-from srinit.compensation.teacher import ROOM, Teacher
-from srinit.compensation.walk import Update, realign
+from srinit.compensation.records import Candidate, Choice, Compensation, Skipped
 from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
+from srinit.realignment import LEAST_ROWS, ROOM, LeftMap, Teacher, Update, realign
 from srinit.records import Interval
 from srinit.stats.paired import student_quantile
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srinit.compensation.products import sums_of
 from srinit.distributed import ProcessGroup
+from srinit.realignment.products import sums_of
 
 ROWS_PER_FEATURE = 48  # positions that are read per unknown of an output
 LEAST_ROWS = 50_000
