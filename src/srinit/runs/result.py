@@ -6,7 +6,6 @@ from srinit.comparison import Drop
 from srinit.records import Interval, record
 
 
-
 @record
 class RunResult:
     """The outcome of a run; scores are fractions, on test data where not said otherwise."""
