@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from parts_project import CONFIG, call, make
@@ -28,7 +29,7 @@ ALL_LATER = {"export", "site", "comparison", "shift", "rounds", "cost of ownersh
         ("compare.on_production_device", {"report"}),
         ("export.onnx", {"export", "report"}),
         ("shift.examples", {"shift", "judgement", "report"}),
-        ("data.site", {"site", "judgement", "report"}),
+        ("data.site", {"data", "site", "judgement", "report"}),
         ("finetune.rehearsal", set()),
         ("finetune.epochs", {"recovery"} | ALL_LATER),
         ("prune.stages", {"cut", "recovery"} | ALL_LATER),
@@ -45,6 +46,20 @@ ALL_LATER = {"export", "site", "comparison", "shift", "rounds", "cost of ownersh
 )
 def test_a_changed_key_redoes_what_rests_on_it_and_nothing_else(key: str, redone: set[str]) -> None:
     assert set(PARTS.stale([key])) == redone
+
+
+def test_facts_of_the_data_follow_the_data_that_are_named_later(
+    tmp_path: Path, capsys: Any
+) -> None:
+    config, out = make(tmp_path), tmp_path / "runs"
+    with np.load(tmp_path / "rest.npz") as rest:
+        np.savez(tmp_path / "own.npz", **{**rest, "images": 255 - rest["images"]})
+    assert call(capsys, "inspect", "-c", config, "--out", out)[0] == 0
+    site = ("--set", "data.site=npz:own.npz")
+    code, body = call(capsys, "inspect", "-c", config, "--out", out, *site)
+    assert code == 0, body
+    facts = json.loads((Path(body["run"]) / "data.json").read_bytes())
+    assert "site" in facts["sets"]
 
 
 def test_rounds_are_cut_anew_when_what_judges_them_changes() -> None:

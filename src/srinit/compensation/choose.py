@@ -28,7 +28,7 @@ from srinit.stats.paired import student_quantile
 
 NOTHING = "nothing"
 FACTORS = {"": 1.0, ", tenfold penalty": 10.0, ", a tenth of the penalty": 0.1}
-FEW = 128  # examples that candidates are fitted on; the one that is chosen is fitted on all
+FEW = 256  # examples that candidates are fitted on; the one that is chosen is fitted on all
 FEW_ROWS = 28_000  # positions of them that are read for a map at least
 STATISTICS = 512  # examples that estimate what normalizations read in the end
 SHARE = 0.25  # of many examples is held out

@@ -47,7 +47,7 @@ def _part(name: str, steps: list[Step]) -> Part:
                 keys += VIEW_KEYS.get(need, ())
             else:
                 keys += _keys(step, need)
-    if not any("site" in step.needs for step in steps):
+    if not any({"site", "data"} & set(step.needs) for step in steps):
         but.add("data.site")
     return Part(
         name=name,

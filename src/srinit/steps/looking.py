@@ -33,7 +33,7 @@ from srinit.units import UnitMap, find_units
 WARNING = "WARNING:"
 
 
-@step(artifacts.DATA_FACTS, part="baseline")
+@step(artifacts.DATA_FACTS, part="data")
 def data_facts(data: Mapping[str, DataSet]) -> DataFacts:
     """Return what the data are: counts, what was left out, what does not fit."""
     return DataFacts(
