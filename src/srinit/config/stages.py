@@ -279,7 +279,8 @@ class RecipeSettings(Section):
         default=None, gt=0, lt=1, title="decay", description="decay of averaged weights"
     )
     precision: TrainingPrecision = Field(
-        default="auto", description="of the forward pass; auto: bfloat16 on a GPU, else float32"
+        default="auto",
+        description="of the forward pass; auto: bfloat16 where device and network gain by it",
     )
 
 

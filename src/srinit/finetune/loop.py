@@ -18,11 +18,12 @@ from srinit.errors import CheckpointError, DataError
 from srinit.evaluate import Loss, Parts, Scorer, top1
 from srinit.evaluate.losses import places_of
 from srinit.finetune import checkpoint
+from srinit.finetune.arithmetic import inputs_as, laid_out, precision_of, teacher_of
 from srinit.finetune.average import averaged
 from srinit.finetune.checks import check_trainable, check_validation, task_loss
 from srinit.finetune.features import watched
 from srinit.finetune.gradient_sync import GradientSync
-from srinit.finetune.records import Recipe, TuneLog, TunePoint, nothing_to_do
+from srinit.finetune.records import FallBack, Recipe, TuneLog, TunePoint, nothing_to_do
 from srinit.finetune.step import Gradients
 from srinit.finetune.stream import num_batches, stream
 from srinit.records import plain
@@ -31,6 +32,10 @@ from srinit.state import check_initialized
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, a note
 CHECKPOINT_STEPS = 50
+FALL = 0.05  # of the score below the start, at least, that is taken for destruction
+ERRORS = 3  # standard errors of it
+SLOWER = 0.25  # the learning rate after such a fall
+MOST_FALLS = 3
 
 
 def fine_tune(
@@ -58,6 +63,10 @@ def fine_tune(
     `recipe.batch_size` is that of all of them together; gradients and running statistics are
     averaged, all decide alike and end with the same weights. Only rank 0 writes `state`. Batch
     normalization sees the share of its process, as usual in data-parallel training.
+
+    Where an epoch leaves validation far below the start (five points at least, and three standard
+    errors) and none was better, training goes on from the first weights again, at a quarter of the
+    rate; `TuneLog.fall_backs` tells of it.
 
     A batch that does not fit into memory is worked through in halves (quarters, and so on) whose
     gradients are added up, so that the steps and their learning rates stay those of
@@ -97,7 +106,7 @@ def fine_tune(
         return nothing_to_do(recipe)
     check_trainable(model)
     chosen = task_loss(loss, scorer, recipe, teacher)
-    with process_group() as ranks:
+    with process_group() as ranks, laid_out(model):
         run = _Run(model, recipe, total, seed, validation, scorer, GradientSync(ranks))
         run.begin(state)
         stopped = _trained(
@@ -122,6 +131,7 @@ def _trained(
 ) -> object:
     """Take all steps, with the hooks on features that the recipe asks for."""
     model, recipe = run.model, run.recipe
+    teacher = teacher_of(teacher)
     guide = nn.Module() if teacher is None else teacher  # a module may define a false `__len__`
     pairs = dict(features or {}) if recipe.feature_weight and teacher is not None else {}
     with (
@@ -133,6 +143,7 @@ def _trained(
         gradients = Gradients(
             model=model,
             recipe=recipe,
+            precision=precision_of(recipe, model),
             loss=loss,
             places=places_of(run.scorer),
             teacher=teacher,
@@ -178,6 +189,7 @@ class _Run:
         self.step, self.stale = 0, 0
         self.losses: list[float] = []
         self.why = ""  # it ended
+        self.fall_backs: list[FallBack] = []
         normed = any(isinstance(module, _BatchNorm) for module in model.modules())
         self.fewest = 2 if normed else 1  # examples of a step: batch normalization needs two
         self.skipped = 0
@@ -219,6 +231,7 @@ class _Run:
             self.losses.append(value)
             if self.step % per_epoch == 0 or self.step == self.total:
                 self.measure(epoch=self.step / per_epoch)
+                self._fall_back()
                 if self.recipe.patience is not None and self.stale >= self.recipe.patience:
                     return "patience"
             shrunk = self.parts.limit != fitted  # not to be found out again
@@ -235,6 +248,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(self.step)
         inputs, target = modules.to_device((inputs, target), self.device)
+        inputs = inputs_as(self.model, inputs)
         self.model.train()
         rank = [self.together.rank] if self.together.rank else []
         seed = seed_for("step", self.seed, self.step, *rank)
@@ -255,10 +269,32 @@ class _Run:
 
     def _lr(self, step: int) -> float:
         warm = max(1, round(self.recipe.warmup * self.total))
+        peak = self.recipe.peak_lr * (self.fall_backs[-1].factor if self.fall_backs else 1.0)
         if step < warm:
-            return self.recipe.peak_lr * (step + 1) / warm
+            return peak * (step + 1) / warm
         share = (step - warm) / max(1, self.total - warm)
-        return self.recipe.peak_lr * 0.5 * (1 + math.cos(math.pi * share))
+        return peak * 0.5 * (1 + math.cos(math.pi * share))
+
+    def _fall_back(self) -> None:
+        """Take up the first weights again, at a smaller rate, where training only destroyed.
+
+        A schedule that goes back to the rate of a first training is meant to fall first.
+        """
+        point = self.points[-1]
+        score, best = point.validation_score, self.best_score
+        if score is None or self.best_step or self.step == self.total:
+            return
+        if self.recipe.schedule == "rewind" or len(self.fall_backs) >= MOST_FALLS:
+            return
+        error = math.sqrt(max(best * (1 - best), 0.0) / max(point.num_examples, 1))
+        if score > best - max(FALL, ERRORS * error):
+            return
+        factor = SLOWER * (self.fall_backs[-1].factor if self.fall_backs else 1.0)
+        self.fall_backs.append(FallBack(step=self.step, score=score, best=best, factor=factor))
+        modules.load_state(self.model, self.best)
+        self.optimizer = _optimizer(self.model, self.recipe)
+        self.average = averaged(self.model, self.recipe.ema) if self.recipe.ema else None
+        self.stale = 0
 
     def measure(self, *, epoch: float) -> None:
         """Score the present weights on validation, and keep them if they are the best."""
@@ -302,6 +338,7 @@ class _Run:
             stopped=stopped,
             note=self.why,
             part_size=self.parts.limit,
+            fall_backs=tuple(self.fall_backs),
         )
 
     def _diverged(self, value: float) -> str:
@@ -347,6 +384,7 @@ class _Run:
                 "points": points,
                 "scaler": self.scaler.state_dict(),
                 "part_size": self.parts.limit,
+                "fall_backs": [vars(each) for each in self.fall_backs],
             },
         )
 
@@ -368,6 +406,7 @@ class _Run:
         self.scaler.load_state_dict(counters["scaler"])
         self.parts.limit = counters.get("part_size")
         self.points = [TunePoint(**point) for point in counters["points"]]
+        self.fall_backs = [FallBack(**each) for each in counters.get("fall_backs", [])]
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

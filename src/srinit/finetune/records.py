@@ -98,6 +98,16 @@ class TunePoint:
 
 
 @record
+class FallBack:
+    """Training that destroyed more than it won: the weights before it were taken up again."""
+
+    step: int
+    score: float  # on validation, before going back
+    best: float  # of the weights that were taken up again
+    factor: float  # on the learning rate from then on
+
+
+@record
 class TuneLog:
     """What fine-tuning did; the best weights are in the model."""
 
@@ -110,6 +120,12 @@ class TuneLog:
     stopped: Literal["finished", "patience", "diverged", "nothing to do", "user"]
     note: str = ""
     part_size: int | None = None  # examples that fitted into memory at once; None: whole batches
+    fall_backs: tuple[FallBack, ...] = ()
+
+    @property
+    def gained_nothing(self) -> bool:
+        """Whether steps were taken, and the weights before the first are those that were kept."""
+        return self.steps > 0 and self.best_step == 0 and self.score_before is not None
 
 
 def nothing_to_do(recipe: Recipe) -> TuneLog:

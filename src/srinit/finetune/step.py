@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from srinit import modules
 from srinit.errors import is_out_of_memory
 from srinit.evaluate import CrossEntropy, Loss, Parts
+from srinit.finetune.arithmetic import autocast
 from srinit.finetune.gradient_sync import GradientSync
 from srinit.finetune.loss import Features, combined
 from srinit.finetune.records import Recipe
@@ -24,6 +25,7 @@ class Gradients:
 
     model: nn.Module
     recipe: Recipe
+    precision: str  # of the forward pass
     loss: Loss | None  # of the task; None: the teacher alone is followed
     places: CrossEntropy  # says which places of the output have a target
     teacher: nn.Module | None
@@ -73,7 +75,7 @@ class Gradients:
         total = 0.0
         with isolated_rng(seed):
             for some, wanted in self.parts.split((inputs, target)):
-                with autocast(self.recipe, modules.device_of(self.model)):
+                with autocast(self.precision, modules.device_of(self.model)):
                     value = self._value(some, wanted)
                 share = modules.batch_size(some) * self.together.count / whole
                 value = value if share == 1 else value * share
@@ -99,12 +101,3 @@ class Gradients:
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.grad = None
-
-
-def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """Return the arithmetic of the forward pass; weights and updates stay as they are."""
-    chosen = recipe.precision
-    if chosen == "auto":
-        chosen = "bfloat16" if device.type == "cuda" else "float32"
-    kind = torch.float16 if chosen == "float16" else torch.bfloat16
-    return torch.autocast(device.type, kind, enabled=chosen != "float32")

@@ -160,7 +160,27 @@ def tune(
         state=files.round_folder / "training.safetensors",
         on_progress=execution.observer.progress,
     )
+    for line in harm_of(log):
+        execution.observer.say(line)
     return pruned.eval(), log
+
+
+def harm_of(log: TuneLog) -> list[str]:
+    """Return what should be known of a training that did harm, or no good."""
+    lines = [
+        f"WARNING: after step {fall.step} validation was at {100 * fall.score:.1f} %, down from "
+        f"{100 * fall.best:.1f} %: training went on from the weights before it, at "
+        f"{fall.factor:g} of the rate."
+        for fall in log.fall_backs
+    ]
+    if log.gained_nothing:
+        rate = log.recipe.peak_lr * (log.fall_backs[-1].factor if log.fall_backs else 1.0)
+        lines.append(
+            "WARNING: the training did not improve the network (best step 0): the weights before it "
+            f"are delivered. Try a smaller rate (finetune.lr: {rate / 4:g}), more data, or "
+            "finetune.epochs: 0."
+        )
+    return lines
 
 
 def _own_training(

@@ -91,7 +91,7 @@ class Recovery:
                     model,
                     train,
                     None,
-                    teacher=_channels_last(copy.deepcopy(self.teacher)),
+                    teacher=self.teacher,
                     recipe=short,
                     loss=self.task.loss,
                     scorer=self.task.scorer,

@@ -1,0 +1,95 @@
+"""In which number format and memory layout a network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from srinit import modules
+from srinit.copying import copied
+from srinit.engine import has_fast_bfloat16
+from srinit.errors import ModelError
+from srinit.finetune.records import Recipe
+
+LARGE = 200_000  # weights from which bfloat16 gained on a CPU
+IMAGES = 4  # dimensions of what a convolution over pictures reads
+
+
+def precision_of(recipe: Recipe, model: nn.Module) -> str:
+    """Return the number format of the forward pass: "auto" follows device and network.
+
+    bfloat16 on a GPU; on a CPU that multiplies in it, for networks with as many weights as make it
+    pay, but not for those with depthwise convolutions, which it slows down (docs/finetune.md).
+    """
+    if recipe.precision != "auto":
+        return recipe.precision
+    device = modules.device_of(model)
+    if device.type != "cpu":
+        return "bfloat16" if device.type == "cuda" else "float32"
+    gains = has_fast_bfloat16(device) and modules.count_params(model) >= LARGE
+    return "bfloat16" if gains and not _has_depthwise(model) else "float32"
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Return the arithmetic of the forward pass; weights and updates stay as they are."""
+    kind = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=precision != "float32")
+
+
+def is_laid_out(model: nn.Module) -> bool:
+    """Return whether a network runs faster with channels last: it convolves pictures."""
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+@contextmanager
+def laid_out(model: nn.Module) -> Iterator[None]:
+    """Hold a network that convolves pictures with channels last; its layout is put back."""
+    if not is_laid_out(model):
+        yield
+        return
+    held = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.ndim == IMAGES]
+    before = [tensor.is_contiguous() for tensor in held]
+    model.to(memory_format=torch.channels_last)
+    try:
+        yield
+    finally:
+        for tensor, was_contiguous in zip(held, before, strict=True):
+            if was_contiguous:
+                tensor.data = tensor.data.contiguous()
+
+
+def teacher_of(teacher: nn.Module | None) -> nn.Module | None:
+    """Return the teacher as it is asked: a copy with channels last, where that is faster.
+
+    One that cannot be copied is asked as it is.
+    """
+    if teacher is None or not is_laid_out(teacher):
+        return teacher
+    try:
+        found, _ = copied(teacher)
+    except ModelError:
+        return teacher
+    return found.to(memory_format=torch.channels_last)
+
+
+def inputs_as(model: nn.Module, inputs: Any) -> Any:
+    """Return a batch in the layout of the network."""
+    if not is_laid_out(model):
+        return inputs
+
+    def laid(tensor: Tensor) -> Tensor:
+        pictures = tensor.ndim == IMAGES and tensor.is_floating_point()
+        return tensor.contiguous(memory_format=torch.channels_last) if pictures else tensor
+
+    return modules.tree_map(laid, inputs)
+
+
+def _has_depthwise(model: nn.Module) -> bool:
+    return any(
+        isinstance(module, nn.Conv2d) and module.groups > 1 and module.groups == module.in_channels
+        for module in model.modules()
+    )
