@@ -176,8 +176,8 @@ def harm_of(log: TuneLog) -> list[str]:
     if log.gained_nothing:
         rate = log.recipe.peak_lr * (log.fall_backs[-1].factor if log.fall_backs else 1.0)
         lines.append(
-            "WARNING: the training did not improve the network (best step 0): the weights before it "
-            f"are delivered. Try a smaller rate (finetune.lr: {rate / 4:g}), more data, or "
+            "WARNING: the training did not improve the network (best step 0); the weights before "
+            f"it are delivered. Try a smaller rate (finetune.lr: {rate / 4:g}), more data, or "
             "finetune.epochs: 0."
         )
     return lines
