@@ -31,7 +31,7 @@ SAME = (
     "plan.json",
     "scan/sensitivity.json",
     "scan/observations.jsonl",
-    "stages/01/model.safetensors",
+    "rounds/01/model.safetensors",
 )
 VERBS = {
     "begin", "baseline", "scan", "plan", "prune", "finetune", "compare", "gate", "export", "report",

@@ -161,7 +161,7 @@ def test_progress_in_a_log_is_plain_lines_that_are_not_broken(
     console = Console(stderr=True, highlight=False)
     monkeypatch.setattr("srinit.cli.progress.err", console)
     with RichObserver() as observer:
-        observer.stage("scan")
+        observer.step("scan")
         observer.say("word " * 40)
         observer.progress(1, 2, "a note")
     lines = capsys.readouterr().err.splitlines()

@@ -47,7 +47,7 @@ def test_no_control_character_reaches_the_terminal(
         monkeypatch.setattr("sys.stderr", shown)
         emit_error(ConfigError(f"a class {text}"), code=2, as_json=False, verbose=True)
         with RichObserver() as observer:
-            observer.stage(text)
+            observer.step(text)
             observer.progress(1, 2, text)
             observer.say(text)
         assert not CONTROL.search(_without_cursor(shown.getvalue())), ascii(shown.getvalue())

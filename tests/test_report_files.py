@@ -38,7 +38,7 @@ def read(text: str) -> list[dict[str, str]]:
 def test_report_writes_every_file_it_promises(found: ReportInput, tmp_path: Path) -> None:
     page = write_report(found, tmp_path / "report")
     written = {p.relative_to(page.parent).as_posix() for p in page.parent.rglob("*") if p.is_file()}
-    names = {"layers", "removals", "stages", "latency", "classes", "gates"}
+    names = {"layers", "removals", "rounds", "latency", "classes", "gates"}
     assert written == {
         "report.html", "summary.md", "model_card.md", *(f"csv/{name}.csv" for name in names)
     }  # fmt: skip
@@ -83,8 +83,8 @@ def test_kinds_of_error_are_counted_from_the_predictions(found: ReportInput) -> 
     assert [(m.truth, m.answer, m.before, m.after) for m in mistakes] == [
         (0, 1, 2, 1), (1, 2, 1, 0), (2, -1, 0, 1),
     ]  # fmt: skip
-    stages = (dataclasses.replace(found.stages[-1], mistakes=mistakes),)
-    report = dataclasses.replace(found, stages=stages)
+    rounds = (dataclasses.replace(found.rounds[-1], mistakes=mistakes),)
+    report = dataclasses.replace(found, rounds=rounds)
     rows = read(tables(report)["mistakes.csv"])
     assert rows[0] == {
         "truth": "良品", "answer": HOSTILE, "num_baseline": "2", "num_pruned": "1",
@@ -199,11 +199,11 @@ def test_model_card_says_whether_the_scan_ranked(found: ReportInput) -> None:
 
 
 def test_model_card_calls_only_classes_right_or_wrong_an_accuracy(found: ReportInput) -> None:
-    stage = found.stages[-1]
-    assert stage.comparison is not None
-    comparison = dataclasses.replace(stage.comparison, classes=())
-    stages = (dataclasses.replace(stage, comparison=comparison),)
-    assert "model-index" not in model_card(dataclasses.replace(found, stages=stages))
+    round_ = found.rounds[-1]
+    assert round_.comparison is not None
+    comparison = dataclasses.replace(round_.comparison, classes=())
+    rounds = (dataclasses.replace(round_, comparison=comparison),)
+    assert "model-index" not in model_card(dataclasses.replace(found, rounds=rounds))
 
 
 def test_model_card_names_a_base_model_only_where_the_hub_has_it(found: ReportInput) -> None:
@@ -219,7 +219,7 @@ def test_model_card_names_a_base_model_only_where_the_hub_has_it(found: ReportIn
 
 def test_summary_links_to_the_records_behind_it(found: ReportInput) -> None:
     text = summary_markdown(found, ("en",))
-    for path in ("plan.json", "scan/sensitivity.json", "stages/01/comparison.json"):
+    for path in ("plan.json", "scan/sensitivity.json", "rounds/01/comparison.json"):
         assert f"](<../{path}>)" in text
         assert (RUN / path).is_file()
 

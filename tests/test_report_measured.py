@@ -1,4 +1,4 @@
-"""Evidence, stages and times on the page: what was measured, and nothing that was not."""
+"""Evidence, rounds and times on the page: what was measured, and nothing that was not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from srinit.report.evidence import evidence_view
 from srinit.report.figures import headline
 from srinit.report.layers import layers_view
 from srinit.report.page import render
-from srinit.report.stages import stages_view
+from srinit.report.rounds import rounds_view
 from srinit.report.summary import summary_markdown
 from srinit.report.text import Say, same
 from srinit.report.times import times_view
@@ -41,11 +41,11 @@ def found() -> ReportInput:
 
 
 def timed(report: ReportInput, *pairs: LatencyPair) -> ReportInput:
-    stage = report.stages[-1]
-    assert stage.comparison is not None
-    comparison = dataclasses.replace(stage.comparison, latency=pairs)
-    changed = dataclasses.replace(stage, comparison=comparison)
-    return dataclasses.replace(report, stages=(*report.stages[:-1], changed), onnx_latency=())
+    round_ = report.rounds[-1]
+    assert round_.comparison is not None
+    comparison = dataclasses.replace(round_.comparison, latency=pairs)
+    changed = dataclasses.replace(round_, comparison=comparison)
+    return dataclasses.replace(report, rounds=(*report.rounds[:-1], changed), onnx_latency=())
 
 
 def with_ratio(low: float, middle: float, high: float, batch_size: int = 1) -> LatencyPair:
@@ -302,13 +302,13 @@ def test_time_that_is_read_out_comes_with_its_range(found: ReportInput) -> None:
     assert slower.en.endswith("processing takes 20% (10% to 40%) more time.")
 
 
-def staged(tmp_path: Path, *, accepted: bool = True, rejected: bool = True) -> ReportInput:
-    """Return the kept run as if it had been pruned in stages."""
+def in_rounds(tmp_path: Path, *, accepted: bool = True, rejected: bool = True) -> ReportInput:
+    """Return the kept run as if it had been pruned in rounds."""
     run = tmp_path / "run"
     shutil.copytree(RUN, run)
     names = list(load_report_input(RUN).plan.names)
     gate = Gate(name="max_drop", passed=False, measured=0.2, bound=0.25, limit=0.05, sentence="x")
-    kept = json.loads((run / "stages/01/metrics.json").read_bytes())
+    kept = json.loads((run / "rounds/01/metrics.json").read_bytes())
     facts = {**kept, "num_examples": 100, "score_before": 0.98, "score_compensated": None}
 
     def write(folder: str, removed: list[str], *scores: float, passed: bool) -> None:
@@ -322,49 +322,49 @@ def staged(tmp_path: Path, *, accepted: bool = True, rejected: bool = True) -> R
             records.to_json(gates, schema="srinit.gate/1"), "utf-8"
         )
 
-    write("stages/01", names[:1], 0.7, 0.8, passed=accepted)
+    write("rounds/01", names[:1], 0.7, 0.8, passed=accepted)
     if rejected:
         write("rejected/02", names, 0.3, 0.4, passed=False)
     outcome = {"schema": "srinit.outcome/1", "delivered": 1, "accepted": accepted}
-    outcome |= {"reason": "stage failed" if rejected else "", "tried": 2 if rejected else None}
-    (run / "stages" / "outcome.json").write_text(json.dumps(outcome), "utf-8")
+    outcome |= {"reason": "round failed" if rejected else "", "tried": 2 if rejected else None}
+    (run / "rounds" / "outcome.json").write_text(json.dumps(outcome), "utf-8")
     return load_report_input(run)
 
 
-def test_rejected_stage_stands_beside_the_delivered_one_with_its_reason(tmp_path: Path) -> None:
-    report = staged(tmp_path)
-    view = stages_view(report, Say())
+def test_rejected_round_stands_beside_the_delivered_one_with_its_reason(tmp_path: Path) -> None:
+    report = in_rounds(tmp_path)
+    view = rounds_view(report, Say())
     assert [(row.number, row.fate) for row in view.rows] == [(1, "delivered"), (2, "rejected")]
     names = report.rejected[0].removed
     assert view.rows[0].removed == names[:1]
     assert view.rows[1].removed == names[1:]
     assert view.rows[0].scores[:3] == ("98.00%", "70.00%", "80.00%")
     assert view.rows[0].dip == "−28.00"
-    tuned = report.stages[0].tune
+    tuned = report.rounds[0].tune
     assert tuned is not None
     assert view.rows[1].scores[0] == fmt.percent(tuned.score_after, 2)  # begins where 1 ended
     assert "at worst 25.00 points (allowed 5.00 points)" in view.rows[1].why[0].en
-    assert "Stage 2 did not meet the limits" in view.lead.en
+    assert "Round 2 did not meet the limits" in view.lead.en
     assert "line dashed" in view.curve
     page = render(report)
     assert "was rejected:" in page
     summary = summary_markdown(report, ("en",))
     assert "| 2 rejected |" in summary
-    assert "Stage 2 was rejected:" in summary
-    rows = tables(report)["stages.csv"].splitlines()
+    assert "Round 2 was rejected:" in summary
+    rows = tables(report)["rounds.csv"].splitlines()
     assert rows[2].startswith("2,True,")
     assert rows[2].endswith(",max_drop")
     assert '<a href="../rejected/02/validation_gate.json">' in page
 
 
-def test_first_stage_that_failed_is_not_called_delivered(tmp_path: Path) -> None:
-    view = stages_view(staged(tmp_path, accepted=False, rejected=False), Say())
+def test_first_round_that_failed_is_not_called_delivered(tmp_path: Path) -> None:
+    view = rounds_view(in_rounds(tmp_path, accepted=False, rejected=False), Say())
     assert [row.fate for row in view.rows] == ["rejected"]
-    assert view.lead == Say()("stages.first_failed")
+    assert view.lead == Say()("rounds.first_failed")
 
 
-def test_stages_that_reach_the_target_say_so(tmp_path: Path) -> None:
-    view = stages_view(staged(tmp_path, rejected=False), Say())
+def test_rounds_that_reach_the_target_say_so(tmp_path: Path) -> None:
+    view = rounds_view(in_rounds(tmp_path, rejected=False), Say())
     assert view.lead.en.endswith("The target is reached.")
 
 

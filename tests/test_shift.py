@@ -121,7 +121,7 @@ def test_a_run_measures_shift_and_its_report_shows_it(digits: Path, tmp_path: Pa
         "shift.severities=[2,5]", "shift.corruptions=[noise,occlusion,'py:dust.py:dust']",
     ]  # fmt: skip
     result = pipeline.run_file(digits / "srinit.yaml", quick)
-    body: Any = json.loads((Path(result.run) / "stages/01/shift.json").read_text())
+    body: Any = json.loads((Path(result.run) / "rounds/01/shift.json").read_text())
     assert body["num_examples"] == 40
     assert [p["corruption"] for p in body["points"]][::2] == [
         "noise",

@@ -69,13 +69,13 @@ def finished(digits: Path, pictures: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def test_a_run_compares_the_sites_images_without_reading_a_label(finished: Path) -> None:
-    site = from_json(Site, (finished / "stages/01/site.json").read_text(), schema="srinit.site/2")
+    site = from_json(Site, (finished / "rounds/01/site.json").read_text(), schema="srinit.site/2")
     assert (site.num_examples, site.num_labeled, site.comparison) == (120, 0, None)
     assert site.unlabeled is not None
     agreement = site.unlabeled.agreement
     assert agreement.total - agreement.hits == len(site.flipped)
     assert {row.label for row in site.flipped} <= {""}
-    lines = (finished / "stages/01/site.csv").read_text().splitlines()
+    lines = (finished / "rounds/01/site.csv").read_text().splitlines()
     assert len(lines) == 1 + len(site.flipped)
     page = (finished / "report/report.html").read_text("utf-8")
     assert "On data of the site" in page
@@ -84,15 +84,15 @@ def test_a_run_compares_the_sites_images_without_reading_a_label(finished: Path)
 
 
 def test_costs_shift_and_site_are_judged_with_the_others(finished: Path) -> None:
-    body = json.loads((finished / "stages/01/gate.json").read_text())
+    body = json.loads((finished / "rounds/01/gate.json").read_text())
     assert [gate["name"] for gate in body["gates"]] == [
         "max_drop", "max_class_recall_drop.3", "max_cost_increase", "max_shift_drop",
         "min_agreement", "site.min_agreement",
     ]  # fmt: skip
-    shift = json.loads((finished / "stages/01/shift.json").read_text())["points"][0]
+    shift = json.loads((finished / "rounds/01/shift.json").read_text())["points"][0]
     bound = {gate["name"]: gate["bound"] for gate in body["gates"]}
     assert bound["max_shift_drop"] == shift["family"]["high"] == shift["score"]["high"]  # one point
-    found = json.loads((finished / "stages/01/comparison.json").read_text())
+    found = json.loads((finished / "rounds/01/comparison.json").read_text())
     assert bound["max_cost_increase"] == found["error_cost"]["increase"]["high"]
     assert found["error_cost"]["costs"]["7"] == dict.fromkeys("02345689", 100.0)
     assert [row["name"] for row in found["defects"]["classes"]] == ["1", "7"]

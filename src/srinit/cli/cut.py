@@ -73,7 +73,7 @@ def plan(
         RichObserver() as observer,
         start.reopen(run, observer, pairs, verb="plan", redo=("plan",), check=check) as runner,
     ):
-        observer.stage("plan")
+        observer.step("plan")
         made = replanning.take_edited(runner, reason) if edited else replanning.replan(runner)
     here = runner.path
     return Result(
@@ -86,9 +86,9 @@ def plan(
 
 @verb
 def prune(run: RunPath, common: Common) -> Result:
-    """Carry out the plan: surgery, recalibration, a look at validation data; or all stages."""
+    """Carry out the plan: surgery, recalibration, a look at validation data; or all rounds."""
     from srinit import records
-    from srinit.cli.draw import stage_table
+    from srinit.cli.draw import round_table
     from srinit.pipeline import rounds, start
     from srinit.runs import artifacts
 
@@ -99,14 +99,14 @@ def prune(run: RunPath, common: Common) -> Result:
         RichObserver() as observer,
         start.reopen(run, observer, common.overrides, verb="prune") as runner,
     ):
-        observer.stage("prune")
-        if runner.config.prune.staged:
+        observer.step("prune")
+        if runner.config.prune.in_rounds:
             rounds.carry_out(runner)
         metrics = runner.get(artifacts.CUT)
     return Result(
         verb="prune",
-        data={"run": str(runner.path), "stage": records.plain(metrics)},
-        text=stage_table(metrics),
+        data={"run": str(runner.path), "round": records.plain(metrics)},
+        text=round_table(metrics),
         next=command("finetune", runner.path),
     )
 
@@ -126,8 +126,8 @@ def finetune(run: RunPath, common: Common) -> Result:
         RichObserver() as observer,
         start.reopen(run, observer, common.overrides, verb="finetune") as runner,
     ):
-        observer.stage("fine-tune")
-        if runner.config.prune.staged:
+        observer.step("fine-tune")
+        if runner.config.prune.in_rounds:
             rounds.carry_out(runner)
         log = runner.get(artifacts.TUNE_LOG)
     return Result(
@@ -187,7 +187,7 @@ def compare(
         RichObserver() as observer,
         start.reopen(run, observer, pairs, verb="compare") as runner,
     ):
-        observer.stage("compare")
+        observer.step("compare")
         own, gates = other is None and data is None, None
         under_shift = None
         if own:
@@ -237,7 +237,7 @@ def export(run: RunPath, common: Common) -> Result:
         RichObserver() as observer,
         start.reopen(run, observer, common.overrides, verb="export") as runner,
     ):
-        observer.stage("export")
+        observer.step("export")
         found = runner.get(artifacts.EXPORTS)
     facts = {
         file.file: f"{file.size_bytes:,} bytes; within {file.max_difference:.1e} of PyTorch on "

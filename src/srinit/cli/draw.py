@@ -136,7 +136,7 @@ def facts_table(facts: dict[str, Any]) -> Table:
     return table
 
 
-def stage_table(metrics: CutMetrics) -> Table:
+def round_table(metrics: CutMetrics) -> Table:
     """Return what the cut did on validation data."""
     facts = {
         "removed": ", ".join(metrics.removed) or "nothing",

@@ -21,7 +21,7 @@ def inspect(config: ConfigFile, common: Common) -> Result:
     if common.dry_run:
         return _dry("inspect", config, common)
     with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
-        observer.stage("inspect")
+        observer.step("inspect")
         units = runner.get(artifacts.UNITS)
         data = runner.value("told_data")
     return Result(
@@ -47,7 +47,7 @@ def baseline(config: ConfigFile, common: Common) -> Result:
     if common.dry_run:
         return _dry("baseline", config, common)
     with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
-        observer.stage("baseline")
+        observer.step("baseline")
         metrics = runner.get(artifacts.BASELINE)
     return Result(
         verb="baseline",
@@ -68,7 +68,7 @@ def scan(config: ConfigFile, common: Common) -> Result:
     if common.dry_run:
         return _dry("scan", config, common)
     with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
-        observer.stage("scan")
+        observer.step("scan")
         sensitivity = runner.get(artifacts.SENSITIVITY)
     return Result(
         verb="scan",

@@ -38,7 +38,7 @@ def promote(
         RichObserver() as observer,
         start.reopen(run, observer, common.overrides, verb="promote", only_acts=True) as runner,
     ):
-        observer.stage("promote")
+        observer.step("promote")
         found = promotion.promote(runner, override=override, reason=reason)
     before = f"version {found.replaced}" if found.replaced is not None else "none"
     already = "was champion already" if found.already else f"is champion now (before: {before})"

@@ -55,7 +55,7 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
         verb=name,
         data=records.plain(result),
         text=result.words(),
-        first=_drawn(Path(result.run), result.stage),
+        first=_drawn(Path(result.run), result.round),
         next=following,
         exit_code=0 if result.passed else GATE_FAILED,
     )

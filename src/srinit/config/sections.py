@@ -16,7 +16,7 @@ from srinit.config.outputs import (
     ReportSection,
     RoiInputs,
 )
-from srinit.config.stages import (
+from srinit.config.steps import (
     BaselineSection,
     CompareSection,
     CompensateSection,

@@ -76,14 +76,14 @@ def change_of(
         verb: Its name, for the record.
         redo: Parts that the verb makes anew in any case.
     """
-    judged = any(folder.path.glob("stages/*/comparison.json"))
+    judged = any(folder.path.glob("rounds/*/comparison.json"))
     new = tuple(
         Override(key=key, before=old, after=value, verb=verb, judged=judged)
         for key, (old, value) in overrides.differences(before, after).items()
     )
     stale = parts.stale(
         [each.key for each in new],
-        in_rounds=before.prune.staged or after.prune.staged,
+        in_rounds=before.prune.in_rounds or after.prune.in_rounds,
         trained_trials=after.plan.trial_steps > 0,
     )
     wanted = {**parts.with_later(redo), **stale}
@@ -184,7 +184,7 @@ def set_aside(folder: RunFolder, redone: Collection[str], parts: Parts) -> None:
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (folder.path / name).rename(target / name)
-    for name in ("stages", "rejected", "export", "report"):
+    for name in ("rounds", "rejected", "export", "report"):
         _remove_empty(folder.path / name)
     folder.moved()
     folder.audit("set aside", f"done: to superseded/{target.name}", inputs=told)

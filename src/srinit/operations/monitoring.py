@@ -77,10 +77,10 @@ def monitor(
     recipe = runner.files.path(artifacts.TUNED)
     folder.check(recipe)
     weights = artifact.read_recipe(recipe.parent).weights_sha256
-    observer.stage("baseline")
+    observer.step("baseline")
     baseline = _baseline(runner, needed=data is not None)
     names = _class_names(runner)
-    observer.stage("watch")
+    observer.step("watch")
     if log is not None:
         observed = from_log(read_log(log), weights, names)
         source, digest = str(log), sha256_file(log)

@@ -113,7 +113,7 @@ def _judged(runner: Runner, seal: Seal, *, override: bool, reason: str) -> str:
         problem = GateFailedError(f"{runner.path} is not promoted: {said}. {advice}")
     elif not _accepted(runner, seal):
         problem = GateFailedError(
-            f"{runner.path} is not promoted: its stages ended because gates failed on validation "
+            f"{runner.path} is not promoted: its rounds ended because gates failed on validation "
             f"data. {advice}"
         )
     elif moved := _moved(runner, seal, gates):

@@ -43,7 +43,7 @@ def check(runner: Runner) -> None:
         shift_points=len(config.shift.corruptions) * len(config.shift.severities),
     )
     _check_site(resources)
-    if config.prune.staged:
+    if config.prune.in_rounds:
         _check_rounds(resources)
 
 

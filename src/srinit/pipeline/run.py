@@ -80,13 +80,13 @@ def carry_out(runner: Runner) -> RunResult:
     for title, artifact in STEPS:
         if title in ALONE:
             continue
-        if runner.config.prune.staged and artifact in (artifacts.CUT, artifacts.TUNE_LOG):
+        if runner.config.prune.in_rounds and artifact in (artifacts.CUT, artifacts.TUNE_LOG):
             if artifact == artifacts.CUT:
-                runner.observer.stage("stages")
+                runner.observer.step("rounds")
                 rounds.carry_out(runner)
             continue
         if title:
-            runner.observer.stage(title)
+            runner.observer.step(title)
         runner.get(artifact)
 
     def rest(runner: Runner) -> RunResult:
@@ -94,7 +94,7 @@ def carry_out(runner: Runner) -> RunResult:
             return runner.files.read(artifacts.RESULT)
         for title, artifact in STEPS:
             if title in ALONE:
-                runner.observer.stage(title)
+                runner.observer.step(title)
                 runner.get(artifact)
         found = sealing.finished(runner)
         registries.log_finished(runner)

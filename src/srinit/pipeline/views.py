@@ -71,6 +71,6 @@ def before(runner: Runner) -> Before:
 @view
 def outcome(runner: Runner) -> RoundsOutcome:
     """Return how the rounds ended; with one round there is nothing to choose."""
-    if not runner.config.prune.staged:
+    if not runner.config.prune.in_rounds:
         return RoundsOutcome(delivered=1, accepted=True, reason="")
     return runner.files.read(artifacts.OUTCOME)

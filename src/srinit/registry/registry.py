@@ -67,7 +67,7 @@ class Registry:
             key: What tells runs apart, such as the hash of a run folder's list of hashes.
             name: Shown by MLflow.
             params: Written as text.
-            metrics: By name, "stage.metric".
+            metrics: By name, "step.metric".
             folder: Where the artifacts lie.
             files: The artifacts, relative to it; they keep their names.
             tags: Further tags.

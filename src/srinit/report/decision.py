@@ -38,7 +38,7 @@ class Decision:
 
 
 def decide(report: ReportInput, say: Say) -> Decision:
-    """Return the decision about the last stage of a run."""
+    """Return the decision about the last round of a run."""
     evidence = _evidence(report, say)
     verdict = _verdict(report, bool(evidence.conditions))
     if verdict == "no" and report.plan.remove:

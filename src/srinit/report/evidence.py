@@ -57,14 +57,14 @@ def evidence_view(report: ReportInput, say: Say) -> Evidence:
             ends += [] if value is None else [value]
             ends += [] if interval is None else [interval.low, interval.high]
     extent = (min(ends) - 0.01, max(ends) + 0.01)
-    stages = _stage_of(report)
+    rounds = _round_of(report)
     return Evidence(
         lead=_lead(report, say),
         rows=tuple(
             EvidenceRow(
                 number=number,
                 name=removal.unit.name,
-                basis=_basis(report, removal, stages, say),
+                basis=_basis(report, removal, rounds, say),
                 losses=tuple(
                     _loss(kind, value, interval, extent, say)
                     for kind, (value, interval) in removal.evidence.losses.items()
@@ -93,13 +93,13 @@ def _lead(report: ReportInput, say: Say) -> Text:
 
 
 def _basis(
-    report: ReportInput, removal: Removal, stages: Mapping[str, int], say: Say
+    report: ReportInput, removal: Removal, rounds: Mapping[str, int], say: Say
 ) -> tuple[Text, ...]:
     name = removal.unit.name
     found = []
-    if name in stages:
-        found.append(say("proof.stage", number=str(stages[name])))
-    if not stages and name in report.plan.target.get("remove", ()):
+    if name in rounds:
+        found.append(say("proof.round", number=str(rounds[name])))
+    if not rounds and name in report.plan.target.get("remove", ()):
         return (*found, say("proof.named"))
     scores = other_scores(report)
     value = removal.evidence.score
@@ -114,14 +114,14 @@ def _basis(
     return tuple(found)
 
 
-def _stage_of(report: ReportInput) -> dict[str, int]:
-    """Return the stage that removed each unit; empty where there is one stage."""
+def _round_of(report: ReportInput) -> dict[str, int]:
+    """Return the round that removed each unit; empty where there is one round."""
     if report.outcome is None:
         return {}
     found: dict[str, int] = {}
-    for stage in report.stages:
-        for name in stage.removed:
-            found.setdefault(name, stage.number)
+    for round_ in report.rounds:
+        for name in round_.removed:
+            found.setdefault(name, round_.number)
     return found
 
 

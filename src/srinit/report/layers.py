@@ -145,7 +145,7 @@ def plan_command(run: str, names: Sequence[str]) -> str:
 def _sources(report: ReportInput) -> tuple[str, ...]:
     folder = ""
     if report.outcome is not None and report.last is not None:
-        folder = f"stages/{report.last.number:02d}/"
+        folder = f"rounds/{report.last.number:02d}/"
     scan = ("sensitivity.json", "sensitivity.csv", "criterion.json")
     beside = ("beside.json",) if report.beside else ()
     return (

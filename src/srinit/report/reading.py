@@ -5,10 +5,10 @@ Read from the run folder (all but the scan and the plan may be missing)::
     run.json env.json config.yaml inputs.lock.json audit.jsonl SHA256SUMS
     baseline/metrics.json            the unpruned network, validation data
     scan/sensitivity.json plan.json
-    stages/NN/metrics.json           before, after the cut, compensated, tuned
-    stages/NN/tune.json comparison.json gate.json validation.json validation_gate.json
-    stages/NN/site.json site_gate.json shift.json where they were measured
-    stages/outcome.json rejected/NN/ where it was pruned in rounds
+    rounds/NN/metrics.json           before, after the cut, compensated, tuned
+    rounds/NN/tune.json comparison.json gate.json validation.json validation_gate.json
+    rounds/NN/site.json site_gate.json shift.json where they were measured
+    rounds/outcome.json rejected/NN/ where it was pruned in rounds
     scan/criterion.json              the scores that rank, where it is not the scan that does
     scan/beside.json                 scores that only stand beside them
     export/export.json
@@ -28,7 +28,7 @@ from srinit.config.sections import DataSection
 from srinit.custody.overrides import of_run
 from srinit.errors import ConfigError, UnsafeError
 from srinit.plan import PrunePlan
-from srinit.report.data import DataFile, ReportInput, StageInput
+from srinit.report.data import DataFile, ReportInput, RoundInput
 from srinit.report.mistakes import mistakes_of
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.files import REJECTED, ROUNDS, round_numbers
@@ -63,7 +63,7 @@ def load_report_input(run: Path) -> ReportInput:
         created=_created(run),
         sensitivity=files.read(artifacts.SENSITIVITY),
         plan=_plan(folder),
-        stages=_stages(folder, ROUNDS),
+        rounds=_rounds(folder, ROUNDS),
         exports=exports.files,
         failed_exports=exports.failed,
         onnx_latency=exports.onnx_latency,
@@ -83,7 +83,7 @@ def load_report_input(run: Path) -> ReportInput:
         pictures=files.get(artifacts.PICTURES),
         scores=files.get(artifacts.SCORES),
         beside=beside.criteria,
-        rejected=_stages(folder, REJECTED),
+        rejected=_rounds(folder, REJECTED),
         outcome=files.get(artifacts.OUTCOME),
         overrides=of_run(run),
         readings=_last(folder).get(artifacts.READINGS),
@@ -128,7 +128,7 @@ def roi_inputs(config: Config) -> RoiInputs:
     return config.roi
 
 
-def _stages(folder: RunFolder, rounds: str) -> tuple[StageInput, ...]:
+def _rounds(folder: RunFolder, rounds: str) -> tuple[RoundInput, ...]:
     """Return the rounds of pruning, in order; what was not measured in one is None."""
     found = []
     for number in round_numbers(folder.path, rounds):
@@ -136,7 +136,7 @@ def _stages(folder: RunFolder, rounds: str) -> tuple[StageInput, ...]:
         cut = files.get(artifacts.CUT)
         predictions = files.get(artifacts.PREDICTIONS)
         found.append(
-            StageInput(
+            RoundInput(
                 number=number,
                 cut=cut,
                 tune=files.get(artifacts.TUNE_LOG),

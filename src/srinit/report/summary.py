@@ -13,7 +13,7 @@ from srinit.report.evidence import LOSSES, evidence_view
 from srinit.report.figures import headline
 from srinit.report.layers import layers_view
 from srinit.report.money import money_view
-from srinit.report.stages import stages_view
+from srinit.report.rounds import rounds_view
 from srinit.report.text import LANGUAGES, Language, Say, Text
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
@@ -65,7 +65,7 @@ def _part(report: ReportInput, say: Say, code: Language) -> str:
             ]
     lines += [f"## {t(say('decision.cut'))}", "", *_cut(report, say, code), ""]
     lines += _evidence(report, say, code)
-    lines += _stages(report, say, code)
+    lines += _rounds(report, say, code)
     money = money_view(report, say)
     if money.headline is not None:
         lines += [f"## {t(say('section.money'))}", "", t(money.headline), ""]
@@ -109,13 +109,13 @@ def _evidence(report: ReportInput, say: Say, code: Language) -> list[str]:
     return [*lines, "", *([t(view.note)] if view.note else []), ""]
 
 
-def _stages(report: ReportInput, say: Say, code: Language) -> list[str]:
-    view = stages_view(report, say)
+def _rounds(report: ReportInput, say: Say, code: Language) -> list[str]:
+    view = rounds_view(report, say)
     if report.outcome is None or not view.rows:
         return []
     t = _plain_in(code)
     head = ("start", "cut", "compensated", "tuned", "change")
-    titles = [t(say("stages.stage")), *(t(say(f"stages.{key}")) for key in head)]
+    titles = [t(say("rounds.round")), *(t(say(f"rounds.{key}")) for key in head)]
     lines = [f"## {t(say('compare.recovery'))}", "", t(view.lead), "", f"| {' | '.join(titles)} |"]
     lines.append("|" + "---|" * len(titles))
     for row in view.rows:
@@ -127,7 +127,7 @@ def _stages(report: ReportInput, say: Say, code: Language) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     for row in view.rows:
         for why in row.why:
-            lines += ["", f"{t(say('stages.why', number=str(row.number)))} {t(why)}"]
+            lines += ["", f"{t(say('rounds.why', number=str(row.number)))} {t(why)}"]
     return [*lines, ""]
 
 

@@ -57,7 +57,7 @@ REFERENCE_SCORES = Artifact(
 )  # fmt: skip
 PLAN = Artifact("plan", "plan.json", "the plan", Plan(), beside=(TIMES,))
 OUTCOME = Artifact(
-    "outcome", "stages/outcome.json", "how the rounds ended",
+    "outcome", "rounds/outcome.json", "how the rounds ended",
     Record(RoundsOutcome, "srinit.outcome/1"),
 )  # fmt: skip
 
@@ -68,9 +68,7 @@ PRUNED = Artifact(
     "pruned", "cut/recipe.json", "the cut network", Network(), in_round=True,
     beside=("cut/model.safetensors",), logged=False,
 )  # fmt: skip
-CUT = Artifact(
-    "cut", "metrics.json", "the cut", Record(CutMetrics, "srinit.cut/1"), in_round=True
-)
+CUT = Artifact("cut", "metrics.json", "the cut", Record(CutMetrics, "srinit.cut/1"), in_round=True)
 TUNED = Artifact(
     "tuned", "recipe.json", "the pruned network", Network(), in_round=True,
     beside=("model.safetensors", "t*.safetensors"), logged=False,

@@ -166,7 +166,7 @@ def result(
     return RunResult(
         run=str(place),
         passed=gates.passed and outcome.accepted,
-        stage=outcome.delivered,
+        round=outcome.delivered,
         stopped_because=outcome.reason,
         removed=cut.removed,
         score=comparison.score,

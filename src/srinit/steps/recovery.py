@@ -148,7 +148,7 @@ class Recovery:
         if before is None or before.score_before is None or before.score_after is None:
             return f"Recovery by {what}: unknown until it is measured."
         return (
-            f"Recovery by {what}: unknown; the stage before went from "
+            f"Recovery by {what}: unknown; the round before went from "
             f"{100 * before.score_before:.1f} to {100 * before.score_after:.1f} % on validation "
             "data."
         )

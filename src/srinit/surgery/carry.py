@@ -58,7 +58,7 @@ def carry_back(
     if lost:
         raise SurgeryError(
             f"{', '.join(lost[:3])} have no counterpart in the unpruned network, so it cannot be "
-            "cut again from here; use prune.stages: 1."
+            "cut again from here; use prune.rounds: 1."
         )
     result, _ = copied(model, example_inputs)
     place = result.state_dict(keep_vars=True)

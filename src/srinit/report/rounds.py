@@ -1,4 +1,4 @@
-"""Pruning stage by stage: the dip after every cut, its recovery, and stages that were rejected."""
+"""Pruning round by round: the dip after every cut, its recovery, and rounds that were rejected."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from markupsafe import Markup
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart
-from srinit.report.data import ReportInput, StageInput
+from srinit.report.data import ReportInput, RoundInput
 from srinit.report.decision import gate_text
 from srinit.report.text import Say, Text, join
 
 Fate = Literal["delivered", "passed", "rejected"]
-POINTS = ("cut", "compensated", "tuned")  # thirds of a stage on the horizontal axis
+POINTS = ("cut", "compensated", "tuned")  # thirds of a round on the horizontal axis
 
 
 @record
-class StageRow:
-    """One stage: what it cut, how deep the dip was, what came back, how it was judged."""
+class RoundRow:
+    """One round: what it cut, how deep the dip was, what came back, how it was judged."""
 
     number: int
     fate: Fate
     state: Text | None  # none where it was cut once
-    removed: tuple[str, ...]  # by this stage alone
+    removed: tuple[str, ...]  # by this round alone
     scores: tuple[str, ...]  # start, after the cut, compensated, tuned
     dip: str  # in points, from the start
     recovered: str  # what is left of it after fine-tuning, in points
@@ -34,27 +34,27 @@ class StageRow:
 
 
 @record
-class Stages:
-    """What the page and the summary say of the stages."""
+class Rounds:
+    """What the page and the summary say of the rounds."""
 
     lead: Text
-    rows: tuple[StageRow, ...] = ()
+    rows: tuple[RoundRow, ...] = ()
     curve: Markup = Markup("")
     has_loss: bool = False
 
 
-def stages_view(report: ReportInput, say: Say) -> Stages:
-    """Return the stages with scores, those that are delivered first, then the rejected ones."""
-    tried = [*_with_scores(report.stages), *_with_scores(report.rejected)]
-    rows: list[StageRow] = []
+def rounds_view(report: ReportInput, say: Say) -> Rounds:
+    """Return the rounds with scores, those that are delivered first, then the rejected ones."""
+    tried = [*_with_scores(report.rounds), *_with_scores(report.rejected)]
+    rows: list[RoundRow] = []
     gone: tuple[str, ...] = ()
     start: float | None = None
-    for stage in tried:
-        row = _row(stage, report, gone, start, say)
+    for round_ in tried:
+        row = _row(round_, report, gone, start, say)
         rows.append(row)
         if row.fate != "rejected":
-            gone, start = stage.removed, score(stage, "tuned")
-    return Stages(
+            gone, start = round_.removed, score(round_, "tuned")
+    return Rounds(
         lead=_lead(report, rows, say),
         rows=tuple(rows),
         curve=_curve(report, say),
@@ -62,42 +62,42 @@ def stages_view(report: ReportInput, say: Say) -> Stages:
     )
 
 
-def score(stage: StageInput, key: str) -> float | None:
+def score(round_: RoundInput, key: str) -> float | None:
     """Return one score of a round on validation data; None where it was not measured."""
-    if stage.cut is None:
+    if round_.cut is None:
         return None
     if key == "tuned":
-        return stage.tune.score_after if stage.tune else None
-    value: float | None = getattr(stage.cut, f"score_{key}")
+        return round_.tune.score_after if round_.tune else None
+    value: float | None = getattr(round_.cut, f"score_{key}")
     return value
 
 
-def _with_scores(stages: tuple[StageInput, ...]) -> list[StageInput]:
-    return [stage for stage in stages if stage.cut is not None]
+def _with_scores(rounds: tuple[RoundInput, ...]) -> list[RoundInput]:
+    return [round_ for round_ in rounds if round_.cut is not None]
 
 
 def _row(
-    stage: StageInput, report: ReportInput, gone: tuple[str, ...], start: float | None, say: Say
-) -> StageRow:
+    round_: RoundInput, report: ReportInput, gone: tuple[str, ...], start: float | None, say: Say
+) -> RoundRow:
     if start is None:
-        start = score(stage, "before")
-    fate = _fate(stage, report)
-    found = [start, *(score(stage, key) for key in POINTS)]
-    loss = stage.validation.score if stage.validation else None
-    failed = stage.validation_gates.failed if stage.validation_gates else ()
-    folder = f"{'rejected' if stage in report.rejected else 'stages'}/{stage.number:02d}"
-    return StageRow(
-        number=stage.number,
+        start = score(round_, "before")
+    fate = _fate(round_, report)
+    found = [start, *(score(round_, key) for key in POINTS)]
+    loss = round_.validation.score if round_.validation else None
+    failed = round_.validation_gates.failed if round_.validation_gates else ()
+    folder = f"{'rejected' if round_ in report.rejected else 'rounds'}/{round_.number:02d}"
+    return RoundRow(
+        number=round_.number,
         fate=fate,
-        state=None if report.outcome is None else say(f"stages.{fate}"),
-        removed=tuple(name for name in stage.removed if name not in gone),
+        state=None if report.outcome is None else say(f"rounds.{fate}"),
+        removed=tuple(name for name in round_.removed if name not in gone),
         scores=tuple(fmt.percent(value, 2) for value in found),
         dip=_change(start, found[1]),
         recovered=_change(start, found[3]),
         loss=None
         if loss is None
         else say(
-            "stages.loss",
+            "rounds.loss",
             points=fmt.points(None if loss.drop is None else -loss.drop),
             range=fmt.ends(fmt.points(-loss.high), fmt.points(-loss.low)),
         ),
@@ -106,60 +106,60 @@ def _row(
     )
 
 
-def _fate(stage: StageInput, report: ReportInput) -> Fate:
-    if stage in report.rejected:
+def _fate(round_: RoundInput, report: ReportInput) -> Fate:
+    if round_ in report.rejected:
         return "rejected"
     if report.outcome is not None and not report.outcome.accepted:
-        return "rejected"  # the first stage failed; it is reported, there is nothing before it
-    return "delivered" if stage is report.last else "passed"
+        return "rejected"  # the first round failed; it is reported, there is nothing before it
+    return "delivered" if round_ is report.last else "passed"
 
 
 def _change(start: float | None, value: float | None) -> str:
     return fmt.points(None if start is None or value is None else value - start)
 
 
-def _lead(report: ReportInput, rows: list[StageRow], say: Say) -> Text:
+def _lead(report: ReportInput, rows: list[RoundRow], say: Say) -> Text:
     outcome = report.outcome
     if outcome is None:
-        return say("stages.one")
+        return say("rounds.one")
     kept = [row for row in rows if row.fate != "rejected"]
     failed = [row for row in rows if row.fate == "rejected"]
     if not kept:
-        return say("stages.first_failed")
-    lead = say("stages.lead", tried=str(len(rows)), delivered=str(outcome.delivered))
+        return say("rounds.first_failed")
+    lead = say("rounds.lead", tried=str(len(rows)), delivered=str(outcome.delivered))
     if failed:
-        return join([lead, say("stages.stopped", number=str(failed[0].number))], ja="", en=" ")
-    return join([lead, say("stages.no_way" if outcome.reason else "stages.reached")], ja="", en=" ")
+        return join([lead, say("rounds.stopped", number=str(failed[0].number))], ja="", en=" ")
+    return join([lead, say("rounds.no_way" if outcome.reason else "rounds.reached")], ja="", en=" ")
 
 
 def _curve(report: ReportInput, say: Say) -> Markup:
     """Return scores on validation data; what was rejected branches off, dashed."""
-    kept = _with_scores(report.stages)
+    kept = _with_scores(report.rounds)
     if not kept or (report.outcome is not None and not report.outcome.accepted and not kept):
         return Markup("")
     path = [(0.0, score(kept[0], "before"))]
-    for place, stage in enumerate(kept, start=1):
-        path += _thirds(place, stage)
+    for place, round_ in enumerate(kept, start=1):
+        path += _thirds(place, round_)
     branches = []
-    for stage in _with_scores(report.rejected):
-        branches.append([path[-1], *_thirds(len(kept) + 1, stage)])
+    for round_ in _with_scores(report.rejected):
+        branches.append([path[-1], *_thirds(len(kept) + 1, round_)])
     values = [100 * y for part in (path, *branches) for _, y in part if y is not None]
     if len(values) < 2:
         return Markup("")
     low, high = min(values), max(values)
     air = max((high - low) * 0.1, 1.0)
     last = len(kept) + bool(branches)
-    lines = [_line(path, say("stages.kept"), 0, measured=True)]
-    lines += [_line(part, say("stages.rejected"), 1, measured=False) for part in branches[:1]]
+    lines = [_line(path, say("rounds.kept"), 0, measured=True)]
+    lines += [_line(part, say("rounds.rejected"), 1, measured=False) for part in branches[:1]]
     ticks: tuple[float, ...] = tuple(range(last + 1))
     names: tuple[Text, ...] = ()
     if last == 1:
         ticks = (0.0, 1 / 3, 2 / 3, 1.0)
-        names = tuple(say(f"stages.tick.{key}") for key in ("start", *POINTS))
+        names = tuple(say(f"rounds.tick.{key}") for key in ("start", *POINTS))
     return line_chart(
         lines,
         Axis(
-            label=say("axis.stage" if last > 1 else "axis.step"),
+            label=say("axis.round" if last > 1 else "axis.step"),
             low=0,
             high=last,
             ticks=ticks,
@@ -169,8 +169,8 @@ def _curve(report: ReportInput, say: Say) -> Markup:
     )
 
 
-def _thirds(place: int, stage: StageInput) -> list[tuple[float, float | None]]:
-    return [(place - 1 + (i + 1) / 3, score(stage, key)) for i, key in enumerate(POINTS)]
+def _thirds(place: int, round_: RoundInput) -> list[tuple[float, float | None]]:
+    return [(place - 1 + (i + 1) / 3, score(round_, key)) for i, key in enumerate(POINTS)]
 
 
 def _line(

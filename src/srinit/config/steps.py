@@ -189,7 +189,7 @@ class PlanSection(Section):
 
 
 class StepSection(Section):
-    """How much one stage removes, in place of the number of stages; at most one of these."""
+    """How much one round removes, in place of the number of rounds; at most one of these."""
 
     units: int | None = Field(default=None, ge=1, description="so many units")
     params: float | None = Field(
@@ -205,7 +205,7 @@ class StepSection(Section):
 
     @property
     def given(self) -> bool:
-        """Whether the size of a stage was chosen."""
+        """Whether the size of a round was chosen."""
         return any(value is not None for value in (self.units, self.params, self.flops))
 
 
@@ -215,23 +215,33 @@ class PruneSection(Section):
     recalibrate: bool = Field(
         default=True, description="let new normalization statistics be a candidate after the cut"
     )
-    stages: int = Field(
+    rounds: int = Field(
         default=1, ge=1, le=100, description="equal steps to the target, each scanned and gated"
     )
     step: StepSection = Field(
-        default=StepSection(), description="size of a stage, in place of their number"
+        default=StepSection(), description="size of a round, in place of their number"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_key(cls, value: object) -> object:
+        """Take `stages`, the earlier name of `rounds`."""
+        if not isinstance(value, dict) or "stages" not in value:
+            return value
+        if "rounds" in value:
+            raise ValueError("rounds and stages are both given, and mean the same; keep rounds")
+        return {("rounds" if key == "stages" else key): each for key, each in value.items()}
+
     @model_validator(mode="after")
-    def _stages_or_step(self) -> PruneSection:
-        if self.step.given and self.stages != 1:
-            raise ValueError("stages and step are both given; keep one")
+    def _rounds_or_step(self) -> PruneSection:
+        if self.step.given and self.rounds != 1:
+            raise ValueError("rounds and step are both given; keep one")
         return self
 
     @property
-    def staged(self) -> bool:
-        """Whether the target is approached in more than one stage."""
-        return self.stages > 1 or self.step.given
+    def in_rounds(self) -> bool:
+        """Whether the target is approached in more than one round."""
+        return self.rounds > 1 or self.step.given
 
 
 class CompensateSection(Section):
