@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from srinit.engine import Batch, Perturbation, Rows, Target
+from srinit.engine import Batch, BatchOutcomes, Perturbation, Target
 from srinit.records import Interval, record
 from srinit.reinit import RuleScheme, find_scheme
+from srinit.sensitivity.drop_estimator import DropEstimator, StoppingRule
 from srinit.sensitivity.journal import Journal
 from srinit.sensitivity.records import SchemeTrial
 from srinit.sensitivity.setup import Setup
-from srinit.sensitivity.tally import Goal, Tally
 
 CANDIDATES = (
     Perturbation(scheme="keep_norm"),
@@ -32,7 +32,7 @@ EXAMPLES = 32  # a candidate and unit
 PER_DRAW = 2
 FEW = 16  # units, with locked ones, that are all tried
 SAMPLE = 12  # of more: removable units, evenly spread over the network
-CERTAIN = 0.95  # of an interval of a merit
+CERTAIN = 0.95  # of an interval of a score
 RESAMPLES = 500  # of the units tried, for the uncertainty of the choice
 CEILING = 0.9  # share of the baseline's score above chance, lost: nothing is left to tell
 FLOOR = 1e-9  # largest drop in any draw that counts as no effect at all
@@ -40,13 +40,13 @@ FLOOR = 1e-9  # largest drop in any draw that counts as no effect at all
 
 @record
 class Figures:
-    """What a pilot saw of each unit under one candidate; entries belong to units."""
+    """What a scheme selection saw of each unit under one candidate; entries belong to units."""
 
     means: tuple[float, ...]  # mean drop
     noises: tuple[float, ...]  # variance of that mean
     saturated: tuple[bool, ...]  # at floor or ceiling, or with broken outputs
 
-    def merit(self, chosen: npt.NDArray[np.int64] | None = None) -> tuple[float, float]:
+    def score(self, chosen: npt.NDArray[np.int64] | None = None) -> tuple[float, float]:
         """Return reliability and share of saturated units; of some units, if they are chosen."""
         every = np.arange(len(self.means)) if chosen is None else chosen
         total = float(np.var(np.asarray(self.means)[every], ddof=1))
@@ -57,7 +57,7 @@ class Figures:
 
 @record
 class Trial:
-    """One candidate's pilot."""
+    """One candidate of the selection."""
 
     perturbation: Perturbation
     reliability: float | None
@@ -66,7 +66,7 @@ class Trial:
     figures: Figures | None = None  # None: too few units
 
     @property
-    def merit(self) -> float:
+    def score(self) -> float:
         """What the choice goes by: reliability, times the share of units not saturated."""
         return (self.reliability or 0.0) * (1 - self.saturated)
 
@@ -93,7 +93,7 @@ def choose_scheme(setup: Setup, journal: Journal) -> Choice:
         reason = scheme.note if isinstance(scheme, RuleScheme) else "given by the caller"
         chosen = Perturbation(scheme=settings.scheme, scale=settings.scale)
         return Choice(perturbation=chosen, reason=reason)
-    lines = [line for line in journal.lines if "pilot" in line]
+    lines = [line for line in journal.lines if "scheme_selection" in line]
     if len(lines) < len(CANDIDATES):
         lines = _try_candidates(setup, lines, journal)
     trials = [_trial(line, each) for line, each in zip(lines, CANDIDATES, strict=True)]
@@ -114,7 +114,7 @@ def choose_scheme(setup: Setup, journal: Journal) -> Choice:
 
 
 def sample_of(targets: Sequence[Target]) -> tuple[str, ...]:
-    """Return the units that the pilot tries: all of few, of many some evenly spread ones.
+    """Return the units that the selection tries: all of few, of many some evenly spread ones.
 
     Example:
         >>> len(sample_of([Target(name=f"block{number}") for number in range(90)]))
@@ -134,7 +134,7 @@ def _try_candidates(
     ranks = setup.ranks
     for index in range(len(lines), len(CANDIDATES), ranks.count):
         number = index + ranks.rank
-        mine = _pilot_line(setup, batch, number) if number < len(CANDIDATES) else None
+        mine = _selection_line(setup, batch, number) if number < len(CANDIDATES) else None
         fresh = [line for line in ranks.gather(mine) if line is not None]
         if ranks.rank == 0:
             journal.append(fresh)
@@ -142,35 +142,35 @@ def _try_candidates(
     return lines
 
 
-def _pilot_line(setup: Setup, batch: Batch, number: int) -> dict[str, Any]:
+def _selection_line(setup: Setup, batch: Batch, number: int) -> dict[str, Any]:
     candidate = CANDIDATES[number]
     tried = sample_of(setup.targets)
     problems = setup.bench.check(candidate, tried)
     active = {name: PER_DRAW for name in tried if name not in problems}
     found = setup.bench.measure(batch, number, active, candidate, purpose="pilot")
     return {
-        "pilot": number,
+        "scheme_selection": number,
         "baseline": found.baseline.to_line(),
         "units": {name: rows.to_line() for name, (rows,) in found.units.items()},
     }
 
 
 def _trial(line: dict[str, Any], candidate: Perturbation) -> Trial:
-    baseline = Rows.from_line(line["baseline"])
-    goal = Goal(half_width=None, confidence=0.95, num_units=1)
-    tallies = {}
+    baseline = BatchOutcomes.from_line(line["baseline"])
+    rule = StoppingRule(half_width=None, confidence=0.95, num_units=1)
+    estimators = {}
     for name, rows in line["units"].items():
-        tallies[name] = Tally(name, removable=True, goal=goal, interval=False)
-        tallies[name].add(baseline, Rows.from_line(rows), None, PER_DRAW, EXAMPLES)
+        estimators[name] = DropEstimator(name, removable=True, rule=rule, interval=False)
+        estimators[name].add(baseline, BatchOutcomes.from_line(rows), None, PER_DRAW, EXAMPLES)
     classes = len(set(baseline.predictions or ())) or 1
     chance = 1 / classes if classes > 1 else 0.0
     score = sum(baseline.scores) / len(baseline.scores)
-    return judge(candidate, tallies, score, chance)
+    return judge(candidate, estimators, score, chance)
 
 
 def judge(
     perturbation: Perturbation,
-    tallies: Mapping[str, Tally],
+    estimators: Mapping[str, DropEstimator],
     baseline: float,
     chance: float,
 ) -> Trial:
@@ -178,27 +178,29 @@ def judge(
 
     Args:
         perturbation: The candidate.
-        tallies: Its observations, by unit.
+        estimators: Its observations, by unit.
         baseline: The baseline's score on the same examples.
         chance: Score of guessing.
     """
-    measured = [tally for tally in tallies.values() if tally.drops]
+    measured = [estimator for estimator in estimators.values() if estimator.drops]
     if len(measured) < 2:
         return Trial(
             perturbation=perturbation, reliability=None, saturated=1.0, measured=len(measured)
         )
     room = max(baseline - chance, 1e-9)
     figures = Figures(
-        means=tuple(tally.mean for tally in measured),
-        noises=tuple(float(np.var(tally.drops, ddof=1)) / len(tally.drops) for tally in measured),
+        means=tuple(estimator.mean for estimator in measured),
+        noises=tuple(
+            float(np.var(estimator.drops, ddof=1)) / len(estimator.drops) for estimator in measured
+        ),
         saturated=tuple(
-            tally.looks_collapsed
-            or tally.mean >= CEILING * room
-            or max(abs(drop) for drop in tally.drops) <= FLOOR
-            for tally in measured
+            estimator.looks_collapsed
+            or estimator.mean >= CEILING * room
+            or max(abs(drop) for drop in estimator.drops) <= FLOOR
+            for estimator in measured
         ),
     )
-    reliability, saturated = figures.merit()
+    reliability, saturated = figures.score()
     return Trial(
         perturbation=perturbation,
         reliability=reliability,
@@ -209,7 +211,7 @@ def judge(
 
 
 def _uncertainty(trials: Sequence[Trial], best: Trial) -> tuple[float | None, dict[int, Interval]]:
-    """Return how often the choice is the same on resampled units, and 95 % of each merit.
+    """Return how often the choice is the same on resampled units, and 95 % of each score.
 
     A bootstrap over units, the same ones for all candidates that apply to all of them.
     """
@@ -220,15 +222,15 @@ def _uncertainty(trials: Sequence[Trial], best: Trial) -> tuple[float | None, di
     rows = []
     for _ in range(RESAMPLES):
         chosen = random.integers(0, best.measured, best.measured)
-        found = (t.figures.merit(chosen) for t in able.values() if t.figures is not None)
+        found = (t.figures.score(chosen) for t in able.values() if t.figures is not None)
         rows.append([reliability * (1 - saturated) for reliability, saturated in found])
-    merits = np.asarray(rows)
+    scores = np.asarray(rows)
     place = [trial is best for trial in able.values()].index(True)
-    certainty = float(np.mean(merits.argmax(1) == place))
-    low, high = np.quantile(merits, [0.025, 0.975], axis=0)
+    certainty = float(np.mean(scores.argmax(1) == place))
+    low, high = np.quantile(scores, [0.025, 0.975], axis=0)
     ends = zip(able.items(), low.tolist(), high.tolist(), strict=True)
     return certainty, {
-        index: Interval(value=trial.merit, low=down, high=up, confidence=CERTAIN)
+        index: Interval(value=trial.score, low=down, high=up, confidence=CERTAIN)
         for (index, trial), down, up in ends
     }
 
@@ -237,21 +239,21 @@ def choose(trials: list[Trial]) -> tuple[Trial, str]:
     """Return the best candidate, and why, in words."""
     most = max(trial.measured for trial in trials)
     able = [trial for trial in trials if trial.measured == most]
-    best = max(able, key=lambda trial: trial.merit)
-    others = sorted((t for t in trials if t is not best), key=lambda t: -t.merit)
+    best = max(able, key=lambda trial: trial.score)
+    others = sorted((t for t in trials if t is not best), key=lambda t: -t.score)
     words = ", ".join(f"{_title(t.perturbation)} {_percent(t.reliability)}" for t in others)
     return best, (
         f"{_title(best.perturbation)} tells the units apart best: {_percent(best.reliability)} "
-        f"of the variance between units in the pilot is due to the units, and "
+        f"of the variance between units in the selection is due to the units, and "
         f"{best.saturated:.0%} of them are at floor or ceiling; runners-up: {words}"
     )
 
 
 def records_of(
-    trials: list[Trial], chosen: Trial, merits: Mapping[int, Interval]
+    trials: list[Trial], chosen: Trial, scores: Mapping[int, Interval]
 ) -> tuple[SchemeTrial, ...]:
-    """Return the trials for the scan's record, best first, with the intervals of their merits."""
-    order = sorted(range(len(trials)), key=lambda index: -trials[index].merit)
+    """Return the trials for the scan's record, best first, with the intervals of their scores."""
+    order = sorted(range(len(trials)), key=lambda index: -trials[index].score)
     return tuple(
         SchemeTrial(
             scheme=trial.perturbation.name,
@@ -260,7 +262,7 @@ def records_of(
             saturated=trial.saturated,
             chosen=trial is chosen,
             num_units=trial.measured,
-            merit=merits.get(index),
+            score=scores.get(index),
         )
         for index in order
         for trial in (trials[index],)

@@ -1,4 +1,4 @@
-"""`Redraw`: a private copy of a unit, filled with new weights as often as one likes."""
+"""`Reinitializer`: a private copy of a unit, filled with new weights as often as one likes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-class Redraw:
+class Reinitializer:
     """Draws one unit again, many times, into one private copy of it.
 
     The unit itself is never touched. `draw(seed)` gives the same weights for the same seed, on

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from srinit.engine import Rows
+from srinit.engine import BatchOutcomes
 from srinit.records import Interval
+from srinit.sensitivity.drop_estimator import COLLAPSED, StoppingRule
 from srinit.sensitivity.records import UnitSensitivity
-from srinit.sensitivity.tally import COLLAPSED, Goal
 from srinit.stats.paired import student_quantile
 
 
-def summary(baseline: Rows, rows: Rows, classes: Sequence[int] | None) -> dict[str, Any]:
+def summary(
+    baseline: BatchOutcomes, rows: BatchOutcomes, classes: Sequence[int] | None
+) -> dict[str, Any]:
     """Return what one draw did to one batch, in the form of the journal."""
     drops = np.asarray(baseline.scores) - np.asarray(rows.scores)
     by_class: dict[str, list[float]] = {}
@@ -65,7 +67,7 @@ class _Draw:
         return max(self.squares / self.count - self.drop**2, 0.0)
 
 
-class WholeSet:
+class FixedDraws:
     """Observations of one unit, each a draw over the whole data set."""
 
     def __init__(
@@ -73,7 +75,7 @@ class WholeSet:
         name: str,
         *,
         removable: bool,
-        goal: Goal,
+        rule: StoppingRule,
         draws: int,
         problem: str = "",
         note: str = "",
@@ -82,7 +84,7 @@ class WholeSet:
         self.problem = problem
         self._note = note
         self._removable = removable
-        self._goal = goal
+        self._rule = rule
         self._draws = [_Draw() for _ in range(draws)]
 
     def add(self, lines: Sequence[dict[str, Any]]) -> None:
@@ -101,8 +103,8 @@ class WholeSet:
             return self._record(decision="not measured", reason=self.problem or "no data")
         drops = np.asarray([draw.drop for draw in draws])
         mean = float(drops.mean())
-        alone = self._interval(drops, draws, self._goal.confidence)
-        joint = self._interval(drops, draws, self._goal.joint_confidence)
+        alone = self._interval(drops, draws, self._rule.confidence)
+        joint = self._interval(drops, draws, self._rule.joint_confidence)
         predictions: Counter[str] = sum((draw.predictions for draw in draws), Counter())
         nonfinite = sum(draw.nonfinite for draw in draws)
         total = predictions.total()
@@ -119,7 +121,7 @@ class WholeSet:
             reasons.append(f"{nonfinite} of {examples} outputs were not finite (counted as wrong)")
         if share is not None and share > COLLAPSED:
             reasons.append(f"the model answers one class for {share:.0%} of the examples")
-        limit = self._goal.max_drop
+        limit = self._rule.max_drop
         broken = bool(nonfinite) or (share or 0.0) > COLLAPSED
         decision = "undecided"
         if limit is not None and joint is not None and joint.high <= limit and not broken:

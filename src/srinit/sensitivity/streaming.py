@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from srinit import modules
-from srinit.engine import Batch, Perturbation, Rows
+from srinit.engine import Batch, BatchOutcomes, Perturbation
 from srinit.sensitivity.design import FIRST_PER_DRAW, per_draw_for, suffix_flops
+from srinit.sensitivity.drop_estimator import DropEstimator
 from srinit.sensitivity.journal import Journal
 from srinit.sensitivity.progress import OnProgress, Progress
 from srinit.sensitivity.records import UnitSensitivity
 from srinit.sensitivity.selection import Selection, select
 from srinit.sensitivity.setup import Setup, rounds_of
-from srinit.sensitivity.tally import Tally
 
 WARM_UP = 1  # batches after which the number of examples that share a draw is chosen
 
 
-class FreshScan:
+class StreamingScan:
     """Observations of all units, from the journal and from new batches.
 
     Args:
@@ -36,20 +36,20 @@ class FreshScan:
         on_progress: OnProgress | None,
     ) -> None:
         self._setup, self._perturbation = setup, perturbation
-        self.tallies = {
-            target.name: Tally(
+        self.estimators = {
+            target.name: DropEstimator(
                 target.name,
                 removable=target.removable,
-                goal=setup.goal,
+                rule=setup.rule,
                 problem=problems.get(target.name, ""),
                 note=setup.bench.notes.get(target.name, ""),
             )
             for target in setup.targets
         }
         self._flops = suffix_flops(setup.units)
-        weights = {name: max(self._flops.get(name, 0.0), 1.0) for name in self.tallies}
-        self.progress = Progress(setup.goal, weights, len(setup.order), on_progress)
-        self._per_draw = dict.fromkeys(self.tallies, FIRST_PER_DRAW)
+        weights = {name: max(self._flops.get(name, 0.0), 1.0) for name in self.estimators}
+        self.progress = Progress(setup.rule, weights, len(setup.order), on_progress)
+        self._per_draw = dict.fromkeys(self.estimators, FIRST_PER_DRAW)
         self.seen = 0
         self.score = 0.0
 
@@ -59,7 +59,7 @@ class FreshScan:
         known = [line for line in journal.lines if "batch" in line]
         for entry in known:
             self._apply(entry)
-        self.progress.start(list(self.tallies.values()))
+        self.progress.start(list(self.estimators.values()))
         ranks = self._setup.ranks
         rounds = rounds_of(len(known), len(batches), ranks.count, warm_up=WARM_UP)
         reader = self._setup.read(batches, rounds)
@@ -74,12 +74,14 @@ class FreshScan:
                 kept = self._apply(fresh)
                 if ranks.rank == 0:
                     journal.append([kept])
-            self.progress.tell(list(self.tallies.values()))
+            self.progress.tell(list(self.estimators.values()))
             yield
 
     def _measure(self, batch: Batch, number: int) -> dict[str, Any]:
         active = {
-            name: self._per_draw[name] for name, tally in self.tallies.items() if not tally.is_done
+            name: self._per_draw[name]
+            for name, estimator in self.estimators.items()
+            if not estimator.is_done
         }
         found = self._setup.bench.measure(batch, number, active, self._perturbation)
         return {
@@ -94,16 +96,18 @@ class FreshScan:
 
     def _apply(self, line: dict[str, Any]) -> dict[str, Any]:
         """Take in one batch; return the line without units that were finished before it."""
-        baseline = Rows.from_line(line["baseline"])
+        baseline = BatchOutcomes.from_line(line["baseline"])
         left = len(self._setup.order) - self.seen
         self.seen += len(baseline.scores)
         self.score += sum(baseline.scores)
         used = {
-            name: entry for name, entry in line["units"].items() if not self.tallies[name].is_done
+            name: entry
+            for name, entry in line["units"].items()
+            if not self.estimators[name].is_done
         }
         for name, entry in used.items():
-            rows = Rows.from_line(entry)
-            self.tallies[name].add(baseline, rows, line["classes"], entry["per_draw"], left)
+            rows = BatchOutcomes.from_line(entry)
+            self.estimators[name].add(baseline, rows, line["classes"], entry["per_draw"], left)
         self._settle()
         if line["batch"] + 1 == WARM_UP:
             self._choose_per_draw()
@@ -112,13 +116,15 @@ class FreshScan:
     @property
     def selection(self) -> Selection | None:
         """Which units are among those with the smallest drops; None where it was not asked."""
-        count = self._setup.goal.num_remove
-        measured = [t for t in self.tallies.values() if t.removable and t.drops and not t.problem]
+        count = self._setup.rule.num_remove
+        measured = [
+            t for t in self.estimators.values() if t.removable and t.drops and not t.problem
+        ]
         if count is None or not measured:
             return None
         return select(
-            {tally.name: tally.mean for tally in measured},
-            {tally.name: tally.joint for tally in measured},
+            {estimator.name: estimator.mean for estimator in measured},
+            {estimator.name: estimator.joint for estimator in measured},
             count,
         )
 
@@ -127,31 +133,33 @@ class FreshScan:
         selection = self.selection
         if selection is not None:
             for name, side in selection.sides.items():
-                self.tallies[name].side, self.tallies[name].line = side, selection.line
+                self.estimators[name].side, self.estimators[name].line = side, selection.line
 
     def _choose_per_draw(self) -> None:
-        for name, tally in self.tallies.items():
-            if tally.problem:
+        for name, estimator in self.estimators.items():
+            if estimator.problem:
                 continue
             self._per_draw[name] = per_draw_for(
-                tally.variances(),
+                estimator.variances(),
                 flops=self._flops.get(name, 0.0),
                 params=modules.count_params(self._setup.model.get_submodule(name)),
-                half_width=self._setup.goal.pace,
-                confidence=self._setup.goal.confidence,
+                half_width=self._setup.rule.target_half_width,
+                confidence=self._setup.rule.confidence,
                 costs=self._setup.bench.costs(name, self._perturbation),
             )
 
     def _finished(self) -> bool:
-        return all(tally.is_done for tally in self.tallies.values()) or self._best_known()
+        return (
+            all(estimator.is_done for estimator in self.estimators.values()) or self._best_known()
+        )
 
     def _best_known(self) -> bool:
         """Return whether it is certain which units have the smallest drops."""
         count = self._setup.settings.best
-        measured = [tally for tally in self.tallies.values() if not tally.problem]
-        if count is None or any(not tally.drops for tally in measured):
+        measured = [estimator for estimator in self.estimators.values() if not estimator.problem]
+        if count is None or any(not estimator.drops for estimator in measured):
             return False
-        ranked = sorted(measured, key=lambda tally: tally.mean)
+        ranked = sorted(measured, key=lambda estimator: estimator.mean)
         if len(ranked) <= count:
             return True
         return max(t.joint[1] for t in ranked[:count]) <= min(t.joint[0] for t in ranked[count:])
@@ -159,11 +167,13 @@ class FreshScan:
     def result(self) -> tuple[tuple[UnitSensitivity, ...], str]:
         """Return the record of every unit, and what ended the scan."""
         by_best = self._best_known()
-        tallies = self.tallies.values()
-        open_ones = [] if by_best else [tally for tally in tallies if not tally.is_done]
-        decide = self._setup.goal.decide
+        estimators = self.estimators.values()
+        open_ones = (
+            [] if by_best else [estimator for estimator in estimators if not estimator.is_done]
+        )
+        decide = self._setup.rule.decide
         decided = by_best or any(
-            (t.is_settled if decide else t.is_decided) and not t.is_precise for t in tallies
+            (t.is_settled if decide else t.is_decided) and not t.is_precise for t in estimators
         )
         stopped = "data" if open_ones else "decision" if decided else "precision"
-        return tuple(t.result(ended="data" if t in open_ones else "") for t in tallies), stopped
+        return tuple(t.result(ended="data" if t in open_ones else "") for t in estimators), stopped

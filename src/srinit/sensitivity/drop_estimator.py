@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import ndtri
 
-from srinit.engine import Rows
+from srinit.engine import BatchOutcomes
 from srinit.records import Interval, record
 from srinit.sensitivity.records import Decision, UnitSensitivity
 from srinit.sensitivity.selection import Side
@@ -22,7 +22,7 @@ SHOWN = 64  # single drops kept in the record
 
 
 @record
-class Goal:
+class StoppingRule:
     """When a unit is measured well enough."""
 
     half_width: float | None
@@ -38,22 +38,22 @@ class Goal:
         return 1 - (1 - self.confidence) / max(self.num_units, 1)
 
     @property
-    def pace(self) -> float:
+    def target_half_width(self) -> float:
         """Half-width at which the stakes of the intervals aim."""
         return 0.02 if self.half_width is None else self.half_width
 
 
-def sequence_for(goal: Goal) -> MeanSequence:
+def sequence_for(rule: StoppingRule) -> MeanSequence:
     """Return the interval of a unit's drop: level 0 alone, level 1 for all units at once."""
     return MeanSequence(
         low=-1.0,
         high=1.0,
-        confidences=(goal.confidence, goal.joint_confidence),
-        target=goal.pace,
+        confidences=(rule.confidence, rule.joint_confidence),
+        target=rule.target_half_width,
     )
 
 
-class Tally:
+class DropEstimator:
     """Observations of one unit: each draw's mean drop is one of them."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Tally:
         name: str,
         *,
         removable: bool,
-        goal: Goal,
+        rule: StoppingRule,
         problem: str = "",
         note: str = "",
         interval: bool = True,
@@ -70,8 +70,8 @@ class Tally:
         self.problem = problem
         self._note = note
         self._removable = removable
-        self._goal = goal
-        self._sequence = sequence_for(goal)
+        self._rule = rule
+        self._sequence = sequence_for(rule)
         self._with_interval = interval
         self.side: Side = "open"  # of the line between the units that go and those that stay
         self.line: float | None = None  # where that line is, as far as is known
@@ -87,8 +87,8 @@ class Tally:
 
     def add(
         self,
-        baseline: Rows,
-        rows: Rows,
+        baseline: BatchOutcomes,
+        rows: BatchOutcomes,
         classes: Sequence[int] | None,
         per_draw: int,
         examples_left: int,
@@ -132,15 +132,17 @@ class Tally:
 
     def _aim(self, most: float) -> None:
         """Aim both intervals at what will end the scan of this unit: width, decision or data."""
-        goal = self._goal
-        levels = (goal.confidence, goal.joint_confidence)
+        rule = self._rule
+        levels = (rule.confidence, rule.joint_confidence)
         alone, joint = (-float(ndtri((1 - level) / 2)) for level in levels)
-        pace = goal.pace * joint / alone
-        limits = [limit for limit in (goal.max_drop, self.line) if limit is not None]
+        target_half_width = rule.target_half_width * joint / alone
+        limits = [limit for limit in (rule.max_drop, self.line) if limit is not None]
         if limits and self.drops:
-            pace = max(pace, DECISIVE * min(abs(self.mean - limit) for limit in limits))
-        self._sequence.aim(0, half_width=goal.pace, most=most)
-        self._sequence.aim(1, half_width=pace, most=most)
+            target_half_width = max(
+                target_half_width, DECISIVE * min(abs(self.mean - limit) for limit in limits)
+            )
+        self._sequence.aim(0, half_width=rule.target_half_width, most=most)
+        self._sequence.aim(1, half_width=target_half_width, most=most)
 
     @property
     def removable(self) -> bool:
@@ -165,7 +167,7 @@ class Tally:
     @property
     def is_precise(self) -> bool:
         """Whether the interval is as narrow as was asked for."""
-        wanted = self._goal.half_width
+        wanted = self._rule.half_width
         return wanted is not None and self.half_width <= wanted + 1e-12
 
     @property
@@ -178,21 +180,21 @@ class Tally:
         """Whether no more observations are needed."""
         if self.problem or self.is_precise:
             return True
-        return self.is_settled if self._goal.decide else self.is_decided
+        return self.is_settled if self._rule.decide else self.is_decided
 
     @property
     def is_settled(self) -> bool:
         """Whether all is decided about the unit that there is to decide."""
-        goal = self._goal
+        rule = self._rule
         if not self._removable:
-            return bool(self.drops) and self.half_width <= COARSE * goal.pace
-        by_limit = goal.max_drop is None or self.is_decided
-        return by_limit and (goal.num_remove is None or self.side != "open")
+            return bool(self.drops) and self.half_width <= COARSE * rule.target_half_width
+        by_limit = rule.max_drop is None or self.is_decided
+        return by_limit and (rule.num_remove is None or self.side != "open")
 
     def _side(self) -> Decision:
         if self.problem or not self.drops:
             return "not measured"
-        limit = self._goal.max_drop
+        limit = self._rule.max_drop
         low, high = self.joint
         if limit is not None and high <= limit:
             return "undecided" if self.looks_collapsed else "redundant"
@@ -244,7 +246,7 @@ class Tally:
             top_share=self.top_share,
             nonfinite=self._nonfinite / self.num_examples if self.num_examples else 0.0,
             decision=self._side(),
-            selection=self.side if self._goal.num_remove is not None and self._removable else "",
+            selection=self.side if self._rule.num_remove is not None and self._removable else "",
             reason=self._reason(ended),
             observations=_thinned(self.drops),
         )
@@ -252,8 +254,8 @@ class Tally:
     def _interval(self, which: int) -> Interval:
         """Return the interval of this unit alone (0), or the one for all units at once (1)."""
         low, high = self._sequence.interval(which)
-        goal = self._goal
-        confidence = (goal.confidence, goal.joint_confidence)[which]
+        rule = self._rule
+        confidence = (rule.confidence, rule.joint_confidence)[which]
         return Interval(value=self.mean, low=low, high=high, confidence=confidence)
 
     def _balanced(self) -> float | None:
@@ -273,15 +275,15 @@ class Tally:
             found.append(f"the model answers one class for {self.top_share:.0%} of the examples")
         if ended == "data":
             found.append(f"the data ended at a half-width of {self.half_width:.3f}")
-        elif self._goal.decide and not self._removable:
+        elif self._rule.decide and not self._removable:
             found.append("locked: nothing is decided about it, so a wide interval is enough")
-        elif self._goal.max_drop is not None and self._side() == "undecided":
+        elif self._rule.max_drop is not None and self._side() == "undecided":
             low, high = self.joint
-            if not low <= self._goal.max_drop <= high:
+            if not low <= self._rule.max_drop <= high:
                 return "; ".join(found)
             found.append(
                 f"the joint interval [{low:.3f}, {high:.3f}] contains the limit "
-                f"{self._goal.max_drop:g} at the precision that was asked for"
+                f"{self._rule.max_drop:g} at the precision that was asked for"
             )
         return "; ".join(found)
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from srinit.engine import Batch, Perturbation
+from srinit.sensitivity.fixed_draws import FixedDraws, summary
 from srinit.sensitivity.journal import Journal
 from srinit.sensitivity.progress import OnProgress
 from srinit.sensitivity.records import UnitSensitivity
 from srinit.sensitivity.setup import Setup, rounds_of
-from srinit.sensitivity.wholeset import WholeSet, summary
 
 BATCH = 256  # examples a batch, at least
 
 
-class WholeScan:
+class FixedDrawsScan:
     """Observations of all units under whole-set draws.
 
     Args:
@@ -31,10 +31,10 @@ class WholeScan:
     ) -> None:
         self._setup, self._perturbation, self._draws = setup, perturbation, draws
         self._found = {
-            target.name: WholeSet(
+            target.name: FixedDraws(
                 target.name,
                 removable=target.removable,
-                goal=setup.goal,
+                rule=setup.rule,
                 draws=draws,
                 problem=problems.get(target.name, ""),
                 note=setup.bench.notes.get(target.name, ""),
