@@ -37,7 +37,7 @@ from srinit.cost import count_cost
 from srinit.criteria import score_units
 from srinit.export import export_onnx, measure_onnx_pair
 from srinit.latency import LatencyPair, measure_latency_pair
-from srinit.surgery import carry_back, remove_units
+from srinit.surgery import expand_back, remove_units
 
 POINTS = {20: (2, 3, 4), 56: (10, 15, 20)}  # blocks removed
 PUBLISHED = (1, 8, 17, 19, 21, 22, 23, 24, 25, 26)  # of 27, ResNet-56, 10 classes
@@ -285,7 +285,7 @@ def one_staged(lab: Lab, record: Record, orders: Record, point: int, seed: int) 
             teacher=lab.model,
         )  # fmt: skip
         gone = [lab.units[name] for name in blocks]
-        base, _ = carry_back(lab.model, model, gone, example_inputs=lab.inputs)
+        base, _ = expand_back(lab.model, model, gone, example_inputs=lab.inputs)
         blocks, found = tried(lab, size, gone=blocks, base=base, images=LATER_IMAGES)
         log += found
         model = cut(lab, blocks, base)

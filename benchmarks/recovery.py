@@ -26,7 +26,7 @@ from torch import nn
 from cifar import HERE, RESULTS, Lab, Record, packed, parser, rewrite
 from srinit.finetune import Recipe, fine_tune
 from srinit.sources import Augment
-from srinit.surgery import carry_back, kept_names, remove_units
+from srinit.surgery import expand_back, kept_names, remove_units
 
 CUTS = {
     3: ("layer1.0", "layer2.1", "layer2.2"),
@@ -182,7 +182,7 @@ def _in_rounds(lab: Lab, record: Record, rounds: int, seed: int) -> None:
         whole = lab.model
         if gone:
             units = [lab.units[name] for name in gone]
-            whole, _ = carry_back(lab.model, model, units, example_inputs=lab.inputs)
+            whole, _ = expand_back(lab.model, model, units, example_inputs=lab.inputs)
         ranking = _influence(lab, model, gone)  # ranked anew on the network as it is
         for _ in range(STAGED_BLOCKS // rounds):
             gone.append(next(n for n in ranking if n not in gone and may_go(gone, lab.blocks(), n)))

@@ -1,4 +1,4 @@
-"""Deciding is cheap: precision where it decides, sampled selections, sparse times, shared trials."""
+"""Deciding is cheap: precision where it decides, sampled units, sparse times, shared trials."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class _Now:
         self.seen(name, one.flatten(1, -2), other.flatten(1, -2), real)
 
 
-def watch(
+def watch_streams(
     model: nn.Module,
     units: UnitMap,
     data: Batches,

@@ -23,7 +23,7 @@ from srinit.runs.files import REJECTED
 from srinit.runs.records import RoundsOutcome
 from srinit.sensitivity import Sensitivity
 from srinit.steps.pruning import Before
-from srinit.surgery import carry_back
+from srinit.surgery import expand_back
 
 
 def carry_out(runner: Runner) -> RoundsOutcome:
@@ -139,7 +139,7 @@ def share(ahead: tuple[Prefix, ...], whole: Prefix, settings: PruneSection, numb
 def _looked_again(runner: Runner, before: PrunePlan) -> tuple[Sensitivity, UnitScores]:
     """Return scan and scores of the round before's network, in names of the unpruned one."""
     pruned = runner.in_round(runner.files.round_number - 1).get(artifacts.TUNED)
-    _, names = carry_back(
+    _, names = expand_back(
         runner.resources.model,
         pruned,
         [removal.unit for removal in before.remove],

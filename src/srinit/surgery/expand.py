@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from srinit.copying import copied
+from srinit.copying import detached_copy
 from srinit.errors import SurgeryError
 from srinit.surgery.remove import remove_with_origins
 from srinit.units.records import Unit
 
 
-def carry_back(
+def expand_back(
     model: nn.Module, pruned: nn.Module, units: Iterable[Unit], *, example_inputs: object
 ) -> tuple[nn.Module, dict[str, str]]:
     """Return a copy of `model` that holds what `pruned` learned, and what its parts are called.
@@ -42,7 +42,7 @@ def carry_back(
         >>> inputs = torch.randn(1, 4, 8)
         >>> gone = list(find_units(model, inputs))[:1]
         >>> pruned = remove_units(model, gone, example_inputs=inputs)
-        >>> carried, names = carry_back(model, pruned, gone, example_inputs=inputs)
+        >>> carried, names = expand_back(model, pruned, gone, example_inputs=inputs)
         >>> names["layers.0.linear1"], len(carried.layers)
         ('layers.1.linear1', 3)
     """
@@ -60,7 +60,7 @@ def carry_back(
             f"{', '.join(lost[:3])} have no counterpart in the unpruned network, so it cannot be "
             "cut again from here; use prune.rounds: 1."
         )
-    result, _ = copied(model, example_inputs)
+    result, _ = detached_copy(model, example_inputs)
     place = result.state_dict(keep_vars=True)
     with torch.no_grad():
         for key, tensor in trained.items():

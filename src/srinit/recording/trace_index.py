@@ -13,7 +13,7 @@ from srinit.recording.operations import short
 from srinit.recording.trace import Call, Trace
 
 
-class Facts:
+class TraceIndex:
     """A model with one recorded forward of it; nothing here changes either.
 
     Args:

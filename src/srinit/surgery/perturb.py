@@ -14,7 +14,7 @@ SHAKE = 0.02  # spread of the noise that tells zero-initialized layers apart
 
 
 @contextmanager
-def shaken(pairs: Pairs) -> Iterator[None]:
+def perturbed(pairs: Pairs) -> Iterator[None]:
     """Add noise to a copy's parameters for a while, so that no layer is without effect.
 
     Layers that start at zero make wrong networks look right; with noise they differ.

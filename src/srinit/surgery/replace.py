@@ -28,7 +28,7 @@ class Cut:
         return self.before - len(self.gone)
 
 
-def take_out(
+def replace_units(
     model: nn.Module, units: Iterable[Unit], *, passthrough: PassThroughFor | None = None
 ) -> nn.Module:
     """Return `model` with stand-ins in the places of units; changed in place.
