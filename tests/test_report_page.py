@@ -165,7 +165,7 @@ def test_passed_gates_are_a_go_only_as_far_as_was_tested(found: ReportInput) -> 
     assert len(decision.spoken) == 3
     assert any("rehearsal" in line.en for line in decision.conditions)
     rehearsed = dataclasses.replace(
-        found, rounds=(passed,), rollback_rehearsed=True, rollback_rehearsed_on="2026-03-06"
+        found, rounds=(passed,), rollback_drilled=True, rollback_drill_on="2026-03-06"
     )
     after = decide(rehearsed, Say())
     assert not any("rehearsal" in line.en for line in after.conditions)
@@ -194,8 +194,8 @@ def test_nothing_left_to_check_is_a_go(found: ReportInput) -> None:
         site=site,
     )
     report = dataclasses.replace(
-        found, rounds=(round_,), exports=(exported,), rollback_rehearsed=True,
-        rollback_rehearsed_on="2026-03-06", on_production_device=True,
+        found, rounds=(round_,), exports=(exported,), rollback_drilled=True,
+        rollback_drill_on="2026-03-06", on_production_device=True,
     )  # fmt: skip
     decision = decide(report, Say())
     assert decision.conditions == ()

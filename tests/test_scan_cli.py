@@ -203,7 +203,7 @@ def test_dry_run_estimates_the_time_within_a_factor_of_two(
         guess = estimate.whole_run(config)["seconds"]["scan"]
         assert not (tmp_path / "runs").exists() or attempt
         began = time.perf_counter()
-        with start.begin_config(config, Silent()) as runner:
+        with start.create_run_of(config, Silent()) as runner:
             found = runner.get(artifacts.SENSITIVITY)
         assert found.stopped_by in ("precision", "data")
         ratios.append(guess / (time.perf_counter() - began))

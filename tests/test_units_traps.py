@@ -248,7 +248,7 @@ def test_branches_of_the_network_itself_are_left_out_together() -> None:
     made = RewriteCache()
     for unit in units:
         rewrite(model, unit, made)  # each alone, as the search for units has them
-    with torch.no_grad(), bypassed(model, units, rewritten=made):
+    with torch.no_grad(), bypassed(model, units, rewrites=made):
         assert torch.equal(model(x), model.head(x))
     assert type(model) is traps.Inline
 
@@ -263,7 +263,7 @@ def test_sites_that_differ_in_a_plain_value_are_read_apart() -> None:
     for gone in units:
         with torch.no_grad(), bypassed(model, gone):
             alone = model(x)
-        with torch.no_grad(), bypassed(model, gone, rewritten=made):
+        with torch.no_grad(), bypassed(model, gone, rewrites=made):
             assert torch.equal(model(x), alone)
     assert len({(unit.site or unit.name) for unit in units}) == 3
     assert sum(map(len, made.readings.sites.values())) == 2  # the two that are alike once

@@ -71,7 +71,7 @@ def plan(
 
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, pairs, verb="plan", redo=("plan",), check=check) as runner,
+        start.open_run(run, observer, pairs, verb="plan", redo=("plan",), check=check) as runner,
     ):
         observer.step("plan")
         made = replanning.take_edited(runner, reason) if edited else replanning.replan(runner)
@@ -97,7 +97,7 @@ def prune(run: RunPath, common: Common) -> Result:
         return _dry("prune", run, "removes the units of plan.json on a copy", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="prune") as runner,
+        start.open_run(run, observer, common.overrides, verb="prune") as runner,
     ):
         observer.step("prune")
         if runner.config.prune.in_rounds:
@@ -124,7 +124,7 @@ def finetune(run: RunPath, common: Common) -> Result:
         return _dry("finetune", run, "trains the pruned network as the config says", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="finetune") as runner,
+        start.open_run(run, observer, common.overrides, verb="finetune") as runner,
     ):
         observer.step("fine-tune")
         if runner.config.prune.in_rounds:
@@ -185,7 +185,7 @@ def compare(
         return _dry("compare", run, "reads the test data once with each network", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, pairs, verb="compare") as runner,
+        start.open_run(run, observer, pairs, verb="compare") as runner,
     ):
         observer.step("compare")
         own, gates = other is None and data is None, None
@@ -235,7 +235,7 @@ def export(run: RunPath, common: Common) -> Result:
         return _dry("export", run, "writes ONNX and torch.export files", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="export") as runner,
+        start.open_run(run, observer, common.overrides, verb="export") as runner,
     ):
         observer.step("export")
         found = runner.get(artifacts.EXPORTS)
@@ -313,7 +313,7 @@ def seal(
     if not folder.was_sealed:
         with (
             RichObserver() as observer,
-            start.reopen(run, observer, common.overrides, verb="seal", only_acts=True) as runner,
+            start.open_run(run, observer, common.overrides, verb="seal", only_acts=True) as runner,
         ):
             result = sealing.seal(runner)
         text.append(result.words())

@@ -20,7 +20,7 @@ def inspect(config: ConfigFile, common: Common) -> Result:
 
     if common.dry_run:
         return _dry("inspect", config, common)
-    with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
+    with RichObserver() as observer, start.create_run(config, common.overrides, observer) as runner:
         observer.step("inspect")
         units = runner.get(artifacts.UNITS)
         data = runner.value("told_data")
@@ -46,7 +46,7 @@ def baseline(config: ConfigFile, common: Common) -> Result:
 
     if common.dry_run:
         return _dry("baseline", config, common)
-    with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
+    with RichObserver() as observer, start.create_run(config, common.overrides, observer) as runner:
         observer.step("baseline")
         metrics = runner.get(artifacts.BASELINE)
     return Result(
@@ -67,7 +67,7 @@ def scan(config: ConfigFile, common: Common) -> Result:
 
     if common.dry_run:
         return _dry("scan", config, common)
-    with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
+    with RichObserver() as observer, start.create_run(config, common.overrides, observer) as runner:
         observer.step("scan")
         sensitivity = runner.get(artifacts.SENSITIVITY)
     return Result(

@@ -168,10 +168,10 @@ def settle(folder: RunFolder, change: Change, parts: Parts) -> None:
             folder.path / overrides.FILE, overrides.to_json((*earlier, *change.overrides))
         )
     if change.redone:
-        set_aside(folder, change.redone, parts)
+        archive(folder, change.redone, parts)
 
 
-def set_aside(folder: RunFolder, redone: Collection[str], parts: Parts) -> None:
+def archive(folder: RunFolder, redone: Collection[str], parts: Parts) -> None:
     """Move the files of some parts to `superseded/NN`, so that others can be made."""
     names = [name for name in folder.files() if parts.of(name) in redone]
     if not names:

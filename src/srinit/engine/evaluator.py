@@ -22,7 +22,7 @@ from srinit.engine.outcomes import BatchOutcomes, classes_of, score_batch
 from srinit.engine.perturb import Perturbation, Perturber, Target
 from srinit.engine.prepared import prepare_model
 from srinit.engine.replay import Replayer
-from srinit.evaluate import Parts, Scorer
+from srinit.evaluate import BatchSplitter, Scorer
 from srinit.records import record
 from srinit.rng import isolated_rng, seed_for
 
@@ -94,7 +94,7 @@ class PerturbationEvaluator:
         self._scorer = scorer
         self._seed = seed
         self._device = modules.device_of(model) if device is None else device
-        self._parts = Parts(self._device)
+        self._parts = BatchSplitter(self._device)
         names = self._existing(model)
         with isolated_rng(seed_for(seed, "workbench")):
             self._prepared = prepare_model(

@@ -55,7 +55,7 @@ def run(config: Config, *, observer: Observer | None = None, fresh: bool = False
         found = RunFiles(folder).read(artifacts.RESULT)
         page = str(folder.path / "report" / "report.html")
         return replace(found, run=str(folder.path), report=page, finished_earlier=True)
-    with start.begin_config(config, observer or Silent(), fresh=fresh) as runner:
+    with start.create_run_of(config, observer or Silent(), fresh=fresh) as runner:
         return carry_out(runner)
 
 

@@ -80,8 +80,8 @@ class ReportInput:
     environment: dict[str, Any] | None = None
     config_text: str = ""
     on_production_device: bool = False  # as the config says
-    rollback_rehearsed: bool = False  # the audit log holds a finished rehearsal
-    rollback_rehearsed_on: str = ""  # its date
+    rollback_drilled: bool = False  # the audit log holds a finished rollback drill
+    rollback_drill_on: str = ""  # its date
     files: tuple[DataFile, ...] = ()
     pictures: Pictures | None = None
     scores: UnitScores | None = None  # what ranks, where it is not the scan

@@ -34,7 +34,7 @@ class Decision:
     tested: tuple[Text, ...]
     untested: tuple[Text, ...]
     conditions: tuple[Text, ...]
-    way_back: tuple[Text, ...]
+    rollback: tuple[Text, ...]
 
 
 def decide(report: ReportInput, say: Say) -> Decision:
@@ -44,7 +44,7 @@ def decide(report: ReportInput, say: Say) -> Decision:
     if verdict == "no" and report.plan.remove:
         evidence.conditions.insert(0, say("condition.again"))
     conditions = tuple(evidence.conditions)
-    rehearsed = "yes" if report.rollback_rehearsed else "no"
+    rehearsed = "yes" if report.rollback_drilled else "no"
     return Decision(
         verdict=verdict,
         word=say(f"verdict.{verdict}.word"),
@@ -54,9 +54,9 @@ def decide(report: ReportInput, say: Say) -> Decision:
         tested=tuple(evidence.tested),
         untested=tuple(evidence.untested),
         conditions=conditions,
-        way_back=(
+        rollback=(
             say("back.how"),
-            say(f"back.rehearsed.{rehearsed}", date=report.rollback_rehearsed_on),
+            say(f"back.rehearsed.{rehearsed}", date=report.rollback_drill_on),
         ),
     )
 
@@ -238,7 +238,7 @@ def _evidence(report: ReportInput, say: Say) -> _Evidence:
     _of_latency(report, evidence)
     _of_exports(report, evidence)
     _of_surroundings(report, evidence)
-    if report.rollback_rehearsed:
+    if report.rollback_drilled:
         evidence.seen("rollback")
     else:
         evidence.missing("rollback")

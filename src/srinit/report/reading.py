@@ -56,7 +56,7 @@ def load_report_input(run: Path) -> ReportInput:
     baseline = files.get(artifacts.BASELINE)
     exports = files.get(artifacts.EXPORTS) or Exports(files=(), failed={})
     beside = files.get(artifacts.REFERENCE_SCORES) or ReferenceScores(criteria=())
-    rehearsed = _rehearsed(run / "audit.jsonl")
+    drilled = _drilled(run / "audit.jsonl")
     return ReportInput(
         name=str(head.get("name", run.name)),
         run=str(run),
@@ -77,8 +77,8 @@ def load_report_input(run: Path) -> ReportInput:
         environment=_json(run / "env.json") or None,
         config_text=_text(run / "config.yaml"),
         on_production_device=config.compare.on_production_device,
-        rollback_rehearsed=bool(rehearsed),
-        rollback_rehearsed_on=rehearsed,
+        rollback_drilled=bool(drilled),
+        rollback_drill_on=drilled,
         files=_files(run),
         pictures=files.get(artifacts.PICTURES),
         scores=files.get(artifacts.SCORES),
@@ -193,8 +193,8 @@ def _created(run: Path) -> str:
     return str(entries[0].get("time", "")) if entries else ""
 
 
-def _rehearsed(path: Path) -> str:
-    """Return the date of the last rehearsal of the way back, or of the way back itself."""
+def _drilled(path: Path) -> str:
+    """Return the date of the last rollback drill, or rollback."""
     times = [
         str(entry.get("time", ""))[:10]
         for entry in _audit(path)

@@ -53,7 +53,7 @@ def _part(report: ReportInput, say: Say, code: Language) -> str:
         ("tested", decision.tested),
         ("untested", decision.untested),
         ("conditions", decision.conditions),
-        ("back", decision.way_back),
+        ("back", decision.rollback),
     )
     for key, items in lists:
         if items:

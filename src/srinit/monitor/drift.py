@@ -45,7 +45,7 @@ class Window:
 
 
 @record
-class Watch:
+class DriftReport:
     """What monitoring found."""
 
     alarm: bool
@@ -57,7 +57,7 @@ class Watch:
     examples_left: int  # behind the last whole window
 
 
-def watch(
+def detect_drift(
     reference: Reference,
     observed: Observations,
     *,
@@ -67,7 +67,7 @@ def watch(
     min_effect: float = 0.02,
     resamples: int = 1000,
     block: int = 1,
-) -> Watch:
+) -> DriftReport:
     """Return the windows of some data and whether they raise an alarm.
 
     A quantity raises an alarm when it is beyond its limit in `confirm` windows in a row (or in
@@ -111,7 +111,7 @@ def watch(
         findings += [f for n in rates if (f := _rate(reference, part, n, share, min_effect))]
         windows.append(Window(first=first, num_examples=len(part), findings=tuple(findings)))
     causes, at = _alarms(windows, min(confirm, len(windows)))
-    return Watch(
+    return DriftReport(
         alarm=bool(causes),
         causes=causes,
         first_alarm=at,
@@ -195,7 +195,7 @@ def _alarms(windows: Sequence[Window], confirm: int) -> tuple[tuple[str, ...], i
     return tuple(causes), min(causes.values(), default=None)
 
 
-def describe(found: Watch) -> list[str]:
+def describe(found: DriftReport) -> list[str]:
     """Return the last window in words, a line a quantity, with sizes and limits."""
     lines = []
     for finding in found.windows[-1].findings:

@@ -14,7 +14,7 @@ from srinit.errors import ResourceError, is_out_of_memory
 T = TypeVar("T")
 
 
-class Parts:
+class BatchSplitter:
     """Cuts batches into as many parts of about equal size as memory needs.
 
     Args:

@@ -1,4 +1,4 @@
-"""The way back to the version before: taken, or only rehearsed; neither needs the run's data."""
+"""The way back to the version before: taken, or only tried; neither needs the run's data."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class RolledBack:
     champion: int  # before
     target: int  # the version that is, or would be, champion
     files: int  # whose hashes were checked
-    smoke_examples: int | None  # answered as before; None: not rehearsed
-    rehearsed: bool
+    smoke_examples: int | None  # answered as before; None: not a drill
+    rehearsed: bool  # a drill: nothing moved
     finished_earlier: bool = False  # a move that a crash had interrupted was completed
 
 
@@ -36,21 +36,21 @@ def rollback(
     path: Path,
     overrides: list[str] | None = None,
     *,
-    rehearse: bool = False,
+    drill: bool = False,
     reason: str = "",
     watched: str | None = None,
     more: dict[str, Any] | None = None,
 ) -> RolledBack:
-    """Return the way back to the version before: taken, or only rehearsed.
+    """Return the way back to the version before: taken, or only tried in a drill.
 
-    Every file of that version is read from the registry and hashed first. A rehearsal also loads
+    Every file of that version is read from the registry and hashed first. A drill also loads
     it and compares its answers to the smoke set with those it gave when it was registered; no
     alias moves.
 
     Args:
         path: A run whose registry it is.
         overrides: Of the run's config.
-        rehearse: Move nothing.
+        drill: Move nothing.
         reason: Goes on record.
         watched: SHA-256 of the weights that may be left; None: whatever is champion.
         more: For the record.
@@ -64,19 +64,19 @@ def rollback(
     folder = RunFolder.open(path)
     config = config_of(folder, overrides or ())
     with opened(path, config) as registry:
-        half = None if rehearse else registry.interrupted()
+        half = None if drill else registry.interrupted()
         if half is not None:
             registry.finish(half)
             if half.move is not None and half.move.verb == "rollback":
                 return _completed(folder, registry, half)
-        champion, previous = registry.way_back()
+        champion, previous = registry.rollback_target()
         _check_watched(registry, champion, watched)
         try:
-            files, smoke = _checked(registry, previous, config, load=rehearse)
+            files, smoke = _checked(registry, previous, config, load=drill)
         except PruneError as error:
             folder.audit("rollback", "refused", reason=str(error), inputs=_inputs(previous))
             raise
-        if rehearse:
+        if drill:
             decision = f"rehearsed: version {previous.version} of {registry.model} loads and runs"
             folder.audit("rollback", decision, reason=reason, inputs=_inputs(previous))
         else:
@@ -89,7 +89,7 @@ def rollback(
             target=previous.version,
             files=files,
             smoke_examples=smoke,
-            rehearsed=rehearse,
+            rehearsed=drill,
         )
 
 
