@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from srinit.functions import load_function
-from srinit.monitor import DriftReport, Observations, Reference
+from srinit.monitor import DriftReport, Observations, Reference, detect_drift
 from srinit.networks import load_weights, read_weights
 from srinit.operations.observe import observe
 from srinit.sources import DataSet, Preprocess, load_data

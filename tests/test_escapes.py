@@ -15,9 +15,9 @@ from rich.console import RenderableType
 from torch import nn
 
 from srinit.cli import output, run
-from srinit.cli.draw import facts_table
 from srinit.cli.output import Result, emit, emit_error
 from srinit.cli.progress import RichObserver
+from srinit.cli.render import facts_table
 from srinit.display import CONTROL, command, one_line, printable, quoted
 from srinit.errors import ConfigError, ModelError
 from srinit.finetune.external import run_command

@@ -17,8 +17,8 @@ from srinit.config import parse_yaml
 from srinit.evaluate import Outcomes
 from srinit.report import ReportInput, load_report_input, write_report
 from srinit.report.card import model_card
+from srinit.report.confusion_pairs import confusion_pairs_of, confusion_rows
 from srinit.report.csvs import tables
-from srinit.report.mistakes import mistake_rows, mistakes_of
 from srinit.report.page import render
 from srinit.report.summary import summary_markdown
 from srinit.runs.kinds import PairedOutcomes
@@ -79,11 +79,13 @@ def test_kinds_of_error_are_counted_from_the_predictions(found: ReportInput) -> 
     before, after = (
         _answered(truth, answers) for answers in ([0, 1, 1, 1, 2, 2], [0, 0, 1, 1, 1, -1])
     )
-    mistakes = mistakes_of(PairedOutcomes(before, after, np.array([str(i) for i in range(6)])))
-    assert [(m.truth, m.answer, m.before, m.after) for m in mistakes] == [
+    confusion_pairs = confusion_pairs_of(
+        PairedOutcomes(before, after, np.array([str(i) for i in range(6)]))
+    )
+    assert [(m.truth, m.answer, m.before, m.after) for m in confusion_pairs] == [
         (0, 1, 2, 1), (1, 2, 1, 0), (2, -1, 0, 1),
     ]  # fmt: skip
-    rounds = (dataclasses.replace(found.rounds[-1], mistakes=mistakes),)
+    rounds = (dataclasses.replace(found.rounds[-1], confusion_pairs=confusion_pairs),)
     report = dataclasses.replace(found, rounds=rounds)
     rows = read(tables(report)["mistakes.csv"])
     assert rows[0] == {
@@ -92,7 +94,7 @@ def test_kinds_of_error_are_counted_from_the_predictions(found: ReportInput) -> 
     page = render(report)
     assert "Kinds of error" in page
     assert HOSTILE not in page
-    assert mistake_rows(mistakes, ("OK", "NG")) == ()  # of two classes recall says it all
+    assert confusion_rows(confusion_pairs, ("OK", "NG")) == ()  # of two classes recall says it all
 
 
 def test_removals_table_has_every_prefix(found: ReportInput) -> None:

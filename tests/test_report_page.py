@@ -21,7 +21,7 @@ from srinit.report import formats as fmt
 from srinit.report.decision import decide, gate_text
 from srinit.report.layers import layers_view
 from srinit.report.page import render
-from srinit.report.text import Say
+from srinit.report.text import Translator
 from srinit.runs.pictures import Pictures
 
 GOLDEN = RUN.parent
@@ -121,7 +121,7 @@ def test_headline_numbers_are_those_of_the_comparison(found: ReportInput, page: 
 
 
 def test_every_step_of_the_plan_is_in_the_table(found: ReportInput) -> None:
-    steps = layers_view(found, Say()).steps
+    steps = layers_view(found, Translator()).steps
     assert [step.num_removed for step in steps] == list(range(len(found.plan.ranking) + 1))
     assert [step.unit for step in steps[1:]] == list(found.plan.ranking)
     for step, prefix in zip(steps, found.plan.prefixes, strict=True):
@@ -136,7 +136,7 @@ def test_latency_is_interpolated_between_measurements_and_never_beyond(found: Re
         for i, prefix in enumerate(found.plan.prefixes)
     )
     plan = dataclasses.replace(found.plan, prefixes=prefixes)
-    view = layers_view(dataclasses.replace(found, plan=plan), Say())
+    view = layers_view(dataclasses.replace(found, plan=plan), Translator())
     cells = [step.latency[0] for step in view.steps]
     assert [cell.state for cell in cells[:4]] == ["measured", "between", "measured", "measured"]
     assert cells[1].text == "6.00 ms"
@@ -149,7 +149,7 @@ def test_failed_gate_is_a_no_go_that_says_why(found: ReportInput) -> None:
     assert round_.gates is not None
     gates = tuple(dataclasses.replace(gate, passed=False) for gate in round_.gates.gates[:1])
     failed = dataclasses.replace(round_, gates=GateResult(passed=False, gates=gates))
-    decision = decide(dataclasses.replace(found, rounds=(failed,)), Say())
+    decision = decide(dataclasses.replace(found, rounds=(failed,)), Translator())
     assert decision.verdict == "no"
     assert "正解率の低下" in decision.reason.ja
     assert "Loss of accuracy" in decision.reason.en
@@ -160,14 +160,14 @@ def test_passed_gates_are_a_go_only_as_far_as_was_tested(found: ReportInput) -> 
     assert round_.gates is not None
     gates = tuple(dataclasses.replace(gate, passed=True) for gate in round_.gates.gates)
     passed = dataclasses.replace(round_, gates=GateResult(passed=True, gates=gates))
-    decision = decide(dataclasses.replace(found, rounds=(passed,)), Say())
+    decision = decide(dataclasses.replace(found, rounds=(passed,)), Translator())
     assert decision.verdict == "conditions"
-    assert len(decision.spoken) == 3
+    assert len(decision.talking_points) == 3
     assert any("rehearsal" in line.en for line in decision.conditions)
     rehearsed = dataclasses.replace(
         found, rounds=(passed,), rollback_drilled=True, rollback_drill_on="2026-03-06"
     )
-    after = decide(rehearsed, Say())
+    after = decide(rehearsed, Translator())
     assert not any("rehearsal" in line.en for line in after.conditions)
     assert len(after.conditions) == len(decision.conditions) - 1
 
@@ -197,11 +197,11 @@ def test_nothing_left_to_check_is_a_go(found: ReportInput) -> None:
         found, rounds=(round_,), exports=(exported,), rollback_drilled=True,
         rollback_drill_on="2026-03-06", on_production_device=True,
     )  # fmt: skip
-    decision = decide(report, Say())
+    decision = decide(report, Translator())
     assert decision.conditions == ()
     assert decision.verdict == "go"
     assert "No conditions are left." in visible(render(report))
-    elsewhere = decide(dataclasses.replace(report, on_production_device=False), Say())
+    elsewhere = decide(dataclasses.replace(report, on_production_device=False), Translator())
     assert elsewhere.verdict == "conditions"
     assert len(elsewhere.conditions) == 1
 
@@ -318,10 +318,10 @@ def test_run_that_removed_nothing_is_nothing_to_go_live_with(found: ReportInput)
     round_ = found.rounds[-1]
     passed = dataclasses.replace(round_, gates=GateResult(passed=True, gates=()))
     plan = dataclasses.replace(found.plan, remove=())
-    decision = decide(dataclasses.replace(found, plan=plan, rounds=(passed,)), Say())
+    decision = decide(dataclasses.replace(found, plan=plan, rounds=(passed,)), Translator())
     assert decision.verdict == "no"
     assert "unchanged" in decision.reason.en
-    assert "no new model" in decision.spoken[-1].en
+    assert "no new model" in decision.talking_points[-1].en
 
 
 def test_data_that_are_no_images_have_no_headings_of_images(found: ReportInput) -> None:
@@ -409,7 +409,7 @@ def test_costs_of_errors_stand_on_the_first_page_and_with_their_break_even(
 )
 def test_every_gate_has_its_words(name: str, english: str, japanese: str) -> None:
     gate = Gate(name=name, limit=0.5, measured=0.25, bound=0.4, passed=True, sentence="")
-    text = gate_text(gate, Say())
+    text = gate_text(gate, Translator())
     assert english in text.en
     assert japanese in text.ja
 
@@ -428,7 +428,7 @@ def test_what_was_measured_under_shift_and_on_site_counts_as_tested(found: Repor
     )  # fmt: skip
     round_ = dataclasses.replace(found.rounds[-1], shift=shift, site=site)
     report = dataclasses.replace(found, rounds=(round_,))
-    decision = decide(report, Say())
+    decision = decide(report, Translator())
     untested = " ".join(text.en for text in (*decision.untested, *decision.conditions))
     assert "site" not in untested
     assert "lighting" not in untested
@@ -455,5 +455,5 @@ def test_corruption_under_which_the_new_model_is_worse_is_a_condition(found: Rep
     )
     shift = Shift(num_examples=50, confidence=0.95, clean=score, points=points, seed=0)
     round_ = dataclasses.replace(found.rounds[-1], shift=shift)
-    decision = decide(dataclasses.replace(found, rounds=(round_,)), Say())
+    decision = decide(dataclasses.replace(found, rounds=(round_,)), Translator())
     assert any("is worse (1 of 2 tested)" in line.en for line in decision.conditions)

@@ -13,7 +13,7 @@ from report_run import RUN, with_costs
 from srinit.report import RoiFacts, RoiInputs, load_report_input, return_on_investment
 from srinit.report.money import money_view
 from srinit.report.roi import Range, facts_of
-from srinit.report.text import Say
+from srinit.report.text import Translator
 
 FACTS = RoiFacts(
     ms_per_piece=20.0,
@@ -196,7 +196,7 @@ def test_gain_that_was_not_shown_is_not_called_one() -> None:
         defects = dataclasses.replace(round_.comparison.defects, missed_increase=rise)
         comparison = dataclasses.replace(round_.comparison, defects=defects)
         rounds = (dataclasses.replace(round_, comparison=comparison),)
-        found = money_view(dataclasses.replace(report, rounds=rounds), Say()).headline
+        found = money_view(dataclasses.replace(report, rounds=rounds), Translator()).headline
         assert found is not None
         return found.en
 

@@ -49,7 +49,7 @@ def plan(
 ) -> Result:
     """Choose the units that go, for a target; the scan must be done."""
     from srinit import records
-    from srinit.cli.fitted import plan_table
+    from srinit.cli.tables import plan_table
     from srinit.config import check_targets
     from srinit.pipeline import replanning, start
 
@@ -88,7 +88,7 @@ def plan(
 def prune(run: RunPath, common: Common) -> Result:
     """Carry out the plan: surgery, recalibration, a look at validation data; or all rounds."""
     from srinit import records
-    from srinit.cli.draw import round_table
+    from srinit.cli.render import round_table
     from srinit.pipeline import rounds, start
     from srinit.runs import artifacts
 
@@ -115,7 +115,7 @@ def prune(run: RunPath, common: Common) -> Result:
 def finetune(run: RunPath, common: Common) -> Result:
     """Fine-tune the pruned network, or let your own command do it; resumable at any step."""
     from srinit import records
-    from srinit.cli.draw import tune_table
+    from srinit.cli.render import tune_table
     from srinit.pipeline import rounds, start
     from srinit.runs import artifacts
 
@@ -175,7 +175,7 @@ def compare(
 
         return logs.compare(run, other, common, margin=margin, plan_margin=plan_margin)
     from srinit import records
-    from srinit.cli.draw import comparison_table, gate_table, shift_table, site_tables
+    from srinit.cli.render import comparison_table, gate_table, shift_table, site_tables
     from srinit.pipeline import others, start
     from srinit.runs import artifacts
 
@@ -226,7 +226,7 @@ def compare(
 def export(run: RunPath, common: Common) -> Result:
     """Write ONNX and torch.export files, checked against PyTorch on real examples."""
     from srinit import records
-    from srinit.cli.draw import facts_table
+    from srinit.cli.render import facts_table
     from srinit.pipeline import start
     from srinit.runs import artifacts
 

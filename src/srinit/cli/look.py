@@ -14,7 +14,7 @@ from srinit.display import command
 def inspect(config: ConfigFile, common: Common) -> Result:
     """Show the units: which can be removed, which are locked and why."""
     from srinit import records
-    from srinit.cli.draw import unit_tree
+    from srinit.cli.render import unit_tree
     from srinit.pipeline import start
     from srinit.runs import artifacts
 
@@ -40,7 +40,7 @@ def inspect(config: ConfigFile, common: Common) -> Result:
 def baseline(config: ConfigFile, common: Common) -> Result:
     """Measure the unpruned network: accuracy, per-class errors, latency, size."""
     from srinit import records
-    from srinit.cli.draw import baseline_table
+    from srinit.cli.render import baseline_table
     from srinit.pipeline import start
     from srinit.runs import artifacts
 
@@ -61,7 +61,7 @@ def baseline(config: ConfigFile, common: Common) -> Result:
 def scan(config: ConfigFile, common: Common) -> Result:
     """Re-initialize every unit and measure what is lost; resumable."""
     from srinit import records
-    from srinit.cli.fitted import sensitivity_table
+    from srinit.cli.tables import sensitivity_table
     from srinit.pipeline import start
     from srinit.runs import artifacts
 
@@ -80,7 +80,7 @@ def scan(config: ConfigFile, common: Common) -> Result:
 
 
 def _dry(name: str, config: Path, common: Common) -> Result:
-    from srinit.cli.draw import facts_table
+    from srinit.cli.render import facts_table
     from srinit.config import load_config
     from srinit.pipeline import estimate
 

@@ -27,7 +27,7 @@ def run(
     ] = False,
 ) -> Result:
     """Do all of it: baseline, scan, plan, prune, fine-tune, compare, gate, export, report."""
-    from srinit.cli.draw import facts_table
+    from srinit.cli.render import facts_table
     from srinit.config import load_config
     from srinit.pipeline import estimate
     from srinit.pipeline import run as pipeline
@@ -63,8 +63,8 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
 
 def _drawn(run: Path, number: int) -> list[Any]:
     """Return what a finished run found, as the single verbs draw it."""
-    from srinit.cli.draw import comparison_table, gate_table, shift_table, site_tables
-    from srinit.cli.fitted import plan_table, sensitivity_table
+    from srinit.cli.render import comparison_table, gate_table, shift_table, site_tables
+    from srinit.cli.tables import plan_table, sensitivity_table
     from srinit.runs import RunFiles, artifacts
     from srinit.store import RunFolder
 

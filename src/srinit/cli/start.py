@@ -58,7 +58,7 @@ def init(
 def doctor(common: Common) -> Result:
     """Check the environment: versions, devices, optional packages, known traps and fixes."""
     from srinit import records
-    from srinit.cli.draw import facts_table
+    from srinit.cli.render import facts_table
     from srinit.doctor import examine
 
     findings = examine()

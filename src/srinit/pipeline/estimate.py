@@ -57,7 +57,7 @@ def trial_examples(
     """Return how many examples the trials before one cut read, and how many they train on.
 
     Every unit is tried alone and with those before it, next to the network without any: as it was
-    cut, and compensated. Fitting that counts as so many more examples; trial tuning reads them twice.
+    cut, and compensated. Fitting that counts as so many more examples, trial tuning twice.
 
     Args:
         config: Of the run.

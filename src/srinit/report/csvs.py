@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from srinit.plan import RemovalEvidence
+from srinit.report.confusion_pairs import ConfusionPair
 from srinit.report.data import ReportInput
-from srinit.report.mistakes import Mistake
 from srinit.report.rounds import score
 from srinit.report.samples import class_name
 from srinit.store import csv_text
@@ -30,8 +30,8 @@ def tables(report: ReportInput) -> dict[str, str]:
         found["latency.csv"] = _latency(report)
     if report.comparison is not None and report.comparison.classes:
         found["classes.csv"] = _classes(report)
-    if report.last is not None and report.last.mistakes:
-        found["mistakes.csv"] = _mistakes(report.last.mistakes, report.class_names)
+    if report.last is not None and report.last.confusion_pairs:
+        found["mistakes.csv"] = _confusion_pairs(report.last.confusion_pairs, report.class_names)
     if report.gates is not None:
         found["gates.csv"] = _gates(report)
     return found
@@ -165,7 +165,7 @@ def _classes(report: ReportInput) -> str:
     return csv_text(header, rows)
 
 
-def _mistakes(found: Sequence[Mistake], names: Sequence[str]) -> str:
+def _confusion_pairs(found: Sequence[ConfusionPair], names: Sequence[str]) -> str:
     rows = [
         (
             class_name(names, mistake.truth),

@@ -20,7 +20,7 @@ from srinit.latency import LatencyPair
 from srinit.ownership import Ownership
 from srinit.plan import PrunePlan
 from srinit.records import record
-from srinit.report.mistakes import Mistake
+from srinit.report.confusion_pairs import ConfusionPair
 from srinit.runs.pictures import Pictures
 from srinit.runs.records import CutMetrics, RoundsOutcome
 from srinit.sensitivity.records import Sensitivity
@@ -39,7 +39,7 @@ class RoundInput:
     site: Site | None = None  # the site's own data
     site_gates: GateResult | None = None
     ownership: Ownership | None = None  # what 1,000 answers cost
-    mistakes: tuple[Mistake, ...] = ()  # kinds of error on test data
+    confusion_pairs: tuple[ConfusionPair, ...] = ()  # kinds of error on test data
     removed: tuple[str, ...] = ()  # all that is gone after it, first to last
     validation: Comparison | None = None  # where it was pruned in rounds
     validation_gates: GateResult | None = None

@@ -16,17 +16,17 @@ from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import decide
 from srinit.report.differences import differences_view
-from srinit.report.evidence import evidence_view
+from srinit.report.explanations import data_uri, explanations_view, small
 from srinit.report.figures import headline
-from srinit.report.inside import data_uri, inside_view, small
+from srinit.report.justification import justification_view
 from srinit.report.layers import cut_view, layers_view
 from srinit.report.money import money_view
-from srinit.report.origin import origin_view
+from srinit.report.provenance import provenance_view
 from srinit.report.rounds import Rounds, rounds_view
-from srinit.report.text import LANGUAGES, Language, Say, Text
+from srinit.report.text import LANGUAGES, Language, LocalizedText, Translator
 from srinit.report.times import times_view
 
-SECTIONS = ("decision", "layers", "compare", "inside", "money", "origin")
+SECTIONS = ("decision", "layers", "compare", "explanations", "money", "provenance")
 """The sections of the page, in order: `templates/NAME.html.j2`, titled `section.NAME`."""
 
 
@@ -40,7 +40,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         report: What it is made from.
         languages: The first is shown when the page opens; with one only there is no switch.
     """
-    say = Say(languages)
+    say = Translator(languages)
     layers, rounds = layers_view(report, say), rounds_view(report, say)
     style = _tight(_asset("page.css") + _order_rules(layers.rows))
     script = _asset("page.js")
@@ -48,7 +48,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         loader=PackageLoader("srinit.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: say.pick(value) if isinstance(value, Text) else value,
+        finalize=lambda value: say.pick(value) if isinstance(value, LocalizedText) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -67,11 +67,11 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         "money": money_view(report, say),
         "sections": SECTIONS,
         "differences": differences_view(report, say),
-        "evidence": evidence_view(report, say),
+        "justification": justification_view(report, say),
         "rounds": rounds,
         "times": times_view(report, say),
-        "inside": inside_view(report, say),
-        "origin": origin_view(report, say),
+        "explanations": explanations_view(report, say),
+        "provenance": provenance_view(report, say),
         "sources": _sources(report, rounds),
         "cut": cut_view(report, layers.rows, say),
     }

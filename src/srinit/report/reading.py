@@ -28,8 +28,8 @@ from srinit.config.sections import DataSection
 from srinit.custody.overrides import of_run
 from srinit.errors import ConfigError, UnsafeError
 from srinit.plan import PrunePlan
+from srinit.report.confusion_pairs import confusion_pairs_of
 from srinit.report.data import DataFile, ReportInput, RoundInput
-from srinit.report.mistakes import mistakes_of
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.files import REJECTED, ROUNDS, round_numbers
 from srinit.runs.inputs import config_of
@@ -146,7 +146,7 @@ def _rounds(folder: RunFolder, rounds: str) -> tuple[RoundInput, ...]:
                 site=files.get(artifacts.SITE),
                 site_gates=files.get(artifacts.SITE_GATES),
                 ownership=files.get(artifacts.OWNERSHIP),
-                mistakes=mistakes_of(predictions) if predictions else (),
+                confusion_pairs=confusion_pairs_of(predictions) if predictions else (),
                 removed=cut.removed if cut else (),
                 validation=files.get(artifacts.VALIDATION),
                 validation_gates=files.get(artifacts.VALIDATION_GATES),

@@ -11,7 +11,7 @@ from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart
 from srinit.report.data import ReportInput, RoundInput
 from srinit.report.decision import gate_text
-from srinit.report.text import Say, Text, join
+from srinit.report.text import LocalizedText, Translator, join
 
 Fate = Literal["delivered", "passed", "rejected"]
 POINTS = ("cut", "compensated", "tuned")  # thirds of a round on the horizontal axis
@@ -23,13 +23,13 @@ class RoundRow:
 
     number: int
     fate: Fate
-    state: Text | None  # none where it was cut once
+    state: LocalizedText | None  # none where it was cut once
     removed: tuple[str, ...]  # by this round alone
     scores: tuple[str, ...]  # start, after the cut, compensated, tuned
     dip: str  # in points, from the start
     recovered: str  # what is left of it after fine-tuning, in points
-    loss: Text | None  # against the unpruned network on validation data, with its interval
-    why: tuple[Text, ...]  # gates that failed
+    loss: LocalizedText | None  # against the unpruned network on validation data, with its interval
+    why: tuple[LocalizedText, ...]  # gates that failed
     sources: tuple[str, ...]
 
 
@@ -37,13 +37,13 @@ class RoundRow:
 class Rounds:
     """What the page and the summary say of the rounds."""
 
-    lead: Text
+    lead: LocalizedText
     rows: tuple[RoundRow, ...] = ()
     curve: Markup = Markup("")
     has_loss: bool = False
 
 
-def rounds_view(report: ReportInput, say: Say) -> Rounds:
+def rounds_view(report: ReportInput, say: Translator) -> Rounds:
     """Return the rounds with scores, those that are delivered first, then the rejected ones."""
     tried = [*_with_scores(report.rounds), *_with_scores(report.rejected)]
     rows: list[RoundRow] = []
@@ -77,7 +77,11 @@ def _with_scores(rounds: tuple[RoundInput, ...]) -> list[RoundInput]:
 
 
 def _row(
-    round_: RoundInput, report: ReportInput, gone: tuple[str, ...], start: float | None, say: Say
+    round_: RoundInput,
+    report: ReportInput,
+    gone: tuple[str, ...],
+    start: float | None,
+    say: Translator,
 ) -> RoundRow:
     if start is None:
         start = score(round_, "before")
@@ -118,7 +122,7 @@ def _change(start: float | None, value: float | None) -> str:
     return fmt.points(None if start is None or value is None else value - start)
 
 
-def _lead(report: ReportInput, rows: list[RoundRow], say: Say) -> Text:
+def _lead(report: ReportInput, rows: list[RoundRow], say: Translator) -> LocalizedText:
     outcome = report.outcome
     if outcome is None:
         return say("rounds.one")
@@ -132,7 +136,7 @@ def _lead(report: ReportInput, rows: list[RoundRow], say: Say) -> Text:
     return join([lead, say("rounds.no_way" if outcome.reason else "rounds.reached")], ja="", en=" ")
 
 
-def _curve(report: ReportInput, say: Say) -> Markup:
+def _curve(report: ReportInput, say: Translator) -> Markup:
     """Return scores on validation data; what was rejected branches off, dashed."""
     kept = _with_scores(report.rounds)
     if not kept or (report.outcome is not None and not report.outcome.accepted and not kept):
@@ -152,7 +156,7 @@ def _curve(report: ReportInput, say: Say) -> Markup:
     lines = [_line(path, say("rounds.kept"), 0, measured=True)]
     lines += [_line(part, say("rounds.rejected"), 1, measured=False) for part in branches[:1]]
     ticks: tuple[float, ...] = tuple(range(last + 1))
-    names: tuple[Text, ...] = ()
+    names: tuple[LocalizedText, ...] = ()
     if last == 1:
         ticks = (0.0, 1 / 3, 2 / 3, 1.0)
         names = tuple(say(f"rounds.tick.{key}") for key in ("start", *POINTS))
@@ -174,7 +178,7 @@ def _thirds(place: int, round_: RoundInput) -> list[tuple[float, float | None]]:
 
 
 def _line(
-    path: list[tuple[float, float | None]], label: Text, color: int, *, measured: bool
+    path: list[tuple[float, float | None]], label: LocalizedText, color: int, *, measured: bool
 ) -> Line:
     known = [(x, y) for x, y in path if y is not None]
     return Line(

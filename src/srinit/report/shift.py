@@ -9,7 +9,7 @@ from srinit.comparison.shift import Shift, ShiftPoint
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart
-from srinit.report.text import Say, Text, same
+from srinit.report.text import LocalizedText, Translator, untranslated
 
 MOST_CHARTS = 12
 
@@ -18,7 +18,7 @@ MOST_CHARTS = 12
 class ShiftChart:
     """Both networks under one corruption, by severity; 0 is the clean image."""
 
-    name: Text
+    name: LocalizedText
     drawing: Markup
 
 
@@ -26,7 +26,7 @@ class ShiftChart:
 class ShiftRow:
     """One corruption at one severity."""
 
-    name: Text
+    name: LocalizedText
     severity: str
     before: str
     after: str
@@ -40,12 +40,12 @@ class ShiftRow:
 class ShiftView:
     """What the page shows of shift and noise."""
 
-    lead: Text
+    lead: LocalizedText
     charts: tuple[ShiftChart, ...]
     rows: tuple[ShiftRow, ...]
 
 
-def shift_view(found: Shift, say: Say) -> ShiftView:
+def shift_view(found: Shift, say: Translator) -> ShiftView:
     """Return drawings and rows."""
     names = list(dict.fromkeys(point.corruption for point in found.points))
     worst = found.worst
@@ -56,7 +56,7 @@ def shift_view(found: Shift, say: Say) -> ShiftView:
             num=fmt.fixed(found.num_examples),
             count=fmt.fixed(len(found.significant)),
             all=fmt.fixed(len(found.points)),
-            worst=_name(worst.corruption, say) if worst else same("-"),
+            worst=_name(worst.corruption, say) if worst else untranslated("-"),
             severity=str(worst.severity) if worst else "-",
             change=fmt.points(-(worst.score.drop or 0.0), 1) if worst else "-",
         ),
@@ -68,11 +68,11 @@ def shift_view(found: Shift, say: Say) -> ShiftView:
     )
 
 
-def _name(name: str, say: Say) -> Text:
-    return say(f"shift.{name}") if name in CORRUPTIONS else same(name)
+def _name(name: str, say: Translator) -> LocalizedText:
+    return say(f"shift.{name}") if name in CORRUPTIONS else untranslated(name)
 
 
-def _chart(found: Shift, name: str, say: Say) -> Markup:
+def _chart(found: Shift, name: str, say: Translator) -> Markup:
     points = sorted((p for p in found.points if p.corruption == name), key=lambda p: p.severity)
     scores = [found.clean, *(point.score for point in points)]
     x = (0.0, *(float(point.severity) for point in points))
@@ -97,7 +97,7 @@ def _chart(found: Shift, name: str, say: Say) -> Markup:
     )
 
 
-def _row(point: ShiftPoint, say: Say) -> ShiftRow:
+def _row(point: ShiftPoint, say: Translator) -> ShiftRow:
     score = point.score
     return ShiftRow(
         name=_name(point.corruption, say),

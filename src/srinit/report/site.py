@@ -7,7 +7,7 @@ from srinit.comparison.site import FlippedExample, Site
 from srinit.gates import GateResult
 from srinit.records import record
 from srinit.report import formats as fmt
-from srinit.report.text import Say, Text, join
+from srinit.report.text import LocalizedText, Translator, join
 
 MOST_ROWS = 20
 
@@ -26,14 +26,14 @@ class FlippedRow:
 class SiteView:
     """What the page shows of the site's data."""
 
-    lines: tuple[Text, ...]
+    lines: tuple[LocalizedText, ...]
     rows: tuple[FlippedRow, ...]
-    more: Text | None  # where not all are shown
+    more: LocalizedText | None  # where not all are shown
 
 
-def site_view(found: Site, gates: GateResult | None, say: Say) -> SiteView:
+def site_view(found: Site, gates: GateResult | None, say: Translator) -> SiteView:
     """Return sentences and rows; labeled and unlabeled examples each have their own."""
-    lines: list[Text] = []
+    lines: list[LocalizedText] = []
     if found.comparison is not None:
         lines.append(_labeled(found.comparison, say))
         lines += _errors(found.comparison, say)
@@ -70,14 +70,14 @@ def site_view(found: Site, gates: GateResult | None, say: Say) -> SiteView:
     )
 
 
-def tested_text(found: Site, say: Say) -> Text:
+def tested_text(found: Site, say: Translator) -> LocalizedText:
     """Return what was tested on the site's data, in one line."""
     return say(
         "tested.site", num=fmt.fixed(found.num_examples), labeled=fmt.fixed(found.num_labeled)
     )
 
 
-def _labeled(found: Comparison, say: Say) -> Text:
+def _labeled(found: Comparison, say: Translator) -> LocalizedText:
     score = found.score
     return say(
         "site.labeled",
@@ -91,7 +91,7 @@ def _labeled(found: Comparison, say: Say) -> Text:
     )
 
 
-def _errors(found: Comparison, say: Say) -> list[Text]:
+def _errors(found: Comparison, say: Translator) -> list[LocalizedText]:
     risk = found.defects
     if risk is None:
         return []
@@ -109,12 +109,12 @@ def _errors(found: Comparison, say: Say) -> list[Text]:
     ]
 
 
-def _name(gate: str, say: Say) -> Text:
+def _name(gate: str, say: Translator) -> LocalizedText:
     kind, _, of_class = gate.partition(".")
     return say(f"gate.of.{kind}", name=of_class) if of_class else say(f"gate.{kind}")
 
 
-def _state(passed: bool, say: Say) -> Text:
+def _state(passed: bool, say: Translator) -> LocalizedText:
     return say("gate.passed" if passed else "gate.failed")
 
 

@@ -11,7 +11,7 @@ from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import device_text
 from srinit.report.scores import criterion_name
-from srinit.report.text import Say, Text, join, same
+from srinit.report.text import LocalizedText, Translator, join, untranslated
 
 
 @record
@@ -25,21 +25,21 @@ class FileRow:
 
 
 @record
-class Origin:
+class Provenance:
     """What the section shows."""
 
-    facts: tuple[tuple[Text, Text], ...]
+    facts: tuple[tuple[LocalizedText, LocalizedText], ...]
     files: tuple[FileRow, ...]
     inputs: tuple[tuple[str, str], ...]  # name and SHA-256
     config: str
     command: str
-    limits: tuple[Text, ...]
-    date: Text
+    limits: tuple[LocalizedText, ...]
+    date: LocalizedText
 
 
-def origin_view(report: ReportInput, say: Say) -> Origin:
+def provenance_view(report: ReportInput, say: Translator) -> Provenance:
     """Return the facts, the files and the limits of what was measured."""
-    return Origin(
+    return Provenance(
         facts=tuple(_facts(report, say)),
         files=tuple(
             FileRow(
@@ -67,16 +67,16 @@ def _command(report: ReportInput) -> str:
     return f"cp {source} {copied}\nsrinit run -c {copied}"
 
 
-def _criterion(criterion: str, say: Say) -> Text:
+def _criterion(criterion: str, say: Translator) -> LocalizedText:
     name = criterion_name(criterion, say)
     return (
         name
         if name.en == criterion
-        else Text(ja=f"{name.ja}（{criterion}）", en=f"{name.en} ({criterion})")
+        else LocalizedText(ja=f"{name.ja}（{criterion}）", en=f"{name.en} ({criterion})")
     )
 
 
-def _target(target: Mapping[str, Any], say: Say) -> Text:
+def _target(target: Mapping[str, Any], say: Translator) -> LocalizedText:
     """Return what was asked for; fractions as shares, and the keys as they stand in the config."""
     words = []
     for key in ("params", "flops", "latency"):
@@ -91,54 +91,61 @@ def _target(target: Mapping[str, Any], say: Say) -> Text:
         words.append(say("target.max_drop", value=fmt.points(target["max_drop"], signed=False)))
     if target.get("remove"):
         words.append(say("target.remove", names=", ".join(map(str, target["remove"]))))
-    return join(words) if words else same(fmt.NOTHING)
+    return join(words) if words else untranslated(fmt.NOTHING)
 
 
-def _facts(report: ReportInput, say: Say) -> list[tuple[Text, Text]]:
+def _facts(report: ReportInput, say: Translator) -> list[tuple[LocalizedText, LocalizedText]]:
     scan, environment = report.sensitivity, report.environment or {}
     rows = [
         ("created", fmt.date(report.created)),
-        ("model", same(report.model_source or fmt.NOTHING)),
-        *([("weights", same(report.weights))] if report.weights else []),
-        *((f"data_{key}", same(value)) for key, value in (report.data_sources or {}).items()),
-        ("seed", same(str(report.seed))),
-        ("scheme", same(f"{scan.scheme}, scale {scan.scale:g}")),
+        ("model", untranslated(report.model_source or fmt.NOTHING)),
+        *([("weights", untranslated(report.weights))] if report.weights else []),
+        *(
+            (f"data_{key}", untranslated(value))
+            for key, value in (report.data_sources or {}).items()
+        ),
+        ("seed", untranslated(str(report.seed))),
+        ("scheme", untranslated(f"{scan.scheme}, scale {scan.scale:g}")),
         ("scan", _scan(report, say)),
         ("criterion", _criterion(report.plan.criterion, say)),
         ("target", _target(report.plan.target, say)),
-        ("device", same(report.device or fmt.NOTHING)),
+        ("device", untranslated(report.device or fmt.NOTHING)),
     ]
     for key in ("srinit", "python", "system", "processor", "cpu_cores", "torch_threads"):
         if environment.get(key) not in (None, ""):
-            rows.append((key, same(str(environment[key]))))
+            rows.append((key, untranslated(str(environment[key]))))
     packages = environment.get("packages")
     if isinstance(packages, dict):
         listed = ", ".join(f"{name} {version}" for name, version in packages.items())
-        rows.append(("packages", same(listed)))
+        rows.append(("packages", untranslated(listed)))
     if report.comparison is not None and report.comparison.data_hash:
-        rows.append(("test_hash", same(report.comparison.data_hash)))
+        rows.append(("test_hash", untranslated(report.comparison.data_hash)))
     if report.overrides:
-        rows.append(("overrides", same("; ".join(each.words() for each in report.overrides))))
+        rows.append(
+            ("overrides", untranslated("; ".join(each.words() for each in report.overrides)))
+        )
     if report.readings is not None:
         num, not_known = str(len(report.readings.earlier)), report.readings.not_known
-        rows.append(("test_readings", say("origin.readings_text", num=num, not_known=not_known)))
-    return [(say(f"origin.{key}"), value) for key, value in rows]
+        rows.append(
+            ("test_readings", say("provenance.readings_text", num=num, not_known=not_known))
+        )
+    return [(say(f"provenance.{key}"), value) for key, value in rows]
 
 
-def _scan(report: ReportInput, say: Say) -> Text:
+def _scan(report: ReportInput, say: Translator) -> LocalizedText:
     scan = report.sensitivity
     return say(
-        "origin.scan_text",
+        "provenance.scan_text",
         num=fmt.fixed(scan.num_examples),
         units=str(len(scan.units)),
         confidence=fmt.percent(scan.confidence, 0),
         stopped=say(f"scan_stop.{scan.stopped_by}")
         if say.has(f"scan_stop.{scan.stopped_by}")
-        else same(scan.stopped_by),
+        else untranslated(scan.stopped_by),
     )
 
 
-def _limits(report: ReportInput, say: Say) -> list[Text]:
+def _limits(report: ReportInput, say: Translator) -> list[LocalizedText]:
     found = report.comparison
     limits = [say("limit.drop"), say("limit.flops")]
     if found is not None and found.cost is not None and found.cost.not_counted:

@@ -15,7 +15,7 @@ FEWEST_CLASSES = 3  # of two classes the errors are those of the classes
 
 
 @record
-class Mistake:
+class ConfusionPair:
     """One class taken for another: class indices, and how many examples in each network."""
 
     truth: int
@@ -25,7 +25,7 @@ class Mistake:
 
 
 @record
-class MistakeRow:
+class ConfusionRow:
     """One kind of error as the page shows it."""
 
     truth: str
@@ -35,7 +35,7 @@ class MistakeRow:
     change: str
 
 
-def mistakes_of(predictions: PairedOutcomes) -> tuple[Mistake, ...]:
+def confusion_pairs_of(predictions: PairedOutcomes) -> tuple[ConfusionPair, ...]:
     """Return every kind of error of both networks, in order of the classes.
 
     Empty where answers are no classes.
@@ -49,19 +49,21 @@ def mistakes_of(predictions: PairedOutcomes) -> tuple[Mistake, ...]:
     counts = [Counter(zip(truths.tolist(), found.tolist(), strict=True)) for found in answers]
     kinds = sorted({kind for count in counts for kind in count if kind[0] != kind[1]})
     return tuple(
-        Mistake(truth=truth, answer=answer, before=counts[0][kind], after=counts[1][kind])
+        ConfusionPair(truth=truth, answer=answer, before=counts[0][kind], after=counts[1][kind])
         for kind in kinds
         for truth, answer in (kind,)
     )
 
 
-def mistake_rows(found: Sequence[Mistake], names: Sequence[str]) -> tuple[MistakeRow, ...]:
+def confusion_rows(
+    found: Sequence[ConfusionPair], names: Sequence[str]
+) -> tuple[ConfusionRow, ...]:
     """Return the kinds of error that changed most, then the most frequent ones."""
     if len(names) < FEWEST_CLASSES:
         return ()
     order = sorted(found, key=lambda m: (-abs(m.after - m.before), -(m.after + m.before)))
     return tuple(
-        MistakeRow(
+        ConfusionRow(
             truth=class_name(names, mistake.truth),
             answer=fmt.NOTHING if mistake.answer < 0 else class_name(names, mistake.answer),
             before=fmt.fixed(mistake.before),

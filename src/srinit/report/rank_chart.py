@@ -11,7 +11,7 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.scores import criterion_name, other_scores
-from srinit.report.text import Say, Text, same
+from srinit.report.text import LocalizedText, Translator, untranslated
 
 MOST_UNITS = 60  # above it the lines cannot be told apart
 FEWEST = 3  # units whose orders can be compared
@@ -23,8 +23,8 @@ LONGEST = 15  # characters of a name beside the drawing
 class Column:
     """One criterion: its places, from 1, of the units that it scored."""
 
-    name: Text
-    short: Text
+    name: LocalizedText
+    short: LocalizedText
     places: Mapping[str, int]
     alike: str  # rank correlation with the first column
 
@@ -38,7 +38,7 @@ class SideBySide:
     rows: tuple[tuple[str, bool, tuple[str, ...]], ...]  # unit, whether it goes, places
 
 
-def side_by_side(report: ReportInput, say: Say) -> SideBySide | None:
+def side_by_side(report: ReportInput, say: Translator) -> SideBySide | None:
     """Return the criteria that were measured, the one that ranks first; None where it is alone."""
     values = _values(report)
     names = [unit.name for unit in report.sensitivity.unit_map.removable]
@@ -92,9 +92,9 @@ def _alike(first: Sequence[float | None], other: Sequence[float | None]) -> str:
     return fmt.fixed(float(spearmanr(first, other).statistic), 2)
 
 
-def _short(criterion: str, say: Say) -> Text:
+def _short(criterion: str, say: Translator) -> LocalizedText:
     key = f"short.{criterion.split(' ')[0]}"
-    return say(key) if say.has(key) else same(criterion)
+    return say(key) if say.has(key) else untranslated(criterion)
 
 
 def _drawing(columns: Sequence[Column], order: Sequence[str], gone: set[str]) -> Markup:
@@ -115,12 +115,11 @@ def _drawing(columns: Sequence[Column], order: Sequence[str], gone: set[str]) ->
         places = [(x, y(column.places[name])) for x, column in zip(xs, columns, strict=True)]
         path = "L".join(f"{x:.0f} {at:g}" for x, at in places)
         label = f'<text class="ytick {kind}" x="{LEFT - 8}" y="{places[0][1] + 4:g}">'
-        parts.append(f'<path class="bump {kind}" d="M{path}"/>')
+        parts.append(f'<path class="rank-line {kind}" d="M{path}"/>')
         parts.append(f"{label}{escape(_cut(name))}</text>")
     drawing = "".join(parts)
-    return Markup(
-        f'<svg class="plot bumps" viewBox="0 0 {WIDTH} {height}" aria-hidden=true>{drawing}</svg>'
-    )
+    box = f"0 0 {WIDTH} {height}"
+    return Markup(f'<svg class="plot rank-chart" viewBox="{box}" aria-hidden=true>{drawing}</svg>')
 
 
 def _cut(name: str) -> str:

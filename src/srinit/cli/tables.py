@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.measure import Measurement
 from rich.text import Text
 
-from srinit.cli.draw import BAR_WIDTH, compact_table, escape, percent, points
+from srinit.cli.render import BAR_WIDTH, compact_table, escape, percent, points
 
 if TYPE_CHECKING:
     from srinit.plan import PrunePlan

@@ -39,16 +39,16 @@ def compare_features(
     batches = [inputs for inputs, _ in subset.batches(BATCH)]
     kept = _kept(sensitivity, plan)
     try:
-        twins = [features.renamed(baseline, pruned, plan.names, name) for name in kept]
+        counterparts = [features.renamed(baseline, pruned, plan.names, name) for name in kept]
         heads = [features.classifier_of(network, batches[0]) for network in (baseline, pruned)]
         if None in heads:
             raise ModelError("no linear layer or convolution was called")
         one = features.collect(baseline, kept, batches, inputs_of=[str(heads[0])])
-        other = features.collect(pruned, twins, batches, inputs_of=[str(heads[1])])
+        other = features.collect(pruned, counterparts, batches, inputs_of=[str(heads[1])])
         rows = tuple(
-            Similarity(unit=name, cka=_rounded(_alike(one[name], other[twin])))
-            for name, twin in zip(kept, twins, strict=True)
-            if name in one and twin in other
+            Similarity(unit=name, cka=_rounded(_alike(one[name], other[counterpart])))
+            for name, counterpart in zip(kept, counterparts, strict=True)
+            if name in one and counterpart in other
         )
         points = _projection(one[str(heads[0])], other[str(heads[1])], subset.targets.tolist())
     except (DataError, ModelError, KeyError, ValueError, RuntimeError):
@@ -117,8 +117,8 @@ def cut_points(
         behind = groups[index + 1][1][0] if index + 1 < len(groups) else ""
         try:
             if behind:
-                twin = features.renamed(baseline, pruned, plan.names, behind)
-                one, other = _map(baseline, behind, inputs), _map(pruned, twin, inputs)
+                counterpart = features.renamed(baseline, pruned, plan.names, behind)
+                one, other = _map(baseline, behind, inputs), _map(pruned, counterpart, inputs)
             else:
                 one, other = _ends(baseline, pruned, plan, names, before, inputs)
         except (ModelError, RuntimeError):
@@ -151,8 +151,9 @@ def _ends(
     left, entered = _map(baseline, before, inputs, output=True), _map(baseline, names[0], inputs)
     if left is None or entered is None or not np.array_equal(left, entered):
         return None, None
-    twin = features.renamed(baseline, pruned, plan.names, before)
-    return _map(baseline, names[-1], inputs, output=True), _map(pruned, twin, inputs, output=True)
+    counterpart = features.renamed(baseline, pruned, plan.names, before)
+    one = _map(baseline, names[-1], inputs, output=True)
+    return one, _map(pruned, counterpart, inputs, output=True)
 
 
 def _map(

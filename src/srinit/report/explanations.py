@@ -8,7 +8,7 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import Dots, scatter, square, track
 from srinit.report.data import ReportInput
-from srinit.report.text import Say, Text, same
+from srinit.report.text import LocalizedText, Translator, untranslated
 from srinit.runs.pictures import Picture, Projection, Similarity
 
 MOST_NAMES = 20  # classes up to which a map names them
@@ -19,7 +19,7 @@ LONGEST = 12  # characters of a class name in a map
 class Map:
     """The penultimate features of one network."""
 
-    title: Text
+    title: LocalizedText
     drawing: Markup
 
 
@@ -33,26 +33,26 @@ class Alike:
 
 
 @record
-class Inside:
+class Explanations:
     """What the section shows beside the pictures themselves."""
 
     maps: tuple[Map, ...] = ()
     alike: tuple[Alike, ...] = ()
-    missing: tuple[Text, ...] = ()
-    note: Text | None = None
+    missing: tuple[LocalizedText, ...] = ()
+    note: LocalizedText | None = None
 
 
-def inside_view(report: ReportInput, say: Say) -> Inside:
+def explanations_view(report: ReportInput, say: Translator) -> Explanations:
     """Return the drawings of the section and the reasons for what is missing."""
     pictures = report.pictures
     if pictures is None:
-        return Inside(missing=(say("inside.missing.all"),))
-    return Inside(
+        return Explanations(missing=(say("explanations.missing.all"),))
+    return Explanations(
         maps=_maps(pictures.projection, report.class_names, say) if pictures.projection else (),
         alike=tuple(_alike(row) for row in pictures.similarity),
-        missing=tuple(say(f"inside.missing.{key}") for key in pictures.missing),
+        missing=tuple(say(f"explanations.missing.{key}") for key in pictures.missing),
         note=say(
-            f"inside.note.{pictures.gradient}",
+            f"explanations.note.{pictures.gradient}",
             lowest=pictures.lowest,
             highest=pictures.highest,
             scheme=pictures.scheme,
@@ -70,7 +70,7 @@ def data_uri(picture: Picture) -> str:
     return f"data:{picture.media};base64,{picture.base64}"
 
 
-def _maps(projection: Projection, names: tuple[str, ...], say: Say) -> tuple[Map, ...]:
+def _maps(projection: Projection, names: tuple[str, ...], say: Translator) -> tuple[Map, ...]:
     frame = square([*projection.baseline, *projection.pruned])
     sides = (
         ("baseline", projection.baseline, projection.explained_baseline),
@@ -89,8 +89,8 @@ def _maps(projection: Projection, names: tuple[str, ...], say: Say) -> tuple[Map
             if len(names) > MOST_NAMES:
                 name = ""
             short = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
-            groups.append(Dots(label=same(short), points=chosen, color=index))
-        title = say(f"inside.map.{key}", share=fmt.percent(explained, 0))
+            groups.append(Dots(label=untranslated(short), points=chosen, color=index))
+        title = say(f"explanations.map.{key}", share=fmt.percent(explained, 0))
         found.append(Map(title=title, drawing=scatter(groups, frame)))
     return tuple(found)
 

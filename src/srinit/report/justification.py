@@ -13,7 +13,7 @@ from srinit.report.charts import track
 from srinit.report.data import ReportInput
 from srinit.report.removals import treated
 from srinit.report.scores import agreement, criterion_name, other_scores, shown
-from srinit.report.text import Say, Text
+from srinit.report.text import LocalizedText, Translator
 
 LOSSES = tuple(RemovalEvidence().losses)  # the kinds of what was measured
 
@@ -23,33 +23,33 @@ class Loss:
     """One measured loss of one removal, in points."""
 
     kind: str
-    label: Text
+    label: LocalizedText
     value: str
     range: str
     strip: Markup
 
 
 @record
-class EvidenceRow:
+class JustificationRow:
     """One removal."""
 
     number: int  # from 1, in the order of removal
     name: str
-    basis: tuple[Text, ...]
+    basis: tuple[LocalizedText, ...]
     losses: tuple[Loss, ...]
 
 
 @record
-class Evidence:
+class Justification:
     """What the page shows of the evidence."""
 
-    lead: Text
-    rows: tuple[EvidenceRow, ...] = ()
-    agreement: Text | None = None
-    note: Text | None = None
+    lead: LocalizedText
+    rows: tuple[JustificationRow, ...] = ()
+    agreement: LocalizedText | None = None
+    note: LocalizedText | None = None
 
 
-def evidence_view(report: ReportInput, say: Say) -> Evidence:
+def justification_view(report: ReportInput, say: Translator) -> Justification:
     """Return the removals of the plan with what each rests on."""
     ends = [0.0, 0.05]
     for removal in report.plan.remove:
@@ -58,10 +58,10 @@ def evidence_view(report: ReportInput, say: Say) -> Evidence:
             ends += [] if interval is None else [interval.low, interval.high]
     extent = (min(ends) - 0.01, max(ends) + 0.01)
     rounds = _round_of(report)
-    return Evidence(
+    return Justification(
         lead=_lead(report, say),
         rows=tuple(
-            EvidenceRow(
+            JustificationRow(
                 number=number,
                 name=removal.unit.name,
                 basis=_basis(report, removal, rounds, say),
@@ -78,7 +78,7 @@ def evidence_view(report: ReportInput, say: Say) -> Evidence:
     )
 
 
-def _lead(report: ReportInput, say: Say) -> Text:
+def _lead(report: ReportInput, say: Translator) -> LocalizedText:
     tried = [r.evidence.alone for r in report.plan.remove if r.evidence.alone is not None]
     if not tried:
         return say("proof.untried")
@@ -93,8 +93,8 @@ def _lead(report: ReportInput, say: Say) -> Text:
 
 
 def _basis(
-    report: ReportInput, removal: Removal, rounds: Mapping[str, int], say: Say
-) -> tuple[Text, ...]:
+    report: ReportInput, removal: Removal, rounds: Mapping[str, int], say: Translator
+) -> tuple[LocalizedText, ...]:
     name = removal.unit.name
     found = []
     if name in rounds:
@@ -126,7 +126,7 @@ def _round_of(report: ReportInput) -> dict[str, int]:
 
 
 def _loss(
-    kind: str, value: float, interval: Interval | None, extent: tuple[float, float], say: Say
+    kind: str, value: float, interval: Interval | None, extent: tuple[float, float], say: Translator
 ) -> Loss:
     ends = () if interval is None else (interval.low, interval.high)
     low_high = ", ".join(fmt.points(end, 1, signed=False) for end in ends)
