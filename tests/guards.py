@@ -23,7 +23,7 @@ LONG = (
     "test_report_browser", "test_cli", "test_examples", "test_rounds", "test_scan_cli",
     "test_operate", "test_distributed_finetune", "test_untouched", "test_registry",
     "test_long_runs", "test_published", "test_targets", "test_pruned_lives", "test_conformance",
-    "test_recovery", "test_trial", "test_shift",
+    "test_recovery", "test_trial", "test_robustness",
 )  # fmt: skip
 # What libraries put into the environment when they are first imported or used.
 LIBRARIES = ("CUDA", "KMP", "MLFLOW", "PYTEST", "TORCH", "TRITON", "HF_", "TF_", "_MLFLOW")

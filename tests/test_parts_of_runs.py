@@ -13,7 +13,7 @@ from srinit.pipeline.parts import PARTS
 from srinit.runs import artifacts
 from srinit.steps.table import TABLE
 
-ALL_LATER = {"export", "site", "comparison", "shift", "rounds", "cost of ownership", "judgement",
+ALL_LATER = {"export", "site", "comparison", "shift", "rounds", "inference cost", "judgement",
              "report"}  # fmt: skip
 
 

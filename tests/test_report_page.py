@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from report_run import CLASSES, HOSTILE, RUN, with_costs
-from srinit.comparison import Drop, FlippedExample, Shift, ShiftPoint, Site
+from srinit.comparison import (
+    CorruptionPoint,
+    CorruptionRobustness,
+    Drop,
+    FieldComparison,
+    FlippedExample,
+)
 from srinit.errors import ConfigError, UnsafeError
 from srinit.export import Exported
 from srinit.gates import Gate, GateResult
@@ -183,7 +189,7 @@ def test_nothing_left_to_check_is_a_go(found: ReportInput) -> None:
         format="onnx", file="pruned.onnx", size_bytes=1, sha256="", num_examples=8,
         max_difference=0.0, agreement=1.0,
     )  # fmt: skip
-    site = Site(
+    site = FieldComparison(
         data="folder:site", data_hash="", num_examples=4, num_labeled=0, comparison=None,
         unlabeled=None, flipped=(),
     )  # fmt: skip
@@ -418,11 +424,11 @@ def test_what_was_measured_under_shift_and_on_site_counts_as_tested(found: Repor
     score = Drop(
         value=0.1, low=0.0, high=0.2, confidence=0.95, baseline=0.9, pruned=0.8, num_examples=50
     )
-    shift = Shift(num_examples=50, confidence=0.95, clean=score, points=(), seed=0)
+    shift = CorruptionRobustness(num_examples=50, confidence=0.95, clean=score, points=(), seed=0)
     flips = tuple(
         FlippedExample(name=f"{HOSTILE}{index}", baseline="a", pruned="b") for index in range(30)
     )
-    site = Site(
+    site = FieldComparison(
         data="images:site", data_hash="", num_examples=40, num_labeled=0, comparison=None,
         unlabeled=None, flipped=flips,
     )  # fmt: skip
@@ -442,7 +448,7 @@ def test_corruption_under_which_the_new_model_is_worse_is_a_condition(found: Rep
         value=0.2, low=0.1, high=0.3, confidence=0.95, baseline=0.9, pruned=0.7, num_examples=50
     )
     points = tuple(
-        ShiftPoint(
+        CorruptionPoint(
             corruption=name,
             severity=3,
             score=score,
@@ -453,7 +459,9 @@ def test_corruption_under_which_the_new_model_is_worse_is_a_condition(found: Rep
         )
         for name, p in (("noise", 0.001), ("blur", 0.8))
     )
-    shift = Shift(num_examples=50, confidence=0.95, clean=score, points=points, seed=0)
+    shift = CorruptionRobustness(
+        num_examples=50, confidence=0.95, clean=score, points=points, seed=0
+    )
     round_ = dataclasses.replace(found.rounds[-1], shift=shift)
     decision = decide(dataclasses.replace(found, rounds=(round_,)), Translator())
     assert any("is worse (1 of 2 tested)" in line.en for line in decision.conditions)

@@ -175,7 +175,7 @@ def compare(
 
         return logs.compare(run, other, common, margin=margin, plan_margin=plan_margin)
     from srinit import records
-    from srinit.cli.render import comparison_table, gate_table, shift_table, site_tables
+    from srinit.cli.render import comparison_table, field_tables, gate_table, robustness_table
     from srinit.pipeline import others, start
     from srinit.runs import artifacts
 
@@ -204,8 +204,8 @@ def compare(
     if comparison is not None:
         parts.append(comparison_table(comparison))
     parts += [gate_table(gates)] if gates is not None else []
-    parts += site_tables(on_site, apart=own)
-    parts += [shift_table(under_shift)] if under_shift is not None else []
+    parts += field_tables(on_site, apart=own)
+    parts += [robustness_table(under_shift)] if under_shift is not None else []
     return Result(
         verb="compare",
         data={

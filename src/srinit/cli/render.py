@@ -12,7 +12,13 @@ from rich.tree import Tree
 from srinit.display import one_line
 
 if TYPE_CHECKING:
-    from srinit.comparison import Comparison, Difference, ErrorCost, Shift, Site
+    from srinit.comparison import (
+        Comparison,
+        CorruptionRobustness,
+        Difference,
+        ErrorCost,
+        FieldComparison,
+    )
     from srinit.finetune import TuneLog
     from srinit.gates import GateResult
     from srinit.runs.records import BaselineMetrics, CutMetrics
@@ -165,7 +171,7 @@ def tune_table(log: TuneLog) -> Table:
     return table
 
 
-def shift_table(shift: Shift) -> Table:
+def robustness_table(shift: CorruptionRobustness) -> Table:
     """Return what corruptions change."""
     table = Table(
         title=f"{shift.num_examples} corrupted test images, "
@@ -241,7 +247,7 @@ def gate_table(gates: GateResult) -> Table:
     return table
 
 
-def site_tables(site: Site | None, *, apart: bool) -> list[Table]:
+def field_tables(site: FieldComparison | None, *, apart: bool) -> list[Table]:
     """Return what was found on the site's data: labeled examples, different answers."""
     if site is None:
         return []

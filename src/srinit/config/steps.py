@@ -356,7 +356,7 @@ class CompareSection(Section):
     )
 
 
-class ShiftSection(Section):
+class RobustnessSection(Section):
     """Both networks on corrupted test images: noise, blur, light, compression, occlusion."""
 
     examples: int = Field(default=0, ge=0, description="test images, chosen by content; 0: none")

@@ -6,9 +6,9 @@ from srinit.finetune.checks import check_trainable, task_loss
 from srinit.gates import check_feasible
 from srinit.pipeline.resources import Resources
 from srinit.pipeline.runner import Runner
+from srinit.steps.field_data import limits
 from srinit.steps.judging import round_limits
 from srinit.steps.recovery import is_own
-from srinit.steps.site import limits
 
 
 def check(runner: Runner) -> None:

@@ -27,11 +27,11 @@ STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("shift", artifacts.SHIFT),
     ("site", artifacts.SITE),
     ("gate", artifacts.GATES),
-    ("cost of ownership", artifacts.OWNERSHIP),
+    ("inference cost", artifacts.OWNERSHIP),
     ("export", artifacts.EXPORTS),
     ("report", artifacts.REPORT),
 )
-ALONE = ("cost of ownership", "export", "report")  # rank 0 takes them while the others wait
+ALONE = ("inference cost", "export", "report")  # rank 0 takes them while the others wait
 
 
 def run(config: Config, *, observer: Observer | None = None, fresh: bool = False) -> RunResult:

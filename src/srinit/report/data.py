@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
+from srinit.comparison.field_data import FieldComparison
 from srinit.comparison.records import Comparison
-from srinit.comparison.shift import Shift
-from srinit.comparison.site import Site
+from srinit.comparison.robustness import CorruptionRobustness
 from srinit.config import RoiInputs
 from srinit.criteria.records import UnitScores
 from srinit.custody.overrides import Override
@@ -16,8 +16,8 @@ from srinit.evaluate.soundness import Suspicion
 from srinit.export import Exported
 from srinit.finetune.records import TuneLog
 from srinit.gates import GateResult
+from srinit.inference_cost import InferenceCost
 from srinit.latency import LatencyPair
-from srinit.ownership import Ownership
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.report.confusion_pairs import ConfusionPair
@@ -35,10 +35,10 @@ class RoundInput:
     tune: TuneLog | None = None
     comparison: Comparison | None = None
     gates: GateResult | None = None
-    shift: Shift | None = None
-    site: Site | None = None  # the site's own data
+    shift: CorruptionRobustness | None = None
+    site: FieldComparison | None = None  # the site's own data
     site_gates: GateResult | None = None
-    ownership: Ownership | None = None  # what 1,000 answers cost
+    ownership: InferenceCost | None = None  # what 1,000 answers cost
     confusion_pairs: tuple[ConfusionPair, ...] = ()  # kinds of error on test data
     removed: tuple[str, ...] = ()  # all that is gone after it, first to last
     validation: Comparison | None = None  # where it was pruned in rounds

@@ -15,8 +15,8 @@ from srinit.gates import Gate
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
+from srinit.report.field_data import tested_text
 from srinit.report.figures import unsteady
-from srinit.report.site import tested_text
 from srinit.report.text import LocalizedText, Translator, join, untranslated
 
 Verdict = Literal["go", "conditions", "no", "open"]

@@ -14,8 +14,8 @@ from srinit.report.charts import Axis, Line, line_chart, scale, track
 from srinit.report.confusion_pairs import ConfusionRow, confusion_rows
 from srinit.report.data import ReportInput
 from srinit.report.decision import gate_text
-from srinit.report.shift import ShiftView, shift_view
-from srinit.report.site import SiteView, site_view
+from srinit.report.field_data import FieldView, field_view
+from srinit.report.robustness import RobustnessView, robustness_view
 from srinit.report.text import LocalizedText, Translator
 
 MOST_CLASSES = 30  # rows of the table of classes
@@ -71,10 +71,10 @@ class Differences:
     sample_note: LocalizedText | None = None
     cost_notes: tuple[LocalizedText, ...] = ()
     most: LocalizedText | None = None  # where not every class is shown
-    shift: ShiftView | None = None
+    shift: RobustnessView | None = None
     scale: Markup = Markup("")  # of the strips of classes
     confusion_pairs: tuple[ConfusionRow, ...] = ()
-    site: SiteView | None = None
+    site: FieldView | None = None
 
 
 def differences_view(report: ReportInput, say: Translator) -> Differences:
@@ -103,15 +103,17 @@ def differences_view(report: ReportInput, say: Translator) -> Differences:
             report.last.confusion_pairs if report.last else (), report.class_names
         ),
         scale=scale(-(reach := _reach(found)), reach, factor=100, count=4) if found else Markup(""),
-        shift=shift_view(report.last.shift, say) if report.last and report.last.shift else None,
+        shift=robustness_view(report.last.shift, say)
+        if report.last and report.last.shift
+        else None,
         site=_site(report, say),
     )
 
 
-def _site(report: ReportInput, say: Translator) -> SiteView | None:
+def _site(report: ReportInput, say: Translator) -> FieldView | None:
     if report.last is None or report.last.site is None:
         return None
-    return site_view(report.last.site, report.last.site_gates, say)
+    return field_view(report.last.site, report.last.site_gates, say)
 
 
 def _reach(found: Comparison) -> float:

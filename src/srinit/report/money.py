@@ -13,7 +13,7 @@ from srinit.report.data import ReportInput
 from srinit.report.roi import Range, Roi, RoiFacts, facts_of, return_on_investment
 from srinit.report.text import LocalizedText, Translator, join, untranslated
 
-METHODS = {  # of srinit.ownership
+METHODS = {  # of srinit.inference_cost
     "core": r"processor time x (?P<watts>\S+) W a core, stated",
     "device": r"time x (?P<watts>\S+) W, stated",
     "rapl": r"RAPL, whole processor package",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from srinit.comparison.corruptions import CORRUPTIONS
-from srinit.comparison.shift import Shift, ShiftPoint
+from srinit.comparison.robustness import CorruptionPoint, CorruptionRobustness
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart
@@ -15,7 +15,7 @@ MOST_CHARTS = 12
 
 
 @record
-class ShiftChart:
+class CorruptionChart:
     """Both networks under one corruption, by severity; 0 is the clean image."""
 
     name: LocalizedText
@@ -23,7 +23,7 @@ class ShiftChart:
 
 
 @record
-class ShiftRow:
+class CorruptionRow:
     """One corruption at one severity."""
 
     name: LocalizedText
@@ -37,20 +37,20 @@ class ShiftRow:
 
 
 @record
-class ShiftView:
+class RobustnessView:
     """What the page shows of shift and noise."""
 
     lead: LocalizedText
-    charts: tuple[ShiftChart, ...]
-    rows: tuple[ShiftRow, ...]
+    charts: tuple[CorruptionChart, ...]
+    rows: tuple[CorruptionRow, ...]
 
 
-def shift_view(found: Shift, say: Translator) -> ShiftView:
+def robustness_view(found: CorruptionRobustness, say: Translator) -> RobustnessView:
     """Return drawings and rows."""
     names = list(dict.fromkeys(point.corruption for point in found.points))
     worst = found.worst
     key = "shift.worse" if found.significant else "shift.same"
-    return ShiftView(
+    return RobustnessView(
         lead=say(
             key,
             num=fmt.fixed(found.num_examples),
@@ -61,7 +61,7 @@ def shift_view(found: Shift, say: Translator) -> ShiftView:
             change=fmt.points(-(worst.score.drop or 0.0), 1) if worst else "-",
         ),
         charts=tuple(
-            ShiftChart(name=_name(name, say), drawing=_chart(found, name, say))
+            CorruptionChart(name=_name(name, say), drawing=_chart(found, name, say))
             for name in names[:MOST_CHARTS]
         ),
         rows=tuple(_row(point, say) for point in found.points),
@@ -72,7 +72,7 @@ def _name(name: str, say: Translator) -> LocalizedText:
     return say(f"shift.{name}") if name in CORRUPTIONS else untranslated(name)
 
 
-def _chart(found: Shift, name: str, say: Translator) -> Markup:
+def _chart(found: CorruptionRobustness, name: str, say: Translator) -> Markup:
     points = sorted((p for p in found.points if p.corruption == name), key=lambda p: p.severity)
     scores = [found.clean, *(point.score for point in points)]
     x = (0.0, *(float(point.severity) for point in points))
@@ -97,9 +97,9 @@ def _chart(found: Shift, name: str, say: Translator) -> Markup:
     )
 
 
-def _row(point: ShiftPoint, say: Translator) -> ShiftRow:
+def _row(point: CorruptionPoint, say: Translator) -> CorruptionRow:
     score = point.score
-    return ShiftRow(
+    return CorruptionRow(
         name=_name(point.corruption, say),
         severity=str(point.severity),
         before=fmt.percent(score.baseline),

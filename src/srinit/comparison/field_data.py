@@ -30,7 +30,7 @@ class FlippedExample:
 
 
 @record
-class Site:
+class FieldComparison:
     """The comparison on data of the site, apart from the test data."""
 
     data: str  # which data
@@ -82,7 +82,7 @@ def flipped_examples(
     )
 
 
-def site_csv(site: Site) -> str:
+def field_csv(site: FieldComparison) -> str:
     """Return the flipped examples as a table."""
     head = ("label", "baseline", "pruned", "confidence_baseline", "confidence_pruned")
     rows = ([row.name, *(getattr(row, name) for name in head)] for row in site.flipped)

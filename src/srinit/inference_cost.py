@@ -36,7 +36,7 @@ class CostOf1000:
 
 
 @record
-class OwnershipPair:
+class InferenceCostPair:
     """Both networks, measured one after the other."""
 
     baseline: CostOf1000
@@ -44,23 +44,23 @@ class OwnershipPair:
 
 
 @record
-class Ownership:
+class InferenceCost:
     """Both networks at every batch size."""
 
-    pairs: tuple[OwnershipPair, ...]
+    pairs: tuple[InferenceCostPair, ...]
 
 
 def measure_pair(
     baseline: nn.Module, pruned: nn.Module, inputs: object, **settings: Any
-) -> OwnershipPair:
-    """Return the cost of both networks; see `measure_ownership` for the settings."""
-    return OwnershipPair(
-        baseline=measure_ownership(baseline, inputs, **settings),
-        pruned=measure_ownership(pruned, inputs, **settings),
+) -> InferenceCostPair:
+    """Return the cost of both networks; see `measure_inference_cost` for the settings."""
+    return InferenceCostPair(
+        baseline=measure_inference_cost(baseline, inputs, **settings),
+        pruned=measure_inference_cost(pruned, inputs, **settings),
     )
 
 
-def measure_ownership(
+def measure_inference_cost(
     model: nn.Module,
     inputs: object,
     *,
@@ -85,7 +85,7 @@ def measure_ownership(
         seconds: How long is measured, five calls at least.
 
     Example:
-        >>> found = measure_ownership(nn.Linear(2, 2), torch.zeros(1, 2), seconds=0.01)
+        >>> found = measure_inference_cost(nn.Linear(2, 2), torch.zeros(1, 2), seconds=0.01)
         >>> found.energy_wh_per_1000 > 0, found.peak_bytes
         (True, 32)
     """

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srinit.comparison import measure_shift, shift_csv
+from srinit.comparison import measure_robustness, robustness_csv
 from srinit.comparison.corruptions import CORRUPTIONS, SEVERITIES
-from srinit.comparison.shift import corrupted
+from srinit.comparison.robustness import corrupted
 from srinit.errors import ConfigError
 from zoo import noise
 from zoo_images import Bright
@@ -60,12 +60,12 @@ def test_a_network_that_fails_in_the_dark_is_found_and_one_that_does_not_is_not(
     images[::2] = (images[::2].int() + 60).clamp(0, 255).to(torch.uint8)
     baseline = Bright(-1.0)  # always 1
     targets = torch.ones(60, dtype=torch.int64)
-    same = measure_shift(baseline, Bright(-2.0), images, targets, to_inputs=scaled)
+    same = measure_robustness(baseline, Bright(-2.0), images, targets, to_inputs=scaled)
     assert len(same.points) == len(CORRUPTIONS) * 5
     assert same.significant == ()
     assert all(point.score.drop == 0 for point in same.points)
     pruned = Bright(0.2)  # right in the light, wrong in the dark
-    found = measure_shift(
+    found = measure_robustness(
         baseline, pruned, images, targets, to_inputs=scaled, corruptions=["brightness"]
     )
     worst = found.worst
@@ -76,7 +76,7 @@ def test_a_network_that_fails_in_the_dark_is_found_and_one_that_does_not_is_not(
     assert worst.score.low > 0.8
     assert worst in found.significant
     assert all(point.p_adjusted >= point.p_value for point in found.points)
-    assert shift_csv(found).count("\n") == 6
+    assert robustness_csv(found).count("\n") == 6
 
 
 def test_your_own_corruption_counts_like_the_others() -> None:
@@ -85,14 +85,14 @@ def test_your_own_corruption_counts_like_the_others() -> None:
     def black(image: Tensor, severity: int) -> Tensor:
         return image * 0
 
-    found = measure_shift(
+    found = measure_robustness(
         Bright(-1.0), Bright(0.2), images, targets, to_inputs=scaled, severities=[2],
         corruptions={"lamp off": black, "blur": None},
     )  # fmt: skip
     assert [(p.corruption, p.severity) for p in found.points] == [("lamp off", 2), ("blur", 2)]
     assert found.points[0].score.drop == 1.0
     with pytest.raises(ConfigError, match=r"'half' should return an image \(3, 16, 16\)"):
-        measure_shift(
+        measure_robustness(
             Bright(0.0), Bright(0.0), images, targets, to_inputs=scaled,
             corruptions={"half": lambda image, _: image[:, :8]},
         )  # fmt: skip
@@ -102,9 +102,9 @@ def test_names_and_severities_that_do_not_exist_are_named() -> None:
     images, targets = pictures(2), torch.ones(2, dtype=torch.int64)
     network = Bright(0.0)
     with pytest.raises(ConfigError, match="no corruption 'fog'"):
-        measure_shift(network, network, images, targets, to_inputs=scaled, corruptions=["fog"])
+        measure_robustness(network, network, images, targets, to_inputs=scaled, corruptions=["fog"])
     with pytest.raises(ConfigError, match="from 1 to 5, not 9"):
-        measure_shift(network, network, images, targets, to_inputs=scaled, severities=[9])
+        measure_robustness(network, network, images, targets, to_inputs=scaled, severities=[9])
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from srinit.comparison import (
-    Site,
+    FieldComparison,
     Unread,
     flipped_examples,
     unlabeled_outcomes,
@@ -46,7 +46,7 @@ def site_comparison(
     data_settings: DataSection,
     task: Task,
     outcomes_of: Evaluator,
-) -> tuple[GateResult | None, Site | None]:
+) -> tuple[GateResult | None, FieldComparison | None]:
     """Return the comparison on `data.site` and what the limits say of it; None without it.
 
     Labeled examples are compared as the test data are, and judged by the same limits; of examples
@@ -74,7 +74,7 @@ def limits(settings: GatesSection) -> dict[str, Any]:
     return {name: limit for name, limit in settings.limits().items() if name not in OTHER}
 
 
-def judge(found: Site, settings: GatesSection) -> GateResult | None:
+def judge(found: FieldComparison, settings: GatesSection) -> GateResult | None:
     """Return the limits as the site's data hold them; None where none can be judged."""
     wanted = limits(settings)
     if found.comparison is not None:
@@ -91,7 +91,7 @@ def compared_on(
     source: str,
     task: Task,
     outcomes_of: Evaluator,
-) -> Site:
+) -> FieldComparison:
     """Return two networks compared on any data, with labels, without, or with some.
 
     Args:
@@ -122,7 +122,7 @@ def compared_on(
             *pair, class_names=task.class_names, confidence=task.confidence
         )
         flipped = flipped_examples(pair[0], pair[1], data.names, task.class_names, labels=targets)
-    return Site(
+    return FieldComparison(
         data=source,
         data_hash=data.data_hash,
         num_examples=len(data),

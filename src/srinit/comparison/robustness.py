@@ -28,7 +28,7 @@ ALPHA = 0.05
 
 
 @record
-class ShiftPoint:
+class CorruptionPoint:
     """Both networks on images with one corruption at one severity."""
 
     corruption: str
@@ -41,27 +41,27 @@ class ShiftPoint:
 
 
 @record
-class Shift:
+class CorruptionRobustness:
     """The change, pruned against baseline, under shift and noise."""
 
     num_examples: int
     confidence: float  # of every interval, each for itself
     clean: Drop
-    points: tuple[ShiftPoint, ...]
+    points: tuple[CorruptionPoint, ...]
     seed: int
 
     @property
-    def worst(self) -> ShiftPoint | None:
+    def worst(self) -> CorruptionPoint | None:
         """The point at which the pruned network loses most."""
         return max(self.points, key=lambda point: point.score.drop or 0.0, default=None)
 
     @property
-    def worst_bound(self) -> ShiftPoint | None:
+    def worst_bound(self) -> CorruptionPoint | None:
         """The point whose loss may be largest, by the intervals that hold together."""
         return max(self.points, key=lambda point: point.family.high, default=None)
 
     @property
-    def significant(self) -> tuple[ShiftPoint, ...]:
+    def significant(self) -> tuple[CorruptionPoint, ...]:
         """Points at which the pruned network is worse, at 5 % over the whole family."""
         return tuple(
             point
@@ -70,7 +70,7 @@ class Shift:
         )
 
 
-def measure_shift(
+def measure_robustness(
     baseline: nn.Module,
     pruned: nn.Module,
     images: Tensor,
@@ -86,7 +86,7 @@ def measure_shift(
     seed: int = 0,
     ranks: ProcessGroup | None = None,
     on_progress: Progress | None = None,
-) -> Shift:
+) -> CorruptionRobustness:
     """Return what corruptions change, both networks on the same corrupted images.
 
     Args:
@@ -114,7 +114,7 @@ def measure_shift(
         >>> import torch
         >>> images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
-        >>> found = measure_shift(net, net, images, torch.tensor([0, 1, 0, 1]),
+        >>> found = measure_robustness(net, net, images, torch.tensor([0, 1, 0, 1]),
         ...     to_inputs=lambda x: x.float() / 255, corruptions=["brightness"], severities=[1, 5])
         >>> [(p.corruption, p.severity, p.score.drop) for p in found.points]
         [('brightness', 1, 0.0), ('brightness', 5, 0.0)]
@@ -158,11 +158,11 @@ def measure_shift(
 
     parts = ranks.gather(ranks.together(points))
     found = [
-        of_plain(ShiftPoint, parts[number % ranks.count][number // ranks.count])
+        of_plain(CorruptionPoint, parts[number % ranks.count][number // ranks.count])
         for number in range(total)
     ]
     adjusted = paired.holm([point.p_value for point in found])
-    return Shift(
+    return CorruptionRobustness(
         num_examples=len(images),
         confidence=confidence,
         clean=compare_outcomes(*clean, confidence=confidence).score,
@@ -181,12 +181,12 @@ def _point(
     changed: tuple[Outcomes, Outcomes],
     confidence: float,
     together: float,
-) -> ShiftPoint:
+) -> CorruptionPoint:
     """Return one point, its p-value not corrected yet; `together` is of the family's interval."""
     compared = compare_outcomes(*changed, confidence=confidence)
     family = compare_outcomes(*changed, confidence=together).score
     p_value = 1.0 if compared.p_value is None else compared.p_value
-    return ShiftPoint(
+    return CorruptionPoint(
         corruption=name,
         severity=severity,
         score=compared.score,
@@ -235,7 +235,7 @@ def corrupted(
     return stacked
 
 
-def shift_csv(shift: Shift) -> str:
+def robustness_csv(shift: CorruptionRobustness) -> str:
     """Return the table, one point a row."""
     head = ("corruption", "severity", "baseline", "pruned", "drop", "low", "high")
     family = ("family_low", "family_high", "excess", "excess_low", "excess_high")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from srinit.comparison.field_data import FieldComparison, FlippedExample
 from srinit.comparison.records import Comparison
-from srinit.comparison.site import FlippedExample, Site
 from srinit.gates import GateResult
 from srinit.records import record
 from srinit.report import formats as fmt
@@ -23,7 +23,7 @@ class FlippedRow:
 
 
 @record
-class SiteView:
+class FieldView:
     """What the page shows of the site's data."""
 
     lines: tuple[LocalizedText, ...]
@@ -31,7 +31,7 @@ class SiteView:
     more: LocalizedText | None  # where not all are shown
 
 
-def site_view(found: Site, gates: GateResult | None, say: Translator) -> SiteView:
+def field_view(found: FieldComparison, gates: GateResult | None, say: Translator) -> FieldView:
     """Return sentences and rows; labeled and unlabeled examples each have their own."""
     lines: list[LocalizedText] = []
     if found.comparison is not None:
@@ -61,7 +61,7 @@ def site_view(found: Site, gates: GateResult | None, say: Translator) -> SiteVie
         )  # fmt: skip
         lines.append(say("site.gates", gates=names))
     shown = found.flipped[:MOST_ROWS]
-    return SiteView(
+    return FieldView(
         lines=tuple(lines),
         rows=tuple(_row(example) for example in shown),
         more=None
@@ -70,7 +70,7 @@ def site_view(found: Site, gates: GateResult | None, say: Translator) -> SiteVie
     )
 
 
-def tested_text(found: Site, say: Translator) -> LocalizedText:
+def tested_text(found: FieldComparison, say: Translator) -> LocalizedText:
     """Return what was tested on the site's data, in one line."""
     return say(
         "tested.site", num=fmt.fixed(found.num_examples), labeled=fmt.fixed(found.num_labeled)

@@ -11,7 +11,12 @@ import pytest
 from PIL import Image
 
 from srinit import cli
-from srinit.comparison.site import FlippedExample, Site, flipped_examples, site_csv
+from srinit.comparison.field_data import (
+    FieldComparison,
+    FlippedExample,
+    field_csv,
+    flipped_examples,
+)
 from srinit.errors import ConfigError, DataError, UnsafeError
 from srinit.evaluate import Outcomes
 from srinit.gates import check_unlabeled
@@ -69,7 +74,9 @@ def finished(digits: Path, pictures: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def test_a_run_compares_the_sites_images_without_reading_a_label(finished: Path) -> None:
-    site = from_json(Site, (finished / "rounds/01/site.json").read_text(), schema="srinit.site/2")
+    site = from_json(
+        FieldComparison, (finished / "rounds/01/site.json").read_text(), schema="srinit.site/2"
+    )
     assert (site.num_examples, site.num_labeled, site.comparison) == (120, 0, None)
     assert site.unlabeled is not None
     agreement = site.unlabeled.agreement
@@ -179,10 +186,10 @@ def test_flipped_examples_name_both_answers_and_no_cell_is_a_formula() -> None:
     ]
     unknown = flipped_examples(one, other, ["a", "b", "c"], ["good", "bad"], labels=np.full(3, -1))
     assert [row.label for row in unknown] == ["", ""]
-    site = Site(data="x", data_hash="", num_examples=3, num_labeled=3, comparison=None,
+    site = FieldComparison(data="x", data_hash="", num_examples=3, num_labeled=3, comparison=None,
                 unlabeled=None, flipped=found)  # fmt: skip
-    assert "\n'=b,bad,bad,good" in site_csv(site)
-    assert from_json(Site, to_json(site, schema="s/1"), schema="s/1") == site
+    assert "\n'=b,bad,bad,good" in field_csv(site)
+    assert from_json(FieldComparison, to_json(site, schema="s/1"), schema="s/1") == site
     assert isinstance(site.flipped[0], FlippedExample)
 
 
