@@ -14,10 +14,10 @@ from srinit import apply_plan, compensate, find_units, load_pruned, save_pruned
 from srinit.compensation import LeftMap, realign
 from srinit.compensation.answers import answers, divergence
 from srinit.compensation.choose import folds, split
-from srinit.compensation.equations import Equations, Geometry
 from srinit.compensation.normalization import with_new_statistics
 from srinit.errors import CompensationError, DataError
 from srinit.plan import PrunePlan, Removal
+from srinit.realignment.equations import Equations, Geometry
 from srinit.rng import generator, isolated_rng
 from srinit.surgery import remove_with_origins
 from zoo_images import Inverted

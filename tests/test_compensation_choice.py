@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srinit.compensation import compensated, realign, walk
+from srinit.compensation import compensated, realign
 from srinit.compensation.answers import answers, divergence
+from srinit.realignment import walk
 from srinit.rng import generator, isolated_rng
 from srinit.surgery import remove_with_origins
 from srinit.units import find_units

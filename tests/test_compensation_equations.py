@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from srinit.compensation.equations import Equations, Geometry
-from srinit.compensation.products import sums_of
 from srinit.distributed import ProcessGroup
+from srinit.realignment.equations import Equations, Geometry
+from srinit.realignment.products import sums_of
 from srinit.rng import generator
 
 PAIRS = ((3, 3), (1, 1), (1, 1), (1, 1))  # kernel, stride, padding, dilation

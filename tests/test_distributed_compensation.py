@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 import processes
-from srinit.compensation.equations import Equations, Geometry, Grid
 from srinit.distributed import ProcessGroup, by_itself
+from srinit.realignment.equations import Equations, Geometry, Grid
 from srinit.rng import generator
 
 TESTS = Path(__file__).resolve().parent

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from parts_project import CONFIG, call, make
 from srinit.custody.depends import Part, Parts
 from srinit.pipeline.parts import PARTS
 from srinit.runs import artifacts
@@ -95,3 +97,24 @@ def test_each_record_of_a_finished_run_carries_the_schema_of_its_row(finished_pa
     }
     assert "" not in schemas
     assert len(schemas) >= 12
+
+
+def test_a_plan_by_another_criterion_scores_anew_and_one_for_a_deep_cut_too(
+    tmp_path: Path, capsys: Any
+) -> None:
+    config = make(tmp_path, CONFIG.replace("trial_examples: 0", "trial_examples: 40"))
+    assert call(capsys, "scan", "-c", config, "--out", tmp_path / "runs")[0] == 0
+    run = tmp_path / "runs" / "parts"
+
+    def criterion(*more: str) -> str:
+        code, body = call(capsys, "plan", run, *more)
+        assert code == 0, body
+        scores = json.loads((run / "scan" / "criterion.json").read_bytes())["criterion"]
+        assert body["plan"]["criterion"] == scores
+        return str(scores)
+
+    assert criterion() == "block_influence"
+    assert criterion("--set", "plan.criterion=l1") == "l1"
+    assert criterion("--set", "plan.criterion=auto") == "block_influence"
+    assert criterion("--flops", "0.45") == "compensated_distance"  # auto, of more than 45 %
+    assert criterion("--flops", "0.8") == "block_influence"

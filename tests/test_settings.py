@@ -32,7 +32,7 @@ DOCUMENTED = {
     "comparison/robustness.py:measure_robustness": CONFIG["shift"],
     "compensation/apply.py:compensate": CONFIG["compensate"],
     "compensation/apply.py:compensated": CONFIG["compensate"],
-    "compensation/walk.py:realign": CONFIG["compensate"],
+    "realignment/walk.py:realign": CONFIG["compensate"],
     "criteria/score.py:score_units": Options,
     "finetune/loop.py:fine_tune": Recipe,
     "gates/feasible.py:check_feasible": CONFIG["gates"],

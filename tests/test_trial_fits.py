@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from srinit.compensation import realign
-from srinit.compensation.teacher import Teacher
 from srinit.compensation.variants import LEAST_ROWS, WORTH, Fitter
+from srinit.realignment.teacher import Teacher
 from srinit.surgery import remove_with_origins
 from test_compensation import NETWORKS, made
 

@@ -23,7 +23,7 @@ from srinit.units.records import Unit, UnitMap
 
 FEW = 6  # networks that are all built and timed
 ANCHORS = 4  # of more: built and timed whatever the target, the first and the last among them
-SECONDS = 0.5  # that a network is timed at one batch size, about
+SECONDS = 0.35  # that a network is timed at one batch size, about
 LEAST = 5  # timed calls of a slow one, and of the units inside the unpruned network
 FEWER = 3  # of the units, at larger batches
 

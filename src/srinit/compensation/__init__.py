@@ -2,8 +2,8 @@
 
 from srinit.compensation.apply import compensate, compensated
 from srinit.compensation.recalibrate import recalibrate
-from srinit.compensation.records import Candidate, Choice, Compensation, LeftMap, SolvedMap
-from srinit.compensation.walk import realign
+from srinit.compensation.records import Candidate, Choice, Compensation
+from srinit.realignment import LeftMap, SolvedMap, realign
 
 __all__ = [
     "Candidate",

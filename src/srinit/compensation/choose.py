@@ -17,20 +17,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.compensation.answers import Floats, Measure, answers, divergence
-from srinit.compensation.equations import LEAST_ROWS
 from srinit.compensation.normalization import with_new_statistics
 from srinit.compensation.recalibrate import recalibrate
-from srinit.compensation.records import Candidate, Choice, Compensation, LeftMap, Skipped
-from srinit.compensation.teacher import ROOM, Teacher
-from srinit.compensation.walk import Update, realign
+from srinit.compensation.records import Candidate, Choice, Compensation, Skipped
 from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
+from srinit.realignment import LEAST_ROWS, ROOM, LeftMap, Teacher, Update, realign
 from srinit.records import Interval
 from srinit.stats.paired import student_quantile
 
 NOTHING = "nothing"
 FACTORS = {"": 1.0, ", tenfold penalty": 10.0, ", a tenth of the penalty": 0.1}
-FEW = 256  # examples that candidates are fitted on; the one that is chosen is fitted on all
+FEW = 128  # examples that candidates are fitted on; the one that is chosen is fitted on all
 FEW_ROWS = 28_000  # positions of them that are read for a map at least
 STATISTICS = 512  # examples that estimate what normalizations read in the end
 SHARE = 0.25  # of many examples is held out

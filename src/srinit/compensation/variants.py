@@ -17,10 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.compensation.recalibrate import recalibrate
-from srinit.compensation.teacher import ROOM, Teacher
-from srinit.compensation.walk import realign
 from srinit.copying import detached_copy
 from srinit.errors import CompensationError, DataError, ModelError
+from srinit.realignment import ROOM, Teacher, realign
 from srinit.units.bypass import RewriteCache, bypassed
 from srinit.units.records import Unit
 

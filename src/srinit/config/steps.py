@@ -116,7 +116,7 @@ class PlanSection(Section):
         description="criteria that are measured too and stand beside what ranks in the report",
     )
     beside_examples: int = Field(
-        default=256, ge=2, description="calibration examples each of them reads"
+        default=128, ge=2, description="calibration examples each of them reads"
     )
     trial_examples: int = Field(
         default=500,

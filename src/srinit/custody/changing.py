@@ -65,6 +65,7 @@ def change_of(
     *,
     verb: str,
     redo: Collection[str] = (),
+    otherwise: Collection[str] = (),
 ) -> Change:
     """Return what a verb would change.
 
@@ -75,6 +76,7 @@ def change_of(
         parts: What rests on what.
         verb: Its name, for the record.
         redo: Parts that the verb makes anew in any case.
+        otherwise: Keys that mean something else now, by what other keys say.
     """
     judged = any(folder.path.glob("rounds/*/comparison.json"))
     new = tuple(
@@ -82,7 +84,7 @@ def change_of(
         for key, (old, value) in overrides.differences(before, after).items()
     )
     stale = parts.stale(
-        [each.key for each in new],
+        [*(each.key for each in new), *otherwise],
         in_rounds=before.prune.in_rounds or after.prune.in_rounds,
         trained_trials=after.plan.trial_steps > 0,
     )

@@ -10,6 +10,9 @@ from srinit.config import Config
 from srinit.custody import changing, overrides
 from srinit.errors import UnsafeError
 from srinit.pipeline.parts import PARTS
+from srinit.pipeline.sizes import meant_otherwise
+from srinit.runs import RunFiles
+from srinit.runs.artifacts import UNITS
 from srinit.runs.inputs import config_of, inputs_lock
 from srinit.store import RunFolder
 
@@ -56,7 +59,15 @@ def changed(
         before = config_of(folder) if same else None
         if before is None or before.name != config.name or before.root != config.root:
             continue
-        change = changing.change_of(folder, before, config, PARTS, verb="run")
+        units = RunFiles(folder).get(UNITS)
+        change = changing.change_of(
+            folder,
+            before,
+            config,
+            PARTS,
+            verb="run",
+            otherwise=meant_otherwise(before, config, units),
+        )
         there = {part for name in folder.files() if (part := PARTS.of(name)) is not None}
         if change and there - set(change.redone):
             return folder, change

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from srinit.config import Config
 from srinit.config.steps import AUTO, COMPENSATED, SHALLOW
 from srinit.errors import ConfigError
+from srinit.units import UnitMap
 
 DEEP = 0.45  # share of the units beyond which each one's own cost after compensation ranks
 
@@ -38,6 +39,19 @@ def criterion_of(config: Config, num_units: int) -> str:
     aims = any(target is not None for target in (plan.flops, plan.params, plan.latency))
     is_deep = aims and num_removed(config, num_units) > DEEP * num_units
     return COMPENSATED if tries and is_deep else SHALLOW
+
+
+def meant_otherwise(before: Config, after: Config, units: UnitMap | None) -> tuple[str, ...]:
+    """Return the keys that mean something else by what other keys of a config say now.
+
+    Args:
+        before: The config of a run.
+        after: What is asked for.
+        units: Of its network; None: they are not known, and nothing rests on them yet.
+    """
+    if units is None or criterion_of(before, len(units)) == criterion_of(after, len(units)):
+        return ()
+    return ("plan.criterion",)
 
 
 def num_rounds(config: Config, removed: int, num_units: int) -> int:

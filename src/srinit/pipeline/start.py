@@ -22,8 +22,9 @@ from srinit.observer import Observer
 from srinit.pipeline import earlier
 from srinit.pipeline.parts import PARTS
 from srinit.pipeline.runner import Runner
-from srinit.runs import processes
-from srinit.runs.artifacts import BASELINE_OUTCOMES, DATA_FACTS, HEADS
+from srinit.pipeline.sizes import meant_otherwise
+from srinit.runs import RunFiles, processes
+from srinit.runs.artifacts import BASELINE_OUTCOMES, DATA_FACTS, HEADS, UNITS
 from srinit.runs.inputs import config_of, inputs_lock
 from srinit.store import RunFolder, write_text
 
@@ -169,7 +170,10 @@ def _asked(
         folder.check(folder.path / name)
     before, after = config_of(folder), config_of(folder, pairs)
     _check_inputs(folder, before)
-    return after, changing.change_of(folder, before, after, PARTS, verb=verb, redo=redo)
+    otherwise = meant_otherwise(before, after, RunFiles(folder).get(UNITS))
+    return after, changing.change_of(
+        folder, before, after, PARTS, verb=verb, redo=redo, otherwise=otherwise
+    )
 
 
 def foresee(

@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srinit.compensation.alignment import Alignment, Side, module_names
-from srinit.compensation.maps import LinearMap, find_maps
-from srinit.compensation.teacher import Teacher, keys_of, recorded
+from srinit.realignment.alignment import Alignment, Side, module_names
+from srinit.realignment.maps import LinearMap, find_maps
+from srinit.realignment.teacher import Teacher, keys_of, recorded
 from srinit.recording import TraceIndex, record, short
 
 BIASES = ("bias", "in_proj_bias")

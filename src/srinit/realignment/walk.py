@@ -20,22 +20,22 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.compensation.equations import (
+from srinit.cost import visible_attention
+from srinit.distributed import ProcessGroup
+from srinit.realignment.equations import (
     LEAST_ROWS,
     Equations,
     Geometry,
     geometry_of,
     share_of,
 )
-from srinit.compensation.fold import folded, geometry_behind
-from srinit.compensation.head import MapHead
-from srinit.compensation.maps import RELUS, LinearMap
-from srinit.compensation.networks import Networks
-from srinit.compensation.pair import MapSums, Pair, is_padded
-from srinit.compensation.records import LeftMap, SolvedMap
-from srinit.compensation.teacher import Teacher
-from srinit.cost import visible_attention
-from srinit.distributed import ProcessGroup
+from srinit.realignment.fold import folded, geometry_behind
+from srinit.realignment.head import MapHead
+from srinit.realignment.maps import RELUS, LinearMap
+from srinit.realignment.networks import Networks
+from srinit.realignment.pair import MapSums, Pair, is_padded
+from srinit.realignment.records import LeftMap, SolvedMap
+from srinit.realignment.teacher import Teacher
 
 Progress = Callable[[int, int], None]
 CONVOLUTION, LINEAR = 1e-3, 0.1  # strengths of the penalty with many examples

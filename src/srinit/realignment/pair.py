@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srinit import modules
-from srinit.compensation.equations import Equations, Geometry, Grid, explained
-from srinit.compensation.fold import applied
-from srinit.compensation.lockstep import Halting
-from srinit.compensation.maps import LinearMap, closed
-from srinit.compensation.networks import Networks
-from srinit.compensation.records import SolvedMap
-from srinit.compensation.replay import Replay, adjoint, base, carried, linear_part, squared_scale
 from srinit.errors import CompensationError
+from srinit.realignment.equations import Equations, Geometry, Grid, explained
+from srinit.realignment.fold import applied
+from srinit.realignment.lockstep import Halting
+from srinit.realignment.maps import LinearMap, closed
+from srinit.realignment.networks import Networks
+from srinit.realignment.records import SolvedMap
+from srinit.realignment.replay import Replay, adjoint, base, carried, linear_part, squared_scale
 
 NOTHING = 1e-10  # relative squared distance that needs no solving
 TINY = 1e-8  # squared scale of a channel, relative to the largest, below which it is dead

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srinit.compensation.products import sums_of
 from srinit.distributed import ProcessGroup
+from srinit.realignment.products import sums_of
 
 ROWS_PER_FEATURE = 48  # positions that are read per unknown of an output
-LEAST_ROWS = 50_000
+LEAST_ROWS = 36_000
 FEWEST = 16_000  # where fewer positions than that are enough, fewer per unknown are
 FINE = 16  # bits of a feature's size in the first batch; its square has twice as many
 WEAK = 8  # bits by which a feature may be below the largest of its group and keep its own grid

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srinit.compensation.equations import Equations, Geometry, Grid
-from srinit.compensation.pair import MapSums
+from srinit.realignment.equations import Equations, Geometry, Grid
+from srinit.realignment.pair import MapSums
 
 
 @dataclass(frozen=True, slots=True)

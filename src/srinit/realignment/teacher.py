@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.compensation.alignment import Side
+from srinit.realignment.alignment import Side
 from srinit.recording import TraceIndex, record
 
 RECORDED = 4  # examples of the forwards that are recorded

@@ -10,9 +10,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from srinit.compensation.equations import Geometry
-from srinit.compensation.maps import LinearMap
-from srinit.compensation.networks import Networks
+from srinit.realignment.equations import Geometry
+from srinit.realignment.maps import LinearMap
+from srinit.realignment.networks import Networks
 
 
 def geometry_behind(each: LinearMap, own: Geometry, channels: int) -> Geometry | None:

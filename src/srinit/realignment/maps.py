@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from srinit.compensation.alignment import Alignment, Side
-from srinit.compensation.records import LeftMap
+from srinit.realignment.alignment import Alignment, Side
+from srinit.realignment.records import LeftMap
 from srinit.recording import ADDITIONS, short
 
 MAPS = ("convolution", "addmm", "mm")
