@@ -230,4 +230,6 @@ def test_reinit_errors_name_what_cannot_be_called_again() -> None:
     batch = noise(8, WIDTH), torch.zeros(8).long()
     bench = PerturbationEvaluator(model, TARGETS, batch, scorer=_top1, precision="keep")
     with pytest.raises(ReinitError, match=r"matched.*generator"):
-        bench._drawing._new_redraw("layers.0", Perturbation(scheme="matched"), lambda unit: unit)
+        bench._perturber._new_reinitializer(
+            "layers.0", Perturbation(scheme="matched"), lambda unit: unit
+        )

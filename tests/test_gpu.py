@@ -118,7 +118,7 @@ def test_draws_are_made_together_and_are_the_same_for_smaller_parts(per_draw: in
     assert bench.dtype is torch.bfloat16
     assert bench.grouped == set(BLOCKS)
     for name in BLOCKS:
-        bank = bench._drawing.bank(name, KEEP_NORM)
+        bank = bench._perturber.batched(name, KEEP_NORM)
         assert bank is not None
         assert bank.fits
     bench._chunk = 24
@@ -136,7 +136,7 @@ def test_weights_that_do_not_fit_together_are_made_in_turn(monkeypatch: Any) -> 
     bench = bench_of(model, data, *BLOCKS)
     active = dict.fromkeys(BLOCKS, 2)
     whole = bench.measure(data[0], 0, active, KEEP_NORM)
-    bank = bench._drawing.bank(BLOCKS[0], KEEP_NORM)
+    bank = bench._perturber.batched(BLOCKS[0], KEEP_NORM)
     assert bank is not None
     monkeypatch.setattr(
         "srinit.engine.batched_weights.MOST_BYTES", {"cpu": 1, "cuda": 7 * bank.bytes}
