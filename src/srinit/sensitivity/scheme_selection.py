@@ -32,6 +32,7 @@ EXAMPLES = 32  # a candidate and unit
 PER_DRAW = 2
 FEW = 16  # units, with locked ones, that are all tried
 SAMPLE = 12  # of more: removable units, evenly spread over the network
+SEEDED = "pilot"  # a name that the seeds derive from; another one would be other draws
 CERTAIN = 0.95  # of an interval of a score
 RESAMPLES = 500  # of the units tried, for the uncertainty of the choice
 CEILING = 0.9  # share of the baseline's score above chance, lost: nothing is left to tell
@@ -147,7 +148,7 @@ def _selection_line(setup: Setup, batch: Batch, number: int) -> dict[str, Any]:
     tried = sample_of(setup.targets)
     problems = setup.bench.check(candidate, tried)
     active = {name: PER_DRAW for name in tried if name not in problems}
-    found = setup.bench.measure(batch, number, active, candidate, purpose="pilot")
+    found = setup.bench.measure(batch, number, active, candidate, purpose=SEEDED)
     return {
         "scheme_selection": number,
         "baseline": found.baseline.to_line(),

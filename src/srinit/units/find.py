@@ -56,7 +56,7 @@ def find_units(
             for whole runs of blocks that keep their shape.
         include_plain: Offer runs of convolution, norm and activation that keep the shape.
         select: Offer only these (written like `keep`), of any grain; one that is named exactly
-            is offered even if its output is tapped. What removing a unit means is the same with
+            is offered even if its output is a side output. What a removal means is the same with
             it and without; what is named and is no unit is locked, with the reason.
         rule: The same as a function: which modules to offer.
         passthrough: Your own stand-ins for removed units; pass the same to `apply_plan`.
