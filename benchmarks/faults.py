@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py kills --count 200    SIGKILL over the whole flow; resumed each time
     python benchmarks/faults.py kills --count 30 --flow verbs    the same, verb by verb
-    python benchmarks/faults.py kills --count 20 --set prune.stages=2    in rounds
+    python benchmarks/faults.py kills --count 20 --set prune.rounds=2    in rounds
     python benchmarks/faults.py kills --count 20 --set finetune.fn=own.py:train    own training
     python benchmarks/faults.py disk                 every write refused, as on a full disk
 

@@ -31,7 +31,7 @@ SAME = (
     "plan.json",
     "scan/sensitivity.json",
     "scan/observations.jsonl",
-    "stages/01/model.safetensors",
+    "rounds/01/model.safetensors",
 )
 VERBS = {
     "begin", "baseline", "scan", "plan", "prune", "finetune", "compare", "gate", "export", "report",
@@ -216,7 +216,7 @@ def lost(folder: Path, run: Path, wanted: dict[str, str]) -> str:
 def _aliases(place: Path) -> int:
     """Return 0 if champion is version 2, the way back version 1, and no move is half-done."""
     with open_registry(place, "digits") as registry:
-        numbers = [version.version for version in registry.way_back()]
+        numbers = [version.version for version in registry.rollback_target()]
         return 0 if (numbers, registry.interrupted()) == ([2, 1], None) else 10 + numbers[0]
 
 

@@ -8,7 +8,7 @@
 Blocks are chosen on calibration images, the weights that are kept on validation images; test
 images are read once, for the number in the table. The order of removal is the same for all seeds
 but for `random` and `staged`; seeds differ in the batches of the recovery. All methods keep at
-least one block of every stage. `ours` cuts at once, `staged` in three stages that share the same
+least one block of every stage. `ours` cuts at once, `staged` in three rounds that share the same
 number of training steps, ranking again after each. `ours_params` removes the share of parameters
 that the published set removes, at the least loss. Repeat a command until it says that it is
 complete: what is measured is kept. With full budgets, on a GPU:
@@ -37,14 +37,14 @@ from srinit.cost import count_cost
 from srinit.criteria import score_units
 from srinit.export import export_onnx, measure_onnx_pair
 from srinit.latency import LatencyPair, measure_latency_pair
-from srinit.surgery import carry_back, remove_units
+from srinit.surgery import expand_back, remove_units
 
 POINTS = {20: (2, 3, 4), 56: (10, 15, 20)}  # blocks removed
 PUBLISHED = (1, 8, 17, 19, 21, 22, 23, 24, 25, 26)  # of 27, ResNet-56, 10 classes
 CANDIDATES = 3  # that a trial compares at each cut
-STAGES = 3  # of `staged`
-STEPS_BEFORE = 0.2  # share of the steps in each stage but the last
-STAGED_IMAGES = 1500  # of calibration, for a trial in a later stage
+ROUNDS = 3  # of `staged`
+STEPS_BEFORE = 0.2  # share of the steps in each round but the last
+LATER_IMAGES = 1500  # of calibration, for a trial in a later round
 PARAMS = 545_792 / 853_018  # share of the parameters that PUBLISHED removes
 ORDERED = (
     "ours",
@@ -270,27 +270,27 @@ def one(
 
 
 def one_staged(lab: Lab, record: Record, orders: Record, point: int, seed: int) -> None:
-    """Cut in stages that share the steps of the recovery; the order is found anew in each."""
+    """Cut in rounds that share the steps of the recovery; the order is found anew in each."""
     first = orders.find(method="ours")
     if first is None or record.find(method="staged", point=point, seed=seed):
         return
     record.check_budget()
     began = time.process_time()
-    sizes = [round(point * (stage + 1) / STAGES) for stage in range(STAGES)]
+    sizes = [round(point * (number + 1) / ROUNDS) for number in range(ROUNDS)]
     blocks = list(first["order"][: sizes[0]])
     model, log = cut(lab, blocks), []
-    for stage, size in enumerate(sizes[1:]):
+    for number, size in enumerate(sizes[1:]):
         lab.recover_(
-            model, steps=round(STEPS_BEFORE * lab.args.steps), seed=seed + 1000 * (stage + 1),
+            model, steps=round(STEPS_BEFORE * lab.args.steps), seed=seed + 1000 * (number + 1),
             teacher=lab.model,
         )  # fmt: skip
         gone = [lab.units[name] for name in blocks]
-        base, _ = carry_back(lab.model, model, gone, example_inputs=lab.inputs)
-        blocks, found = tried(lab, size, gone=blocks, base=base, images=STAGED_IMAGES)
+        base, _ = expand_back(lab.model, model, gone, example_inputs=lab.inputs)
+        blocks, found = tried(lab, size, gone=blocks, base=base, images=LATER_IMAGES)
         log += found
         model = cut(lab, blocks, base)
     blocks.sort(key=lab.blocks().index)
-    left = 1 - STEPS_BEFORE * (STAGES - 1)
+    left = 1 - STEPS_BEFORE * (ROUNDS - 1)
     about = {"method": "staged", "point": point, "seed": seed, "blocks": blocks, "log": log}
     finish(lab, record, model, seed, began, about=about, share=left)
 

@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from srinit.functions import load_function
-from srinit.monitor import Observations, Reference, Watch, watch
+from srinit.monitor import DriftReport, Observations, Reference, detect_drift
 from srinit.networks import load_weights, read_weights
 from srinit.operations.observe import observe
 from srinit.sources import DataSet, Preprocess, load_data
@@ -93,8 +93,10 @@ def main() -> None:
 
         def found(
             observed: Observations, reference: Reference = reference, size: int = WINDOW
-        ) -> Watch:
-            return watch(reference, observed, window=size, confirm=CONFIRM, false_alarm=FALSE_ALARM)
+        ) -> DriftReport:
+            return detect_drift(
+                reference, observed, window=size, confirm=CONFIRM, false_alarm=FALSE_ALARM
+            )
 
         good = found(plain.part(rest))
         windows += len(good.windows)

@@ -26,7 +26,7 @@ from torch import nn
 from cifar import HERE, RESULTS, Lab, Record, packed, parser, rewrite
 from srinit.finetune import Recipe, fine_tune
 from srinit.sources import Augment
-from srinit.surgery import carry_back, kept_names, remove_units
+from srinit.surgery import expand_back, kept_names, remove_units
 
 CUTS = {
     3: ("layer1.0", "layer2.1", "layer2.2"),
@@ -51,7 +51,7 @@ WAYS: dict[str, dict[str, Any]] = {
 DEFAULT = "small rate, logits"
 UNTRAINED = ("nothing", "recalibration")
 STAGED_BLOCKS, STAGED_STEPS = 4, 120
-STAGES = (1, 2, 4)
+ROUNDS = (1, 2, 4)
 
 
 def main() -> None:
@@ -162,35 +162,35 @@ def cut_points(lab: Lab, blocks: Sequence[str]) -> dict[str, str]:
 
 
 def staged(args: argparse.Namespace) -> None:
-    """Remove the same number of blocks in one, two and four stages; the steps are shared out."""
+    """Remove the same number of blocks in one, two and four rounds; the steps are shared out."""
     lab, record = prepared(args), record_of(args, "staged", STAGED_STEPS)
     for seed in range(args.seeds):
-        for stages in STAGES:
-            if record.find(stages=stages, seed=seed) is None:
+        for rounds in ROUNDS:
+            if record.find(stages=rounds, seed=seed) is None:
                 record.check_budget()
-                _in_stages(lab, record, stages, seed)
+                _in_rounds(lab, record, rounds, seed)
     print("complete")
 
 
-def _in_stages(lab: Lab, record: Record, stages: int, seed: int) -> None:
+def _in_rounds(lab: Lab, record: Record, rounds: int, seed: int) -> None:
     from field import _influence, may_go
 
     began = time.process_time()
     gone: list[str] = []
     model = copy.deepcopy(lab.model)
-    for stage in range(stages):
+    for number in range(rounds):
         whole = lab.model
         if gone:
             units = [lab.units[name] for name in gone]
-            whole, _ = carry_back(lab.model, model, units, example_inputs=lab.inputs)
+            whole, _ = expand_back(lab.model, model, units, example_inputs=lab.inputs)
         ranking = _influence(lab, model, gone)  # ranked anew on the network as it is
-        for _ in range(STAGED_BLOCKS // stages):
+        for _ in range(STAGED_BLOCKS // rounds):
             gone.append(next(n for n in ranking if n not in gone and may_go(gone, lab.blocks(), n)))
         model = without(lab, whole, gone)
         lab.recalibrated_(model)
-        recover_(lab, model, gone, LOGITS, steps=STAGED_STEPS // stages, seed=10 * seed + stage)
+        recover_(lab, model, gone, LOGITS, steps=STAGED_STEPS // rounds, seed=10 * seed + number)
     spent = round(time.process_time() - began, 1)
-    _add(lab, record, model, stages=stages, seed=seed, blocks=gone, cpu_seconds=spent)
+    _add(lab, record, model, stages=rounds, seed=seed, blocks=gone, cpu_seconds=spent)
 
 
 # the tables
@@ -254,14 +254,14 @@ def _paired(body: dict[str, Any], way: str, cut: int) -> list[float]:
 
 
 def staged_table() -> str:
-    """Return the table of stages as markdown."""
+    """Return the table of rounds as markdown."""
     body = json.loads((RESULTS / f"recovery_staged_{STAGED_STEPS}.json").read_text())
-    lines = ["| stages | steps a stage | top-1, 95 % interval | seeds |", "|---|---|---|---|"]
-    for stages in STAGES:
-        values = [e["accuracy"] for e in body["entries"] if e["stages"] == stages]
+    lines = ["| rounds | steps a round | top-1, 95 % interval | seeds |", "|---|---|---|---|"]
+    for rounds in ROUNDS:
+        values = [e["accuracy"] for e in body["entries"] if e["stages"] == rounds]
         if values:
             lines.append(
-                f"| {stages} | {STAGED_STEPS // stages} | {_cell(values)} % | {len(values)} |"
+                f"| {rounds} | {STAGED_STEPS // rounds} | {_cell(values)} % | {len(values)} |"
             )
     return "\n".join(lines)
 
@@ -272,7 +272,7 @@ def table(args: argparse.Namespace) -> None:
     rewrite(docs / "finetune.md", "recovery", tables()[0])
     print(tables()[0])
     if (RESULTS / f"recovery_staged_{STAGED_STEPS}.json").is_file():
-        rewrite(docs / "stages.md", "staged", staged_table())
+        rewrite(docs / "rounds.md", "staged", staged_table())
         print(staged_table())
 
 

@@ -164,12 +164,12 @@ def configured(name: str, method: str, plan: dict[str, Any]) -> dict[str, Any]:
 def read(folder: Path, project: Path) -> dict[str, Any]:
     """Return what a finished run says, and the answers of the network that it left."""
     result = json.loads((folder / "result.json").read_text())
-    stage = folder / "stages" / f"{result['stage']:02d}"
-    comparison = json.loads((stage / "comparison.json").read_text())
-    metrics = json.loads((stage / "metrics.json").read_text())
+    last = folder / "rounds" / f"{result['round']:02d}"
+    comparison = json.loads((last / "comparison.json").read_text())
+    metrics = json.loads((last / "metrics.json").read_text())
     choice = (metrics.get("compensation") or {}).get("choice")
     keys = ("passed", "removed", "params", "flops", "latency_ms", "latency_ratio", "failed_gates")
-    model = load_pruned(stage, base=load_function("model.py:tile_net", project)())
+    model = load_pruned(last, base=load_function("model.py:tile_net", project)())
     answers = answered(model, project)
     defects = comparison["defects"]
     if answers["missed"] != defects["missed_pruned"]["hits"]:

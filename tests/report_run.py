@@ -35,7 +35,7 @@ KEPT += (
     "report/pictures.json",
 )
 KEPT += tuple(
-    f"stages/*/{name}.json" for name in ("metrics", "tune", "comparison", "gate", "ownership")
+    f"rounds/*/{name}.json" for name in ("metrics", "tune", "comparison", "gate", "ownership")
 )
 HOSTILE = "<img src=x onerror=alert(1)>"
 CLASSES = {0: "良品", 3: HOSTILE, 8: "不良"}
@@ -115,9 +115,9 @@ def with_costs(report: ReportInput) -> ReportInput:
         mixed=0.0, cost_of_miss=500.0, cost_of_reject=30.0, break_even_miss_rate=0.0123,
         break_even_ratio=5.5,
     )  # fmt: skip
-    stage = replace(report.stages[-1], comparison=replace(comparison, error_cost=cost))
+    round_ = replace(report.rounds[-1], comparison=replace(comparison, error_cost=cost))
     roi = report.roi.changed(missed_defect_cost=None, false_reject_cost=None)
-    return replace(report, stages=(*report.stages[:-1], stage), roi=roi)
+    return replace(report, rounds=(*report.rounds[:-1], round_), roi=roi)
 
 
 def keep_run(run: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from class_project import CLASSES, config, make_project
 from srinit import cli
 from srinit.evaluate import suspicions
-from srinit.report.text import Say
+from srinit.report.text import Translator
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_the_report_makes_every_suspicion_a_condition_in_both_languages() -> Non
     found += suspicions(truth, np.zeros(60, dtype=np.int64), "abc")
     assert {each.kind for each in found} == {"never_right", "exchanged", "guessing", "one_answer"}
     for each in found:
-        text = Say()(f"condition.baseline.{each.kind}", **each.values)
+        text = Translator()(f"condition.baseline.{each.kind}", **each.values)
         assert "{" not in text.ja + text.en
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.arguments import copied
-from srinit.engine.evaluator import Workbench
+from srinit.engine.evaluator import PerturbationEvaluator
 from srinit.engine.perturb import Perturbation, Target
 from srinit.errors import ModelError, ReinitError
 from srinit.evaluate import next_token_accuracy
@@ -129,7 +129,7 @@ def test_the_scan_of_layers_that_change_their_arguments_is_what_it_is_by_hand(
 ) -> None:
     model = seeded(Net(kind, shared=shared))
     batch = noise(24, WIDTH, seed=1), torch.arange(24) % 3
-    bench = Workbench(model, TARGETS, batch, scorer=_top1, precision="keep")
+    bench = PerturbationEvaluator(model, TARGETS, batch, scorer=_top1, precision="keep")
     perturbation = Perturbation(scheme=scheme)
     problems = bench.check(perturbation)
     if kind == "generator" and scheme == "matched":
@@ -228,6 +228,8 @@ def test_a_cache_that_a_causal_model_fills_changes_no_drop(attention: str) -> No
 def test_reinit_errors_name_what_cannot_be_called_again() -> None:
     model = seeded(Net("generator"))
     batch = noise(8, WIDTH), torch.zeros(8).long()
-    bench = Workbench(model, TARGETS, batch, scorer=_top1, precision="keep")
+    bench = PerturbationEvaluator(model, TARGETS, batch, scorer=_top1, precision="keep")
     with pytest.raises(ReinitError, match=r"matched.*generator"):
-        bench._drawing._new_redraw("layers.0", Perturbation(scheme="matched"), lambda unit: unit)
+        bench._perturber._new_reinitializer(
+            "layers.0", Perturbation(scheme="matched"), lambda unit: unit
+        )

@@ -60,7 +60,7 @@ def evil_recipe(run: Path, folder: Path) -> Path:
     """Let the recipe of a run name code that leaves a trace; return where that would be."""
     trace = folder / "trace"
     (folder / "evil.py").write_text(f"open({str(trace)!r}, 'w').close()\ndef make(): ...\n")
-    path = run / "stages" / "01" / "recipe.json"
+    path = run / "rounds" / "01" / "recipe.json"
     recipe = json.loads(path.read_text())
     recipe["base"] = {"source": f"py:{folder}/evil.py:make", "args": {}}
     path.write_text(json.dumps(recipe))
@@ -114,14 +114,14 @@ def test_another_run_that_is_whole_is_compared_and_serves_as_a_model(
 
 
 @pytest.mark.parametrize(
-    "place", ["stages/02", "stages/01", "stages/01/gate.json", "report", "audit.jsonl"]
+    "place", ["rounds/02", "rounds/01", "rounds/01/gate.json", "report", "audit.jsonl"]
 )
 def test_a_link_in_a_run_is_named_and_not_followed(
     own: Path, tmp_path: Path, capsys: Any, place: str
 ) -> None:
     target = tmp_path / "elsewhere"
-    if place == "stages/02":
-        shutil.copytree(own / "stages" / "01", target)
+    if place == "rounds/02":
+        shutil.copytree(own / "rounds" / "01", target)
     else:
         (own / place).rename(target)
     (own / place).symlink_to(target)
@@ -132,10 +132,10 @@ def test_a_link_in_a_run_is_named_and_not_followed(
 
 
 def test_an_added_folder_a_hidden_file_and_another_mode_are_named(own: Path, capsys: Any) -> None:
-    (own / "stages" / "02").mkdir()
+    (own / "rounds" / "02").mkdir()
     code, body = call(capsys, "verify", own)
-    assert (code, "stages/02 was added" in said(body)) == (6, True)
-    (own / "stages" / "02").rmdir()
+    assert (code, "rounds/02 was added" in said(body)) == (6, True)
+    (own / "rounds" / "02").rmdir()
     (own / "scan" / ".note").write_text("")
     code, body = call(capsys, "verify", own)
     assert (code, ".note was added" in said(body)) == (6, True)
@@ -267,9 +267,9 @@ def test_a_file_that_is_swapped_after_the_check_is_not_registered(
 
     def swapping(folder: RunFolder) -> Seal:
         found = real(folder)
-        (folder.path / "stages" / "01" / name).write_bytes(b"{}")
+        (folder.path / "rounds" / "01" / name).write_bytes(b"{}")
         sums = read_sums(folder.path / "SHA256SUMS")
-        sums[f"stages/01/{name}"] = sha256_bytes(b"{}")
+        sums[f"rounds/01/{name}"] = sha256_bytes(b"{}")
         write_sums(folder.path / "SHA256SUMS", sums)  # the list says so too, now
         return found
 
@@ -303,7 +303,7 @@ def test_a_judgement_that_was_edited_and_sealed_anew_is_not_promoted(
     failed = Path(body["run"])
     for verb in ("report", "seal"):
         call(capsys, verb, failed)
-    path = failed / "stages" / "01" / "gate.json"
+    path = failed / "rounds" / "01" / "gate.json"
     path.write_text(path.read_text().replace('"passed": false', '"passed": true'))
     forge(failed)
     assert call(capsys, "verify", failed)[0] == 0  # whoever may write everything can do that

@@ -129,8 +129,8 @@ def test_a_whole_run_prints_one_json_document_and_leaves_the_run_folder(finished
         "baseline/metrics.json", "baseline/predictions.npz", "scan/observations.jsonl",
         "scan/sensitivity.json", "scan/sensitivity.csv", "scan/criterion.json", "plan.json",
         "report/report.html",
-        "stages/01/model.safetensors", "stages/01/recipe.json", "stages/01/metrics.json",
-        "stages/01/gate.json", "stages/01/predictions.npz", "export/pruned.onnx",
+        "rounds/01/model.safetensors", "rounds/01/recipe.json", "rounds/01/metrics.json",
+        "rounds/01/gate.json", "rounds/01/predictions.npz", "export/pruned.onnx",
     ):  # fmt: skip
         assert (finished / name).is_file(), name
 
@@ -156,7 +156,7 @@ def test_the_saved_network_loads_bit_equal_in_another_process(finished: Path, di
         "x = torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8)\n"
         "print(model(x).detach().double().sum().item().hex())"
     )
-    command = ["-c", code, str(finished / "stages" / "01"), str(digits)]
+    command = ["-c", code, str(finished / "rounds" / "01"), str(digits)]
     answers = {processes.run(*command).stdout for _ in range(2)}
     assert len(answers) == 1
     assert "0x" in answers.pop()
@@ -175,7 +175,7 @@ def test_a_new_plan_sets_the_old_results_aside(
     assert code == 0
     assert json.loads(text)["plan"]["target"] == {"remove": ["stage1.2"]}
     assert (folder / "superseded" / "01" / "plan.json").is_file()
-    assert not (folder / "stages").exists()
+    assert not (folder / "rounds").exists()
 
 
 def test_a_resumed_run_does_nothing_twice(finished: Path, digits: Path) -> None:

@@ -12,10 +12,10 @@ from rich.console import Console, RenderableType
 
 from report_run import RUN
 from srinit.cli import output
-from srinit.cli.draw import comparison_table, gate_table, unit_tree
-from srinit.cli.fitted import Bar, plan_table, remarks, sensitivity_table
 from srinit.cli.output import Result, emit
 from srinit.cli.progress import RichObserver
+from srinit.cli.render import comparison_table, gate_table, unit_tree
+from srinit.cli.tables import Bar, plan_table, remarks, sensitivity_table
 from srinit.report import ReportInput, load_report_input
 
 WIDTHS = (80, 120)
@@ -161,7 +161,7 @@ def test_progress_in_a_log_is_plain_lines_that_are_not_broken(
     console = Console(stderr=True, highlight=False)
     monkeypatch.setattr("srinit.cli.progress.err", console)
     with RichObserver() as observer:
-        observer.stage("scan")
+        observer.step("scan")
         observer.say("word " * 40)
         observer.progress(1, 2, "a note")
     lines = capsys.readouterr().err.splitlines()

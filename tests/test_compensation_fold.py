@@ -179,8 +179,8 @@ def test_a_run_may_be_told_to_change_the_last_map_before_a_cut_alone(
     code = cli.run(["run", "-c", str(config), "--set", "compensate.method=fold", "--json"])
     said = capsys.readouterr()
     assert code == 0, said.err[-2000:]
-    stage = Path(json.loads(said.out)["run"]) / "stages" / "01"
-    choice = json.loads((stage / "metrics.json").read_text())["compensation"]["choice"]
+    folder = Path(json.loads(said.out)["run"]) / "rounds" / "01"
+    choice = json.loads((folder / "metrics.json").read_text())["compensation"]["choice"]
     assert [each["name"] for each in choice["candidates"]] == ["nothing", "recalibrated", "folded"]
     assert "patch" in {each["name"] for each in choice["skipped"]}
 

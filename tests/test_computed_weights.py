@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from srinit.criteria import score_units
 from srinit.errors import ReinitError
-from srinit.reinit import Call, Redraw, reinitialized
+from srinit.reinit import Call, Reinitializer, reinitialized
 from srinit.reinit.proof import unread
 from srinit.sensitivity import Sensitivity, measure_sensitivity
 from srinit.units import find_units
@@ -247,9 +247,9 @@ def test_what_a_module_keeps_of_its_weights_is_forgotten_at_every_draw() -> None
     x = torch.randn(4, WIDTH, generator=generator(1))
     with torch.no_grad():
         unit(x)
-        redraw = Redraw(unit, scheme="keep_norm")
+        reinitializer = Reinitializer(unit, scheme="keep_norm")
         for seed in range(3):
-            drawn = redraw.draw(seed)
+            drawn = reinitializer.draw(seed)
             assert not drawn.training
             torch.testing.assert_close(drawn(x), drawn.inner(x) * drawn.table)
     found = scan(network(Kept), "keep_norm")
@@ -343,10 +343,10 @@ def test_a_scheme_of_ones_own_that_draws_half_a_layer_is_refused() -> None:
 
     found = scan(network(linear), resets_biases)  # type: ignore[arg-type]
     assert all("but not 'inner.weight'" in unit.reason for unit in found.units)
-    redraw = Redraw(Block(linear()), scheme=resets_biases)
-    redraw.draw(0)
+    reinitializer = Reinitializer(Block(linear()), scheme=resets_biases)
+    reinitializer.draw(0)
     with pytest.raises(ReinitError, match=r"drew a part .* but not 'inner.weight'"):
-        redraw.prove(Call.of(torch.ones(2, WIDTH)), set())
+        reinitializer.prove(Call.of(torch.ones(2, WIDTH)), set())
 
 
 def test_parameters_that_multi_head_attention_reads_without_a_call_count_as_read() -> None:

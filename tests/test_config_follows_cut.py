@@ -13,7 +13,7 @@ from torch import nn
 from srinit.rng import isolated_rng
 from srinit.surgery import remove_units
 from srinit.surgery.config_edits import applied, boundaries, lowered, moved_indices
-from srinit.surgery.take import Cut
+from srinit.surgery.replace import Cut
 from srinit.units import find_units
 from zoo import noise, tokens
 

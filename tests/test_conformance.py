@@ -105,9 +105,9 @@ def check(case: Case) -> None:
     """Compare the count; a unit that provides something to others counts, though it is locked."""
     model, inputs = case.build()
     units = found(lambda: model, inputs)
-    providers = [lock.name for lock in units.locked if lock.reason == "provider"]
+    providers = [lock.name for lock in units.locked if lock.reason == "dependency"]
     names = whole(units) + providers
     assert len(names) == case.units, names
     assert {lock.reason for lock in units.locked} >= set(case.reasons)
-    assert bool(providers) == ("provider" in case.reasons)
+    assert bool(providers) == ("dependency" in case.reasons)
     assert bool(units.note) == (not units.removable)

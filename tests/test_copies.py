@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import srinit
-from srinit.copying import copied
+from srinit.copying import detached_copy
 from srinit.criteria import score_units
 from srinit.errors import ModelError
 from srinit.reinit import reinitialized
@@ -89,7 +89,7 @@ def test_a_function_that_leads_back_to_the_original_is_named(spoil: Callable[[Ne
     model = net()
     spoil(model)
     with pytest.raises(ModelError, match=REFERENCES[spoil]):
-        copied(model, X)
+        detached_copy(model, X)
 
 
 USERS: dict[str, Callable[[nn.Module, srinit.UnitMap], object]] = {
@@ -112,9 +112,9 @@ def test_everybody_who_copies_refuses_such_a_network(user: str) -> None:
 def test_what_no_search_finds_a_forward_does() -> None:
     KNOWN["net"] = model = net(Registered)
     with pytest.raises(ModelError, match=r"reads 'stem\.weight' of the original"):
-        copied(model, X)
+        detached_copy(model, X)
     with pytest.raises(ModelError, match=r"reads 'stem\.weight' of the original"):
-        copied(model, X, shared=lambda _: True)
+        detached_copy(model, X, shared=lambda _: True)
 
 
 def test_a_copy_that_writes_what_the_caller_holds_is_refused_and_writes_nothing() -> None:
@@ -126,7 +126,7 @@ def test_a_copy_that_writes_what_the_caller_holds_is_refused_and_writes_nothing(
 
     model.stem.forward = types.MethodType(noted, model.stem)
     with pytest.raises(ModelError, match=r"changes attribute 'forward' of 'stem'.*'log'"):
-        copied(model, X)
+        detached_copy(model, X)
     assert log == []
 
 
@@ -169,7 +169,7 @@ def test_what_can_be_copied_computes_the_same_on_its_own(
     change(model)
     with torch.no_grad():
         expected = model(FRESH)
-        twin, pairs = copied(model, X, shared=(lambda _: True) if share else None)
+        twin, pairs = detached_copy(model, X, shared=(lambda _: True) if share else None)
         assert torch.equal(twin(FRESH), expected)
         if not share:
             for _, ours in pairs:
@@ -204,7 +204,7 @@ def test_a_network_of_chance_is_not_taken_for_a_wrong_copy() -> None:
     model = net()
     calls = iter(range(10**6))
     model.head.register_forward_hook(lambda _, __, output: output + next(calls))
-    copied(model, X)
+    detached_copy(model, X)
 
 
 def test_a_unit_that_works_with_weights_of_another_is_not_measured() -> None:

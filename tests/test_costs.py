@@ -7,7 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from srinit.comparison import Comparison, ErrorCost, Shift, ShiftPoint, compare_outcomes
+from srinit.comparison import (
+    Comparison,
+    CorruptionPoint,
+    CorruptionRobustness,
+    ErrorCost,
+    compare_outcomes,
+)
 from srinit.comparison.defects import find_defects
 from srinit.comparison.records import Drop
 from srinit.errors import ConfigError
@@ -235,12 +241,12 @@ def test_gates_on_cost_and_on_single_classes_judge_the_end_of_the_interval() -> 
 
 
 def test_the_gate_on_shift_judges_the_worst_point_by_an_interval_of_the_family() -> None:
-    def point(name: str, high: float, family: float) -> ShiftPoint:
+    def point(name: str, high: float, family: float) -> CorruptionPoint:
         score = Drop(
             value=0.01, low=0.0, high=high, confidence=0.95, baseline=0.9, pruned=0.89,
             num_examples=500,
         )  # fmt: skip
-        return ShiftPoint(
+        return CorruptionPoint(
             corruption=name,
             severity=1,
             score=score,
@@ -252,7 +258,9 @@ def test_the_gate_on_shift_judges_the_worst_point_by_an_interval_of_the_family()
 
     points = (point("blur", 0.02, 0.03), point("noise", 0.03, 0.05))
     clean = points[0].score
-    shift = Shift(num_examples=500, confidence=0.95, clean=clean, points=points, seed=0)
+    shift = CorruptionRobustness(
+        num_examples=500, confidence=0.95, clean=clean, points=points, seed=0
+    )
     found = compared()
     assert check_gates(found, {"max_shift_drop": 0.05}, shift=shift).passed
     failed = check_gates(found, {"max_shift_drop": 0.04}, shift=shift)

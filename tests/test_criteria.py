@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from planted import Planted, batches_of, planted_data
 from srinit import records
-from srinit.config.stages import CRITERIA as NAMES_IN_CONFIG
+from srinit.config.steps import CRITERIA as NAMES_IN_CONFIG
 from srinit.criteria import CRITERIA, Options, UnitScores, score_units, scores_of
 from srinit.criteria.without import Without
 from srinit.errors import ConfigError, DataError, PlanError

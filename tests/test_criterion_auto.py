@@ -48,5 +48,5 @@ def test_a_plan_for_a_deep_cut_says_that_trials_ranked(
 ) -> None:
     shutil.copytree(request.getfixturevalue("project"), tmp_path / "p")
     changed = ["plan.remove=[]", "plan.flops=0.4", f"out={tmp_path / 'runs'}"]
-    with start.begin(tmp_path / "p" / "srinit.yaml", changed, Silent()) as runner:
+    with start.create_run(tmp_path / "p" / "srinit.yaml", changed, Silent()) as runner:
         assert runner.get(PLAN).criterion == "compensated_distance"

@@ -1,4 +1,4 @@
-"""Deciding is cheap: precision where it decides, sampled pilots, sparse times, shared trials."""
+"""Deciding is cheap: precision where it decides, sampled units, sparse times, shared trials."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from srinit.latency import unit_times
 from srinit.plan import Prefix
 from srinit.rng import isolated_rng
 from srinit.sensitivity import Sensitivity, estimate_time, measure_sensitivity
-from srinit.sensitivity.pilot import sample_of
+from srinit.sensitivity.scheme_selection import sample_of
 from srinit.sensitivity.selection import select
 from srinit.sources import DataSet
 from srinit.surgery import remove_units, remove_with_origins
@@ -289,10 +289,10 @@ def test_the_times_of_units_leave_no_hooks_and_add_up_to_less_than_the_whole() -
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
-# the pilot
+# scheme selection
 
 
-def test_the_pilot_tries_all_of_few_units_and_some_of_many() -> None:
+def test_the_scheme_selection_tries_all_of_few_units_and_some_of_many() -> None:
     few = [Target(name=str(number)) for number in range(9)]
     many = [Target(name=str(number), removable=number > 0) for number in range(90)]
     assert sample_of(few) == tuple(target.name for target in few)
@@ -312,8 +312,8 @@ def test_the_choice_of_a_scheme_says_how_certain_it_is() -> None:
     assert f"chosen in {found.scheme_certainty:.0%} of 500 resamples" in found.scheme_reason
     for scheme in found.trials:
         assert scheme.num_units == 4
-        assert scheme.merit is not None
-        assert scheme.merit.low <= scheme.merit.high
+        assert scheme.score is not None
+        assert scheme.score.low <= scheme.score.high
 
 
 # the estimate

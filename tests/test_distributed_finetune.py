@@ -123,7 +123,7 @@ RUN = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [(), ("prune.stages=2",)])
+@pytest.mark.parametrize("overrides", [(), ("prune.rounds=2",)])
 def test_run_on_two_processes_delivers_one_folder(
     tmp_path: Path, digits: Path, overrides: tuple[str, ...]
 ) -> None:
@@ -138,11 +138,11 @@ def test_run_on_two_processes_delivers_one_folder(
     (folder,) = [path.parent for path in out.glob("*/run.json")]
     assert body["removed"] == ["stage1.1", "stage2.1"]
     assert body["score"]["pruned"] > 0.8
-    log = json.loads((folder / "stages" / f"0{body['stage']}" / "tune.json").read_text())
+    log = json.loads((folder / "rounds" / f"0{body['round']}" / "tune.json").read_text())
     assert log["stopped"] == "finished"
     assert log["steps"] == 2 * 10  # of 600 examples at a batch of 64 in all, not for each process
     assert "Expected dip:" in done.stderr
     assert "steps on a copy leave a loss of" in done.stderr  # rehearsed by rank 0 alone
     verified = RunFolder.open(folder)
-    for path in folder.glob("stages/*/*.json"):
+    for path in folder.glob("rounds/*/*.json"):
         verified.check(path)

@@ -22,7 +22,7 @@ class Mortal(DigitNet):
     def forward(self, x):
         at, main = os.environ.get("DIES", ""), threading.main_thread()
         if at and os.environ.get("RANK") == "1":
-            tuned = any(Path(os.environ["RUNS"]).glob("*/stages/01/tune.json"))
+            tuned = any(Path(os.environ["RUNS"]).glob("*/rounds/01/tune.json"))
             walks = threading.current_thread() is not main  # as compensation does, in lockstep
             if walks if at == "prune" else tuned:
                 os._exit(9)
@@ -38,9 +38,9 @@ SETTINGS = (
     "export.torch_export=false", "report.pictures=0", "device=cpu",
 )  # fmt: skip
 SAME = (
-    "data.json", "units.json", "scan/*", "plan.json", "stages/01/metrics.json",
-    "stages/01/cut/*", "stages/01/*.safetensors", "stages/01/tune.json",
-    "stages/01/predictions.npz", "stages/01/shift.*", "stages/01/gate.json",
+    "data.json", "units.json", "scan/*", "plan.json", "rounds/01/metrics.json",
+    "rounds/01/cut/*", "rounds/01/*.safetensors", "rounds/01/tune.json",
+    "rounds/01/predictions.npz", "rounds/01/shift.*", "rounds/01/gate.json",
 )  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def test_a_run_of_two_processes_killed_twice_leaves_the_files_of_one(
     one, two = tmp_path / "one", tmp_path / "two"
     assert run(root, one, 1) == 0
     monkeypatch.setenv("RUNS", str(two))
-    for step, made in (("prune", "plan.json"), ("compare", "stages/01/tune.json"), ("", "")):
+    for step, made in (("prune", "plan.json"), ("compare", "rounds/01/tune.json"), ("", "")):
         monkeypatch.setenv("DIES", step)
         assert run(root, two, 2) == (9 if step else 0)
         assert (two / "digits" / made).exists()
@@ -75,10 +75,10 @@ def test_a_run_of_two_processes_killed_twice_leaves_the_files_of_one(
             other = two / path.relative_to(one)
             assert path.read_bytes() == other.read_bytes(), path
     compared = [
-        json.loads((out / "digits/stages/01/comparison.json").read_text()) for out in (one, two)
+        json.loads((out / "digits/rounds/01/comparison.json").read_text()) for out in (one, two)
     ]
     assert [each.pop("latency")[0]["baseline"]["batch_size"] for each in compared] == [1, 1]
     assert compared[0] == compared[1]
-    choice = json.loads((two / "digits/stages/01/metrics.json").read_text())["compensation"]
+    choice = json.loads((two / "digits/rounds/01/metrics.json").read_text())["compensation"]
     assert choice["choice"]["solved"]
     assert RunFolder.open(two / "digits").verify() > 20

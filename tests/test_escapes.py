@@ -15,9 +15,9 @@ from rich.console import RenderableType
 from torch import nn
 
 from srinit.cli import output, run
-from srinit.cli.draw import facts_table
 from srinit.cli.output import Result, emit, emit_error
 from srinit.cli.progress import RichObserver
+from srinit.cli.render import facts_table
 from srinit.display import CONTROL, command, one_line, printable, quoted
 from srinit.errors import ConfigError, ModelError
 from srinit.finetune.external import run_command
@@ -47,7 +47,7 @@ def test_no_control_character_reaches_the_terminal(
         monkeypatch.setattr("sys.stderr", shown)
         emit_error(ConfigError(f"a class {text}"), code=2, as_json=False, verbose=True)
         with RichObserver() as observer:
-            observer.stage(text)
+            observer.step(text)
             observer.progress(1, 2, text)
             observer.say(text)
         assert not CONTROL.search(_without_cursor(shown.getvalue())), ascii(shown.getvalue())

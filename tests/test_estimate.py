@@ -1,4 +1,4 @@
-"""What `--dry-run` counts before a run: trials, stages, and the units that will go."""
+"""What `--dry-run` counts before a run: trials, rounds, and the units that will go."""
 
 from typing import Any
 
@@ -34,17 +34,17 @@ def test_a_target_says_about_how_many_units_will_go(plan: dict[str, Any], remove
 
 
 @pytest.mark.parametrize(
-    ("prune", "stages"),
+    ("prune", "rounds"),
     [
         ({}, 1),
-        ({"stages": 3}, 3),
+        ({"rounds": 3}, 3),
         ({"step": {"units": 4}}, 3),
         ({"step": {"flops": 0.2}}, 3),
         ({"step": {"units": 50}}, 1),
     ],
 )
-def test_stages_are_counted(prune: dict[str, Any], stages: int) -> None:
-    assert estimate.num_stages(config(plan={"flops": 0.5}, prune=prune), 10, 20) == stages
+def test_rounds_are_counted(prune: dict[str, Any], rounds: int) -> None:
+    assert estimate.num_rounds(config(plan={"flops": 0.5}, prune=prune), 10, 20) == rounds
 
 
 def test_every_trial_is_counted_with_its_reference_and_its_steps() -> None:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from planted import CLASSES, Planted, batches_of, planted_data, units_of
 from srinit import records
-from srinit.engine.evaluator import Workbench
+from srinit.engine.evaluator import PerturbationEvaluator
 from srinit.engine.perturb import Perturbation, Target
 from srinit.evaluate import top1
-from srinit.reinit import Redraw
+from srinit.reinit import Reinitializer
 from srinit.rng import isolated_rng
 from srinit.sensitivity import Sensitivity, measure_sensitivity
 from zoo import noise
@@ -55,8 +55,8 @@ def images(model: nn.Module, count: int = 200) -> list[tuple[Tensor, Tensor]]:
     return batches_of(x[sure], target)
 
 
-def bench_of(model: nn.Module, data: Any, *names: str) -> Workbench:
-    return Workbench(model, [Target(name=name) for name in names], data[0], scorer=top1)
+def bench_of(model: nn.Module, data: Any, *names: str) -> PerturbationEvaluator:
+    return PerturbationEvaluator(model, [Target(name=name) for name in names], data[0], scorer=top1)
 
 
 def text_of(found: Sensitivity) -> str:
@@ -118,7 +118,7 @@ def test_draws_are_made_together_and_are_the_same_for_smaller_parts(per_draw: in
     assert bench.dtype is torch.bfloat16
     assert bench.grouped == set(BLOCKS)
     for name in BLOCKS:
-        bank = bench._drawing.bank(name, KEEP_NORM)
+        bank = bench._perturber.batched(name, KEEP_NORM)
         assert bank is not None
         assert bank.fits
     bench._chunk = 24
@@ -136,7 +136,7 @@ def test_weights_that_do_not_fit_together_are_made_in_turn(monkeypatch: Any) -> 
     bench = bench_of(model, data, *BLOCKS)
     active = dict.fromkeys(BLOCKS, 2)
     whole = bench.measure(data[0], 0, active, KEEP_NORM)
-    bank = bench._drawing.bank(BLOCKS[0], KEEP_NORM)
+    bank = bench._perturber.batched(BLOCKS[0], KEEP_NORM)
     assert bank is not None
     monkeypatch.setattr(
         "srinit.engine.batched_weights.MOST_BYTES", {"cpu": 1, "cuda": 7 * bank.bytes}
@@ -150,21 +150,23 @@ def test_weights_that_do_not_fit_together_are_made_in_turn(monkeypatch: Any) -> 
 def test_noise_is_that_of_the_cpu_unless_local_noise_is_asked_for() -> None:
     unit = NewTensors(16).eval()
     here = copy.deepcopy(unit).cuda()
-    wanted = Redraw(unit, scheme="keep_norm").draw(3).conv1.weight
-    assert torch.equal(Redraw(here, scheme="keep_norm").draw(3).conv1.weight.cpu(), wanted)
+    wanted = Reinitializer(unit, scheme="keep_norm").draw(3).conv1.weight
+    assert torch.equal(Reinitializer(here, scheme="keep_norm").draw(3).conv1.weight.cpu(), wanted)
     for scheme in ("keep_norm", "default", "permuted"):
-        redraw = Redraw(here, scheme=scheme, local_noise=True)
-        found = redraw.draw(3).conv1.weight.clone()
-        assert not torch.equal(redraw.draw(4).conv1.weight, found)
-        assert torch.equal(redraw.draw(3).conv1.weight, found)
+        reinitializer = Reinitializer(here, scheme=scheme, local_noise=True)
+        found = reinitializer.draw(3).conv1.weight.clone()
+        assert not torch.equal(reinitializer.draw(4).conv1.weight, found)
+        assert torch.equal(reinitializer.draw(3).conv1.weight, found)
         assert not torch.equal(found.cpu(), wanted)
 
 
 def test_many_draws_at_once_depend_on_their_number_alone() -> None:
-    redraw = Redraw(NewTensors(16).cuda().eval(), scheme="keep_norm", local_noise=True)
+    reinitializer = Reinitializer(
+        NewTensors(16).cuda().eval(), scheme="keep_norm", local_noise=True
+    )
     seed = lambda number: 100 + number  # noqa: E731
-    many = redraw.draw_many(list(range(150)), seed)
-    some = redraw.draw_many(list(range(60, 75)), seed)
+    many = reinitializer.draw_many(list(range(150)), seed)
+    some = reinitializer.draw_many(list(range(60, 75)), seed)
     assert many is not None
     assert some is not None
     for name, values in many.items():

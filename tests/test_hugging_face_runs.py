@@ -70,8 +70,8 @@ def test_a_run_keeps_the_head_and_its_result_needs_no_folder(
     code, body = call("run", project, capsys)
     assert code == 0, body
     shutil.rmtree(project / "net")
-    (stage,) = (project / "runs").glob("*/stages/01")
-    pruned: Any = load_pruned(stage)
+    (folder,) = (project / "runs").glob("*/rounds/01")
+    pruned: Any = load_pruned(folder)
     assert type(pruned).__name__ == "LlamaForCausalLM"
     assert pruned.config.num_hidden_layers < 3
     assert pruned(input_ids=torch.ones(1, 4, dtype=torch.long)).logits.shape == (1, 4, 11)

@@ -56,7 +56,7 @@ def test_a_config_may_name_the_network_of_another_run(tmp_path: Path, bare: bool
     run = RunFolder.create(tmp_path / "runs", "a")
     inputs = {f"{EXAMPLE}:resnet": sha256_file(EXAMPLE)}
     run.write_text(run.path / "inputs.lock.json", json.dumps(inputs))
-    save_pruned(run.path / "stages" / "01", pruned, plan, base=base)
+    save_pruned(run.path / "rounds" / "01", pruned, plan, base=base)
     run.moved()
     (tmp_path / "c.yaml").write_text("model: run:runs/a\ndata: folder:data\n", "utf-8")
     config = load_config(tmp_path / "c.yaml")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import processes
 from planted import Planted, batches_of, planted_data, units_of
 from srinit.errors import ResourceError, is_out_of_memory
-from srinit.evaluate import Parts, agreement, evaluate, labeled_by
+from srinit.evaluate import BatchSplitter, agreement, evaluate, labeled_by
 from srinit.finetune import Recipe, fine_tune, loop, recalibrate
 from srinit.report.features import collect
 from srinit.sensitivity import measure_sensitivity
@@ -106,7 +106,7 @@ def test_parts_are_about_equal_and_never_smaller_than_asked_for() -> None:
         for limit in range(1, 12):
             for least in (1, 2):
                 batch = (torch.arange(size), torch.arange(size))
-                parts = list(Parts("cpu", least=least, limit=limit).split(batch))
+                parts = list(BatchSplitter("cpu", least=least, limit=limit).split(batch))
                 sizes = [len(one) for one, _ in parts]
                 assert torch.cat([one for one, _ in parts]).tolist() == list(range(size))
                 assert min(sizes) >= min(least, size)
@@ -202,6 +202,6 @@ def test_the_watch_of_this_file_notices(monkeypatch: pytest.MonkeyPatch) -> None
     def never(_error: Any) -> bool:
         return False
 
-    monkeypatch.setattr("srinit.evaluate.parts.is_out_of_memory", never)
+    monkeypatch.setattr("srinit.evaluate.batch_splitter.is_out_of_memory", never)
     with pytest.raises(RuntimeError, match="can't allocate"):
         evaluate(network(Hungry(8), norm=True), task(1))

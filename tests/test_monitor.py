@@ -18,12 +18,12 @@ from srinit.monitor import (
     Observations,
     Reference,
     compare_logs,
+    detect_drift,
     from_log,
     image_properties,
     plan_test,
     read_log,
     sequential,
-    watch,
 )
 from srinit.monitor import distances as d
 from srinit.stats import paired
@@ -194,7 +194,7 @@ def test_good_windows_go_beyond_as_rarely_as_asked_over_all_quantities() -> None
     beyond = windows = 0
     for repeat in range(6):  # another baseline every time: its own noise counts too
         reference = Reference(observations(random, 600), num_classes=3, seed=repeat)
-        found = watch(
+        found = detect_drift(
             reference, observations(random, 20 * 100), window=100, false_alarm=0.1,
             min_effect=0.0, resamples=300,
         )  # fmt: skip
@@ -223,7 +223,7 @@ def test_a_shift_raises_the_alarm_in_the_window_it_was_confirmed_in(
     both = Observations(
         **{k: np.concatenate([v, getattr(bad, k)]) for k, v in vars(good).items() if v is not None}
     )
-    found = watch(reference, both, window=100, resamples=300)
+    found = detect_drift(reference, both, window=100, resamples=300)
     assert found.alarm
     assert cause in found.causes
     assert found.first_alarm == 3  # two good windows, then confirmed by the second bad one
@@ -234,7 +234,7 @@ def test_a_shift_raises_the_alarm_in_the_window_it_was_confirmed_in(
     if cause == "features":
         assert finding.permutation_p is not None
         assert finding.permutation_p <= 0.01
-    assert not watch(reference, good, window=100, resamples=300).alarm
+    assert not detect_drift(reference, good, window=100, resamples=300).alarm
 
 
 def test_a_pipe_is_no_log(tmp_path: Path) -> None:
@@ -257,8 +257,8 @@ def test_one_class_that_grows_stands_out_more_than_the_mix() -> None:
         confidence=np.full(1000, 0.9),
     )
     reference = Reference(good[0], num_classes=20)
-    assert not watch(reference, good[1], window=500).alarm
-    found = watch(reference, bad, window=500)
+    assert not detect_drift(reference, good[1], window=500).alarm
+    found = detect_drift(reference, bad, window=500)
     assert found.causes == ("class_share",)
 
 
@@ -268,4 +268,4 @@ def test_too_little_data_is_refused() -> None:
         Reference(observations(random, 40), num_classes=3)
     reference = Reference(observations(random, 60), num_classes=3)
     with pytest.raises(DataError, match="too few to watch"):
-        watch(reference, observations(random, 20))
+        detect_drift(reference, observations(random, 20))

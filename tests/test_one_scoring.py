@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srinit.engine.outcomes import rows_of
+from srinit.engine.outcomes import score_batch
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import evaluate, next_token_accuracy, top1
 from srinit.evaluate.loop import outcome_of
@@ -42,7 +42,7 @@ def test_the_scan_scores_as_the_comparison_does(case: str) -> None:
     logits, target, scorer = CASES[case]
     logits[2].fill_(float("nan"))
     wanted = evaluate(Given(), [(logits, target)], scorer=scorer)
-    found = rows_of(logits, target, scorer)
+    found = score_batch(logits, target, scorer)
     assert list(found.scores) == wanted.scores.tolist()
     assert found.nonfinite == 1
     assert list(found.predictions or ()) == wanted.predictions.tolist()
@@ -60,7 +60,7 @@ def test_what_was_not_finite_on_the_way_counts_as_wrong() -> None:
     np.testing.assert_array_equal(found.finite, [True, False, True])
 
 
-@pytest.mark.parametrize("score", [rows_of, outcome_of])
+@pytest.mark.parametrize("score", [score_batch, outcome_of])
 def test_scorers_and_targets_that_do_not_fit_are_refused(score: Any) -> None:
     logits, target = torch.eye(3), torch.arange(3)
     with pytest.raises(ConfigError, match=r"the scorer <lambda> should return a tensor \(3,\)"):

@@ -69,8 +69,8 @@ def test_the_same_config_leaves_the_same_bytes(made: Path, tmp_path: Path) -> No
     assert cli.run(["run", "-c", str(made / "srinit.yaml"), "--out", str(tmp_path)]) == 0
     for name in (
         "plan.json", "scan/sensitivity.json", "scan/sensitivity.csv", "scan/observations.jsonl",
-        "baseline/predictions.npz", "stages/01/model.safetensors", "stages/01/tune.json",
-        "stages/01/predictions.npz",
+        "baseline/predictions.npz", "rounds/01/model.safetensors", "rounds/01/tune.json",
+        "rounds/01/predictions.npz",
     ):  # fmt: skip
         one, other = (folder / "parts" / name for folder in (made / "runs", tmp_path))
         assert one.read_bytes() == other.read_bytes(), name
@@ -212,7 +212,7 @@ def test_a_failed_gate_stops_promotion_unless_overridden_with_a_reason(
         assert call(capsys, verb, unjudged)[0] == 0
     code, body = call(capsys, "promote", unjudged)
     assert (code, "nothing was judged" in body["error"]["message"]) == (6, True)
-    path = unjudged / "stages" / "01" / "gate.json"
+    path = unjudged / "rounds" / "01" / "gate.json"
     path.write_text(path.read_text() + " ")
     code, body = call(capsys, "promote", unjudged)
     assert (code, "gate.json was changed" in body["error"]["message"]) == (6, True)
@@ -238,9 +238,9 @@ def test_monitoring_raises_the_alarm_and_rolls_back(
     assert "brightness" in body["watch"]["causes"]
     assert body["rollback"].startswith(f"srinit rollback {run} --reason ")
 
-    weights = json.loads((run / "stages/01/recipe.json").read_text())["weights_sha256"]
+    weights = json.loads((run / "rounds/01/recipe.json").read_text())["weights_sha256"]
     log = project / "preds.jsonl"
-    said = np.load(run / "stages" / "01" / "predictions.npz")["pruned_predictions"]
+    said = np.load(run / "rounds" / "01" / "predictions.npz")["pruned_predictions"]
     rarest = "abc"[np.bincount(said, minlength=3).argmin()]
     with LogWriter(log, model=weights) as writer:
         for number in range(120):
@@ -308,6 +308,6 @@ def test_a_plan_edited_by_hand_is_refused_until_it_is_taken_with_a_reason(
     assert entry["reason"] == "the line needs that block"
     assert entry["inputs"]["before"] != entry["inputs"]["plan.json"]
     code, body = call(capsys, "prune", run.with_name("parts-2"))
-    assert (code, body["stage"]["removed"]) == (0, gone[:-1])
+    assert (code, body["round"]["removed"]) == (0, gone[:-1])
     (run / "plan.json").write_bytes(sealed)
     assert call(capsys, "verify", run)[0] == 0

@@ -16,7 +16,7 @@ from srinit.pipeline.parts import PARTS
 from srinit.runs import artifacts
 from srinit.steps.table import TABLE
 
-ALL_LATER = {"export", "site", "comparison", "shift", "rounds", "cost of ownership", "judgement",
+ALL_LATER = {"export", "site", "comparison", "shift", "rounds", "inference cost", "judgement",
              "report"}  # fmt: skip
 
 
@@ -32,7 +32,7 @@ ALL_LATER = {"export", "site", "comparison", "shift", "rounds", "cost of ownersh
         ("data.site", {"data", "site", "judgement", "report"}),
         ("finetune.rehearsal", set()),
         ("finetune.epochs", {"recovery"} | ALL_LATER),
-        ("prune.stages", {"cut", "recovery"} | ALL_LATER),
+        ("prune.rounds", {"cut", "recovery"} | ALL_LATER),
         ("compensate.examples", {"cut", "recovery"} | ALL_LATER),
         ("compensate.method", {"scores", "plan", "cut", "recovery"} | ALL_LATER),
         ("plan.flops", {"plan", "cut", "recovery"} | ALL_LATER),
@@ -87,7 +87,7 @@ def test_every_file_of_a_finished_run_is_in_the_table(finished_parts: Path) -> N
     files = [p for p in finished_parts.rglob("*") if p.is_file() and not p.name.startswith(".")]
     names = {path.relative_to(finished_parts).as_posix() for path in files} - set(known)
     assert {name for name in names if PARTS.of(name) is None} == set()
-    assert PARTS.of("stages/02/scan/sensitivity.json") == "cut"
+    assert PARTS.of("rounds/02/scan/sensitivity.json") == "cut"
     assert PARTS.of("rejected/03/tune.json") == "cut"
     assert PARTS.of("config.yaml") is None
 

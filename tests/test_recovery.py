@@ -85,14 +85,14 @@ def test_a_training_of_the_users_own_that_fails_leaves_the_run_as_it_was(
         assert isinstance(caught.value, kind)
         assert caught.value.exit_code == 4
         (folder,) = [path.parent for path in tmp_path.glob("*/run.json")]
-        files = [folder / "plan.json", *(folder / "stages" / "01" / "cut").iterdir()]
+        files = [folder / "plan.json", *(folder / "rounds" / "01" / "cut").iterdir()]
         hashes = {path.name: sha256_file(path) for path in files}
         assert kept in ({}, hashes)
         kept = hashes
-        assert not (folder / "stages" / "01" / "tune.json").exists()
+        assert not (folder / "rounds" / "01" / "tune.json").exists()
     (digits / "mode").write_text("trains")
     assert run_file(digits / "srinit.yaml", overrides, observer=heard).run == str(folder)
-    log = json.loads((folder / "stages" / "01" / "tune.json").read_text())
+    log = json.loads((folder / "rounds" / "01" / "tune.json").read_text())
     assert log["stopped"] == "user"
     (dip,) = [line for line in heard.said if line.startswith("Expected dip:")]
     assert "60 calibration examples" in dip
@@ -106,7 +106,7 @@ def test_what_a_short_recovery_brings_is_said_before_the_training_and_kept(
     heard = Heard()
     overrides = [*QUICK, f"out={tmp_path}", "finetune.epochs=0.2", "finetune.rehearsal=5"]
     run = Path(run_file(digits / "srinit.yaml", overrides, observer=heard).run)
-    metrics = json.loads((run / "stages" / "01" / "metrics.json").read_text())
+    metrics = json.loads((run / "rounds" / "01" / "metrics.json").read_text())
     rehearsal = metrics["rehearsal"]
     cost = rehearsal["cost"]
     assert rehearsal["steps"] == 5
@@ -116,10 +116,10 @@ def test_what_a_short_recovery_brings_is_said_before_the_training_and_kept(
     again = run_file(
         digits / "srinit.yaml", [*overrides, "finetune.rehearsal=0", f"out={tmp_path / 'b'}"]
     )
-    plain = json.loads((Path(again.run) / "stages" / "01" / "metrics.json").read_text())
+    plain = json.loads((Path(again.run) / "rounds" / "01" / "metrics.json").read_text())
     assert plain.pop("rehearsal") is None
     weights = [
-        sha256_file(folder / "stages" / "01" / "model.safetensors")
+        sha256_file(folder / "rounds" / "01" / "model.safetensors")
         for folder in (run, Path(again.run))
     ]
     assert weights[0] == weights[1]  # a rehearsal leaves no trace in the network

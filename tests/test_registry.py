@@ -46,7 +46,7 @@ def register(registry: Registry, folder: Path, content: str) -> Version:
 def aliases(registry: Registry) -> tuple[int | None, int | None]:
     """Return the champion and the version that a rollback would return to."""
     try:
-        return tuple(version.version for version in registry.way_back())  # type: ignore[return-value]
+        return tuple(version.version for version in registry.rollback_target())  # type: ignore[return-value]
     except ConfigError:
         champion = registry.alias(CHAMPION)
         return (None if champion is None else champion.version, None)
@@ -58,7 +58,7 @@ def promote(registry: Registry, version: Version) -> Version:
 
 
 def rollback(registry: Registry) -> None:
-    registry.rollback(expected=registry.way_back()[0].version)
+    registry.rollback(expected=registry.rollback_target()[0].version)
 
 
 def walk_through(registry: Registry, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def of_two_machines_that_promote_at_once_one_moves_or_each_in_turn(
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert set(codes) <= {0, 4, 6}
     with open_registry(tmp_path / "lock", "m", uri=server) as registry:
-        champion, before = registry.way_back()
+        champion, before = registry.rollback_target()
         assert champion.version in ((5, 6) if 0 in codes else (4, 5, 6))
         assert before.version == champion.replaced
         promote(registry, registry.version(5 if champion.version == 6 else 6))  # goes on

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from srinit.errors import ReinitError
-from srinit.reinit import SCHEMES, Call, Redraw, RuleScheme, reinitialized
+from srinit.reinit import SCHEMES, Call, Reinitializer, RuleScheme, reinitialized
 from srinit.reinit.plain import make_plain
 from srinit.rng import isolated_rng
 from zoo import noise
@@ -91,26 +91,26 @@ def test_every_module_is_drawn_by_every_scheme_and_left_untouched(kind: str, sch
 
 
 def test_draw_depends_on_the_seed_alone_and_not_on_draws_before() -> None:
-    redraw = Redraw(Block(), scheme="keep_norm")
-    redraw.draw(1)
-    late = _tensors(redraw.draw(2))
-    first = _tensors(Redraw(Block(), scheme="keep_norm").draw(2))
+    reinitializer = Reinitializer(Block(), scheme="keep_norm")
+    reinitializer.draw(1)
+    late = _tensors(reinitializer.draw(2))
+    first = _tensors(Reinitializer(Block(), scheme="keep_norm").draw(2))
     assert all(torch.equal(late[name], first[name]) for name in ("conv1.weight", "conv2.weight"))
 
 
 @pytest.mark.parametrize("scheme", ["keep_norm", "default", "paper"])
 def test_many_draws_at_once_are_what_each_is_alone(scheme: str) -> None:
     unit = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    redraw = Redraw(unit, scheme=scheme, scale=0.7)
-    many = redraw.draw_many([2, 5], lambda number: 100 + number)
+    reinitializer = Reinitializer(unit, scheme=scheme, scale=0.7)
+    many = reinitializer.draw_many([2, 5], lambda number: 100 + number)
     assert many is not None
     assert set(many) == {"0.weight", "0.bias", "3.weight", "3.bias"}
     for row, number in enumerate((2, 5)):
-        alone = redraw.draw(100 + number)
+        alone = reinitializer.draw(100 + number)
         for name, values in many.items():
             assert torch.equal(values[row], alone.get_parameter(name).detach()), name
     assert not torch.equal(many["3.bias"][0], many["3.bias"][1])
-    assert Redraw(unit, scheme="permuted").draw_many([0], int) is None
+    assert Reinitializer(unit, scheme="permuted").draw_many([0], int) is None
 
 
 def test_paper_is_kaiming_normal_with_normalization_at_its_start() -> None:
@@ -204,10 +204,10 @@ def test_a_scheme_of_ones_own_draws_from_the_trained_values_each_time() -> None:
             parameter.add_(torch.rand((), generator=generator))
 
     unit = nn.Linear(2, 2)
-    redraw = Redraw(unit, scheme=shifted)
-    first = redraw.draw(0).weight.clone()
-    redraw.draw(1)
-    assert torch.equal(redraw.draw(0).weight, first)
+    reinitializer = Reinitializer(unit, scheme=shifted)
+    first = reinitializer.draw(0).weight.clone()
+    reinitializer.draw(1)
+    assert torch.equal(reinitializer.draw(0).weight, first)
     assert (first - unit.weight).detach().std() < 1e-6
 
 

@@ -27,7 +27,7 @@ from srinit.report import (
 from srinit.report import formats as fmt
 from srinit.report.layers import layers_view, plan_command
 from srinit.report.roi import facts_of
-from srinit.report.text import Language, Say
+from srinit.report.text import Language, Translator
 
 pytestmark = [
     pytest.mark.slow,
@@ -88,7 +88,7 @@ def test_slider_shows_at_every_step_what_python_computed(
     browser: Any, url: str, report_input: ReportInput
 ) -> None:
     plan = report_input.plan
-    view = layers_view(report_input, Say())
+    view = layers_view(report_input, Translator())
     with opened(browser, url) as page:
         slider = page.locator("#slider")
         assert int(slider.get_attribute("max")) == len(plan.ranking)
@@ -320,13 +320,13 @@ def test_print_has_the_first_page_on_one_sheet_and_all_text(
         ["pdftotext", "-layout", str(target), "-"], capture_output=True, check=True, text=True
     ).stdout
     pages = text.split("\f")
-    say = Say()
+    say = Translator()
     signature, layers = say("sign.approved").of(code), say("section.layers").of(code)
     assert signature in pages[0]
     assert say("figure.error_cost").of(code).split(maxsplit=1)[0] in pages[0]
     assert layers not in pages[0]
     assert layers in pages[1]
-    for key in ("compare", "inside", "money", "origin"):
+    for key in ("compare", "explanations", "money", "provenance"):
         assert any(say(f"section.{key}").of(code) in page for page in pages[1:]), key
     assert HOSTILE.split()[0] in text
 

@@ -17,8 +17,8 @@ from srinit.config import parse_yaml
 from srinit.evaluate import Outcomes
 from srinit.report import ReportInput, load_report_input, write_report
 from srinit.report.card import model_card
+from srinit.report.confusion_pairs import confusion_pairs_of, confusion_rows
 from srinit.report.csvs import tables
-from srinit.report.mistakes import mistake_rows, mistakes_of
 from srinit.report.page import render
 from srinit.report.summary import summary_markdown
 from srinit.runs.kinds import PairedOutcomes
@@ -38,7 +38,7 @@ def read(text: str) -> list[dict[str, str]]:
 def test_report_writes_every_file_it_promises(found: ReportInput, tmp_path: Path) -> None:
     page = write_report(found, tmp_path / "report")
     written = {p.relative_to(page.parent).as_posix() for p in page.parent.rglob("*") if p.is_file()}
-    names = {"layers", "removals", "stages", "latency", "classes", "gates"}
+    names = {"layers", "removals", "rounds", "latency", "classes", "gates"}
     assert written == {
         "report.html", "summary.md", "model_card.md", *(f"csv/{name}.csv" for name in names)
     }  # fmt: skip
@@ -79,12 +79,14 @@ def test_kinds_of_error_are_counted_from_the_predictions(found: ReportInput) -> 
     before, after = (
         _answered(truth, answers) for answers in ([0, 1, 1, 1, 2, 2], [0, 0, 1, 1, 1, -1])
     )
-    mistakes = mistakes_of(PairedOutcomes(before, after, np.array([str(i) for i in range(6)])))
-    assert [(m.truth, m.answer, m.before, m.after) for m in mistakes] == [
+    confusion_pairs = confusion_pairs_of(
+        PairedOutcomes(before, after, np.array([str(i) for i in range(6)]))
+    )
+    assert [(m.truth, m.answer, m.before, m.after) for m in confusion_pairs] == [
         (0, 1, 2, 1), (1, 2, 1, 0), (2, -1, 0, 1),
     ]  # fmt: skip
-    stages = (dataclasses.replace(found.stages[-1], mistakes=mistakes),)
-    report = dataclasses.replace(found, stages=stages)
+    rounds = (dataclasses.replace(found.rounds[-1], confusion_pairs=confusion_pairs),)
+    report = dataclasses.replace(found, rounds=rounds)
     rows = read(tables(report)["mistakes.csv"])
     assert rows[0] == {
         "truth": "良品", "answer": HOSTILE, "num_baseline": "2", "num_pruned": "1",
@@ -92,7 +94,7 @@ def test_kinds_of_error_are_counted_from_the_predictions(found: ReportInput) -> 
     page = render(report)
     assert "Kinds of error" in page
     assert HOSTILE not in page
-    assert mistake_rows(mistakes, ("OK", "NG")) == ()  # of two classes recall says it all
+    assert confusion_rows(confusion_pairs, ("OK", "NG")) == ()  # of two classes recall says it all
 
 
 def test_removals_table_has_every_prefix(found: ReportInput) -> None:
@@ -199,11 +201,11 @@ def test_model_card_says_whether_the_scan_ranked(found: ReportInput) -> None:
 
 
 def test_model_card_calls_only_classes_right_or_wrong_an_accuracy(found: ReportInput) -> None:
-    stage = found.stages[-1]
-    assert stage.comparison is not None
-    comparison = dataclasses.replace(stage.comparison, classes=())
-    stages = (dataclasses.replace(stage, comparison=comparison),)
-    assert "model-index" not in model_card(dataclasses.replace(found, stages=stages))
+    round_ = found.rounds[-1]
+    assert round_.comparison is not None
+    comparison = dataclasses.replace(round_.comparison, classes=())
+    rounds = (dataclasses.replace(round_, comparison=comparison),)
+    assert "model-index" not in model_card(dataclasses.replace(found, rounds=rounds))
 
 
 def test_model_card_names_a_base_model_only_where_the_hub_has_it(found: ReportInput) -> None:
@@ -219,7 +221,7 @@ def test_model_card_names_a_base_model_only_where_the_hub_has_it(found: ReportIn
 
 def test_summary_links_to_the_records_behind_it(found: ReportInput) -> None:
     text = summary_markdown(found, ("en",))
-    for path in ("plan.json", "scan/sensitivity.json", "stages/01/comparison.json"):
+    for path in ("plan.json", "scan/sensitivity.json", "rounds/01/comparison.json"):
         assert f"](<../{path}>)" in text
         assert (RUN / path).is_file()
 

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from report_run import CLASSES, HOSTILE, RUN, with_costs
-from srinit.comparison import Drop, FlippedExample, Shift, ShiftPoint, Site
+from srinit.comparison import (
+    CorruptionPoint,
+    CorruptionRobustness,
+    Drop,
+    FieldComparison,
+    FlippedExample,
+)
 from srinit.errors import ConfigError, UnsafeError
 from srinit.export import Exported
 from srinit.gates import Gate, GateResult
@@ -21,7 +27,7 @@ from srinit.report import formats as fmt
 from srinit.report.decision import decide, gate_text
 from srinit.report.layers import layers_view
 from srinit.report.page import render
-from srinit.report.text import Say
+from srinit.report.text import Translator
 from srinit.runs.pictures import Pictures
 
 GOLDEN = RUN.parent
@@ -121,7 +127,7 @@ def test_headline_numbers_are_those_of_the_comparison(found: ReportInput, page: 
 
 
 def test_every_step_of_the_plan_is_in_the_table(found: ReportInput) -> None:
-    steps = layers_view(found, Say()).steps
+    steps = layers_view(found, Translator()).steps
     assert [step.num_removed for step in steps] == list(range(len(found.plan.ranking) + 1))
     assert [step.unit for step in steps[1:]] == list(found.plan.ranking)
     for step, prefix in zip(steps, found.plan.prefixes, strict=True):
@@ -136,7 +142,7 @@ def test_latency_is_interpolated_between_measurements_and_never_beyond(found: Re
         for i, prefix in enumerate(found.plan.prefixes)
     )
     plan = dataclasses.replace(found.plan, prefixes=prefixes)
-    view = layers_view(dataclasses.replace(found, plan=plan), Say())
+    view = layers_view(dataclasses.replace(found, plan=plan), Translator())
     cells = [step.latency[0] for step in view.steps]
     assert [cell.state for cell in cells[:4]] == ["measured", "between", "measured", "measured"]
     assert cells[1].text == "6.00 ms"
@@ -145,63 +151,63 @@ def test_latency_is_interpolated_between_measurements_and_never_beyond(found: Re
 
 
 def test_failed_gate_is_a_no_go_that_says_why(found: ReportInput) -> None:
-    stage = found.stages[-1]
-    assert stage.gates is not None
-    gates = tuple(dataclasses.replace(gate, passed=False) for gate in stage.gates.gates[:1])
-    failed = dataclasses.replace(stage, gates=GateResult(passed=False, gates=gates))
-    decision = decide(dataclasses.replace(found, stages=(failed,)), Say())
+    round_ = found.rounds[-1]
+    assert round_.gates is not None
+    gates = tuple(dataclasses.replace(gate, passed=False) for gate in round_.gates.gates[:1])
+    failed = dataclasses.replace(round_, gates=GateResult(passed=False, gates=gates))
+    decision = decide(dataclasses.replace(found, rounds=(failed,)), Translator())
     assert decision.verdict == "no"
     assert "正解率の低下" in decision.reason.ja
     assert "Loss of accuracy" in decision.reason.en
 
 
 def test_passed_gates_are_a_go_only_as_far_as_was_tested(found: ReportInput) -> None:
-    stage = found.stages[-1]
-    assert stage.gates is not None
-    gates = tuple(dataclasses.replace(gate, passed=True) for gate in stage.gates.gates)
-    passed = dataclasses.replace(stage, gates=GateResult(passed=True, gates=gates))
-    decision = decide(dataclasses.replace(found, stages=(passed,)), Say())
+    round_ = found.rounds[-1]
+    assert round_.gates is not None
+    gates = tuple(dataclasses.replace(gate, passed=True) for gate in round_.gates.gates)
+    passed = dataclasses.replace(round_, gates=GateResult(passed=True, gates=gates))
+    decision = decide(dataclasses.replace(found, rounds=(passed,)), Translator())
     assert decision.verdict == "conditions"
-    assert len(decision.spoken) == 3
+    assert len(decision.talking_points) == 3
     assert any("rehearsal" in line.en for line in decision.conditions)
     rehearsed = dataclasses.replace(
-        found, stages=(passed,), rollback_rehearsed=True, rollback_rehearsed_on="2026-03-06"
+        found, rounds=(passed,), rollback_drilled=True, rollback_drill_on="2026-03-06"
     )
-    after = decide(rehearsed, Say())
+    after = decide(rehearsed, Translator())
     assert not any("rehearsal" in line.en for line in after.conditions)
     assert len(after.conditions) == len(decision.conditions) - 1
 
 
 def test_nothing_left_to_check_is_a_go(found: ReportInput) -> None:
-    stage = found.stages[-1]
-    assert stage.gates is not None
-    assert stage.comparison is not None
+    round_ = found.rounds[-1]
+    assert round_.gates is not None
+    assert round_.comparison is not None
     steady = pair([0.01] * 9, [0.005] * 9, batch_size=1, device="cpu")
-    gates = tuple(dataclasses.replace(gate, passed=True) for gate in stage.gates.gates)
+    gates = tuple(dataclasses.replace(gate, passed=True) for gate in round_.gates.gates)
     bound = dataclasses.replace(gates[0], name="max_missed_defect_rate")
     exported = Exported(
         format="onnx", file="pruned.onnx", size_bytes=1, sha256="", num_examples=8,
         max_difference=0.0, agreement=1.0,
     )  # fmt: skip
-    site = Site(
+    site = FieldComparison(
         data="folder:site", data_hash="", num_examples=4, num_labeled=0, comparison=None,
         unlabeled=None, flipped=(),
     )  # fmt: skip
-    stage = dataclasses.replace(
-        stage,
+    round_ = dataclasses.replace(
+        round_,
         gates=GateResult(passed=True, gates=(*gates, bound)),
-        comparison=dataclasses.replace(stage.comparison, latency=(steady,)),
+        comparison=dataclasses.replace(round_.comparison, latency=(steady,)),
         site=site,
     )
     report = dataclasses.replace(
-        found, stages=(stage,), exports=(exported,), rollback_rehearsed=True,
-        rollback_rehearsed_on="2026-03-06", on_production_device=True,
+        found, rounds=(round_,), exports=(exported,), rollback_drilled=True,
+        rollback_drill_on="2026-03-06", on_production_device=True,
     )  # fmt: skip
-    decision = decide(report, Say())
+    decision = decide(report, Translator())
     assert decision.conditions == ()
     assert decision.verdict == "go"
     assert "No conditions are left." in visible(render(report))
-    elsewhere = decide(dataclasses.replace(report, on_production_device=False), Say())
+    elsewhere = decide(dataclasses.replace(report, on_production_device=False), Translator())
     assert elsewhere.verdict == "conditions"
     assert len(elsewhere.conditions) == 1
 
@@ -215,7 +221,7 @@ def test_scan_and_plan_alone_make_a_report(found: ReportInput) -> None:
 
 def test_plan_that_removes_nothing_says_so(found: ReportInput) -> None:
     plan = dataclasses.replace(found.plan, remove=(), ranking=(), prefixes=found.plan.prefixes[:1])
-    text = visible(render(dataclasses.replace(found, plan=plan, stages=())))
+    text = visible(render(dataclasses.replace(found, plan=plan, rounds=())))
     assert "No layer was removed" in text
     assert "No block can be removed" in text
 
@@ -265,7 +271,7 @@ def test_folder_without_a_scan_is_refused_with_the_next_step(tmp_path: Path) -> 
 def test_damaged_record_is_named(tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(RUN, copy)
-    (copy / "stages" / "01" / "gate.json").write_text("{]", "utf-8")
+    (copy / "rounds" / "01" / "gate.json").write_text("{]", "utf-8")
     with pytest.raises(ConfigError, match=r"gate\.json is not JSON"):
         load_report_input(copy)
 
@@ -294,8 +300,8 @@ def enlarged(found: ReportInput, num_units: int, num_classes: int) -> ReportInpu
         dataclasses.replace(comparison.classes[0], name=f"class {index}")
         for index in range(num_classes)
     )
-    stage = dataclasses.replace(
-        found.stages[-1], comparison=dataclasses.replace(comparison, classes=changes)
+    round_ = dataclasses.replace(
+        found.rounds[-1], comparison=dataclasses.replace(comparison, classes=changes)
     )
     return dataclasses.replace(
         found,
@@ -303,7 +309,7 @@ def enlarged(found: ReportInput, num_units: int, num_classes: int) -> ReportInpu
             scan, units=rows, unit_map=dataclasses.replace(units, removable=removable, locked=())
         ),
         plan=dataclasses.replace(plan, remove=(), ranking=tuple(names), prefixes=prefixes),
-        stages=(stage,),
+        rounds=(round_,),
     )
 
 
@@ -315,13 +321,13 @@ def test_page_of_a_deep_network_with_many_classes_stays_small(found: ReportInput
 
 
 def test_run_that_removed_nothing_is_nothing_to_go_live_with(found: ReportInput) -> None:
-    stage = found.stages[-1]
-    passed = dataclasses.replace(stage, gates=GateResult(passed=True, gates=()))
+    round_ = found.rounds[-1]
+    passed = dataclasses.replace(round_, gates=GateResult(passed=True, gates=()))
     plan = dataclasses.replace(found.plan, remove=())
-    decision = decide(dataclasses.replace(found, plan=plan, stages=(passed,)), Say())
+    decision = decide(dataclasses.replace(found, plan=plan, rounds=(passed,)), Translator())
     assert decision.verdict == "no"
     assert "unchanged" in decision.reason.en
-    assert "no new model" in decision.spoken[-1].en
+    assert "no new model" in decision.talking_points[-1].en
 
 
 def test_data_that_are_no_images_have_no_headings_of_images(found: ReportInput) -> None:
@@ -341,7 +347,7 @@ def test_network_without_any_unit_makes_a_report(found: ReportInput) -> None:
 
 
 def test_sections_link_to_the_files_behind_them(page: str) -> None:
-    for path in ("scan/sensitivity.json", "plan.json", "stages/01/comparison.json"):
+    for path in ("scan/sensitivity.json", "plan.json", "rounds/01/comparison.json"):
         assert f'<a href="../{path}">{path}</a>' in page
         assert (RUN / path).is_file()
 
@@ -364,7 +370,7 @@ def test_input_files_stand_with_their_hashes(found: ReportInput) -> None:
     ("file", "text"),
     [
         ("baseline/metrics.json", '{"schema": "srinit.baseline/1", "score": "high"}'),
-        ("stages/01/metrics.json", '{"schema": "srinit.stage/2", "score_cut": [1]}'),
+        ("rounds/01/metrics.json", '{"schema": "srinit.cut/1", "score_cut": [1]}'),
         ("export/export.json", '{"schema": "srinit.export/2", "files": [{"format": 3}]}'),
         ("report/pictures.json", '{"schema": "srinit.pictures/1", "examples": 4}'),
         ("config.yaml", "roi: {hourly_rate: much}"),
@@ -409,7 +415,7 @@ def test_costs_of_errors_stand_on_the_first_page_and_with_their_break_even(
 )
 def test_every_gate_has_its_words(name: str, english: str, japanese: str) -> None:
     gate = Gate(name=name, limit=0.5, measured=0.25, bound=0.4, passed=True, sentence="")
-    text = gate_text(gate, Say())
+    text = gate_text(gate, Translator())
     assert english in text.en
     assert japanese in text.ja
 
@@ -418,17 +424,17 @@ def test_what_was_measured_under_shift_and_on_site_counts_as_tested(found: Repor
     score = Drop(
         value=0.1, low=0.0, high=0.2, confidence=0.95, baseline=0.9, pruned=0.8, num_examples=50
     )
-    shift = Shift(num_examples=50, confidence=0.95, clean=score, points=(), seed=0)
+    shift = CorruptionRobustness(num_examples=50, confidence=0.95, clean=score, points=(), seed=0)
     flips = tuple(
         FlippedExample(name=f"{HOSTILE}{index}", baseline="a", pruned="b") for index in range(30)
     )
-    site = Site(
+    site = FieldComparison(
         data="images:site", data_hash="", num_examples=40, num_labeled=0, comparison=None,
         unlabeled=None, flipped=flips,
     )  # fmt: skip
-    stage = dataclasses.replace(found.stages[-1], shift=shift, site=site)
-    report = dataclasses.replace(found, stages=(stage,))
-    decision = decide(report, Say())
+    round_ = dataclasses.replace(found.rounds[-1], shift=shift, site=site)
+    report = dataclasses.replace(found, rounds=(round_,))
+    decision = decide(report, Translator())
     untested = " ".join(text.en for text in (*decision.untested, *decision.conditions))
     assert "site" not in untested
     assert "lighting" not in untested
@@ -442,7 +448,7 @@ def test_corruption_under_which_the_new_model_is_worse_is_a_condition(found: Rep
         value=0.2, low=0.1, high=0.3, confidence=0.95, baseline=0.9, pruned=0.7, num_examples=50
     )
     points = tuple(
-        ShiftPoint(
+        CorruptionPoint(
             corruption=name,
             severity=3,
             score=score,
@@ -453,7 +459,9 @@ def test_corruption_under_which_the_new_model_is_worse_is_a_condition(found: Rep
         )
         for name, p in (("noise", 0.001), ("blur", 0.8))
     )
-    shift = Shift(num_examples=50, confidence=0.95, clean=score, points=points, seed=0)
-    stage = dataclasses.replace(found.stages[-1], shift=shift)
-    decision = decide(dataclasses.replace(found, stages=(stage,)), Say())
+    shift = CorruptionRobustness(
+        num_examples=50, confidence=0.95, clean=score, points=points, seed=0
+    )
+    round_ = dataclasses.replace(found.rounds[-1], shift=shift)
+    decision = decide(dataclasses.replace(found, rounds=(round_,)), Translator())
     assert any("is worse (1 of 2 tested)" in line.en for line in decision.conditions)

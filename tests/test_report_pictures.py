@@ -21,7 +21,14 @@ from report_run import RUN, make_run
 from srinit import records
 from srinit.errors import ModelError
 from srinit.evaluate.cka import unbiased_cka
-from srinit.report import explain, features, images, load_report_input, twins, write_report
+from srinit.report import (
+    explain,
+    feature_similarity,
+    features,
+    images,
+    load_report_input,
+    write_report,
+)
 from srinit.report.pictures import MAX_BYTES, _choose, _within
 from srinit.report.variants import _redrawn
 from srinit.rng import isolated_rng
@@ -104,7 +111,7 @@ def test_token_network_gets_a_map_over_its_patches() -> None:
     assert any(cam is not None and bool(cam.any()) for cam in cams)
     assert explain.is_token_model(model, inputs)
     assert not explain.is_token_model(network("module"), image())
-    stream = twins._map(model, "layer", inputs)
+    stream = feature_similarity._map(model, "layer", inputs)
     assert stream is not None
     tokens = model.embed(inputs)[0].mean(0)  # as they lie in the picture, the first left out
     np.testing.assert_allclose(stream, tokens.detach().numpy(), rtol=1e-5)

@@ -13,7 +13,7 @@ from report_run import RUN, with_costs
 from srinit.report import RoiFacts, RoiInputs, load_report_input, return_on_investment
 from srinit.report.money import money_view
 from srinit.report.roi import Range, facts_of
-from srinit.report.text import Say
+from srinit.report.text import Translator
 
 FACTS = RoiFacts(
     ms_per_piece=20.0,
@@ -183,20 +183,20 @@ def test_measured_side_is_that_of_the_comparison() -> None:
 
 def test_gain_that_was_not_shown_is_not_called_one() -> None:
     report = load_report_input(RUN)
-    stage = report.stages[-1]
-    assert stage.comparison is not None
-    assert stage.comparison.defects is not None
+    round_ = report.rounds[-1]
+    assert round_.comparison is not None
+    assert round_.comparison.defects is not None
 
     def headline(low: float, high: float) -> str:
-        assert stage.comparison is not None
-        assert stage.comparison.defects is not None
+        assert round_.comparison is not None
+        assert round_.comparison.defects is not None
         rise = dataclasses.replace(
-            stage.comparison.defects.missed_increase, value=-0.02, low=low, high=high
+            round_.comparison.defects.missed_increase, value=-0.02, low=low, high=high
         )
-        defects = dataclasses.replace(stage.comparison.defects, missed_increase=rise)
-        comparison = dataclasses.replace(stage.comparison, defects=defects)
-        stages = (dataclasses.replace(stage, comparison=comparison),)
-        found = money_view(dataclasses.replace(report, stages=stages), Say()).headline
+        defects = dataclasses.replace(round_.comparison.defects, missed_increase=rise)
+        comparison = dataclasses.replace(round_.comparison, defects=defects)
+        rounds = (dataclasses.replace(round_, comparison=comparison),)
+        found = money_view(dataclasses.replace(report, rounds=rounds), Translator()).headline
         assert found is not None
         return found.en
 

@@ -15,8 +15,16 @@ from srinit import report
 from srinit.errors import ConfigError
 from srinit.report import formats as fmt
 from srinit.report.money import _energy_method
-from srinit.report.origin import _target
-from srinit.report.text import LANGUAGES, Language, Say, Text, catalog, join, same
+from srinit.report.provenance import _target
+from srinit.report.text import (
+    LANGUAGES,
+    Language,
+    LocalizedText,
+    Translator,
+    catalog,
+    join,
+    untranslated,
+)
 
 ROOT = Path(report.__file__).parent
 
@@ -75,28 +83,28 @@ def test_every_text_is_used_and_every_used_text_exists() -> None:
 
 
 def test_text_is_escaped_and_marked_by_language() -> None:
-    html = str(Text(ja="<あ>", en="a&b").__html__())
+    html = str(LocalizedText(ja="<あ>", en="a&b").__html__())
     assert html == "<span lang=ja>&lt;あ&gt;</span><span lang=en>a&amp;b</span>"
-    assert str(same("<x>").__html__()) == "&lt;x&gt;"
+    assert str(untranslated("<x>").__html__()) == "&lt;x&gt;"
 
 
 def test_text_without_a_language_is_refused() -> None:
     with pytest.raises(TypeError, match="no single language"):
-        f"{same('x')}"
+        f"{untranslated('x')}"
 
 
 def test_unknown_language_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="'fr'"):
-        Say(("fr",))  # type: ignore[arg-type]
+        Translator(("fr",))  # type: ignore[arg-type]
 
 
 def test_values_that_look_like_fields_are_not_filled_in_again() -> None:
-    text = Say()("cut.names", names="{0.__class__} {secret}")
+    text = Translator()("cut.names", names="{0.__class__} {secret}")
     assert text.en == "Removed blocks: {0.__class__} {secret}"
 
 
 def test_join_uses_the_list_marks_of_each_language() -> None:
-    assert join([same("a"), same("b")]) == Text(ja="a、b", en="a, b")
+    assert join([untranslated("a"), untranslated("b")]) == LocalizedText(ja="a、b", en="a, b")
 
 
 @pytest.mark.parametrize(
@@ -126,13 +134,13 @@ def test_number_reads_back_within_half_a_unit_of_its_last_digit(value: float, di
     ],
 )  # fmt: skip
 def test_yen_is_counted_as_each_language_counts(value: float, ja: str, en: str) -> None:
-    assert fmt.money(value, "JPY") == Text(ja=ja, en=en)
+    assert fmt.money(value, "JPY") == LocalizedText(ja=ja, en=en)
 
 
 def test_dates_are_written_as_each_language_writes_them() -> None:
     found = fmt.date("2026-11-03T00:00:00+00:00")
-    assert found == Text(ja="2026年11月3日", en="3 Nov 2026")
-    assert fmt.date("<soon>") == same("<soon>")
+    assert found == LocalizedText(ja="2026年11月3日", en="3 Nov 2026")
+    assert fmt.date("<soon>") == untranslated("<soon>")
 
 
 def test_payback_is_months_below_two_years_and_never_when_infinite() -> None:
@@ -159,15 +167,15 @@ def test_way_of_measuring_energy_is_said_in_both_languages() -> None:
         "RAPL, whole processor package": ("実測値", "measured by the processor"),
     }
     for method, (ja, en) in texts.items():
-        found = _energy_method(method, Say())
+        found = _energy_method(method, Translator())
         assert ja in found.ja
         assert en in found.en
-    assert _energy_method("a meter", Say()) == same("a meter")
+    assert _energy_method("a meter", Translator()) == untranslated("a meter")
 
 
 def test_target_is_said_in_words() -> None:
-    found = _target({"flops": 0.6, "latency": 3.2, "max_drop": 0.02}, Say())
+    found = _target({"flops": 0.6, "latency": 3.2, "max_drop": 0.02}, Translator())
     assert found.en == (
         "at most 60.0% of the compute, at most 3.20 ms, a loss of at most 2.00 points a block"
     )
-    assert _target({}, Say()) == same("–")
+    assert _target({}, Translator()) == untranslated("–")

@@ -100,14 +100,14 @@ def test_a_run_without_training_data_ends_with_the_compensated_network(
     assert "nothing will be trained" in said.err
     assert "without labels" in said.err
     run = Path(json.loads(said.out)["run"])
-    metrics = json.loads((run / "stages" / "01" / "metrics.json").read_text())
+    metrics = json.loads((run / "rounds" / "01" / "metrics.json").read_text())
     choice = metrics["compensation"]["choice"]
     assert choice["num_held_out"] == 100
     assert {each["name"] for each in choice["candidates"]} > {"nothing", "recalibrated"}
     assert "patch" in {each["name"] for each in choice["skipped"]}
-    tune = json.loads((run / "stages" / "01" / "tune.json").read_text())
+    tune = json.loads((run / "rounds" / "01" / "tune.json").read_text())
     assert tune["steps"] == 0
-    comparison = json.loads((run / "stages" / "01" / "comparison.json").read_text())
+    comparison = json.loads((run / "rounds" / "01" / "comparison.json").read_text())
     assert comparison["num_examples"] == 60
 
 

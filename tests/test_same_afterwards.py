@@ -19,8 +19,8 @@ from srinit.criteria import score_units
 from srinit.errors import ModelError
 from srinit.evaluate import evaluate, labeled_by
 from srinit.finetune import Recipe, recalibrate
+from srinit.inference_cost import measure_inference_cost
 from srinit.latency import measure_latency
-from srinit.ownership import measure_ownership
 from srinit.rng import isolated_rng
 from srinit.state import preserved
 from srinit.trial import try_removals
@@ -89,7 +89,7 @@ def everything(model: nn.Module, folder: Path) -> None:
     list(labeled_by(model, BATCHES))
     count_cost(model, X)
     measure_latency(model, X, repeats=2)
-    measure_ownership(model, X, seconds=0.001)
+    measure_inference_cost(model, X, seconds=0.001)
 
 
 def test_nothing_that_a_forward_changes_stays_changed(tmp_path: Path) -> None:

@@ -172,13 +172,13 @@ def test_rank_that_dies_ends_the_command_and_the_next_one_resumes(
         "import os, sys\n"
         "from srinit import cli\n"
         "from srinit.sensitivity import fresh\n"
-        "apply, seen = fresh.FreshScan._apply, []\n"
+        "apply, seen = fresh.StreamingScan._apply, []\n"
         "def dies(self, line):\n"
         "    seen.append(1)\n"
         "    if os.environ['RANK'] == '1' and len(seen) == 5:\n"
         "        os._exit(9)\n"
         "    return apply(self, line)\n"
-        "fresh.FreshScan._apply = dies\n"
+        "fresh.StreamingScan._apply = dies\n"
         "sys.exit(cli.run(sys.argv[1:]))\n"
     )
     out = tmp_path / "runs"
@@ -203,7 +203,7 @@ def test_dry_run_estimates_the_time_within_a_factor_of_two(
         guess = estimate.whole_run(config)["seconds"]["scan"]
         assert not (tmp_path / "runs").exists() or attempt
         began = time.perf_counter()
-        with start.begin_config(config, Silent()) as runner:
+        with start.create_run_of(config, Silent()) as runner:
             found = runner.get(artifacts.SENSITIVITY)
         assert found.stopped_by in ("precision", "data")
         ratios.append(guess / (time.perf_counter() - began))

@@ -51,7 +51,7 @@ def test_a_plan_of_a_sealed_run_is_a_new_run_beside_it_and_dry_run_tells_it(
     assert body["plan"]["target"] == {"remove": ["stage2.0"]}
     for name in ("scan/sensitivity.json", "baseline/metrics.json", "config.yaml"):
         assert (made / name).read_bytes() == before[name], name
-    assert not (made / "stages").exists()
+    assert not (made / "rounds").exists()
     began = audit.read(made / "audit.jsonl").entries[0]
     assert (began["decision"], began["inputs"]["made_from"]) == (
         "made from parts by plan", str(own),
@@ -130,7 +130,7 @@ def test_a_second_run_on_the_same_test_data_says_how_often_they_were_read(
     again = Path(body["run"])
     page = (again / "report" / "report.html").read_text("utf-8")
     assert "test data were read before" in page
-    earlier = json.loads((again / "stages/01/readings.json").read_text())["earlier"]
+    earlier = json.loads((again / "rounds/01/readings.json").read_text())["earlier"]
     assert [(each["run"], each["passed"], each["shared"]) for each in earlier] == [
         ("parts", True, 120)
     ]
@@ -140,7 +140,7 @@ def test_a_second_run_on_the_same_test_data_says_how_often_they_were_read(
 
     shutil.rmtree(again)
     code, body = call(capsys, "run", "-c", config, "--out", out, "--fresh")
-    earlier = json.loads((Path(body["run"]) / "stages/01/readings.json").read_text())["earlier"]
+    earlier = json.loads((Path(body["run"]) / "rounds/01/readings.json").read_text())["earlier"]
     assert {(each["run"], each["gone"], each["passed"]) for each in earlier} == {
         ("parts", False, True), ("parts-2", True, False),
     }  # fmt: skip

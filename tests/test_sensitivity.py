@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from planted import CLASSES, Planted, batches_of, planted_data, units_of
 from srinit import records
-from srinit.engine.finite import Watch
+from srinit.engine.finite import FiniteCheck
 from srinit.errors import ConfigError, DataError, ReinitError
 from srinit.rng import isolated_rng
 from srinit.sensitivity import Sensitivity, estimate_time, measure_sensitivity
@@ -167,16 +167,16 @@ def test_not_a_number_that_a_clamp_hides_counts_as_wrong() -> None:
 
 def test_infinity_in_a_mask_that_a_unit_hands_on_is_no_failure() -> None:
     mask = torch.full((6, 4), -torch.inf)
-    watch = Watch(6, lambda _: (torch.ones(6, 3), mask), (0, 0))
-    watch(None)
-    assert watch.finite_B is not None
-    assert watch.finite_B.tolist() == [True] * 6
+    check = FiniteCheck(6, lambda _: (torch.ones(6, 3), mask), (0, 0))
+    check(None)
+    assert check.finite_B is not None
+    assert check.finite_B.tolist() == [True] * 6
     hidden = torch.ones(2, 6, 3)  # the batch comes second
     hidden[1, 4, 0] = torch.nan
-    watch = Watch(6, lambda _: hidden, (1,))
-    watch(None)
-    assert watch.finite_B is not None
-    assert watch.finite_B.tolist() == [True] * 4 + [False, True]
+    check = FiniteCheck(6, lambda _: hidden, (1,))
+    check(None)
+    assert check.finite_B is not None
+    assert check.finite_B.tolist() == [True] * 4 + [False, True]
 
 
 def test_what_cannot_be_drawn_is_not_measured_with_its_reason(data: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srinit.engine.batched_weights import Bank
+from srinit.engine.batched_weights import BatchedWeights
 from srinit.engine.folding import bypass
 from srinit.engine.fusing import fuse
 from srinit.engine.groups import Group, Layout
@@ -22,7 +22,7 @@ from srinit.engine.layers import (
     can_stack,
     fused_dtypes,
 )
-from srinit.reinit import Redraw
+from srinit.reinit import Reinitializer
 from zoo import noise
 from zoo_images import BasicBlock
 
@@ -259,39 +259,43 @@ def test_one_product_for_each_group_is_its_linear_layer() -> None:
 
 @pytest.mark.parametrize("kind", [Block, Projected, Branching])
 @pytest.mark.parametrize("each", [1, 2, 4])
-def test_bank_in_bfloat16_runs_equal_groups_through_their_own_draws(kind: Any, each: int) -> None:
+def test_batched_weights_in_bfloat16_runs_equal_groups_through_their_own_draws(
+    kind: Any, each: int
+) -> None:
     unit = kind().eval()
     freeze = lambda module: module.eval().requires_grad_(False)  # noqa: E731
     half = lambda module: (  # noqa: E731
         freeze(module).bfloat16().to(memory_format=torch.channels_last)
     )
-    bank = Bank(
-        Redraw(unit, scheme="keep_norm", prepare=freeze),
+    batched = BatchedWeights(
+        Reinitializer(unit, scheme="keep_norm", prepare=freeze),
         [("conv1", "bn1"), ("conv2", "bn2")],
         half,
     )
-    alone = Redraw(unit, scheme="keep_norm", prepare=freeze)
+    alone = Reinitializer(unit, scheme="keep_norm", prepare=freeze)
     x = noise(8, 16, 8, 8)
     groups = [Group(draw=i, start=each * i, stop=each * (i + 1)) for i in range(8 // each)]
     with torch.inference_mode():
         ready = x.bfloat16().contiguous(memory_format=torch.channels_last)
-        found = bank.stand(groups, 8, lambda draw: 100 + draw, BATCH_FIRST)(None, ready).float()
+        found = batched.replacement(groups, 8, lambda draw: 100 + draw, BATCH_FIRST)(
+            None, ready
+        ).float()
         wanted = torch.cat([alone.draw(100 + g.draw)(x[g.start : g.stop]) for g in groups])
     assert torch.allclose(found, wanted, atol=5e-2 * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize("kind", [Block, Branching])
 @pytest.mark.parametrize("scheme", ["keep_norm", "default", "paper", "permuted"])
-def test_bank_runs_each_group_through_its_own_draw(kind: Any, scheme: str) -> None:
+def test_batched_weights_runs_each_group_through_its_own_draw(kind: Any, scheme: str) -> None:
     unit = kind().eval()
     state = copy.deepcopy(unit.state_dict())
     freeze = lambda module: module.eval().requires_grad_(False)  # noqa: E731
-    bank = Bank(
-        Redraw(unit, scheme=scheme, prepare=freeze),
+    batched = BatchedWeights(
+        Reinitializer(unit, scheme=scheme, prepare=freeze),
         [("conv1", "bn1"), ("conv2", "bn2")],
         freeze,
     )
-    alone = Redraw(unit, scheme=scheme, prepare=freeze)
+    alone = Reinitializer(unit, scheme=scheme, prepare=freeze)
     x = noise(7, 16, 8, 8)
     groups = [
         Group(draw=0, start=0, stop=2),
@@ -299,7 +303,7 @@ def test_bank_runs_each_group_through_its_own_draw(kind: Any, scheme: str) -> No
         Group(draw=5, start=3, stop=7),
     ]
     with torch.inference_mode():
-        found = bank.stand(groups, 7, lambda draw: 100 + draw, BATCH_FIRST)(None, x)
+        found = batched.replacement(groups, 7, lambda draw: 100 + draw, BATCH_FIRST)(None, x)
         wanted = torch.cat([alone.draw(100 + g.draw)(x[g.start : g.stop]) for g in groups])
     assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.abs().max()))
     assert (alone.draw_many([1], int) is None) == (scheme == "permuted")
@@ -314,8 +318,8 @@ def test_equal_groups_are_run_together_and_the_rest_alone_in_as_many_turns_as_fi
 ) -> None:
     unit = kind().eval()
     freeze = lambda module: module.eval().requires_grad_(False)  # noqa: E731
-    bank = Bank(
-        Redraw(unit, scheme="keep_norm", prepare=freeze),
+    batched = BatchedWeights(
+        Reinitializer(unit, scheme="keep_norm", prepare=freeze),
         [("conv1", "bn1"), ("conv2", "bn2")],
         freeze,
     )
@@ -326,18 +330,18 @@ def test_equal_groups_are_run_together_and_the_rest_alone_in_as_many_turns_as_fi
         return size == 2
 
     monkeypatch.setattr("srinit.engine.batched_weights.can_stack", stacked)
-    monkeypatch.setattr("srinit.engine.batched_weights.MOST_BYTES", {"cpu": most * bank.bytes})
-    alone = Redraw(unit, scheme="keep_norm", prepare=freeze)
+    monkeypatch.setattr("srinit.engine.batched_weights.MOST_BYTES", {"cpu": most * batched.bytes})
+    alone = Reinitializer(unit, scheme="keep_norm", prepare=freeze)
     x = noise(9, 16, 8, 8)
     groups = [Group(draw=i, start=2 * i, stop=min(2 * i + 2, 9)) for i in range(5)]
     with torch.inference_mode():
-        found = bank.stand(groups, 9, lambda draw: 100 + draw, BATCH_FIRST)(None, x)
+        found = batched.replacement(groups, 9, lambda draw: 100 + draw, BATCH_FIRST)(None, x)
         wanted = torch.cat([alone.draw(100 + g.draw)(x[g.start : g.stop]) for g in groups])
     assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.abs().max()))
     assert sizes.count(1) == 2  # once for each layer
 
 
-def test_bank_refuses_what_is_not_plain_layers() -> None:
+def test_batched_weights_refuses_what_is_not_plain_layers() -> None:
     unit = nn.Sequential(nn.Linear(4, 4), nn.PReLU()).eval()
     with pytest.raises(ValueError, match="plain convolutions"):
-        Bank(Redraw(unit, scheme="default"), [], lambda module: module)
+        BatchedWeights(Reinitializer(unit, scheme="default"), [], lambda module: module)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from planted import Planted, batches_of, planted_data, units_of
 from srinit.engine import cheap_dtypes
 from srinit.engine.copies import cheaper_copy, shared_copy
-from srinit.engine.evaluator import Workbench
+from srinit.engine.evaluator import PerturbationEvaluator
 from srinit.engine.folding import fold, pairs_of
 from srinit.engine.groups import groups_of
 from srinit.engine.perturb import Perturbation
@@ -66,7 +66,7 @@ def test_measuring_equals_swapping_each_group_by_hand(name: str) -> None:
     model = seeded(build)
     x = noise(10, *shape)
     target = logits_of(model(x)).argmax(1).detach()
-    bench = Workbench(
+    bench = PerturbationEvaluator(
         model, targets_of(units_of(model, *units)), (x, target), scorer=top1, precision="keep"
     )
     assert bench.problems == {}
@@ -223,7 +223,7 @@ def test_the_callers_model_is_never_touched(kind: str, ending: str) -> None:
 
 def test_memory_of_copies_is_bounded_by_what_was_learned() -> None:
     model = Planted()
-    bench = Workbench(
+    bench = PerturbationEvaluator(
         model, targets_of(units_of(model, "blocks.0", "head")),
         batches_of(*planted_data(100))[0], scorer=top1, precision="keep",
     )  # fmt: skip
@@ -250,11 +250,11 @@ def test_bfloat16_is_used_only_where_scores_agree() -> None:
     target = torch.ones(64, dtype=torch.long)
     fragile, sturdy = Fragile(), Planted()
     targets = targets_of(units_of(fragile, "head"))
-    bench = Workbench(fragile, targets, (x, target), scorer=top1, precision="bfloat16")
+    bench = PerturbationEvaluator(fragile, targets, (x, target), scorer=top1, precision="bfloat16")
     assert bench.dtype is None
     data = batches_of(*planted_data(100))[0]
     targets = targets_of(units_of(sturdy, "head"))
-    bench = Workbench(sturdy, targets, data, scorer=top1, precision="bfloat16")
+    bench = PerturbationEvaluator(sturdy, targets, data, scorer=top1, precision="bfloat16")
     assert bench.dtype is torch.bfloat16
 
 
@@ -296,5 +296,5 @@ def test_where_bfloat16_disagrees_32_bits_are_tried(
 
     model = Fragile()
     targets = targets_of(units_of(model, "blocks.0"))
-    bench = Workbench(model, targets, batches_of(*planted_data(100))[0], scorer=top1)
+    bench = PerturbationEvaluator(model, targets, batches_of(*planted_data(100))[0], scorer=top1)
     assert bench.dtype is torch.float32

@@ -29,7 +29,7 @@ CONFIG = {name: field.annotation for name, field in Config.model_fields.items()}
 DOCUMENTED = {
     "comparison/paired.py:compare": CONFIG["compare"],
     "comparison/paired.py:compare_outcomes": Comparison,
-    "comparison/shift.py:measure_shift": CONFIG["shift"],
+    "comparison/robustness.py:measure_robustness": CONFIG["shift"],
     "compensation/apply.py:compensate": CONFIG["compensate"],
     "compensation/apply.py:compensated": CONFIG["compensate"],
     "realignment/walk.py:realign": CONFIG["compensate"],

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from srinit.comparison import compare, measure_shift, shared_outcomes
+from srinit.comparison import compare, measure_robustness, shared_outcomes
 from srinit.comparison.together import every
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes, evaluate
@@ -120,9 +120,9 @@ def test_a_comparison_and_its_shift_are_the_same_in_all_processes() -> None:
         "severities": [1, 5],
     }  # fmt: skip
     targets = torch.arange(8) % 3
-    alone = measure_shift(one, other, images, targets, **options)
+    alone = measure_robustness(one, other, images, targets, **options)
     for found in played(
-        lambda r: measure_shift(one, other, images, targets, ranks=r, **options), 4
+        lambda r: measure_robustness(one, other, images, targets, ranks=r, **options), 4
     ):
         assert found == alone
 

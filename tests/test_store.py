@@ -169,8 +169,8 @@ class Note:
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "run")
-    path = folder.path / "stages" / "note.json"
-    write_text(folder.path / "stages" / "model.safetensors", "weights")
+    path = folder.path / "rounds" / "note.json"
+    write_text(folder.path / "rounds" / "model.safetensors", "weights")
     folder.write_record(path, Note(text="a"), schema="note/1")
     assert folder.read_record(Note, path, schema="note/1") == Note(text="a")
     content = bytearray(path.read_bytes())
@@ -180,9 +180,9 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
         folder.read_record(Note, path, schema="note/1")
     folder.write_record(path, Note(text="b"), schema="note/1")
     assert folder.read_record(Note, path, schema="note/1") == Note(text="b")
-    (folder.path / "stages" / "model.safetensors").write_text("weightz")
+    (folder.path / "rounds" / "model.safetensors").write_text("weightz")
     with pytest.raises(IntegrityError, match=r"model\.safetensors was changed"):
-        folder.check(folder.path / "stages" / "model.safetensors")
+        folder.check(folder.path / "rounds" / "model.safetensors")
     with pytest.raises(IntegrityError, match=r"model\.safetensors was changed"):
         folder.seal()
     with pytest.raises(ConfigError, match=r"holds no plan\.json yet"):

@@ -162,7 +162,7 @@ def test_a_training_of_your_own_that_fails_leaves_what_was_before_and_can_be_men
         what_was_asked = {"overrides.json"}  # is on record, whatever came of it
         kept = before.keys() - what_was_asked
         assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
-        assert not (run / "stages/01/tune.json").exists()
+        assert not (run / "rounds/01/tune.json").exists()
     good = sets(f"finetune.command='{sys.executable} {copy} {{weights}} {{out}}'")
     code, body = call(capsys, "finetune", str(run), *good)
     assert (code, body["tune"]["stopped"]) == (0, "user")

@@ -50,8 +50,8 @@ def check(result: RunResult, run: Path, project: Path, score: str) -> dict[str, 
     """Check what holds for every task; return the comparison."""
     assert result.removed
     assert result.params[1] < result.params[0]
-    load_pruned(run / "stages" / "01", trust_code=True, root=project)
-    comparison = json.loads((run / "stages" / "01" / "comparison.json").read_text())
+    load_pruned(run / "rounds" / "01", trust_code=True, root=project)
+    comparison = json.loads((run / "rounds" / "01" / "comparison.json").read_text())
     assert comparison["score"]["baseline"] == pytest.approx(result.score_before)
     assert f"score: {score}" in (run / "config.yaml").read_text()
     page = (run / "report" / "report.html").read_text()
@@ -71,7 +71,7 @@ def test_tokens_and_pixels(project: Path, model: str, data: str, score: str) -> 
     result, run = carry_out(project, model, data, f"score={score}", "finetune.lr=0.1")
     comparison = check(result, run, project, score)
     assert comparison["classes"] == []
-    log = json.loads((run / "stages" / "01" / "tune.json").read_text())
+    log = json.loads((run / "rounds" / "01" / "tune.json").read_text())
     assert log["steps"] > 0
     assert 0 < result.score_before < 1
 

@@ -90,7 +90,7 @@ def plan(digits: Path, out: Path, *more: str) -> tuple[PrunePlan, list[str]]:
             said.append(line)
 
     overrides = [*QUICK, *more, f"out={out}"]
-    with start.begin(digits / "srinit.yaml", overrides, Listener()) as runner:
+    with start.create_run(digits / "srinit.yaml", overrides, Listener()) as runner:
         return runner.get(PLAN), said
 
 

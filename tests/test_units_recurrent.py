@@ -75,7 +75,7 @@ def test_an_lstm_with_projections_is_a_unit() -> None:
 @pytest.mark.parametrize(("state", "locked"), [("next", 2), ("returned", 3)])
 def test_a_recurrent_layer_whose_state_is_used_is_locked(state: str, locked: int) -> None:
     units = find_units(build(lambda: Residuals(RECURRENT["gru"], state)), X)
-    assert [lock.reason for lock in units.locked] == ["provider"] * locked
+    assert [lock.reason for lock in units.locked] == ["dependency"] * locked
     assert len(units) == 3 - locked
 
 

@@ -13,7 +13,7 @@ import traps
 from srinit.errors import ModelError
 from srinit.surgery import bypassed, remove_units
 from srinit.units import UnitMap, find_units
-from srinit.units.bypass import Rewritten, rewrite
+from srinit.units.bypass import RewriteCache, rewrite
 from srinit.units.passthrough import PassThrough
 from zoo import noise
 
@@ -63,13 +63,13 @@ def test_a_plain_list_of_blocks_is_compacted_without_pass_throughs() -> None:
 def test_a_block_that_makes_what_later_blocks_use_is_a_provider() -> None:
     _, _, units = make(traps.Provider)
     assert units.names == BLOCKS[1:]
-    assert reasons(units)["blocks.0"] == "provider"
+    assert reasons(units)["blocks.0"] == "dependency"
 
 
 def test_a_block_without_which_an_attribute_is_missing_is_locked() -> None:
     _, _, units = make(traps.ReadAttribute)
     assert "blocks.0" not in units.names
-    assert reasons(units)["blocks.0"] in ("provider", "verification failed")
+    assert reasons(units)["blocks.0"] in ("dependency", "verification failed")
     assert units.names == BLOCKS[1:]
 
 
@@ -77,7 +77,7 @@ def test_a_block_without_which_an_attribute_is_missing_is_locked() -> None:
 def test_blocks_whose_output_is_used_beside_the_stream_are_taps(kind: type[nn.Module]) -> None:
     _, _, units = make(kind)
     tapped = BLOCKS if kind is traps.Tapped else ("blocks.1", "blocks.3")
-    found = {name for name, reason in reasons(units).items() if reason == "tap"}
+    found = {name for name, reason in reasons(units).items() if reason == "side output"}
     # What the last block hands to the head is the stream itself.
     assert found | {"blocks.3"} == set(tapped) | {"blocks.3"}
     assert not found & set(units.names)
@@ -177,7 +177,7 @@ def test_blocks_without_which_others_are_left_out_are_locked() -> None:
 
 def test_blocks_that_make_a_number_of_their_own_are_providers() -> None:
     _, _, units = make(traps.MakesNumbers)
-    assert set(reasons(units).values()) == {"provider"}
+    assert set(reasons(units).values()) == {"dependency"}
     assert "a number (14)" in units.locked[0].detail
 
 
@@ -245,10 +245,10 @@ def test_branches_of_the_network_itself_are_left_out_together() -> None:
     x = noise(2, traps.WIDTH)
     units = find_units(model, x)
     assert len(units) == 8
-    made = Rewritten()
+    made = RewriteCache()
     for unit in units:
         rewrite(model, unit, made)  # each alone, as the search for units has them
-    with torch.no_grad(), bypassed(model, units, rewritten=made):
+    with torch.no_grad(), bypassed(model, units, rewrites=made):
         assert torch.equal(model(x), model.head(x))
     assert type(model) is traps.Inline
 
@@ -257,13 +257,13 @@ def test_sites_that_differ_in_a_plain_value_are_read_apart() -> None:
     model = traps.Scaled().eval()
     x = noise(2, traps.WIDTH)
     units = find_units(model, x, level="sublayer")
-    made = Rewritten()
+    made = RewriteCache()
     for unit in units:
         rewrite(model, unit, made)
     for gone in units:
         with torch.no_grad(), bypassed(model, gone):
             alone = model(x)
-        with torch.no_grad(), bypassed(model, gone, rewritten=made):
+        with torch.no_grad(), bypassed(model, gone, rewrites=made):
             assert torch.equal(model(x), alone)
     assert len({(unit.site or unit.name) for unit in units}) == 3
     assert sum(map(len, made.readings.sites.values())) == 2  # the two that are alike once

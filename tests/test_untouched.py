@@ -22,15 +22,15 @@ from torch import Tensor, nn
 
 import srinit
 from srinit.comparison import compare_unlabeled
-from srinit.comparison.shift import measure_shift
+from srinit.comparison.robustness import measure_robustness
 from srinit.cost import count_cost
 from srinit.criteria import CRITERIA, score_units
 from srinit.curve import measure_prefixes
 from srinit.evaluate import evaluate, labeled_by
 from srinit.export import export_torch
 from srinit.finetune import Recipe, recalibrate
+from srinit.inference_cost import measure_inference_cost
 from srinit.latency import measure_latency
-from srinit.ownership import measure_ownership
 from srinit.reinit import reinitialized
 from srinit.trial import try_removals
 from untouched_nets import ConvNet, EncoderNet, Fuse, StageNet, TokenNet
@@ -149,7 +149,7 @@ def recalibrated(model: nn.Module) -> object:
 
 def shifted(model: nn.Module, **more: Any) -> object:
     settings = {"corruptions": ["noise", "blur"], "severities": [3], **more}
-    return measure_shift(
+    return measure_robustness(
         model, model, IMAGES, torch.arange(6) % 3, to_inputs=lambda x: x.float() / 255, **settings
     )
 
@@ -221,13 +221,13 @@ FUNCTIONS: dict[str, tuple[Callable[[nn.Module], object], Callable[[nn.Module], 
     "score_units": (scored, lambda m: score_units(m, units(m), BATCHES, criterion="none")),
     "check_gates": (judged, judged_wrongly),
     "recalibrate": (recalibrated, lambda _: recalibrate(None, BATCHES)),
-    "measure_shift": (shifted, lambda m: shifted(m, corruptions=["fog"])),
+    "measure_robustness": (shifted, lambda m: shifted(m, corruptions=["fog"])),
     "try_removals": (tried, lambda m: tried(m, names=[("no such unit",)])),
     "measure_prefixes": (prefixes, lambda m: prefixes(m, "no such unit")),
     "count_cost": (lambda m: count_cost(m, EXAMPLE), lambda m: count_cost(m, EXAMPLE[:, :1])),
-    "measure_ownership": (
-        lambda m: measure_ownership(m, EXAMPLE, seconds=0.001),
-        lambda m: measure_ownership(m, EXAMPLE[:, :1], seconds=0.001),
+    "measure_inference_cost": (
+        lambda m: measure_inference_cost(m, EXAMPLE, seconds=0.001),
+        lambda m: measure_inference_cost(m, EXAMPLE[:, :1], seconds=0.001),
     ),
     "export_torch": (exported, lambda m: export_torch(m, EXAMPLE[:, :1], Path("x.pt2"))),
     "labeled_by": (

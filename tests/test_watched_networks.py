@@ -27,8 +27,8 @@ def run(finished_parts: Path) -> Path:
 
 def drifted(run: Path, log: Path) -> Path:
     """Write a log in which one class is all that the network says."""
-    weights = json.loads((run / "stages/01/recipe.json").read_text())["weights_sha256"]
-    said = np.load(run / "stages" / "01" / "predictions.npz")["pruned_predictions"]
+    weights = json.loads((run / "rounds/01/recipe.json").read_text())["weights_sha256"]
+    said = np.load(run / "rounds" / "01" / "predictions.npz")["pruned_predictions"]
     rarest = "abc"[np.bincount(said, minlength=3).argmin()]
     with LogWriter(log, model=weights) as writer:
         for number in range(120):

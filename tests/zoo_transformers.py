@@ -103,7 +103,7 @@ HUGGING_FACE = {
         4,
     ),
     "llama": Case(llama, 4),
-    "t5": Case(t5, 6, ("provider",)),
+    "t5": Case(t5, 6, ("dependency",)),
     "vit": Case(
         lambda: vision(
             "ViTModel", "ViTConfig", image_size=32, patch_size=8, num_hidden_layers=4,

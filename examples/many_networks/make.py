@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from srinit.demo.prepare import prepare
-from srinit.pipeline.observer import Silent
+from srinit.observer import Silent
 
 HERE = Path(__file__).resolve().parent
 CHANGES = {  # what each config says besides: how much may remain, and how much may be lost

@@ -1,4 +1,4 @@
-"""How a model is called, addressed and changed: the few things every stage needs of `nn.Module`.
+"""How a model is called, addressed and changed: the few things every step needs of `nn.Module`.
 
 Inputs may be a tensor (one positional argument), a tuple or list (positional arguments) or a
 dict (keyword arguments); the batch is the first dimension of every tensor in them.

@@ -6,13 +6,13 @@ from typing import Protocol
 
 
 class Observer(Protocol):
-    """Receives what happens, in order; a stage lasts until the next one begins."""
+    """Receives what happens, in order; a step lasts until the next one begins."""
 
-    def stage(self, title: str) -> None:
-        """A stage of work begins."""
+    def step(self, title: str) -> None:
+        """A step of work begins."""
 
     def progress(self, done: float, total: float | None, note: str = "") -> None:
-        """So much of the present stage is done."""
+        """So much of the present step is done."""
 
     def say(self, text: str) -> None:
         """One fact worth a line."""
@@ -21,7 +21,7 @@ class Observer(Protocol):
 class Silent:
     """An observer that ignores everything; the default of the library."""
 
-    def stage(self, title: str) -> None:
+    def step(self, title: str) -> None:
         """Ignore."""
 
     def progress(self, done: float, total: float | None, note: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Frozen records that stages hand on, and their JSON form: readable, diffable, checked on load."""
+"""Frozen records that steps hand on, and their JSON form: readable, diffable, checked on load."""
 
 from __future__ import annotations
 

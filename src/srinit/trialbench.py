@@ -40,7 +40,7 @@ from srinit.evaluate.loop import Part, joined, outcome_of
 from srinit.modules import rows_between
 from srinit.rng import isolated_rng, seed_for
 from srinit.stats.looks import Looked, Stop
-from srinit.units.bypass import Rewritten, bypassed, site_of
+from srinit.units.bypass import RewriteCache, bypassed, site_of
 from srinit.units.records import Unit
 
 # B batch
@@ -150,7 +150,7 @@ class TrialBench:
         self._tells_distance = tells_distance
         self._device = modules.device_of(model)
         self._scorer, self._measure = scorer, measure
-        self._rewritten = Rewritten()
+        self._rewrites = RewriteCache()
         self._reference = _Network(tuple(gone), variants={NOTHING: _Variant([])})
         self._others = [_Network((*gone, *units)) for units in sets]
         with isolated_rng(seed_for("trials")):
@@ -187,7 +187,7 @@ class TrialBench:
         return sum(bool(network.variants[NOTHING].start) for network in self._others)
 
     def _without(self, network: _Network) -> Any:
-        return bypassed(self._model, network.units, rewritten=self._rewritten)
+        return bypassed(self._model, network.units, rewrites=self._rewrites)
 
     def _ready(self, inputs: object) -> Any:
         return inputs_for(self._model, inputs, self._device)

@@ -49,7 +49,7 @@ def plan(
 ) -> Result:
     """Choose the units that go, for a target; the scan must be done."""
     from srinit import records
-    from srinit.cli.fitted import plan_table
+    from srinit.cli.tables import plan_table
     from srinit.config import check_targets
     from srinit.pipeline import replanning, start
 
@@ -71,9 +71,9 @@ def plan(
 
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, pairs, verb="plan", redo=("plan",), check=check) as runner,
+        start.open_run(run, observer, pairs, verb="plan", redo=("plan",), check=check) as runner,
     ):
-        observer.stage("plan")
+        observer.step("plan")
         made = replanning.take_edited(runner, reason) if edited else replanning.replan(runner)
     here = runner.path
     return Result(
@@ -86,9 +86,9 @@ def plan(
 
 @verb
 def prune(run: RunPath, common: Common) -> Result:
-    """Carry out the plan: surgery, recalibration, a look at validation data; or all stages."""
+    """Carry out the plan: surgery, recalibration, a look at validation data; or all rounds."""
     from srinit import records
-    from srinit.cli.draw import stage_table
+    from srinit.cli.render import round_table
     from srinit.pipeline import rounds, start
     from srinit.runs import artifacts
 
@@ -97,16 +97,16 @@ def prune(run: RunPath, common: Common) -> Result:
         return _dry("prune", run, "removes the units of plan.json on a copy", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="prune") as runner,
+        start.open_run(run, observer, common.overrides, verb="prune") as runner,
     ):
-        observer.stage("prune")
-        if runner.config.prune.staged:
+        observer.step("prune")
+        if runner.config.prune.in_rounds:
             rounds.carry_out(runner)
         metrics = runner.get(artifacts.CUT)
     return Result(
         verb="prune",
-        data={"run": str(runner.path), "stage": records.plain(metrics)},
-        text=stage_table(metrics),
+        data={"run": str(runner.path), "round": records.plain(metrics)},
+        text=round_table(metrics),
         next=command("finetune", runner.path),
     )
 
@@ -115,7 +115,7 @@ def prune(run: RunPath, common: Common) -> Result:
 def finetune(run: RunPath, common: Common) -> Result:
     """Fine-tune the pruned network, or let your own command do it; resumable at any step."""
     from srinit import records
-    from srinit.cli.draw import tune_table
+    from srinit.cli.render import tune_table
     from srinit.pipeline import rounds, start
     from srinit.runs import artifacts
 
@@ -124,10 +124,10 @@ def finetune(run: RunPath, common: Common) -> Result:
         return _dry("finetune", run, "trains the pruned network as the config says", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="finetune") as runner,
+        start.open_run(run, observer, common.overrides, verb="finetune") as runner,
     ):
-        observer.stage("fine-tune")
-        if runner.config.prune.staged:
+        observer.step("fine-tune")
+        if runner.config.prune.in_rounds:
             rounds.carry_out(runner)
         log = runner.get(artifacts.TUNE_LOG)
     return Result(
@@ -175,7 +175,7 @@ def compare(
 
         return logs.compare(run, other, common, margin=margin, plan_margin=plan_margin)
     from srinit import records
-    from srinit.cli.draw import comparison_table, gate_table, shift_table, site_tables
+    from srinit.cli.render import comparison_table, field_tables, gate_table, robustness_table
     from srinit.pipeline import others, start
     from srinit.runs import artifacts
 
@@ -185,9 +185,9 @@ def compare(
         return _dry("compare", run, "reads the test data once with each network", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, pairs, verb="compare") as runner,
+        start.open_run(run, observer, pairs, verb="compare") as runner,
     ):
-        observer.stage("compare")
+        observer.step("compare")
         own, gates = other is None and data is None, None
         under_shift = None
         if own:
@@ -204,8 +204,8 @@ def compare(
     if comparison is not None:
         parts.append(comparison_table(comparison))
     parts += [gate_table(gates)] if gates is not None else []
-    parts += site_tables(on_site, apart=own)
-    parts += [shift_table(under_shift)] if under_shift is not None else []
+    parts += field_tables(on_site, apart=own)
+    parts += [robustness_table(under_shift)] if under_shift is not None else []
     return Result(
         verb="compare",
         data={
@@ -226,7 +226,7 @@ def compare(
 def export(run: RunPath, common: Common) -> Result:
     """Write ONNX and torch.export files, checked against PyTorch on real examples."""
     from srinit import records
-    from srinit.cli.draw import facts_table
+    from srinit.cli.render import facts_table
     from srinit.pipeline import start
     from srinit.runs import artifacts
 
@@ -235,9 +235,9 @@ def export(run: RunPath, common: Common) -> Result:
         return _dry("export", run, "writes ONNX and torch.export files", lines)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="export") as runner,
+        start.open_run(run, observer, common.overrides, verb="export") as runner,
     ):
-        observer.stage("export")
+        observer.step("export")
         found = runner.get(artifacts.EXPORTS)
     facts = {
         file.file: f"{file.size_bytes:,} bytes; within {file.max_difference:.1e} of PyTorch on "
@@ -313,7 +313,7 @@ def seal(
     if not folder.was_sealed:
         with (
             RichObserver() as observer,
-            start.reopen(run, observer, common.overrides, verb="seal", only_acts=True) as runner,
+            start.open_run(run, observer, common.overrides, verb="seal", only_acts=True) as runner,
         ):
             result = sealing.seal(runner)
         text.append(result.words())

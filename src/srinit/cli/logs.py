@@ -38,7 +38,7 @@ def _second(path: Path | None) -> Path:
 
 def _compared(first: Path, second: Path, margin: float) -> Result:
     from srinit import records
-    from srinit.cli.draw import facts_table, percent, points
+    from srinit.cli.render import facts_table, percent, points
     from srinit.monitor import compare_logs, read_log
 
     found = compare_logs(read_log(first), read_log(second), margin=margin)

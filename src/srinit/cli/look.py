@@ -14,14 +14,14 @@ from srinit.display import command
 def inspect(config: ConfigFile, common: Common) -> Result:
     """Show the units: which can be removed, which are locked and why."""
     from srinit import records
-    from srinit.cli.draw import unit_tree
+    from srinit.cli.render import unit_tree
     from srinit.pipeline import start
     from srinit.runs import artifacts
 
     if common.dry_run:
         return _dry("inspect", config, common)
-    with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
-        observer.stage("inspect")
+    with RichObserver() as observer, start.create_run(config, common.overrides, observer) as runner:
+        observer.step("inspect")
         units = runner.get(artifacts.UNITS)
         data = runner.value("told_data")
     return Result(
@@ -40,14 +40,14 @@ def inspect(config: ConfigFile, common: Common) -> Result:
 def baseline(config: ConfigFile, common: Common) -> Result:
     """Measure the unpruned network: accuracy, per-class errors, latency, size."""
     from srinit import records
-    from srinit.cli.draw import baseline_table
+    from srinit.cli.render import baseline_table
     from srinit.pipeline import start
     from srinit.runs import artifacts
 
     if common.dry_run:
         return _dry("baseline", config, common)
-    with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
-        observer.stage("baseline")
+    with RichObserver() as observer, start.create_run(config, common.overrides, observer) as runner:
+        observer.step("baseline")
         metrics = runner.get(artifacts.BASELINE)
     return Result(
         verb="baseline",
@@ -61,14 +61,14 @@ def baseline(config: ConfigFile, common: Common) -> Result:
 def scan(config: ConfigFile, common: Common) -> Result:
     """Re-initialize every unit and measure what is lost; resumable."""
     from srinit import records
-    from srinit.cli.fitted import sensitivity_table
+    from srinit.cli.tables import sensitivity_table
     from srinit.pipeline import start
     from srinit.runs import artifacts
 
     if common.dry_run:
         return _dry("scan", config, common)
-    with RichObserver() as observer, start.begin(config, common.overrides, observer) as runner:
-        observer.stage("scan")
+    with RichObserver() as observer, start.create_run(config, common.overrides, observer) as runner:
+        observer.step("scan")
         sensitivity = runner.get(artifacts.SENSITIVITY)
     return Result(
         verb="scan",
@@ -80,7 +80,7 @@ def scan(config: ConfigFile, common: Common) -> Result:
 
 
 def _dry(name: str, config: Path, common: Common) -> Result:
-    from srinit.cli.draw import facts_table
+    from srinit.cli.render import facts_table
     from srinit.config import load_config
     from srinit.pipeline import estimate
 

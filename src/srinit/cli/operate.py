@@ -36,9 +36,9 @@ def promote(
         return Result(verb="promote", data={"dry_run": True, "run": str(run)}, text=text)
     with (
         RichObserver() as observer,
-        start.reopen(run, observer, common.overrides, verb="promote", only_acts=True) as runner,
+        start.open_run(run, observer, common.overrides, verb="promote", only_acts=True) as runner,
     ):
-        observer.stage("promote")
+        observer.step("promote")
         found = promotion.promote(runner, override=override, reason=reason)
     before = f"version {found.replaced}" if found.replaced is not None else "none"
     already = "was champion already" if found.already else f"is champion now (before: {before})"
@@ -69,9 +69,9 @@ def rollback(
     if common.dry_run:
         text = "would hash the version before, and move the alias champion back to it"
         return Result(verb="rollback", data={"dry_run": True, "run": str(run)}, text=text)
-    from srinit.operations import way_back
+    from srinit.operations import returning
 
-    found = way_back.rollback(run, common.overrides, rehearse=rehearse, reason=reason)
+    found = returning.rollback(run, common.overrides, drill=rehearse, reason=reason)
     checked = f"{found.files} files hashed"
     if found.smoke_examples is not None:
         checked += f", {found.smoke_examples} examples answered as when it was registered"

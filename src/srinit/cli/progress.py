@@ -23,7 +23,7 @@ from srinit.cli.output import err
 
 
 class _Bars(Progress):
-    """Bars, and below them what the stage at work says of itself."""
+    """Bars, and below them what the step at work says of itself."""
 
     note = ""
 
@@ -34,7 +34,7 @@ class _Bars(Progress):
 
 
 class RichObserver:
-    """Draws the stages of a run as bars; an `Observer` of the pipeline."""
+    """Draws the steps of a run as bars; an `Observer` of the pipeline."""
 
     def __init__(self) -> None:
         self._bars = _Bars(
@@ -66,8 +66,8 @@ class RichObserver:
             self._finish()
         self._bars.stop()
 
-    def stage(self, title: str) -> None:
-        """Close the bar of the stage before and begin another."""
+    def step(self, title: str) -> None:
+        """Close the bar of the step before and begin another."""
         self._finish()
         self._title, self._began = title, time.monotonic()
         if not err.is_terminal:

@@ -27,7 +27,7 @@ def run(
     ] = False,
 ) -> Result:
     """Do all of it: baseline, scan, plan, prune, fine-tune, compare, gate, export, report."""
-    from srinit.cli.draw import facts_table
+    from srinit.cli.render import facts_table
     from srinit.config import load_config
     from srinit.pipeline import estimate
     from srinit.pipeline import run as pipeline
@@ -55,7 +55,7 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
         verb=name,
         data=records.plain(result),
         text=result.words(),
-        first=_drawn(Path(result.run), result.stage),
+        first=_drawn(Path(result.run), result.round),
         next=following,
         exit_code=0 if result.passed else GATE_FAILED,
     )
@@ -63,8 +63,8 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
 
 def _drawn(run: Path, number: int) -> list[Any]:
     """Return what a finished run found, as the single verbs draw it."""
-    from srinit.cli.draw import comparison_table, gate_table, shift_table, site_tables
-    from srinit.cli.fitted import plan_table, sensitivity_table
+    from srinit.cli.render import comparison_table, field_tables, gate_table, robustness_table
+    from srinit.cli.tables import plan_table, sensitivity_table
     from srinit.runs import RunFiles, artifacts
     from srinit.store import RunFolder
 
@@ -76,6 +76,6 @@ def _drawn(run: Path, number: int) -> list[Any]:
         plan_table(plan),
         comparison_table(files.read(artifacts.COMPARISON)),
         gate_table(files.read(artifacts.GATES)),
-        *([shift_table(shift)] if shift is not None else []),
-        *(site_tables(site, apart=True) if site is not None else []),
+        *([robustness_table(shift)] if shift is not None else []),
+        *(field_tables(site, apart=True) if site is not None else []),
     ]

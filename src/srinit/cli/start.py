@@ -22,10 +22,10 @@ def demo(common: Common) -> Result:
 
     folder = (common.out or Path("srinit-demo")).absolute()
     if common.dry_run:
-        text = f"trains a small network on handwritten digits in {folder}, then runs every stage"
+        text = f"trains a small network on handwritten digits in {folder}, then runs every step"
         return Result(verb="demo", data={"dry_run": True, "folder": str(folder)}, text=text)
     with RichObserver() as observer:
-        observer.stage("train a network")
+        observer.step("train a network")
         seed = common.seed or 0
         config = prepare(folder, seed=seed, observer=observer)
         pairs = [*common.overrides, pair("out", str(folder / "runs"))]
@@ -58,7 +58,7 @@ def init(
 def doctor(common: Common) -> Result:
     """Check the environment: versions, devices, optional packages, known traps and fixes."""
     from srinit import records
-    from srinit.cli.draw import facts_table
+    from srinit.cli.render import facts_table
     from srinit.doctor import examine
 
     findings = examine()

@@ -2,6 +2,12 @@
 
 from srinit.comparison.defects import Costs, find_defects
 from srinit.comparison.differences import drop, rate
+from srinit.comparison.field_data import (
+    FieldComparison,
+    FlippedExample,
+    field_csv,
+    flipped_examples,
+)
 from srinit.comparison.paired import compare, compare_outcomes
 from srinit.comparison.records import (
     ClassChange,
@@ -15,8 +21,12 @@ from srinit.comparison.records import (
     Rate,
     Rise,
 )
-from srinit.comparison.shift import Shift, ShiftPoint, measure_shift, shift_csv
-from srinit.comparison.site import FlippedExample, Site, flipped_examples, site_csv
+from srinit.comparison.robustness import (
+    CorruptionPoint,
+    CorruptionRobustness,
+    measure_robustness,
+    robustness_csv,
+)
 from srinit.comparison.together import shared_outcomes
 from srinit.comparison.unlabeled import (
     Flip,
@@ -30,31 +40,31 @@ __all__ = [
     "ClassChange",
     "ClassMisses",
     "Comparison",
+    "CorruptionPoint",
+    "CorruptionRobustness",
     "CostSide",
     "Costs",
     "DefectRisk",
     "Difference",
     "Drop",
     "ErrorCost",
+    "FieldComparison",
     "Flip",
     "FlippedExample",
     "Rate",
     "Rise",
-    "Shift",
-    "ShiftPoint",
-    "Site",
     "Unlabeled",
     "Unread",
     "compare",
     "compare_outcomes",
     "compare_unlabeled",
     "drop",
+    "field_csv",
     "find_defects",
     "flipped_examples",
-    "measure_shift",
+    "measure_robustness",
     "rate",
+    "robustness_csv",
     "shared_outcomes",
-    "shift_csv",
-    "site_csv",
     "unlabeled_outcomes",
 ]

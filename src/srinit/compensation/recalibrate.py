@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from srinit import modules
 from srinit.distributed import ProcessGroup
 from srinit.errors import DataError
-from srinit.evaluate import Parts, batches_of
+from srinit.evaluate import BatchSplitter, batches_of
 from srinit.state import check_initialized
 
 
@@ -113,7 +113,7 @@ def _read(
     not depend on the batches before.
     """
     found: dict[int, Tensor] = {}
-    parts = Parts(place, least=2)
+    parts = BatchSplitter(place, least=2)
 
     def read(inputs: object) -> Tensor:
         for norm in norms:

@@ -17,10 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
 from srinit.compensation.recalibrate import recalibrate
-from srinit.copying import copied
+from srinit.copying import detached_copy
 from srinit.errors import CompensationError, DataError, ModelError
 from srinit.realignment import ROOM, Teacher, realign
-from srinit.units.bypass import Rewritten, bypassed
+from srinit.units.bypass import RewriteCache, bypassed
 from srinit.units.records import Unit
 
 Method = Literal["none", "recalibrate", "fold", "auto"]
@@ -73,11 +73,11 @@ class Fitter:
         self._model, self._method, self._example = model, method, example_inputs
         self._batches = [batch for batch in batches if modules.batch_size(batch) > 1]
         self._unpruned = model if teacher is None else teacher
-        self._rewritten = Rewritten()
+        self._rewrites = RewriteCache()
 
     @cached_property
     def _copy(self) -> nn.Module:
-        return copied(self._model, self._example)[0].eval()
+        return detached_copy(self._model, self._example)[0].eval()
 
     @cached_property
     def _teacher(self) -> Teacher:
@@ -114,7 +114,7 @@ class Fitter:
         try:
             with (
                 modules.untouched(self._copy),
-                bypassed(self._copy, units, rewritten=self._rewritten),
+                bypassed(self._copy, units, rewrites=self._rewrites),
             ):
                 own = self._copy.state_dict(keep_vars=True).items()
                 yield self._copy, {k: names[id(t)] for k, t in own if id(t) in names}

@@ -78,7 +78,7 @@ class MonitorSection(Section):
     )
 
 
-class OwnershipSection(Section):
+class InferenceCostSection(Section):
     """Stated power, for the estimate of the energy where the system tells none."""
 
     watts_per_core: float = Field(default=15.0, gt=0, le=1000, description="busy processor core")

@@ -14,8 +14,8 @@ from srinit.config.sections import (
     DataSection,
     GatesSection,
     PlanSection,
+    RobustnessSection,
     RoiInputs,
-    ShiftSection,
     UnitsSection,
 )
 
@@ -105,7 +105,7 @@ def across_sections(body: dict[str, Any]) -> list[str]:
     data = _valid(DataSection, body.get("data"))
     gates = _valid(GatesSection, body.get("gates"))
     roi = _valid(RoiInputs, body.get("roi"))
-    shift = _valid(ShiftSection, body.get("shift"))
+    shift = _valid(RobustnessSection, body.get("shift"))
     lines = []
     if data is not None and gates is not None:
         lines += _gates_of_no_class(data, gates)
@@ -129,7 +129,7 @@ def across_sections(body: dict[str, Any]) -> list[str]:
 
 
 def _gates_without(
-    data: DataSection, gates: GatesSection, roi: RoiInputs, shift: ShiftSection
+    data: DataSection, gates: GatesSection, roi: RoiInputs, shift: RobustnessSection
 ) -> list[str]:
     """Return the gates that judge what will not be measured, and costs that are given twice."""
     prices = ("missed_defect_cost", "false_reject_cost")

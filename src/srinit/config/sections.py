@@ -10,13 +10,13 @@ from srinit.config.base import Section
 from srinit.config.inputs import AugmentSection, DataSection, ModelSection, PreprocessSection
 from srinit.config.outputs import (
     ExportSection,
+    InferenceCostSection,
     MonitorSection,
-    OwnershipSection,
     RegistrySection,
     ReportSection,
     RoiInputs,
 )
-from srinit.config.stages import (
+from srinit.config.steps import (
     BaselineSection,
     CompareSection,
     CompensateSection,
@@ -24,8 +24,8 @@ from srinit.config.stages import (
     GatesSection,
     PlanSection,
     PruneSection,
+    RobustnessSection,
     ScanSection,
-    ShiftSection,
     UnitsSection,
 )
 
@@ -39,18 +39,18 @@ __all__ = [
     "ExportSection",
     "FinetuneSection",
     "GatesSection",
+    "InferenceCostSection",
     "ModelSection",
     "MonitorSection",
-    "OwnershipSection",
     "PlanSection",
     "PreprocessSection",
     "PruneSection",
     "RegistrySection",
     "ReportSection",
+    "RobustnessSection",
     "RoiInputs",
     "ScanSection",
     "Section",
-    "ShiftSection",
     "UnitsSection",
 ]
 
@@ -90,12 +90,14 @@ class Config(Section):
     )
     finetune: FinetuneSection = Field(default=FinetuneSection(), description="recovery")
     compare: CompareSection = Field(default=CompareSection(), description="on test data")
-    shift: ShiftSection = Field(default=ShiftSection(), description="noise and other light")
+    shift: RobustnessSection = Field(
+        default=RobustnessSection(), description="noise and other light"
+    )
     gates: GatesSection = Field(default=GatesSection(), description="pass or fail")
     export: ExportSection = Field(default=ExportSection(), description="for deployment")
     report: ReportSection = Field(default=ReportSection(), description="the report")
     registry: RegistrySection = Field(default=RegistrySection(), description="versions")
     monitor: MonitorSection = Field(default=MonitorSection(), description="in operation")
-    ownership: OwnershipSection = Field(default=OwnershipSection(), description="energy")
+    ownership: InferenceCostSection = Field(default=InferenceCostSection(), description="energy")
     roi: RoiInputs = Field(default=RoiInputs(), description="return on investment")
     root: Path = Field(default=Path(), exclude=True, description="set by the loader")

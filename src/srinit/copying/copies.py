@@ -19,7 +19,7 @@ from srinit.state import check_initialized, held_by, is_uninitialized
 Pairs = list[tuple[Tensor, Tensor]]
 
 
-def copied(
+def detached_copy(
     model: nn.Module, inputs: object = None, *, shared: Callable[[Tensor], bool] | None = None
 ) -> tuple[nn.Module, Pairs]:
     """Return a deep copy of a network, and the pairs of (original, copied) parameters.
@@ -52,10 +52,10 @@ def copied(
     return result, pairs
 
 
-def copied_again(
+def detached_copy_again(
     model: nn.Module, *, shared: Callable[[Tensor], bool] | None = None
 ) -> tuple[nn.Module, Pairs]:
-    """Return a copy of what `copied` made, with all its hooks."""
+    """Return a copy of what `detached_copy` made, with all its hooks."""
     return _deep(model, shared)
 
 

@@ -12,7 +12,7 @@ from srinit import modules
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
 from srinit.criteria.without import Without
-from srinit.engine import Rows, rows_of
+from srinit.engine import BatchOutcomes, score_batch
 from srinit.evaluate.cka import biased_cka
 from srinit.padding import places_of
 from srinit.records import Interval
@@ -30,16 +30,16 @@ def removal_drop(
     Paired example by example; the interval is Tango's where scores are right or wrong, Student's
     otherwise. The unpruned network's own score stands under the name "".
     """
-    rows: dict[str, list[Rows]] = {}
+    rows: dict[str, list[BatchOutcomes]] = {}
     bench = None
     for number, (inputs, target) in enumerate(data):
         bench = bench or Without(model, units, (inputs, target), options)
         goal = modules.to_device(target, options.device)
         for name, output in bench.outputs(inputs):
-            rows.setdefault(name, []).append(rows_of(output, goal, options.scorer))
+            rows.setdefault(name, []).append(score_batch(output, goal, options.scorer))
         if options.on_progress is not None:
             options.on_progress(number + 1, len(data), "removal drop")
-    scores = {name: np.array(Rows.joined(parts).scores) for name, parts in rows.items()}
+    scores = {name: np.array(BatchOutcomes.joined(parts).scores) for name, parts in rows.items()}
     baseline = scores.pop("")
     found = {name: _drop(name, baseline, other, options) for name, other in scores.items()}
     problems = bench.problems if bench is not None else {}

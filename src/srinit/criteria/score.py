@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.copying import copied
+from srinit.copying import detached_copy
 from srinit.criteria import removal, similarity, weights
 from srinit.criteria.options import Criterion, OnProgress, Options
 from srinit.criteria.records import UnitScore, UnitScores
@@ -282,7 +282,7 @@ def _copied(model: nn.Module, batches: _Batches, device: torch.device, *, whole:
     some = (
         None if first is None else modules.to_device(modules.rows_between(first[0], 0, 3), device)
     )
-    return copied(model, some, shared=None if whole else _plain)[0].eval()
+    return detached_copy(model, some, shared=None if whole else _plain)[0].eval()
 
 
 def _plain(parameter: Tensor) -> bool:

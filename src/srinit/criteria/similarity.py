@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
-from srinit.criteria.streams import watch
+from srinit.criteria.streams import watch_streams
 from srinit.evaluate.cka import biased_cka
 from srinit.units.records import UnitMap
 
@@ -45,7 +45,9 @@ def block_influence(
             each.examples >= LEAST_EXAMPLES and each.error <= RESOLUTION * spread for each in found
         )
 
-    problems = watch(model, units, data, options, seen, "block influence", is_enough=is_enough)
+    problems = watch_streams(
+        model, units, data, options, seen, "block influence", is_enough=is_enough
+    )
     scores = {name: 1 - each.mean for name, each in cosines.items() if each.places}
     return {**scores, **problems}
 
@@ -102,7 +104,7 @@ def cka(
         before.append(_mean(enters, real).cpu())
         after.append(_mean(leaves, real).cpu())
 
-    problems = watch(model, units, data, options, seen, "CKA")
+    problems = watch_streams(model, units, data, options, seen, "CKA")
     scores = {name: 1 - biased_cka(torch.cat(b), torch.cat(a)) for name, (b, a) in kept.items()}
     return {**scores, **problems}
 

@@ -53,7 +53,7 @@ class _Now:
         self.seen(name, one.flatten(1, -2), other.flatten(1, -2), real)
 
 
-def watch(
+def watch_streams(
     model: nn.Module,
     units: UnitMap,
     data: Batches,
@@ -132,7 +132,7 @@ def _watched(model: nn.Module, unit: Unit, now: _Now) -> Iterator[None]:
     site = site_of(unit)
     if not site:
         raise SurgeryError("the network's own forward executes the addition; nothing to watch.")
-    stand = dict(replacements(model, unit))[site]
+    stand_in = dict(replacements(model, unit))[site]
     module = model.get_submodule(site)
     first = any(isinstance(part, _ConvNd) for part in module.modules())
     before: list[Tensor | None] = []
@@ -146,7 +146,7 @@ def _watched(model: nn.Module, unit: Unit, now: _Now) -> Iterator[None]:
             return
         try:
             given, named = copied((args, kwargs), model)
-            before.append(_stream(stand(*given, **named)))
+            before.append(_stream(stand_in(*given, **named)))
         except ModelError as error:
             now.problems[unit.name] = str(error)
             before.append(None)

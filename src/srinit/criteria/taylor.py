@@ -12,7 +12,7 @@ from srinit import modules
 from srinit.criteria.options import Batches, Options
 from srinit.criteria.records import UnitScore
 from srinit.criteria.weights import parameters_of
-from srinit.evaluate import Loss, Parts, loss_for
+from srinit.evaluate import BatchSplitter, Loss, loss_for
 from srinit.evaluate.losses import checked
 from srinit.padding import IGNORED
 from srinit.units.records import UnitMap
@@ -40,7 +40,7 @@ def taylor(
         weight.requires_grad_(weight.is_floating_point() or weight.is_complex())
     totals = dict.fromkeys(groups, 0.0)
     loss = checked(options.loss or loss_for(options.scorer))
-    count, parts = 0, Parts(options.device)
+    count, parts = 0, BatchSplitter(options.device)
     for batch in data:
         placed = modules.to_device(batch, options.device)
         if count == 0:
@@ -56,7 +56,11 @@ def taylor(
 
 
 def _leave_gradients(
-    model: nn.Module, batch: object, loss: Loss, parts: Parts, weights: Sequence[nn.Parameter]
+    model: nn.Module,
+    batch: object,
+    loss: Loss,
+    parts: BatchSplitter,
+    weights: Sequence[nn.Parameter],
 ) -> None:
     """Add the gradients of the batch's mean loss up in `weights`."""
     whole = _scored(batch)
@@ -96,7 +100,7 @@ def _fitting(model: nn.Module, batch: object, loss: Loss, device: torch.device) 
     """Return for how many examples a forward pass keeps no more than it may."""
     on_gpu = device.type == "cuda"
     room = torch.cuda.mem_get_info(device)[0] // KEPT_SHARE if on_gpu else KEPT_BYTES
-    one = Parts(device, limit=1)
+    one = BatchSplitter(device, limit=1)
     kept = one.run(lambda part: _kept_bytes(model, part, loss), next(one.split(batch)))
     return max(room // max(*kept, 1), 1)
 

@@ -48,7 +48,7 @@ class Without:
         sites = sorted({site_of(unit) for unit in units} - {""})
         plain = _cheaper(model, batch, sites, options) or shared_copy(model)
         self._plain = plain
-        self._stands = {unit.name: self._stand(plain, unit) for unit in units}
+        self._stand_ins = {unit.name: self._stand_in(plain, unit) for unit in units}
         fast = copy.copy(plain) if not sites else shared_copy(plain)
         self._replayer = Replayer(fast, sites)
         self._fast: frozenset[str] = frozenset()
@@ -56,7 +56,7 @@ class Without:
             with isolated_rng(seed_for("without", options.seed)):
                 self._fast = self._try_replays(batch[0])
 
-    def _stand(self, plain: nn.Module, unit: Unit) -> nn.Module | None:
+    def _stand_in(self, plain: nn.Module, unit: Unit) -> nn.Module | None:
         """Return what takes the place of a unit, where that is one module at one place."""
         try:
             found = replacements(plain, unit)
@@ -76,7 +76,7 @@ class Without:
         return frozenset(good)
 
     def _agrees(self, unit: Unit, ready: object) -> bool:
-        if self._stands.get(unit.name) is None or site_of(unit) not in self._replayer.known:
+        if self._stand_ins.get(unit.name) is None or site_of(unit) not in self._replayer.known:
             return False
         wanted = modules.logits_of(self._slow(unit, ready))
         try:
@@ -89,9 +89,9 @@ class Without:
         return inputs_for(self._plain, inputs, self._options.device)
 
     def _replayed(self, unit: Unit, ready: object) -> object:
-        stand = self._stands[unit.name]
-        assert stand is not None
-        module: Callable[..., Any] = stand
+        stand_in = self._stand_ins[unit.name]
+        assert stand_in is not None
+        module: Callable[..., Any] = stand_in
         return self._replayer.replay(
             site_of(unit), ready, lambda forward, *args, **kwargs: module(*args, **kwargs)
         )

@@ -78,14 +78,14 @@ def change_of(
         redo: Parts that the verb makes anew in any case.
         otherwise: Keys that mean something else now, by what other keys say.
     """
-    judged = any(folder.path.glob("stages/*/comparison.json"))
+    judged = any(folder.path.glob("rounds/*/comparison.json"))
     new = tuple(
         Override(key=key, before=old, after=value, verb=verb, judged=judged)
         for key, (old, value) in overrides.differences(before, after).items()
     )
     stale = parts.stale(
         [*(each.key for each in new), *otherwise],
-        in_rounds=before.prune.staged or after.prune.staged,
+        in_rounds=before.prune.in_rounds or after.prune.in_rounds,
         trained_trials=after.plan.trial_steps > 0,
     )
     wanted = {**parts.with_later(redo), **stale}
@@ -170,10 +170,10 @@ def settle(folder: RunFolder, change: Change, parts: Parts) -> None:
             folder.path / overrides.FILE, overrides.to_json((*earlier, *change.overrides))
         )
     if change.redone:
-        set_aside(folder, change.redone, parts)
+        archive(folder, change.redone, parts)
 
 
-def set_aside(folder: RunFolder, redone: Collection[str], parts: Parts) -> None:
+def archive(folder: RunFolder, redone: Collection[str], parts: Parts) -> None:
     """Move the files of some parts to `superseded/NN`, so that others can be made."""
     names = [name for name in folder.files() if parts.of(name) in redone]
     if not names:
@@ -186,7 +186,7 @@ def set_aside(folder: RunFolder, redone: Collection[str], parts: Parts) -> None:
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (folder.path / name).rename(target / name)
-    for name in ("stages", "rejected", "export", "report"):
+    for name in ("rounds", "rejected", "export", "report"):
         _remove_empty(folder.path / name)
     folder.moved()
     folder.audit("set aside", f"done: to superseded/{target.name}", inputs=told)

@@ -90,9 +90,9 @@ class Parts:
         """Return the part that a file of a run belongs to; None: to none, such as the config.
 
         Example:
-            >>> parts = Parts([Part("recovery", ("stages/*/tune.json",), ())],
-            ...               rounds=("stages/",), cut="cut")
-            >>> parts.of("stages/02/tune.json"), parts.of("stages/02/cut/recipe.json")
+            >>> parts = Parts([Part("recovery", ("rounds/*/tune.json",), ())],
+            ...               rounds=("rounds/",), cut="cut")
+            >>> parts.of("rounds/02/tune.json"), parts.of("rounds/02/cut/recipe.json")
             ('recovery', 'cut')
         """
         for part in self._parts:
@@ -125,5 +125,5 @@ def covers(keys: Iterable[str], key: str) -> bool:
 
 def _matches(file: str, pattern: str) -> bool:
     if file.count("/") > pattern.count("/") and not pattern.endswith("/*"):
-        return False  # `stages/*/tune.json` is no file of a scan below a round
+        return False  # `rounds/*/tune.json` is no file of a scan below a round
     return fnmatchcase(file, pattern)

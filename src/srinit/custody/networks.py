@@ -20,7 +20,7 @@ from srinit.errors import IntegrityError, ModelError, UnsafeError
 from srinit.store import RunFolder, sha256_file, write_bytes
 from srinit.store.seal import Seal
 
-RECIPE = re.compile(r"stages/[0-9]+/recipe\.json")
+RECIPE = re.compile(r"rounds/[0-9]+/recipe\.json")
 
 
 def load_run(run: Path, *, root: Path) -> nn.Module:
@@ -41,13 +41,13 @@ def load_run(run: Path, *, root: Path) -> nn.Module:
     if not folder.was_sealed:
         return _unsealed(folder)
     seal = folder.checked()
-    stages = sorted(name for name in seal.digests if RECIPE.fullmatch(name))
-    if not stages:
+    rounds = sorted(name for name in seal.digests if RECIPE.fullmatch(name))
+    if not rounds:
         raise ModelError(f"run:{run}: {run} holds no pruned model yet; run it first.")
     with tempfile.TemporaryDirectory(prefix="srinit-") as name:
         place = Path(name)
         for file in (artifact.RECIPE, artifact.WEIGHTS):
-            write_bytes(place / file, seal.read(f"{stages[-1].rpartition('/')[0]}/{file}"))
+            write_bytes(place / file, seal.read(f"{rounds[-1].rpartition('/')[0]}/{file}"))
         source = str(artifact.read_recipe(place).base.get("source", ""))
         if source.startswith("run:"):
             own = Path(str(json.loads(seal.read("run.json")).get("root", ".")))
@@ -60,20 +60,20 @@ def load_run(run: Path, *, root: Path) -> nn.Module:
 
 def _unsealed(folder: RunFolder) -> nn.Module:
     """Return the network of a run that is at work; code that it names is not followed."""
-    stages = sorted(folder.path.glob("stages/[0-9]*/recipe.json"))
-    if not stages:
+    rounds = sorted(folder.path.glob("rounds/[0-9]*/recipe.json"))
+    if not rounds:
         raise ModelError(
             f"run:{folder.path}: {folder.path} holds no pruned model yet; run it first."
         )
     for file in (artifact.RECIPE, artifact.WEIGHTS):
-        folder.check(stages[-1].with_name(file))
-    source = str(artifact.read_recipe(stages[-1].parent).base.get("source", ""))
+        folder.check(rounds[-1].with_name(file))
+    source = str(artifact.read_recipe(rounds[-1].parent).base.get("source", ""))
     if source.startswith("py:"):
         raise UnsafeError(
             f"{folder.path} is not sealed, and the code that it names ({source}) is not run; "
             f"finish it first: {command('seal', folder.path)}."
         )
-    return artifact.load_pruned(stages[-1].parent)
+    return artifact.load_pruned(rounds[-1].parent)
 
 
 def _root(seal: Seal, source: str, root: Path) -> Path:

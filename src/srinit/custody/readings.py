@@ -119,9 +119,9 @@ def _is_wider(name: str, own: Any, limit: Any) -> bool:
 def _of(path: Path, run: Path, wanted: set[str], data_hash: str) -> Iterator[Reading]:
     """Yield the readings of one run; of the run itself those that it set aside."""
     own = path.absolute() == run.absolute()
-    patterns = ["superseded/*/stages/*/comparison.json"]
+    patterns = ["superseded/*/rounds/*/comparison.json"]
     if not own:
-        patterns.append("stages/*/comparison.json")
+        patterns.append("rounds/*/comparison.json")
     for pattern in patterns:
         for file in sorted(path.glob(pattern)):
             shared = _shared(file, wanted, data_hash)

@@ -13,23 +13,23 @@ from srinit.engine.copies import (
     shared_copy,
 )
 from srinit.engine.costs import Costs, costs_of
-from srinit.engine.evaluator import Workbench, eager
+from srinit.engine.evaluator import PerturbationEvaluator, eager
 from srinit.engine.examples import Batch, Examples, open_examples, order_of
-from srinit.engine.outcomes import Rows, rows_of
+from srinit.engine.outcomes import BatchOutcomes, score_batch
 from srinit.engine.perturb import Perturbation, Target
 from srinit.engine.prepared import agrees
 from srinit.engine.replay import Replayer
 
 __all__ = [
     "Batch",
+    "BatchOutcomes",
     "Costs",
     "Examples",
     "Perturbation",
+    "PerturbationEvaluator",
     "Precision",
     "Replayer",
-    "Rows",
     "Target",
-    "Workbench",
     "agrees",
     "cheap_dtypes",
     "cheaper_copy",
@@ -43,6 +43,6 @@ __all__ = [
     "open_examples",
     "order_of",
     "own_copy",
-    "rows_of",
+    "score_batch",
     "shared_copy",
 ]

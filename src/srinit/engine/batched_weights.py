@@ -21,18 +21,18 @@ from srinit.engine.folding import Pair, bypass
 from srinit.engine.fusing import grouped
 from srinit.engine.groups import Group, Layout, groups_of
 from srinit.engine.layers import Part, Stack, can_stack, room_for
-from srinit.reinit import Call, Redraw
+from srinit.reinit import Call, Reinitializer
 
 MOST_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}  # weights of draws that are made together
 KINDS = (nn.Conv2d, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-class Bank:
+class BatchedWeights:
     """A unit whose drawn layers take other weights for every group of a batch.
 
     Args:
-        redraw: Draws the unit in the number format of the caller's model.
+        reinitializer: Draws the unit in the number format of the caller's model.
         pairs: Layers of the unit, and the normalization that each one feeds, to be folded.
         convert: Brings a copy of the unit to the number format and layout of the scan's own copy.
 
@@ -41,23 +41,28 @@ class Bank:
     """
 
     def __init__(
-        self, redraw: Redraw, pairs: Sequence[Pair], convert: Callable[[nn.Module], nn.Module]
+        self,
+        reinitializer: Reinitializer,
+        pairs: Sequence[Pair],
+        convert: Callable[[nn.Module], nn.Module],
     ) -> None:
-        self._redraw = redraw
-        names = redraw.drawn_layers
-        if not names or not all(_is_plain(redraw.module.get_submodule(name)) for name in names):
+        self._reinitializer = reinitializer
+        names = reinitializer.drawn_layers
+        if not names or not all(
+            _is_plain(reinitializer.module.get_submodule(name)) for name in names
+        ):
             raise ValueError("what is drawn is not plain convolutions and linear layers")
-        redraw.draw(0)  # normalization that goes back to its start is there from now on
-        body = copy.deepcopy(redraw.module)
+        reinitializer.draw(0)  # normalization that goes back to its start is there from now on
+        body = copy.deepcopy(reinitializer.module)
         norms = {one: other for one, other in pairs if one in names}
         for norm in norms.values():
             bypass(body.get_submodule(norm))
         self._body = convert(body)
         self._layers = grouped(self._body, names)
         self._affine = {
-            name: _affine(redraw.module.get_submodule(norm)) for name, norm in norms.items()
+            name: _affine(reinitializer.module.get_submodule(norm)) for name, norm in norms.items()
         }
-        weights = [redraw.module.get_parameter(f"{name}.weight") for name in names]
+        weights = [reinitializer.module.get_parameter(f"{name}.weight") for name in names]
         self.bytes = 4 * sum(weight.numel() for weight in weights)
 
     @property
@@ -71,10 +76,10 @@ class Bank:
         device = modules.device_of(self._body)
         return MOST_BYTES.get(device.type, MOST_BYTES["cpu"]) // max(self.bytes, 1)
 
-    def stand(
+    def replacement(
         self, groups: Sequence[Group], size: int, seed: Callable[[int], int], layout: Layout
     ) -> Callable[..., Any]:
-        """Return a stand-in that runs each group of a batch of `size` through its own draw.
+        """Return a replacement forward: each group of a batch of `size` meets its own draw.
 
         Args:
             groups: They cover the batch, in order.
@@ -106,7 +111,7 @@ class Bank:
     ) -> Callable[..., Any]:
         parts = self._at_once(groups, seed) or self._one_by_one(groups, seed)
 
-        def stand(forward: object, *args: object, **kwargs: object) -> object:
+        def replacement(forward: object, *args: object, **kwargs: object) -> object:
             for name, layer in self._layers.items():
                 layer.parts, layer.size = parts[name], size
             try:
@@ -115,19 +120,19 @@ class Bank:
                 for layer in self._layers.values():
                     layer.parts = ()
 
-        return stand
+        return replacement
 
     def _at_once(
         self, groups: Sequence[Group], seed: Callable[[int], int]
     ) -> dict[str, Sequence[Part | Stack]]:
         """Return each layer's weights for all groups; empty where they cannot be drawn at once."""
-        drawn = self._redraw.draw_many([group.draw for group in groups], seed) or {}
+        drawn = self._reinitializer.draw_many([group.draw for group in groups], seed) or {}
         parts: dict[str, Sequence[Part | Stack]] = {}
         for name, layer in self._layers.items():
             weight = drawn.pop(f"{name}.weight".strip("."), None)
             if weight is None:
                 return {}
-            kept: Tensor | None = self._redraw.module.get_submodule(name).bias  # type: ignore[assignment]
+            kept: Tensor | None = self._reinitializer.module.get_submodule(name).bias  # type: ignore[assignment]
             bias = drawn.pop(f"{name}.bias".strip("."), kept)
             factor = torch.ones((), device=weight.device)
             if name in self._affine:
@@ -144,7 +149,7 @@ class Bank:
     ) -> dict[str, Sequence[Part | Stack]]:
         parts: dict[str, list[Part | Stack]] = {name: [] for name in self._layers}
         for group in groups:
-            module = self._redraw.draw(seed(group.draw))
+            module = self._reinitializer.draw(seed(group.draw))
             for name, found in parts.items():
                 weight, bias = self._weights(name, module.get_submodule(name))
                 found.append(Part(start=group.start, stop=group.stop, weight=weight, bias=bias))
@@ -167,15 +172,15 @@ class Bank:
         groups = groups_of(0, size, 1)
         with torch.inference_mode():
             alone = layout.grouped(groups, size, self._alone)  # type: ignore[arg-type]
-            together = self.stand(groups, size, int, layout)
+            together = self.replacement(groups, size, int, layout)
             wanted, found = call(partial(alone, None)), call(partial(together, None))
         if not isinstance(wanted, Tensor) or not isinstance(found, Tensor):
             return False
         return is_close(found, wanted)
 
     def _alone(self, number: int) -> Callable[..., Any]:
-        module = self._redraw.draw(number)
-        for name, values in (self._redraw.draw_many([number], int) or {}).items():
+        module = self._reinitializer.draw(number)
+        for name, values in (self._reinitializer.draw_many([number], int) or {}).items():
             if values.is_cuda:  # whose noise is not that of a draw alone
                 module.get_parameter(name).detach().copy_(values[0])
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from srinit import modules
-from srinit.copying import copied, copied_again
+from srinit.copying import detached_copy, detached_copy_again
 from srinit.engine.folding import Pair, fold, pairs_of
 from srinit.engine.fusing import fuse
 from srinit.engine.layers import fused_dtypes, has_onednn
@@ -30,12 +30,12 @@ def own_copy(model: nn.Module, inputs: object) -> nn.Module:
     Raises:
         ModelError: The model cannot be copied; see `srinit.copying.copied`.
     """
-    return copied(model, inputs, shared=lambda _: True)[0].eval()
+    return detached_copy(model, inputs, shared=lambda _: True)[0].eval()
 
 
 def shared_copy(model: nn.Module) -> nn.Module:
     """Return a copy of the scan's own copy, in evaluation mode, on the same memory."""
-    return copied_again(model, shared=lambda _: True)[0].eval()
+    return detached_copy_again(model, shared=lambda _: True)[0].eval()
 
 
 def cheaper_copy(
@@ -122,7 +122,7 @@ def _own_copy(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     def shared(tensor: Tensor) -> bool:
         return id(tensor) not in changed and tensor.dtype == dtype
 
-    fresh, pairs = copied_again(model, shared=shared)
+    fresh, pairs = detached_copy_again(model, shared=shared)
     for theirs, ours in pairs:
         if not shared(theirs):
             ours.requires_grad_(False)

@@ -16,13 +16,13 @@ from torch import nn
 from srinit import modules
 from srinit.engine.copies import Precision, inputs_for
 from srinit.engine.costs import Costs, costs_of
-from srinit.engine.finite import Watch
+from srinit.engine.finite import FiniteCheck
 from srinit.engine.groups import groups_of
-from srinit.engine.outcomes import Rows, classes_of, rows_of
-from srinit.engine.perturb import Drawing, Perturbation, Target
-from srinit.engine.prepared import make_ready
+from srinit.engine.outcomes import BatchOutcomes, classes_of, score_batch
+from srinit.engine.perturb import Perturbation, Perturber, Target
+from srinit.engine.prepared import prepare_model
 from srinit.engine.replay import Replayer
-from srinit.evaluate import Parts, Scorer
+from srinit.evaluate import BatchSplitter, Scorer
 from srinit.records import record
 from srinit.rng import isolated_rng, seed_for
 
@@ -34,8 +34,8 @@ class Measured:
     """One batch: the baseline's outcomes, and each unit's."""
 
     classes: tuple[int, ...] | None
-    baseline: Rows
-    units: dict[str, tuple[Rows, ...]]  # one entry a whole-set draw; one, else
+    baseline: BatchOutcomes
+    units: dict[str, tuple[BatchOutcomes, ...]]  # one entry a whole-set draw; one, else
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class _Part:
 
 
 _Item = tuple[str, "Sequence[_Job]"]
-_Done = tuple[str, list[list[Rows]]]
+_Done = tuple[str, list[list[BatchOutcomes]]]
 _Crew = Callable[[Callable[[_Item], _Done], Mapping[str, "Sequence[_Job]"]], list[_Done]]
 
 
-class Workbench:
+class PerturbationEvaluator:
     """A model made ready for measuring: an own copy, cheaper where that pays, with replays.
 
     The caller's model is only read. Whatever does not split into groups of examples, or cannot
@@ -94,25 +94,25 @@ class Workbench:
         self._scorer = scorer
         self._seed = seed
         self._device = modules.device_of(model) if device is None else device
-        self._parts = Parts(self._device)
+        self._parts = BatchSplitter(self._device)
         names = self._existing(model)
         with isolated_rng(seed_for(seed, "workbench")):
-            self._ready = make_ready(
+            self._prepared = prepare_model(
                 model, names, batch, scorer=scorer, device=self._device, precision=precision
             )
-            self._drawing = Drawing(self.targets, self._ready, batch[0], self._device)
+            self._perturber = Perturber(self.targets, self._prepared, batch[0], self._device)
         for name in names:
             if name not in self._replayer.known:
                 self.problems[name] = "the unit is never called by the model"
 
     @property
     def _replayer(self) -> Replayer:
-        return self._ready.replayer
+        return self._prepared.replayer
 
     @property
     def dtype(self) -> torch.dtype | None:
         """Number format of a copy that is cheaper to run; None: the caller's tensors are used."""
-        return self._ready.dtype
+        return self._prepared.dtype
 
     def _existing(self, model: nn.Module) -> list[str]:
         known = {name for name, _ in model.named_modules(remove_duplicate=False)}
@@ -126,18 +126,18 @@ class Workbench:
     ) -> dict[str, str]:
         """Return why units, all or some, cannot be drawn with this perturbation, by unit."""
         some = tuple(self.targets) if names is None else tuple(names)
-        self._drawing.prepare(perturbation, some)
+        self._perturber.prepare(perturbation, some)
         found = {
-            name: self.problems.get(name) or self._drawing.problem(name, perturbation)
+            name: self.problems.get(name) or self._perturber.problem(name, perturbation)
             for name in some
         }
         return {name: problem for name, problem in found.items() if problem}
 
     def costs(self, name: str, perturbation: Perturbation) -> Costs:
         """Return what a draw of a unit and an example cost here."""
-        self._drawing.prepare(perturbation, [name])
-        bank = self._drawing.bank(name, perturbation)
-        return costs_of(self._device, self.dtype, together=bank is not None and bank.fits)
+        self._perturber.prepare(perturbation, [name])
+        batched = self._perturber.batched(name, perturbation)
+        return costs_of(self._device, self.dtype, together=batched is not None and batched.fits)
 
     def measure(
         self,
@@ -206,9 +206,11 @@ class Workbench:
         jobs: Mapping[str, Sequence[_Job]],
         perturbation: Perturbation,
     ) -> Measured:
-        self._drawing.prepare(perturbation, tuple(jobs))
-        baseline: list[Rows] = []
-        found: dict[str, list[list[Rows]]] = {n: [[] for _ in js] for n, js in jobs.items()}
+        self._perturber.prepare(perturbation, tuple(jobs))
+        baseline: list[BatchOutcomes] = []
+        found: dict[str, list[list[BatchOutcomes]]] = {
+            n: [[] for _ in js] for n, js in jobs.items()
+        }
         with isolated_rng(seed_for(self._seed, "batch", number)), self._crew(len(jobs)) as crew:
             stop = 0
             for some, wanted in self._parts.split(batch):
@@ -217,7 +219,7 @@ class Workbench:
                 goal = modules.to_device(wanted, self._device)
                 with torch.inference_mode():
                     output, same = self._replayer.record(ready)
-                    baseline.append(rows_of(output, goal, self._scorer))
+                    baseline.append(score_batch(output, goal, self._scorer))
                 part = _Part(ready, goal, start, stop, same)
                 done = crew(partial(self._jobs, part, perturbation), jobs)
                 for name, lists in done:
@@ -226,8 +228,8 @@ class Workbench:
             self._replayer.forget()
         return Measured(
             classes=classes_of(batch[1]),
-            baseline=Rows.joined(baseline),
-            units={name: tuple(map(Rows.joined, lists)) for name, lists in found.items()},
+            baseline=BatchOutcomes.joined(baseline),
+            units={name: tuple(map(BatchOutcomes.joined, lists)) for name, lists in found.items()},
         )
 
     @contextmanager
@@ -259,39 +261,41 @@ class Workbench:
 
     def _unit(
         self, name: str, part: _Part, perturbation: Perturbation, job: _Job
-    ) -> Iterator[Rows]:
+    ) -> Iterator[BatchOutcomes]:
         size = part.stop - part.start
         groups = groups_of(part.start, part.stop, job.per_draw)
-        layout = self._ready.layouts.get(name) if part.same else None
+        layout = self._prepared.layouts.get(name) if part.same else None
         if layout is None:
-            redraw = self._drawing.redraw(name, perturbation)
+            reinitializer = self._perturber.reinitializer(name, perturbation)
             for group in groups:
-                module = redraw.draw(job.seed(group.draw))
+                module = reinitializer.draw(job.seed(group.draw))
                 inputs = modules.rows_between(part.inputs, group.start, group.stop, size)
-                watch = Watch(group.stop - group.start, _called(module))
-                output = self._replayer.whole(name, inputs, watch)
+                check = FiniteCheck(group.stop - group.start, _called(module))
+                output = self._replayer.whole(name, inputs, check)
                 target = modules.rows_between(part.target, group.start, group.stop, size)
-                yield rows_of(output, target, self._scorer, watch.finite_B)
+                yield score_batch(output, target, self._scorer, check.finite_B)
             return
-        bank = self._drawing.bank(name, perturbation)
-        if bank is not None and bank.fits:
-            stand = bank.stand(groups, size, job.seed, layout)
+        batched = self._perturber.batched(name, perturbation)
+        if batched is not None and batched.fits:
+            replacement = batched.replacement(groups, size, job.seed, layout)
         else:
-            redraw = self._drawing.redraw(name, perturbation)
-            stand = layout.grouped(groups, size, lambda draw: redraw.draw(job.seed(draw)))
-        watch = Watch(size, stand, layout.outputs)
-        output = self._replayer.replay(name, part.inputs, watch)
-        yield rows_of(output, part.target, self._scorer, watch.finite_B)
+            reinitializer = self._perturber.reinitializer(name, perturbation)
+            replacement = layout.grouped(
+                groups, size, lambda draw: reinitializer.draw(job.seed(draw))
+            )
+        check = FiniteCheck(size, replacement, layout.outputs)
+        output = self._replayer.replay(name, part.inputs, check)
+        yield score_batch(output, part.target, self._scorer, check.finite_B)
 
     @property
     def notes(self) -> dict[str, str]:
         """Why units are not replayed, of those whose calls cannot be made a second time."""
-        return self._ready.notes
+        return self._prepared.notes
 
     @property
     def grouped(self) -> frozenset[str]:
         """Units whose draws share one batch, and that are replayed from the middle."""
-        return frozenset(self._ready.layouts)
+        return frozenset(self._prepared.layouts)
 
 
 def _called(module: nn.Module) -> Callable[..., Any]:

@@ -15,24 +15,24 @@ from torch.utils import _pytree as pytree
 # B examples
 
 
-class Watch:
-    """A stand-in for a unit that notes whose first output is finite, of all its calls.
+class FiniteCheck:
+    """Stands in for a unit and notes whose first output is finite, of all its calls.
 
     Args:
         size: Examples in the batch.
-        stand: The stand-in that does the work.
+        replacement: The forward that does the work.
         dims: In which dimension of each output the batch lies, None where nowhere; None: unknown.
     """
 
     def __init__(
-        self, size: int, stand: Callable[..., Any], dims: Sequence[int | None] | None = None
+        self, size: int, replacement: Callable[..., Any], dims: Sequence[int | None] | None = None
     ) -> None:
-        self._size, self._stand, self._dims = size, stand, dims
+        self._size, self._replacement, self._dims = size, replacement, dims
         self.finite_B: Tensor | None = None
 
     def __call__(self, *args: object, **kwargs: object) -> object:
-        """Return what the stand-in returns."""
-        output = self._stand(*args, **kwargs)
+        """Return what the forward returns."""
+        output = self._replacement(*args, **kwargs)
         leaves = pytree.tree_leaves(output)
         dims = self._dims if self._dims is not None else (None,) * len(leaves)
         for leaf, dim in zip(leaves, dims, strict=True):

@@ -77,7 +77,7 @@ class Layout:
     def grouped(
         self, groups: Sequence[Group], size: int, drawn: Drawn | None
     ) -> Callable[..., Any]:
-        """Return a stand-in that runs each group of a batch of `size` through its own draw.
+        """Return a replacement forward: each group of a batch of `size` meets its own draw.
 
         What holds no examples, such as a cache to be filled, every group gets in a copy.
 
@@ -87,7 +87,7 @@ class Layout:
             drawn: None: the unit itself is called for each group.
         """
 
-        def stand(forward: Callable[..., Any], *args: object, **kwargs: object) -> object:
+        def replacement(forward: Callable[..., Any], *args: object, **kwargs: object) -> object:
             leaves, spec = pytree.tree_flatten((args, kwargs))
             parts = []
             for group in groups:
@@ -101,7 +101,7 @@ class Layout:
                 parts.append(module(*some_args, **some_kwargs))
             return _joined(parts, self.outputs)
 
-        return stand
+        return replacement
 
 
 def shapes_of(tree: object) -> tuple[tuple[int, ...] | None, ...]:

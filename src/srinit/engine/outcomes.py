@@ -13,7 +13,7 @@ from srinit.records import record
 
 
 @record
-class Rows:
+class BatchOutcomes:
     """What came out for some examples, in order."""
 
     scores: tuple[float, ...]  # in [0, 1]
@@ -21,7 +21,7 @@ class Rows:
     nonfinite: int  # examples whose output holds NaN or infinity
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
+    def joined(cls, parts: Sequence[BatchOutcomes]) -> BatchOutcomes:
         """Return several as one."""
         if len(parts) == 1:
             return parts[0]
@@ -42,7 +42,7 @@ class Rows:
         return {"scores": scores, "predictions": predictions, "nonfinite": self.nonfinite}
 
     @classmethod
-    def from_line(cls, line: dict[str, Any]) -> Rows:
+    def from_line(cls, line: dict[str, Any]) -> BatchOutcomes:
         """Return what `to_line` wrote."""
         predictions = line["predictions"]
         return cls(
@@ -52,11 +52,13 @@ class Rows:
         )
 
 
-def rows_of(output: object, target: object, scorer: Scorer, within: Tensor | None = None) -> Rows:
+def score_batch(
+    output: object, target: object, scorer: Scorer, within: Tensor | None = None
+) -> BatchOutcomes:
     """Return the outcomes of a forward; see `srinit.evaluate.loop.outcome_of`."""
     found = outcome_of(output, target, scorer, within=within, confidence=False)
     has_classes = len(found.predictions) == found.num_examples
-    return Rows(
+    return BatchOutcomes(
         scores=tuple(found.scores.tolist()),
         predictions=tuple(found.predictions.tolist()) if has_classes else None,
         nonfinite=int((~found.finite).sum()),

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from srinit import modules
-from srinit.engine.batched_weights import Bank
+from srinit.engine.batched_weights import BatchedWeights
 from srinit.engine.copies import convert, inputs_for
 from srinit.engine.folding import Pair
-from srinit.engine.prepared import Ready
+from srinit.engine.prepared import PreparedModel
 from srinit.errors import DataError, ModelError, ReinitError
 from srinit.padding import places_of
 from srinit.records import record
-from srinit.reinit import Call, Redraw, RuleScheme, Scheme, find_scheme
+from srinit.reinit import Call, Reinitializer, RuleScheme, Scheme, find_scheme
 from srinit.reinit.proof import named
 from srinit.rng import seed_for
 
@@ -56,12 +56,12 @@ class Perturbation:
         return str(getattr(self.scheme, "__name__", type(self.scheme).__name__))
 
 
-class Drawing:
+class Perturber:
     """Draws the units of a model, each in a private copy; several threads may, a unit each.
 
     Args:
         targets: The units, by name.
-        ready: The model made ready.
+        prepared: The prepared model.
         inputs: Some examples; the first ones are what `matched` matches on.
         device: Where inputs go.
     """
@@ -69,18 +69,18 @@ class Drawing:
     def __init__(
         self,
         targets: Mapping[str, Target],
-        ready: Ready,
+        prepared: PreparedModel,
         inputs: Any,
         device: torch.device | str,
     ) -> None:
-        self._source = ready.source
-        self._targets, self._ready, self._device = targets, ready, device
-        self._redraws: dict[_Key, Redraw] = {}
-        self._banks: dict[_Key, Bank] = {}
-        self._bankable: dict[_Key, bool] = {}
+        self._source = prepared.source
+        self._targets, self._prepared, self._device = targets, prepared, device
+        self._reinitializers: dict[_Key, Reinitializer] = {}
+        self._batched: dict[_Key, BatchedWeights] = {}
+        self._batchable: dict[_Key, bool] = {}
         self._proven: dict[str, set[str]] = {}  # parameters that a unit is known to read
         self._perturbation: Perturbation | None = None
-        self._prepared: set[str] = set()
+        self._was_prepared: set[str] = set()
         self._room = _room_on(torch.device(device))
         self._lock = threading.Lock()
         rows = min(modules.batch_size(inputs), REFERENCE_ROWS)
@@ -94,101 +94,103 @@ class Drawing:
         """
         if self._perturbation != perturbation:
             self._perturbation = perturbation
-            self._prepared.clear()
-            self._redraws.clear()
-            self._banks.clear()
+            self._was_prepared.clear()
+            self._reinitializers.clear()
+            self._batched.clear()
         for name in names:
-            if name in self._prepared:
+            if name in self._was_prepared:
                 continue
-            self._prepared.add(name)
-            bank = self._new_bank(name, perturbation)
-            if bank is not None and 2 * (self._bank_bytes() + bank.bytes) <= self._room:
-                self._banks[_key(name, perturbation)] = bank
+            self._was_prepared.add(name)
+            batched = self._new_batched(name, perturbation)
+            if batched is not None and 2 * (self._batched_bytes() + batched.bytes) <= self._room:
+                self._batched[_key(name, perturbation)] = batched
 
     def problem(self, name: str, perturbation: Perturbation) -> str:
         """Return why a unit cannot be drawn like this; empty where it can."""
         self.prepare(perturbation, [name])
         try:
-            redraw = self.redraw(name, perturbation)
-            redraw.draw(seed_for("check", name))
-            self._prove(name, redraw)
+            reinitializer = self.reinitializer(name, perturbation)
+            reinitializer.draw(seed_for("check", name))
+            self._prove(name, reinitializer)
         except ReinitError as error:
             return str(error)
         return ""
 
-    def _prove(self, name: str, redraw: Redraw) -> None:
+    def _prove(self, name: str, reinitializer: Reinitializer) -> None:
         """Raise unless a draw of a unit reaches what its forward pass reads."""
         proven = self._proven.setdefault(name, set())
-        call = self._ready.calls.get(name)
+        call = self._prepared.calls.get(name)
         left = None
         if call is not None:
             with suppress(ReinitError):  # too few examples may not tell
-                left = redraw.prove(call, proven)
+                left = reinitializer.prove(call, proven)
         if left is None or left:
-            left = redraw.prove(partial(self._call_once, name), proven)
+            left = reinitializer.prove(partial(self._call_once, name), proven)
         if left:
-            self._ready.notes.setdefault(
+            self._prepared.notes.setdefault(
                 name, f"{len(left)} parameters have no effect on the examples: {named(left)}"
             )
 
     def _call_once(self, name: str, unit: nn.Module) -> None:
         """Run the model on the reference examples with another module in a unit's place."""
-        inputs = inputs_for(self._ready.replayer.model, self._reference, self._device)
+        inputs = inputs_for(self._prepared.replayer.model, self._reference, self._device)
 
-        def stand(forward: Callable[..., Any], *args: object, **kwargs: object) -> object:
+        def replacement(forward: Callable[..., Any], *args: object, **kwargs: object) -> object:
             return unit(*args, **kwargs)
 
-        self._ready.replayer.whole(name, inputs, stand)
+        self._prepared.replayer.whole(name, inputs, replacement)
 
-    def redraw(self, name: str, perturbation: Perturbation) -> Redraw:
+    def reinitializer(self, name: str, perturbation: Perturbation) -> Reinitializer:
         """Return what draws a unit once at a time."""
         key = _key(name, perturbation)
-        found = self._redraws.get(key)
+        found = self._reinitializers.get(key)
         if found is None:
-            found = self._new_redraw(name, perturbation, self._convert)
+            found = self._new_reinitializer(name, perturbation, self._convert)
             with self._lock:
                 self._make_room(_bytes(found.module))
-                self._redraws[key] = found
+                self._reinitializers[key] = found
         return found
 
-    def bank(self, name: str, perturbation: Perturbation) -> Bank | None:
+    def batched(self, name: str, perturbation: Perturbation) -> BatchedWeights | None:
         """Return what draws a unit for many groups at once; None where there is nothing."""
-        return self._banks.get(_key(name, perturbation))
+        return self._batched.get(_key(name, perturbation))
 
-    def _new_bank(self, name: str, perturbation: Perturbation) -> Bank | None:
+    def _new_batched(self, name: str, perturbation: Perturbation) -> BatchedWeights | None:
         key = _key(name, perturbation)
-        layout, call = self._ready.layouts.get(name), self._ready.calls.get(name)
-        if self._ready.dtype is None or not self._bankable.get(key, True):
+        layout, call = self._prepared.layouts.get(name), self._prepared.calls.get(name)
+        if self._prepared.dtype is None or not self._batchable.get(key, True):
             return None
         if layout is None or call is None:
             return None
-        self._bankable[key] = False
+        self._batchable[key] = False
         try:
-            redraw = self._new_redraw(name, perturbation, _frozen)
-            found = Bank(redraw, _inside(self._ready.pairs, name), self._convert)
+            reinitializer = self._new_reinitializer(name, perturbation, _frozen)
+            found = BatchedWeights(
+                reinitializer, _inside(self._prepared.pairs, name), self._convert
+            )
             size = modules.batch_size(call.args or call.kwargs)
             if size > 2 and found.agrees(layout, call, size):
-                self._bankable[key] = True
+                self._batchable[key] = True
                 return found
         except (ReinitError, ValueError, RuntimeError, TypeError):
             pass
         return None
 
-    def _bank_bytes(self) -> int:
-        return sum(bank.bytes for bank in self._banks.values())
+    def _batched_bytes(self) -> int:
+        return sum(batched.bytes for batched in self._batched.values())
 
     def _make_room(self, needed: int) -> None:
-        kept = sum(_bytes(each.module) for each in self._redraws.values())
-        if kept + needed + 2 * self._bank_bytes() > self._room:
-            self._redraws.clear()
+        kept = sum(_bytes(each.module) for each in self._reinitializers.values())
+        if kept + needed + 2 * self._batched_bytes() > self._room:
+            self._reinitializers.clear()
 
-    def _new_redraw(
+    def _new_reinitializer(
         self, name: str, perturbation: Perturbation, prepare: Callable[[nn.Module], nn.Module]
-    ) -> Redraw:
+    ) -> Reinitializer:
         scheme = find_scheme(perturbation.scheme)
         whole = isinstance(scheme, RuleScheme) and scheme.whole_block
         matched = isinstance(scheme, RuleScheme) and scheme.matched
-        return Redraw(
+        return Reinitializer(
             self._source.get_submodule(name),
             scheme=scheme,
             scale=perturbation.scale,
@@ -200,7 +202,7 @@ class Drawing:
 
     def _convert(self, unit: nn.Module) -> nn.Module:
         unit = _frozen(unit)
-        return unit if self._ready.dtype is None else convert(unit, self._ready.dtype)
+        return unit if self._prepared.dtype is None else convert(unit, self._prepared.dtype)
 
     def _call_of(self, name: str) -> Call:
         """Return the arguments with which the model calls a unit on the reference examples.
@@ -214,18 +216,18 @@ class Drawing:
             return forward(*args, **kwargs)
 
         rows = modules.batch_size(self._reference)
-        shapes = self._ready.replayer.shapes(name)
+        shapes = self._prepared.replayer.shapes(name)
         if shapes is not None and shapes.outputs and shapes.outputs[0] is not None:
             values = [
                 math.prod(shapes.outputs[0]) / (shapes.size * c) for c in self._channels(name)
             ]
             rows = min(rows, max(math.ceil(REFERENCE_VALUES / min(values, default=1)), 2))
         few = modules.rows_between(self._reference, 0, rows)
-        inputs = inputs_for(self._ready.replayer.model, few, self._device)
+        inputs = inputs_for(self._prepared.replayer.model, few, self._device)
         try:
             places = places_of(self._source, inputs)
             with torch.inference_mode():
-                self._ready.replayer.whole(name, inputs, spy)
+                self._prepared.replayer.whole(name, inputs, spy)
         except (DataError, ModelError) as error:
             raise ReinitError(f"scheme 'matched' cannot be used here: {error}") from error
         return found[0]

@@ -27,7 +27,7 @@ from srinit.engine.copies import (
 )
 from srinit.engine.folding import Pair
 from srinit.engine.groups import Layout, groups_of
-from srinit.engine.outcomes import rows_of
+from srinit.engine.outcomes import score_batch
 from srinit.engine.replay import Replayer
 from srinit.errors import ModelError
 from srinit.evaluate import Scorer
@@ -37,7 +37,7 @@ MAX_FLIPS = 0.02  # share of examples that cheaper arithmetic may score otherwis
 
 
 @dataclass
-class Ready:
+class PreparedModel:
     """What measuring needs of a model."""
 
     source: nn.Module  # the scan's own copy, unchanged, on the memory of the caller's
@@ -49,7 +49,7 @@ class Ready:
     notes: dict[str, str] = field(default_factory=dict)  # why a unit is not replayed
 
 
-def make_ready(
+def prepare_model(
     model: nn.Module,
     names: Sequence[str],
     batch: tuple[Any, Any],
@@ -57,7 +57,7 @@ def make_ready(
     scorer: Scorer,
     device: torch.device | str,
     precision: Precision,
-) -> Ready:
+) -> PreparedModel:
     """Return a model of the scan's own; `model` is only read.
 
     Args:
@@ -83,14 +83,14 @@ def make_ready(
         cheap, pairs = cheaper_copy(source, dtype, three, names)
         if not agrees(plain, cheap, batch, scorer, device):
             continue
-        ready = Ready(source, Replayer(cheap, names), layouts, dtype, pairs, notes=notes)
-        with torch.no_grad(), _noting_calls(cheap, names, ready.calls):
-            ready.replayer.learn(inputs_for(cheap, three, device))
-        return ready
-    ready = Ready(source, exact, layouts, notes=notes)
-    with torch.no_grad(), _noting_calls(plain, names, ready.calls):
+        prepared = PreparedModel(source, Replayer(cheap, names), layouts, dtype, pairs, notes=notes)
+        with torch.no_grad(), _noting_calls(cheap, names, prepared.calls):
+            prepared.replayer.learn(inputs_for(cheap, three, device))
+        return prepared
+    prepared = PreparedModel(source, exact, layouts, notes=notes)
+    with torch.no_grad(), _noting_calls(plain, names, prepared.calls):
         modules.call(plain, three)
-    return ready
+    return prepared
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def agrees(
         except RuntimeError:
             return False  # the model mixes number formats
         full = modules.call(plain, modules.to_device(inputs, device))
-    one, other = rows_of(full, target, scorer), rows_of(low, target, scorer)
+    one, other = score_batch(full, target, scorer), score_batch(low, target, scorer)
     changed = sum(abs(a - b) for a, b in zip(one.scores, other.scores, strict=True))
     return changed <= max(MAX_FLIPS * len(one.scores), 1) and one.nonfinite == other.nonfinite
 

@@ -24,7 +24,8 @@ from srinit.engine.groups import Shapes, shapes_of
 from srinit.errors import ModelError
 
 Key = tuple[int, int]  # module number, how many-th call of it
-Stand = Callable[..., Any]  # called in place of a unit: (unit's own forward, *args, **kwargs)
+# Called in place of a unit: (the unit's own forward, *args, **kwargs).
+ReplacementForward = Callable[..., Any]
 
 
 @dataclass
@@ -54,7 +55,7 @@ class _State(threading.local):
 
     mode: str = "off"
     unit: _Unit | None = None
-    stand: Stand | None = None
+    replacement: ReplacementForward | None = None
 
     def __init__(self) -> None:
         self.seen: dict[int, int] = {}  # calls so far, by module number
@@ -123,8 +124,8 @@ class Replayer:
             unit = state.unit
             if unit is not None and key in unit.skips:
                 return self._kept(key, self._cache[key])
-            if unit is not None and state.stand is not None and number == unit.number:
-                return state.stand(forward, *args, **kwargs)
+            if unit is not None and state.replacement is not None and number == unit.number:
+                return state.replacement(forward, *args, **kwargs)
             return forward(*args, **kwargs)
 
         module.forward = wrapped
@@ -155,14 +156,14 @@ class Replayer:
 
     @contextmanager
     def _running(
-        self, mode: str, unit: _Unit | None = None, stand: Stand | None = None
+        self, mode: str, unit: _Unit | None = None, replacement: ReplacementForward | None = None
     ) -> Iterator[None]:
         state = self._state
-        state.mode, state.unit, state.stand, state.seen = mode, unit, stand, {}
+        state.mode, state.unit, state.replacement, state.seen = mode, unit, replacement, {}
         try:
             yield
         finally:
-            state.mode, state.unit, state.stand = "off", None, None
+            state.mode, state.unit, state.replacement = "off", None, None
 
     def learn(self, inputs: Any) -> Any:
         """Return the output for `inputs`, and note what each unit's replay needs.
@@ -220,14 +221,14 @@ class Replayer:
             same = [span.key for span in self._spans] == self._order
         return output, same
 
-    def replay(self, unit: str, inputs: Any, stand: Stand | None) -> object:
-        """Return the output for the recorded `inputs`, with `stand` called in place of `unit`."""
-        with self._running("replay", self._units[unit], stand):
+    def replay(self, unit: str, inputs: Any, replacement: ReplacementForward | None) -> object:
+        """Return the output for the recorded `inputs`, with `replacement` in place of `unit`."""
+        with self._running("replay", self._units[unit], replacement):
             return modules.call(self.model, inputs)
 
-    def whole(self, unit: str, inputs: Any, stand: Stand | None) -> object:
-        """Return the output for any `inputs`, from the start, with `stand` in place of `unit`."""
-        with self._running("replay", _Unit(self._units[unit].number), stand):
+    def whole(self, unit: str, inputs: Any, replacement: ReplacementForward | None) -> object:
+        """Return the output for any `inputs`, from the start, `replacement` in place of `unit`."""
+        with self._running("replay", _Unit(self._units[unit].number), replacement):
             return modules.call(self.model, inputs)
 
     def forget(self) -> None:

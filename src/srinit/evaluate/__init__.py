@@ -1,6 +1,7 @@
 """Per-example outcomes of a model over a loader, and the scores they are made of."""
 
 from srinit.evaluate.agreement import Labeled, labeled_by
+from srinit.evaluate.batch_splitter import BatchSplitter
 from srinit.evaluate.batches import (
     batches_of,
     check_rereadable,
@@ -10,7 +11,6 @@ from srinit.evaluate.batches import (
 from srinit.evaluate.loop import Progress, evaluate
 from srinit.evaluate.losses import LOSSES, CrossEntropy, Loss, loss_for
 from srinit.evaluate.outcomes import Outcomes, load_outcomes, save_outcomes
-from srinit.evaluate.parts import Parts
 from srinit.evaluate.scorers import (
     SCORERS,
     Scorer,
@@ -28,11 +28,11 @@ from srinit.evaluate.soundness import Suspicion, suspicions
 __all__ = [
     "LOSSES",
     "SCORERS",
+    "BatchSplitter",
     "CrossEntropy",
     "Labeled",
     "Loss",
     "Outcomes",
-    "Parts",
     "Progress",
     "Scorer",
     "Suspicion",

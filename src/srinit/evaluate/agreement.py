@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.errors import ModelError
+from srinit.evaluate.batch_splitter import BatchSplitter
 from srinit.evaluate.batches import batches_of
-from srinit.evaluate.parts import Parts
 from srinit.evaluate.scorers import predicted
 from srinit.padding import IGNORED, places_of
 
@@ -34,7 +34,7 @@ class Labeled:
 
     def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
         device = modules.device_of(self.reference)
-        parts = Parts(device)
+        parts = BatchSplitter(device)
 
         def answers(inputs: object) -> Tensor:
             return modules.logits_of(

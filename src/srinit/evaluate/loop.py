@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.errors import ConfigError, DataError
+from srinit.evaluate.batch_splitter import BatchSplitter
 from srinit.evaluate.batches import batches_of
 from srinit.evaluate.outcomes import Outcomes
-from srinit.evaluate.parts import Parts
 from srinit.evaluate.scorers import SCORERS, Scorer, predicted, top1
 from srinit.evaluate.targets import check_range, num_classes
 
@@ -64,7 +64,7 @@ def evaluate(
     place = modules.device_of(model) if device is None else torch.device(device)
     total = _length(data)
     parts: list[Outcomes] = []
-    done, pieces = 0, Parts(place)
+    done, pieces = 0, BatchSplitter(place)
 
     def outcome(piece: tuple[Any, Any]) -> Outcomes:
         inputs, target = piece

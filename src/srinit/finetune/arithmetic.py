@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.copying import copied
+from srinit.copying import detached_copy
 from srinit.engine import has_fast_bfloat16
 from srinit.errors import ModelError
 from srinit.finetune.records import Recipe
@@ -70,7 +70,7 @@ def teacher_of(teacher: nn.Module | None) -> nn.Module | None:
     if teacher is None or not is_laid_out(teacher):
         return teacher
     try:
-        found, _ = copied(teacher)
+        found, _ = detached_copy(teacher)
     except ModelError:
         return teacher
     return found.to(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from srinit import modules
 from srinit.distributed import process_group
 from srinit.errors import CheckpointError, DataError
-from srinit.evaluate import Loss, Parts, Scorer, top1
+from srinit.evaluate import BatchSplitter, Loss, Scorer, top1
 from srinit.evaluate.losses import places_of
 from srinit.finetune import checkpoint
 from srinit.finetune.arithmetic import inputs_as, laid_out, precision_of, teacher_of
@@ -181,7 +181,7 @@ class _Run:
         self.optimizer = _optimizer(model, recipe)
         half = recipe.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-        self.parts = Parts(self.device, least=2)
+        self.parts = BatchSplitter(self.device, least=2)
         self.average = averaged(model, recipe.ema) if recipe.ema else None
         self.points: list[TunePoint] = []
         self.best: dict[str, Tensor] = {}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.errors import is_out_of_memory
-from srinit.evaluate import CrossEntropy, Loss, Parts
+from srinit.evaluate import BatchSplitter, CrossEntropy, Loss
 from srinit.finetune.arithmetic import autocast
 from srinit.finetune.gradient_sync import GradientSync
 from srinit.finetune.loss import Features, combined
@@ -32,7 +32,7 @@ class Gradients:
     features: Features | None
     scaler: torch.amp.GradScaler
     together: GradientSync
-    parts: Parts  # remembers how many examples fit
+    parts: BatchSplitter  # remembers how many examples fit
 
     def of(self, inputs: Any, target: object, whole: int, *, seed: int) -> float:
         """Leave the gradients of a batch in the model; return its mean loss.

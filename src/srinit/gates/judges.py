@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from srinit.comparison import Comparison, DefectRisk, Difference, Rate, Shift, Unlabeled
+from srinit.comparison import (
+    Comparison,
+    CorruptionRobustness,
+    DefectRisk,
+    Difference,
+    Rate,
+    Unlabeled,
+)
 from srinit.comparison.defects import check_class
 from srinit.errors import ConfigError
 from srinit.gates.records import Gate, GateResult, Limits
@@ -15,7 +22,7 @@ SHIFT = "max_shift_drop"
 
 
 def check_gates(
-    comparison: Comparison, limits: Limits, *, shift: Shift | None = None
+    comparison: Comparison, limits: Limits, *, shift: CorruptionRobustness | None = None
 ) -> GateResult:
     """Return the judgement of every limit, in the order given.
 
@@ -165,7 +172,7 @@ def _cost(comparison: Comparison, name: str, limit: float) -> Gate:
     )
 
 
-def _shift(shift: Shift | None, name: str, limit: float) -> Gate:
+def _shift(shift: CorruptionRobustness | None, name: str, limit: float) -> Gate:
     worst = None if shift is None else shift.worst_bound
     if shift is None or worst is None:
         raise ConfigError(f"gate {name} needs shift.examples: nothing was measured under shift.")

@@ -8,14 +8,15 @@ from srinit.monitor.compare import (
     plan_test,
     sequential,
 )
+from srinit.monitor.drift import SCHEMA, DriftReport, Finding, Window, describe, detect_drift
 from srinit.monitor.limits import Limits, Reference
 from srinit.monitor.log import LaterLabel, LogWriter, Prediction, PredictionLog, read_log
 from srinit.monitor.observations import Observations, from_log, image_properties
-from srinit.monitor.watch import SCHEMA, Finding, Watch, Window, describe, watch
 
 __all__ = [
     "SCHEMA",
     "AnytimeInterval",
+    "DriftReport",
     "Finding",
     "LaterLabel",
     "Limits",
@@ -26,14 +27,13 @@ __all__ = [
     "PredictionLog",
     "Reference",
     "SamplePlan",
-    "Watch",
     "Window",
     "compare_logs",
     "describe",
+    "detect_drift",
     "from_log",
     "image_properties",
     "plan_test",
     "read_log",
     "sequential",
-    "watch",
 ]

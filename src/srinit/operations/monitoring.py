@@ -12,10 +12,10 @@ from srinit.class_names import ClassList
 from srinit.custody.beside import beside
 from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
-from srinit.monitor import Observations, Reference, Watch, from_log, read_log, watch
+from srinit.monitor import DriftReport, Observations, Reference, detect_drift, from_log, read_log
 from srinit.observer import Observer
 from srinit.operations import observe
-from srinit.operations.way_back import RolledBack, rollback
+from srinit.operations.returning import RolledBack, rollback
 from srinit.pipeline.runner import Runner
 from srinit.records import record
 from srinit.runs import artifacts
@@ -36,7 +36,7 @@ class Monitored:
     watched_sha256: str
     num_examples: int
     baseline_examples: int
-    watch: Watch
+    watch: DriftReport
     alarm: bool
     rollback: str  # the command that goes back
     rolled_back: RolledBack | None = None
@@ -77,10 +77,10 @@ def monitor(
     recipe = runner.files.path(artifacts.TUNED)
     folder.check(recipe)
     weights = artifact.read_recipe(recipe.parent).weights_sha256
-    observer.stage("baseline")
+    observer.step("baseline")
     baseline = _baseline(runner, needed=data is not None)
     names = _class_names(runner)
-    observer.stage("watch")
+    observer.step("watch")
     if log is not None:
         observed = from_log(read_log(log), weights, names)
         source, digest = str(log), sha256_file(log)
@@ -91,7 +91,7 @@ def monitor(
     reference = Reference(
         baseline, num_classes=len(names), most=settings.reference, seed=runner.config.seed
     )
-    found = watch(
+    found = detect_drift(
         reference,
         observed,
         window=settings.window,
@@ -136,7 +136,7 @@ def monitor(
     return make(rolled_back=gone_back)
 
 
-def _identity(found: Watch, observed: Observations, weights: str) -> str:
+def _identity(found: DriftReport, observed: Observations, weights: str) -> str:
     """Return what tells alarms apart: all that was observed up to the end of the first one.
 
     A log that only grew gives the same alarm again.

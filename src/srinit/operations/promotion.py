@@ -24,7 +24,7 @@ from srinit.records import record
 from srinit.registry import CHAMPION, Registry, Version
 from srinit.runs import Artifact, artifacts
 from srinit.runs.kinds import Record
-from srinit.steps import site
+from srinit.steps import field_data
 from srinit.store import sha256_bytes
 from srinit.store.files import parse_npz
 from srinit.store.seal import Seal
@@ -113,7 +113,7 @@ def _judged(runner: Runner, seal: Seal, *, override: bool, reason: str) -> str:
         problem = GateFailedError(f"{runner.path} is not promoted: {said}. {advice}")
     elif not _accepted(runner, seal):
         problem = GateFailedError(
-            f"{runner.path} is not promoted: its stages ended because gates failed on validation "
+            f"{runner.path} is not promoted: its rounds ended because gates failed on validation "
             f"data. {advice}"
         )
     elif moved := _moved(runner, seal, gates):
@@ -156,7 +156,9 @@ def _judged_again(runner: Runner, seal: Seal) -> GateResult:
     gates = check_gates(again, config.gates.limits(), shift=shift)
     if config.gates.site:
         on_site = _sealed(runner, seal, artifacts.SITE)
-        gates = site.with_site(gates, site.judge(on_site, config.gates) if on_site else None)
+        gates = field_data.with_site(
+            gates, field_data.judge(on_site, config.gates) if on_site else None
+        )
     kept = _sealed(runner, seal, artifacts.GATES)
     judgement.check_same(kept, gates, f"{place}/{runner.files.name(artifacts.GATES)}")
     return gates

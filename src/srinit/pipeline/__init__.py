@@ -1,1 +1,1 @@
-"""The flow from a config to a gated result, in a run folder, every stage resumable."""
+"""The flow from a config to a gated result, in a run folder, every step resumable."""

@@ -6,9 +6,9 @@ from srinit.finetune.checks import check_trainable, task_loss
 from srinit.gates import check_feasible
 from srinit.pipeline.resources import Resources
 from srinit.pipeline.runner import Runner
+from srinit.steps.field_data import limits
 from srinit.steps.judging import round_limits
 from srinit.steps.recovery import is_own
-from srinit.steps.site import limits
 
 
 def check(runner: Runner) -> None:
@@ -43,7 +43,7 @@ def check(runner: Runner) -> None:
         shift_points=len(config.shift.corruptions) * len(config.shift.severities),
     )
     _check_site(resources)
-    if config.prune.staged:
+    if config.prune.in_rounds:
         _check_rounds(resources)
 
 

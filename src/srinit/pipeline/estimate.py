@@ -1,4 +1,4 @@
-"""How long the stages of a run will take, from a few batches that are really timed."""
+"""How long the steps of a run will take, from a few batches that are really timed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from srinit.config import Config
-from srinit.config.stages import COMPENSATED
+from srinit.config.steps import COMPENSATED
 from srinit.pipeline.resources import Resources
-from srinit.pipeline.sizes import criterion_of, num_removed, num_stages
+from srinit.pipeline.sizes import criterion_of, num_removed, num_rounds
 from srinit.runs.records import DataFacts
 from srinit.sensitivity import estimate_time, seconds_per_example
 from srinit.steps import looking
@@ -57,7 +57,7 @@ def trial_examples(
     """Return how many examples the trials before one cut read, and how many they train on.
 
     Every unit is tried alone and with those before it, next to the network without any: as it was
-    cut, and compensated. Fitting that counts as so many examples more; the rehearsal is read twice.
+    cut, and compensated. Fitting that counts as so many more examples, trial tuning twice.
 
     Args:
         config: Of the run.
@@ -80,13 +80,13 @@ def trial_examples(
     )
 
 
-def stages(resources: Resources, units: UnitMap) -> dict[str, float]:
-    """Return the seconds of each part of a whole run; with several stages, of all together."""
+def step_seconds(resources: Resources, units: UnitMap) -> dict[str, float]:
+    """Return the seconds of each part of a whole run; with several rounds, of all together."""
     config = resources.config
     each = seconds_of_one(resources)
     sizes = {name: len(data) for name, data in resources.data.items()}
     removed = num_removed(config, len(units))
-    count = num_stages(config, removed, len(units))
+    count = num_rounds(config, removed, len(units))
     is_tried = criterion_of(config, len(units)) == COMPENSATED
     read, trained = trial_examples(
         config,
@@ -125,7 +125,7 @@ def whole_run(config: Config) -> dict[str, Any]:
     """Return what a run would do and how long it takes, without writing anything."""
     resources = Resources(config)
     units = found_units(resources)
-    seconds = stages(resources, units)
+    seconds = step_seconds(resources, units)
     return {
         "model": config.model.source,
         "examples": {name: len(data) for name, data in resources.data.items()},

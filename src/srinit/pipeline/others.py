@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from srinit.class_names import ClassList
-from srinit.comparison import Site
+from srinit.comparison import FieldComparison
 from srinit.custody.networks import load_run
 from srinit.pipeline.resources import Resources
 from srinit.pipeline.runner import Runner
 from srinit.runs import artifacts
 from srinit.sources import DataSet, load_data
-from srinit.steps.site import compared_on
+from srinit.steps.field_data import compared_on
 
 
 def other_data(source: str, resources: Resources) -> DataSet:
@@ -26,7 +26,7 @@ def other_data(source: str, resources: Resources) -> DataSet:
     )
 
 
-def compare_runs(runner: Runner, other: Path | None, data: str | None) -> Site:
+def compare_runs(runner: Runner, other: Path | None, data: str | None) -> FieldComparison:
     """Return a comparison that is not part of the run: of two runs, or on other data.
 
     Args:

@@ -8,12 +8,12 @@ from srinit.pipeline.resources import INPUTS, KEYS
 from srinit.pipeline.runner import VIEWS
 from srinit.runs.files import REJECTED, ROUNDS
 from srinit.steps import (  # noqa: F401  (steps come into the table where they are written)
+    field_data,
     finishing,
     judging,
     looking,
     planning,
     pruning,
-    site,
 )
 from srinit.steps.table import TABLE, Step
 

@@ -23,11 +23,11 @@ from srinit.runs.files import REJECTED
 from srinit.runs.records import RoundsOutcome
 from srinit.sensitivity import Sensitivity
 from srinit.steps.pruning import Before
-from srinit.surgery import carry_back
+from srinit.surgery import expand_back
 
 
 def carry_out(runner: Runner) -> RoundsOutcome:
-    """Return how the rounds ended; the network that is delivered is that of the last in `stages/`.
+    """Return how the rounds ended; the network that is delivered is that of the last in `rounds/`.
 
     A round whose gates fail on validation data is moved to `rejected/`, and the one before it is
     delivered, as it was. If the first fails it stays, and the run does not pass. From then on the
@@ -36,7 +36,7 @@ def carry_out(runner: Runner) -> RoundsOutcome:
     found = runner.files.get(artifacts.OUTCOME)
     if found is None:
         found = _rounds(runner)
-        runner.folder.audit("stages", f"stage {found.delivered} delivered", reason=found.reason)
+        runner.folder.audit("rounds", f"round {found.delivered} delivered", reason=found.reason)
         runner.files.write(artifacts.OUTCOME, found)
     _put_aside(runner, found)
     runner.enter(found.delivered)
@@ -48,8 +48,8 @@ def _rounds(runner: Runner) -> RoundsOutcome:
     while True:
         at_work = runner.in_round(number)
         settings = runner.config.prune
-        title = f"stage {number}" + ("" if settings.step.given else f" of {settings.stages}")
-        runner.observer.stage(f"{title}: scan and plan")
+        title = f"round {number}" + ("" if settings.step.given else f" of {settings.rounds}")
+        runner.observer.step(f"{title}: scan and plan")
         try:
             made = planned(at_work)
         except PlanError as error:
@@ -58,12 +58,12 @@ def _rounds(runner: Runner) -> RoundsOutcome:
             return RoundsOutcome(delivered=number - 1, accepted=True, reason=str(error))
         if made is None:
             return RoundsOutcome(delivered=number - 1, accepted=True, reason="")
-        runner.observer.stage(f"{title}: cut and recover")
+        runner.observer.step(f"{title}: cut and recover")
         at_work.get(artifacts.TUNE_LOG)
         result = at_work.get(artifacts.VALIDATION_GATES)
         if not result.passed:
             failed = "; ".join(gate.sentence for gate in result.failed)
-            reason = f"stage {number} failed on validation data: {failed}"
+            reason = f"round {number} failed on validation data: {failed}"
             runner.observer.say(reason)
             return RoundsOutcome(
                 delivered=max(number - 1, 1), accepted=number > 1, reason=reason, tried=number
@@ -72,7 +72,7 @@ def _rounds(runner: Runner) -> RoundsOutcome:
 
 
 def _put_aside(runner: Runner, found: RoundsOutcome) -> None:
-    """Move what came after the delivered round out of `stages/`."""
+    """Move what came after the delivered round out of `rounds/`."""
     folder = runner.in_round(found.delivered + 1).files.round_folder
     if folder.is_dir():
         target = runner.path / REJECTED / folder.name
@@ -105,9 +105,9 @@ def planned(runner: Runner) -> PrunePlan | None:
     made = replace(
         full,
         remove=_evidence_kept(full, earlier.plan)[:taken],
-        note=f"stage {number}; the whole target would take {len(full.remove)} units",
+        note=f"round {number}; the whole target would take {len(full.remove)} units",
     )
-    runner.folder.audit("plan", f"stage {number}: remove {len(made.names)} units")
+    runner.folder.audit("plan", f"round {number}: remove {len(made.names)} units")
     runner.files.write(artifacts.ROUND_PLAN, made)
     return made
 
@@ -125,7 +125,7 @@ def share(ahead: tuple[Prefix, ...], whole: Prefix, settings: PruneSection, numb
     if left <= 0:
         return 0
     if not settings.step.given:
-        return math.ceil(left / max(settings.stages - number + 1, 1))
+        return math.ceil(left / max(settings.rounds - number + 1, 1))
     if settings.step.units is not None:
         return min(settings.step.units, left)
     name = "params" if settings.step.params is not None else "flops"
@@ -139,7 +139,7 @@ def share(ahead: tuple[Prefix, ...], whole: Prefix, settings: PruneSection, numb
 def _looked_again(runner: Runner, before: PrunePlan) -> tuple[Sensitivity, UnitScores]:
     """Return scan and scores of the round before's network, in names of the unpruned one."""
     pruned = runner.in_round(runner.files.round_number - 1).get(artifacts.TUNED)
-    _, names = carry_back(
+    _, names = expand_back(
         runner.resources.model,
         pruned,
         [removal.unit for removal in before.remove],

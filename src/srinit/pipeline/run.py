@@ -27,11 +27,11 @@ STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("shift", artifacts.SHIFT),
     ("site", artifacts.SITE),
     ("gate", artifacts.GATES),
-    ("cost of ownership", artifacts.OWNERSHIP),
+    ("inference cost", artifacts.OWNERSHIP),
     ("export", artifacts.EXPORTS),
     ("report", artifacts.REPORT),
 )
-ALONE = ("cost of ownership", "export", "report")  # rank 0 takes them while the others wait
+ALONE = ("inference cost", "export", "report")  # rank 0 takes them while the others wait
 
 
 def run(config: Config, *, observer: Observer | None = None, fresh: bool = False) -> RunResult:
@@ -55,7 +55,7 @@ def run(config: Config, *, observer: Observer | None = None, fresh: bool = False
         found = RunFiles(folder).read(artifacts.RESULT)
         page = str(folder.path / "report" / "report.html")
         return replace(found, run=str(folder.path), report=page, finished_earlier=True)
-    with start.begin_config(config, observer or Silent(), fresh=fresh) as runner:
+    with start.create_run_of(config, observer or Silent(), fresh=fresh) as runner:
         return carry_out(runner)
 
 
@@ -80,13 +80,13 @@ def carry_out(runner: Runner) -> RunResult:
     for title, artifact in STEPS:
         if title in ALONE:
             continue
-        if runner.config.prune.staged and artifact in (artifacts.CUT, artifacts.TUNE_LOG):
+        if runner.config.prune.in_rounds and artifact in (artifacts.CUT, artifacts.TUNE_LOG):
             if artifact == artifacts.CUT:
-                runner.observer.stage("stages")
+                runner.observer.step("rounds")
                 rounds.carry_out(runner)
             continue
         if title:
-            runner.observer.stage(title)
+            runner.observer.step(title)
         runner.get(artifact)
 
     def rest(runner: Runner) -> RunResult:
@@ -94,7 +94,7 @@ def carry_out(runner: Runner) -> RunResult:
             return runner.files.read(artifacts.RESULT)
         for title, artifact in STEPS:
             if title in ALONE:
-                runner.observer.stage(title)
+                runner.observer.step(title)
                 runner.get(artifact)
         found = sealing.finished(runner)
         registries.log_finished(runner)

@@ -1,4 +1,4 @@
-"""How much a config will remove, in how many stages and ranked by what, before it is measured."""
+"""How much a config will remove, in how many rounds and ranked by what, before it is measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from srinit.config import Config
-from srinit.config.stages import AUTO, COMPENSATED, SHALLOW
+from srinit.config.steps import AUTO, COMPENSATED, SHALLOW
 from srinit.errors import ConfigError
 from srinit.units import UnitMap
 
@@ -54,15 +54,15 @@ def meant_otherwise(before: Config, after: Config, units: UnitMap | None) -> tup
     return ("plan.criterion",)
 
 
-def num_stages(config: Config, removed: int, num_units: int) -> int:
-    """Return in how many stages so many units will go."""
+def num_rounds(config: Config, removed: int, num_units: int) -> int:
+    """Return in how many rounds so many units will go."""
     settings = config.prune
     if settings.step.units is not None:
         return max(math.ceil(removed / settings.step.units), 1)
     share = settings.step.flops or settings.step.params
     if share is not None:
         return max(math.ceil(removed / num_units / share), 1) if num_units else 1
-    return settings.stages
+    return settings.rounds
 
 
 def num_to_decide(config: Config, num_units: Callable[[], int]) -> int | None:

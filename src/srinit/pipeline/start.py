@@ -34,16 +34,16 @@ LOOKED = {*HEADS, DATA_FACTS.path, BASELINE_OUTCOMES.path}  # nothing came about
 
 
 @contextmanager
-def begin(
+def create_run(
     path: Path, overrides: Sequence[str], observer: Observer, *, fresh: bool = False
 ) -> Iterator[Runner]:
-    """Yield the runner of a config file, its folder locked; see `begin_config`."""
-    with begin_config(load_config(path, overrides), observer, fresh=fresh) as runner:
+    """Yield the runner of a config file, its folder locked; see `create_run_of`."""
+    with create_run_of(load_config(path, overrides), observer, fresh=fresh) as runner:
         yield runner
 
 
 @contextmanager
-def begin_config(config: Config, observer: Observer, *, fresh: bool = False) -> Iterator[Runner]:
+def create_run_of(config: Config, observer: Observer, *, fresh: bool = False) -> Iterator[Runner]:
     """Yield the runner of a config, its folder locked against other processes.
 
     The newest run of the same name goes on if its config and the hashes of its inputs are the
@@ -102,7 +102,7 @@ def _folder_for(
 
 
 @contextmanager
-def reopen(
+def open_run(
     path: Path,
     observer: Observer,
     pairs: Sequence[str] = (),
@@ -112,7 +112,7 @@ def reopen(
     check: Callable[[Runner], None] | None = None,
     only_acts: bool = False,
 ) -> Iterator[Runner]:
-    """Yield the runner of an existing run folder, locked; several processes as in `begin_config`.
+    """Yield the runner of an existing run folder, locked; several processes as in `create_run_of`.
 
     A run that is sealed stays as it is: where the verb would change it, the runner is that of a
     new run beside it, which holds what still holds. What is done is said before it starts.

@@ -56,7 +56,7 @@ def params(body: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def metrics(runner: Runner) -> dict[str, float]:
-    """Return the numbers of every stage that is done, by "cut.metric"."""
+    """Return the numbers of every step that is done, by "cut.metric"."""
     before, cut = runner.get(artifacts.BASELINE), runner.get(artifacts.CUT)
     compared = runner.get(artifacts.COMPARISON)
     sensitivity = runner.get(artifacts.SENSITIVITY)

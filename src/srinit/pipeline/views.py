@@ -12,7 +12,7 @@ from srinit.plan import PrunePlan
 from srinit.runs import artifacts
 from srinit.runs.records import DataFacts, RoundsOutcome
 from srinit.steps.pruning import Before
-from srinit.surgery import carry_back
+from srinit.surgery import expand_back
 
 
 @view
@@ -59,7 +59,7 @@ def before(runner: Runner) -> Before:
         return Before(runner.resources.model)
     last = runner.in_round(runner.files.round_number - 1)
     plan = last.files.read(artifacts.ROUND_PLAN)
-    whole, _ = carry_back(
+    whole, _ = expand_back(
         runner.resources.model,
         last.get(artifacts.TUNED),
         [removal.unit for removal in plan.remove],
@@ -71,6 +71,6 @@ def before(runner: Runner) -> Before:
 @view
 def outcome(runner: Runner) -> RoundsOutcome:
     """Return how the rounds ended; with one round there is nothing to choose."""
-    if not runner.config.prune.staged:
+    if not runner.config.prune.in_rounds:
         return RoundsOutcome(delivered=1, accepted=True, reason="")
     return runner.files.read(artifacts.OUTCOME)

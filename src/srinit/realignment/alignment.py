@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 
-from srinit.recording import Facts, short
+from srinit.recording import TraceIndex, short
 
 
 class Side:
@@ -22,7 +22,7 @@ class Side:
         names: For parameters and buffers (by id) what they are called in the unpruned network.
     """
 
-    def __init__(self, facts: Facts, names: Mapping[int, str]) -> None:
+    def __init__(self, facts: TraceIndex, names: Mapping[int, str]) -> None:
         self.facts, self.trace, self.names = facts, facts.trace, names
         self.params: list[tuple[int, ...]] = []  # by operation, those behind weights included
         behind: dict[int, tuple[int, ...]] = {}
@@ -147,7 +147,7 @@ class Alignment:
         return found
 
 
-def module_names(student: Facts, origins: Mapping[str, str]) -> dict[str, str]:
+def module_names(student: TraceIndex, origins: Mapping[str, str]) -> dict[str, str]:
     """Return for the modules of a cut network their names in the unpruned one.
 
     Args:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from srinit.realignment.alignment import Alignment, Side, module_names
 from srinit.realignment.maps import LinearMap, find_maps
 from srinit.realignment.teacher import Teacher, keys_of, recorded
-from srinit.recording import Facts, record, short
+from srinit.recording import TraceIndex, record, short
 
 BIASES = ("bias", "in_proj_bias")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -58,7 +58,7 @@ class Networks:
         names = {n: first[origins[key]] for n, key in self.own.items() if origins.get(key) in first}
         few = recorded(teacher.batches[0])
         self.teacher = teacher.side
-        self.student = Side(Facts(pruned, record(pruned, few)), names)
+        self.student = Side(TraceIndex(pruned, record(pruned, few)), names)
         aligned = Alignment(self.teacher, self.student, module_names(self.student.facts, origins))
         maps, left = find_maps(aligned, self.own)
         self.left = list(dict.fromkeys(left))  # a map that is used several times is named once

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.realignment.alignment import Side
-from srinit.recording import Facts, record
+from srinit.recording import TraceIndex, record
 
 RECORDED = 4  # examples of the forwards that are recorded
 ROOM = 1 << 30  # bytes of values that are kept where walks share a teacher
@@ -30,7 +30,7 @@ class Teacher:
 
     def __init__(self, model: nn.Module, batches: list[Any], *, room: int = 0) -> None:
         self.model, self.batches = model, batches
-        self.side = Side(Facts(model, record(model, recorded(batches[0]))), keys_of(model))
+        self.side = Side(TraceIndex(model, record(model, recorded(batches[0]))), keys_of(model))
         self._room = room
         self.is_plain = False  # forwards that waited ended as plain ones do, in an earlier walk
         self._kept: dict[tuple[int, int], Tensor] = {}

@@ -1,8 +1,6 @@
 """One forward, recorded, and what can be read off it: operations, additions, mixed streams."""
 
-from srinit.recording.facts import Facts, within
 from srinit.recording.joined import goes_around
-from srinit.recording.merges import POOLS, Merge, find_merges
 from srinit.recording.mixes import mix, plain_weight, random_leaf
 from srinit.recording.operations import (
     ADDITIONS,
@@ -15,8 +13,10 @@ from srinit.recording.operations import (
     short,
     stays,
 )
-from srinit.recording.taps import tap_of
+from srinit.recording.residual_adds import POOLS, ResidualAdd, find_residual_adds
+from srinit.recording.side_outputs import side_output_of
 from srinit.recording.trace import Call, Op, Trace, Value, is_record, locate, record
+from srinit.recording.trace_index import TraceIndex, within
 
 __all__ = [
     "ADDITIONS",
@@ -28,12 +28,12 @@ __all__ = [
     "SHAPE_KEPT",
     "VIEWS",
     "Call",
-    "Facts",
-    "Merge",
     "Op",
+    "ResidualAdd",
     "Trace",
+    "TraceIndex",
     "Value",
-    "find_merges",
+    "find_residual_adds",
     "goes_around",
     "is_record",
     "locate",
@@ -42,7 +42,7 @@ __all__ = [
     "random_leaf",
     "record",
     "short",
+    "side_output_of",
     "stays",
-    "tap_of",
     "within",
 ]

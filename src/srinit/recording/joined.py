@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from srinit.recording.facts import Facts
-from srinit.recording.merges import POOLS
 from srinit.recording.operations import JOINS, NORMS, SCALES, SHAPE_KEPT, VIEWS, short
+from srinit.recording.residual_adds import POOLS
+from srinit.recording.trace_index import TraceIndex
 
 PASSED = VIEWS | SHAPE_KEPT | NORMS | SCALES | POOLS
 
 
 def goes_around(
-    facts: Facts, start: int, end: int, source: int, sink: int, *, side_by_side: bool = False
+    traced: TraceIndex, start: int, end: int, source: int, sink: int, *, side_by_side: bool = False
 ) -> str:
     """Return the operation in which the output of a module meets its input again, or "".
 
@@ -18,25 +18,25 @@ def goes_around(
     `x + x` in the place of `x + branch(x)`.
 
     Args:
-        facts: The recorded forward.
+        traced: The recorded forward.
         start: First operation of the module.
         end: One past the last.
         source: What enters.
         sink: What leaves.
         side_by_side: Let concatenations be: there the two never become one value.
     """
-    trace = facts.trace
+    trace = traced.trace
     origins = {source}
     value = source
     while (made := trace.maker[value]) is not None and short(trace.ops[made]) in PASSED:
-        before = [v for v in trace.ops[made].inputs if v not in facts.weights]
+        before = [v for v in trace.ops[made].inputs if v not in traced.weights]
         if len(before) != 1:
             break
         value = before[0]
         origins.add(value)
     around, through = set(origins), {sink}
     for index, op in enumerate(trace.ops):
-        if start <= index < end or index in facts.useless:
+        if start <= index < end or index in traced.useless:
             continue
         meets = not through.isdisjoint(op.inputs)
         passes = any(v in around and v not in through for v in op.inputs)

@@ -67,7 +67,7 @@ class Registry:
             key: What tells runs apart, such as the hash of a run folder's list of hashes.
             name: Shown by MLflow.
             params: Written as text.
-            metrics: By name, "stage.metric".
+            metrics: By name, "step.metric".
             folder: Where the artifacts lie.
             files: The artifacts, relative to it; they keep their names.
             tags: Further tags.
@@ -249,7 +249,7 @@ class Registry:
             self.client.set_model_version_tag(self.model, number, LEFT, "no")
         return self._move("promote", version, expected)
 
-    def way_back(self) -> tuple[Version, Version]:
+    def rollback_target(self) -> tuple[Version, Version]:
         """Return the champion and the version that `rollback` would return to.
 
         That is the one it replaced, or what that one replaced, and so on, without those that a
@@ -286,7 +286,7 @@ class Registry:
             IntegrityError: A file of the version before is not what was registered.
             UnsafeError: Another version is champion; nothing moved.
         """
-        champion, previous = self.way_back()
+        champion, previous = self.rollback_target()
         self._expect(expected)
         self.verify(previous)
         return champion, self._move("rollback", previous, expected)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from torch import nn
 
 from srinit.reinit.matching import Call
-from srinit.reinit.redraw import SCHEMES, Redraw, RuleScheme, Scheme, find_scheme
+from srinit.reinit.reinitializer import SCHEMES, Reinitializer, RuleScheme, Scheme, find_scheme
 
 __all__ = [
     "SCHEMES",
     "Call",
-    "Redraw",
+    "Reinitializer",
     "RuleScheme",
     "Scheme",
     "find_scheme",
@@ -67,4 +67,6 @@ def reinitialized(
         >>> bool((first.weight == again.weight).all()), bool((first.weight == layer.weight).all())
         (True, False)
     """
-    return Redraw(unit, scheme=scheme, scale=scale, parts=parts, reference=reference).draw(seed)
+    return Reinitializer(unit, scheme=scheme, scale=scale, parts=parts, reference=reference).draw(
+        seed
+    )

@@ -1,7 +1,7 @@
 """The report of a run: one offline page for the engineer and for the person who signs."""
 
 from srinit.config import RoiInputs
-from srinit.report.data import DataFile, ReportInput, StageInput
+from srinit.report.data import DataFile, ReportInput, RoundInput
 from srinit.report.pictures import make_pictures
 from srinit.report.reading import load_report_input
 from srinit.report.roi import Roi, RoiFacts, return_on_investment
@@ -15,7 +15,7 @@ __all__ = [
     "Roi",
     "RoiFacts",
     "RoiInputs",
-    "StageInput",
+    "RoundInput",
     "load_report_input",
     "make_pictures",
     "return_on_investment",

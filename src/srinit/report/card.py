@@ -13,9 +13,9 @@ from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import decide
 from srinit.report.figures import headline
-from srinit.report.origin import origin_view
+from srinit.report.provenance import provenance_view
 from srinit.report.summary import plain
-from srinit.report.text import Say
+from srinit.report.text import Translator
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
 START = """```python
@@ -29,7 +29,7 @@ A recipe that names Python code of its own needs `trust_code=True`, or the netwo
 
 def model_card(report: ReportInput) -> str:
     """Return the model card, in English."""
-    say = Say(("en",))
+    say = Translator(("en",))
     front = dump_yaml(_metadata(report))
     sections = [
         ("Model details", _details(report)),
@@ -101,16 +101,16 @@ def _details(report: ReportInput) -> str:
     return "\n".join(lines)
 
 
-def _uses(report: ReportInput, say: Say) -> str:
+def _uses(report: ReportInput, say: Translator) -> str:
     decision = decide(report, say)
     lines = [f"Decision: {plain(decision.word.en)}. {plain(decision.reason.en)}"]
     lines += [f"- {plain(line.en)}" for line in decision.conditions]
     return "\n".join([lines[0], "", *lines[1:]]).rstrip()
 
 
-def _risks(report: ReportInput, say: Say) -> str:
+def _risks(report: ReportInput, say: Translator) -> str:
     lines = [f"- Not tested: {plain(line.en)}" for line in decide(report, say).untested]
-    lines += [f"- {plain(line.en)}" for line in origin_view(report, say).limits]
+    lines += [f"- {plain(line.en)}" for line in provenance_view(report, say).limits]
     return "\n".join(lines)
 
 
@@ -127,7 +127,7 @@ def _training(report: ReportInput) -> str:
     )
 
 
-def _evaluation(report: ReportInput, say: Say) -> str:
+def _evaluation(report: ReportInput, say: Translator) -> str:
     if report.comparison is None:
         return "Not compared on test data yet."
     lines = ["| | before | after | change | interval |", "|---|---|---|---|---|"]
@@ -141,8 +141,8 @@ def _evaluation(report: ReportInput, say: Say) -> str:
     return "\n".join(lines)
 
 
-def _how(report: ReportInput, say: Say) -> str:
-    facts = origin_view(report, say).facts
+def _how(report: ReportInput, say: Translator) -> str:
+    facts = provenance_view(report, say).facts
     lines = [f"- {plain(label.en)}: {plain(value.en)}" for label, value in facts]
     did = "ranked" if report.plan.criterion.startswith("reinit_drop") else "did not rank"
     lines.append(

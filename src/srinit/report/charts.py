@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from srinit.records import Interval, record
 from srinit.report.formats import fixed
-from srinit.report.text import Text
+from srinit.report.text import LocalizedText
 
 WIDTH, HEIGHT = 480, 270
 FEWEST_TICKS = 3  # of a strip, where its range allows them
@@ -26,12 +26,12 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 24, 34, 50
 class Axis:
     """One axis: its label, its range, and how many digits its ticks show at least."""
 
-    label: Text
+    label: LocalizedText
     low: float
     high: float
     digits: int = 0
     ticks: tuple[float, ...] = ()
-    names: tuple[Text, ...] = ()  # of the ticks, in place of their numbers
+    names: tuple[LocalizedText, ...] = ()  # of the ticks, in place of their numbers
 
     def marks(self) -> tuple[float, ...]:
         """Return where the ticks are."""
@@ -53,7 +53,7 @@ def _is_whole(number: float) -> bool:
 class Line:
     """One line; `solid[i]` says whether point i was measured (hollow and dashed otherwise)."""
 
-    label: Text
+    label: LocalizedText
     x: tuple[float, ...]
     y: tuple[float | None, ...]
     color: int = 0
@@ -65,7 +65,7 @@ class Line:
 class Dots:
     """One group of points in a map."""
 
-    label: Text
+    label: LocalizedText
     points: tuple[tuple[float, float], ...]
     color: int
 
@@ -325,7 +325,7 @@ def _pieces(known: Sequence[tuple[float, float, bool]], *, sure: bool) -> str:
     return path
 
 
-def _legend(entries: Sequence[tuple[Text, int]], kind: str = "line") -> Markup:
+def _legend(entries: Sequence[tuple[LocalizedText, int]], kind: str = "line") -> Markup:
     items = "".join(
         f'<li><i class="key {kind} c{color % 10}"></i>{label.__html__()}</li>'
         for label, color in entries

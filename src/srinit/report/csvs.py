@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from srinit.plan import RemovalEvidence
+from srinit.report.confusion_pairs import ConfusionPair
 from srinit.report.data import ReportInput
-from srinit.report.mistakes import Mistake
+from srinit.report.rounds import score
 from srinit.report.samples import class_name
-from srinit.report.stages import score
 from srinit.store import csv_text
 from srinit.units.records import LockedUnit, Unit
 
@@ -24,14 +24,14 @@ EVIDENCE += ["joint_cost", "joint_low", "joint_high", "trial_examples"]
 def tables(report: ReportInput) -> dict[str, str]:
     """Return the text of every CSV file by its name; fractions and counts, not rounded."""
     found = {"layers.csv": _layers(report), "removals.csv": _removals(report)}
-    if any(stage.cut for stage in report.stages):
-        found["stages.csv"] = _stages(report)
+    if any(round_.cut for round_ in report.rounds):
+        found["rounds.csv"] = _rounds(report)
     if report.onnx_latency or (report.comparison is not None and report.comparison.latency):
         found["latency.csv"] = _latency(report)
     if report.comparison is not None and report.comparison.classes:
         found["classes.csv"] = _classes(report)
-    if report.last is not None and report.last.mistakes:
-        found["mistakes.csv"] = _mistakes(report.last.mistakes, report.class_names)
+    if report.last is not None and report.last.confusion_pairs:
+        found["mistakes.csv"] = _confusion_pairs(report.last.confusion_pairs, report.class_names)
     if report.gates is not None:
         found["gates.csv"] = _gates(report)
     return found
@@ -107,21 +107,21 @@ def _evidence(found: RemovalEvidence | None) -> tuple[float | None, ...]:
     return (*cells, None if found.alone is None else found.alone.num_examples)
 
 
-def _stages(report: ReportInput) -> str:
-    header = ["stage", "rejected", "removed", "num_examples", "score_before", "score_cut"]
+def _rounds(report: ReportInput) -> str:
+    header = ["round", "rejected", "removed", "num_examples", "score_before", "score_cut"]
     header += ["score_compensated", "score_tuned", "validation_drop", "drop_low", "drop_high"]
     header += ["failed_gates"]
     rows = []
-    for stage in (*report.stages, *report.rejected):
-        loss = stage.validation.score if stage.validation else None
-        failed = stage.validation_gates.failed if stage.validation_gates else ()
+    for round_ in (*report.rounds, *report.rejected):
+        loss = round_.validation.score if round_.validation else None
+        failed = round_.validation_gates.failed if round_.validation_gates else ()
         rows.append(
             (
-                stage.number,
-                stage in report.rejected,
-                " ".join(stage.removed),
-                stage.cut.num_examples if stage.cut else None,
-                *(score(stage, key) for key in ("before", "cut", "compensated", "tuned")),
+                round_.number,
+                round_ in report.rejected,
+                " ".join(round_.removed),
+                round_.cut.num_examples if round_.cut else None,
+                *(score(round_, key) for key in ("before", "cut", "compensated", "tuned")),
                 *(getattr(loss, key, None) for key in ("drop", "low", "high")),
                 "; ".join(gate.name for gate in failed),
             )
@@ -165,7 +165,7 @@ def _classes(report: ReportInput) -> str:
     return csv_text(header, rows)
 
 
-def _mistakes(found: Sequence[Mistake], names: Sequence[str]) -> str:
+def _confusion_pairs(found: Sequence[ConfusionPair], names: Sequence[str]) -> str:
     rows = [
         (
             class_name(names, mistake.truth),

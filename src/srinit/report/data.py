@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
+from srinit.comparison.field_data import FieldComparison
 from srinit.comparison.records import Comparison
-from srinit.comparison.shift import Shift
-from srinit.comparison.site import Site
+from srinit.comparison.robustness import CorruptionRobustness
 from srinit.config import RoiInputs
 from srinit.criteria.records import UnitScores
 from srinit.custody.overrides import Override
@@ -16,32 +16,32 @@ from srinit.evaluate.soundness import Suspicion
 from srinit.export import Exported
 from srinit.finetune.records import TuneLog
 from srinit.gates import GateResult
+from srinit.inference_cost import InferenceCost
 from srinit.latency import LatencyPair
-from srinit.ownership import Ownership
 from srinit.plan import PrunePlan
 from srinit.records import record
-from srinit.report.mistakes import Mistake
+from srinit.report.confusion_pairs import ConfusionPair
 from srinit.runs.pictures import Pictures
 from srinit.runs.records import CutMetrics, RoundsOutcome
 from srinit.sensitivity.records import Sensitivity
 
 
 @record
-class StageInput:
-    """One pruning stage: what happened and how it was judged."""
+class RoundInput:
+    """One pruning round: what happened and how it was judged."""
 
     number: int  # from 1
     cut: CutMetrics | None = None
     tune: TuneLog | None = None
     comparison: Comparison | None = None
     gates: GateResult | None = None
-    shift: Shift | None = None
-    site: Site | None = None  # the site's own data
+    shift: CorruptionRobustness | None = None
+    site: FieldComparison | None = None  # the site's own data
     site_gates: GateResult | None = None
-    ownership: Ownership | None = None  # what 1,000 answers cost
-    mistakes: tuple[Mistake, ...] = ()  # kinds of error on test data
+    ownership: InferenceCost | None = None  # what 1,000 answers cost
+    confusion_pairs: tuple[ConfusionPair, ...] = ()  # kinds of error on test data
     removed: tuple[str, ...] = ()  # all that is gone after it, first to last
-    validation: Comparison | None = None  # where it was pruned in stages
+    validation: Comparison | None = None  # where it was pruned in rounds
     validation_gates: GateResult | None = None
 
 
@@ -63,7 +63,7 @@ class ReportInput:
     sensitivity: Sensitivity
     plan: PrunePlan
     created: str = ""  # ISO 8601, when the run began
-    stages: tuple[StageInput, ...] = ()
+    rounds: tuple[RoundInput, ...] = ()
     exports: tuple[Exported, ...] = ()
     failed_exports: dict[str, str] = field(default_factory=dict)  # format to reason
     onnx_latency: tuple[LatencyPair, ...] = ()
@@ -80,14 +80,14 @@ class ReportInput:
     environment: dict[str, Any] | None = None
     config_text: str = ""
     on_production_device: bool = False  # as the config says
-    rollback_rehearsed: bool = False  # the audit log holds a finished rehearsal
-    rollback_rehearsed_on: str = ""  # its date
+    rollback_drilled: bool = False  # the audit log holds a finished rollback drill
+    rollback_drill_on: str = ""  # its date
     files: tuple[DataFile, ...] = ()
     pictures: Pictures | None = None
     scores: UnitScores | None = None  # what ranks, where it is not the scan
     beside: tuple[UnitScores, ...] = ()  # other criteria, which do not rank
-    rejected: tuple[StageInput, ...] = ()  # stages that failed
-    outcome: RoundsOutcome | None = None  # where it was pruned in stages
+    rejected: tuple[RoundInput, ...] = ()  # rounds that failed
+    outcome: RoundsOutcome | None = None  # where it was pruned in rounds
     overrides: tuple[Override, ...] = ()  # what later verbs changed of the config
     readings: Readings | None = None  # who read the test data before
     files_at: str = "../"  # from the page to the run's files
@@ -96,16 +96,16 @@ class ReportInput:
     inputs: dict[str, str] = field(default_factory=dict)  # input file to SHA-256
 
     @property
-    def last(self) -> StageInput | None:
-        """The stage that the decision is about."""
-        return self.stages[-1] if self.stages else None
+    def last(self) -> RoundInput | None:
+        """The round that the decision is about."""
+        return self.rounds[-1] if self.rounds else None
 
     @property
     def comparison(self) -> Comparison | None:
-        """The comparison of the last stage."""
+        """The comparison of the last round."""
         return self.last.comparison if self.last else None
 
     @property
     def gates(self) -> GateResult | None:
-        """The judgement of the last stage."""
+        """The judgement of the last round."""
         return self.last.gates if self.last else None

@@ -15,9 +15,9 @@ from srinit.gates import Gate
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
+from srinit.report.field_data import tested_text
 from srinit.report.figures import unsteady
-from srinit.report.site import tested_text
-from srinit.report.text import Say, Text, join, same
+from srinit.report.text import LocalizedText, Translator, join, untranslated
 
 Verdict = Literal["go", "conditions", "no", "open"]
 
@@ -27,49 +27,49 @@ class Decision:
     """What the first page says."""
 
     verdict: Verdict
-    word: Text
-    meaning: Text
-    reason: Text
-    spoken: tuple[Text, ...]  # three sentences for a meeting
-    tested: tuple[Text, ...]
-    untested: tuple[Text, ...]
-    conditions: tuple[Text, ...]
-    way_back: tuple[Text, ...]
+    word: LocalizedText
+    meaning: LocalizedText
+    reason: LocalizedText
+    talking_points: tuple[LocalizedText, ...]  # three sentences for a meeting
+    tested: tuple[LocalizedText, ...]
+    untested: tuple[LocalizedText, ...]
+    conditions: tuple[LocalizedText, ...]
+    rollback: tuple[LocalizedText, ...]
 
 
-def decide(report: ReportInput, say: Say) -> Decision:
-    """Return the decision about the last stage of a run."""
+def decide(report: ReportInput, say: Translator) -> Decision:
+    """Return the decision about the last round of a run."""
     evidence = _evidence(report, say)
     verdict = _verdict(report, bool(evidence.conditions))
     if verdict == "no" and report.plan.remove:
         evidence.conditions.insert(0, say("condition.again"))
     conditions = tuple(evidence.conditions)
-    rehearsed = "yes" if report.rollback_rehearsed else "no"
+    rehearsed = "yes" if report.rollback_drilled else "no"
     return Decision(
         verdict=verdict,
         word=say(f"verdict.{verdict}.word"),
         meaning=say(f"verdict.{verdict}.meaning"),
         reason=_reason(report, verdict, len(conditions), say),
-        spoken=_spoken(report, verdict, len(conditions), say),
+        talking_points=_talking_points(report, verdict, len(conditions), say),
         tested=tuple(evidence.tested),
         untested=tuple(evidence.untested),
         conditions=conditions,
-        way_back=(
+        rollback=(
             say("back.how"),
-            say(f"back.rehearsed.{rehearsed}", date=report.rollback_rehearsed_on),
+            say(f"back.rehearsed.{rehearsed}", date=report.rollback_drill_on),
         ),
     )
 
 
-def gate_text(gate: Gate, say: Say, currency: str = "JPY") -> Text:
+def gate_text(gate: Gate, say: Translator, currency: str = "JPY") -> LocalizedText:
     """Return one gate in words: what was measured, its unfavorable end, the limit."""
     kind, _, of_class = gate.name.removeprefix("site.").partition(".")
-    name = say(f"gate.{kind}") if say.has(f"gate.{kind}") else same(gate.name)
+    name = say(f"gate.{kind}") if say.has(f"gate.{kind}") else untranslated(gate.name)
     if of_class and say.has(f"gate.of.{kind}"):
         name = say(f"gate.of.{kind}", name=of_class)
     if gate.name.startswith("site."):
         name = say("gate.on_site", name=name)
-    show: Callable[[float | None], str | Text]
+    show: Callable[[float | None], str | LocalizedText]
     if kind in ("max_latency_ratio", "max_params_ratio", "min_agreement", "max_missed_defect_rate"):
         show = fmt.percent
     elif kind == "max_cost_increase":
@@ -112,7 +112,9 @@ def device_text(report: ReportInput) -> str:
     return f"{kind.upper()}, {processor}" if processor else kind.upper()
 
 
-def _reason(report: ReportInput, verdict: Verdict, num_conditions: int, say: Say) -> Text:
+def _reason(
+    report: ReportInput, verdict: Verdict, num_conditions: int, say: Translator
+) -> LocalizedText:
     gates = report.gates
     if gates is None:
         return say("reason.open")
@@ -131,25 +133,25 @@ def _reason(report: ReportInput, verdict: Verdict, num_conditions: int, say: Say
     return say(key, all=str(len(gates.gates)), num=str(num_conditions))
 
 
-def _spoken(
-    report: ReportInput, verdict: Verdict, num_conditions: int, say: Say
-) -> tuple[Text, ...]:
+def _talking_points(
+    report: ReportInput, verdict: Verdict, num_conditions: int, say: Translator
+) -> tuple[LocalizedText, ...]:
     removed, units = len(report.plan.remove), report.sensitivity.unit_map
     close = say(
-        f"spoken.close.{verdict if removed or verdict == 'open' else 'nothing'}",
+        f"talking_points.close.{verdict if removed or verdict == 'open' else 'nothing'}",
         num=str(num_conditions),
     )
     total = len(units.removable) + len(units.locked)
     found = report.comparison
     if found is None or found.score.baseline is None or found.score.pruned is None:
         return (
-            say("spoken.cut_only", removed=str(removed), total=str(total)),
-            say("spoken.not_compared"),
+            say("talking_points.cut_only", removed=str(removed), total=str(total)),
+            say("talking_points.not_compared"),
             close,
         )
     saving = _saving(report, say)
     loss = say(
-        "spoken.accuracy" if found.p_value is not None else "spoken.score",
+        "talking_points.accuracy" if found.p_value is not None else "talking_points.score",
         before=fmt.percent(found.score.baseline, 2),
         after=fmt.percent(found.score.pruned, 2),
         range=_range(found.score, say),
@@ -158,23 +160,23 @@ def _spoken(
     if found.defects is not None:
         loss = join([loss, _missed(report, say)], ja="", en=" ")
     return (
-        say("spoken.cut", removed=str(removed), total=str(total), saving=saving),
+        say("talking_points.cut", removed=str(removed), total=str(total), saving=saving),
         loss,
         close,
     )
 
 
-def _range(loss: Drop, say: Say) -> Text:
+def _range(loss: Drop, say: Translator) -> LocalizedText:
     """Return the interval of a loss in words that can be read out, without signs."""
     low, high = (fmt.points(abs(end), signed=False) for end in (loss.low, loss.high))
     if loss.low >= 0:
-        return say("spoken.loss_range", low=low, high=high)
+        return say("talking_points.loss_range", low=low, high=high)
     if loss.high <= 0:
-        return say("spoken.gain_range", low=high, high=low)
-    return say("spoken.both_range", low=low, high=high)
+        return say("talking_points.gain_range", low=high, high=low)
+    return say("talking_points.both_range", low=low, high=high)
 
 
-def _saving(report: ReportInput, say: Say) -> Text:
+def _saving(report: ReportInput, say: Translator) -> LocalizedText:
     found = report.comparison
     parts = []
     if found is not None and found.cost is not None:
@@ -182,27 +184,27 @@ def _saving(report: ReportInput, say: Say) -> Text:
     if found is not None and found.latency:
         pair = min(found.latency, key=lambda pair: pair.baseline.batch_size)
         if pair.ratio.low < 1 < pair.ratio.high:
-            parts.append(say("spoken.latency_unclear"))
+            parts.append(say("talking_points.latency_unclear"))
         else:
             low, high = sorted(abs(end - 1) for end in (pair.ratio.low, pair.ratio.high))
             ends = fmt.ends(fmt.percent(low, 0), fmt.percent(high, 0))
             parts.append(_changed("latency", pair.ratio.known, say, range=ends))
     else:
-        parts.append(say("spoken.unmeasured"))
+        parts.append(say("talking_points.unmeasured"))
     return join(parts, ja="、", en=" and ")
 
 
-def _changed(key: str, ratio: float, say: Say, **values: Text) -> Text:
+def _changed(key: str, ratio: float, say: Translator, **values: LocalizedText) -> LocalizedText:
     direction = "less" if ratio < 1 else "more"
-    return say(f"spoken.{key}_{direction}", change=fmt.percent(abs(ratio - 1), 0), **values)
+    return say(f"talking_points.{key}_{direction}", change=fmt.percent(abs(ratio - 1), 0), **values)
 
 
-def _missed(report: ReportInput, say: Say) -> Text:
+def _missed(report: ReportInput, say: Translator) -> LocalizedText:
     assert report.comparison is not None
     assert report.comparison.defects is not None
     defects = report.comparison.defects
     return say(
-        "spoken.missed",
+        "talking_points.missed",
         num=fmt.fixed(defects.missed_pruned.total),
         before=fmt.fixed(defects.missed_baseline.hits),
         after=fmt.fixed(defects.missed_pruned.hits),
@@ -212,11 +214,11 @@ def _missed(report: ReportInput, say: Say) -> Text:
 class _Evidence:
     """What was tested, what was not, and the conditions that follow from it."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Translator) -> None:
         self.say = say
-        self.tested: list[Text] = []
-        self.untested: list[Text] = []
-        self.conditions: list[Text] = []
+        self.tested: list[LocalizedText] = []
+        self.untested: list[LocalizedText] = []
+        self.conditions: list[LocalizedText] = []
 
     def seen(self, key: str, **values: str) -> None:
         self.tested.append(self.say(f"tested.{key}", **values))
@@ -229,7 +231,7 @@ class _Evidence:
         self.condition(key)
 
 
-def _evidence(report: ReportInput, say: Say) -> _Evidence:
+def _evidence(report: ReportInput, say: Translator) -> _Evidence:
     evidence = _Evidence(say)
     for found in report.baseline_warnings:
         evidence.conditions.append(say(f"condition.baseline.{found.kind}", **found.values))
@@ -238,7 +240,7 @@ def _evidence(report: ReportInput, say: Say) -> _Evidence:
     _of_latency(report, evidence)
     _of_exports(report, evidence)
     _of_surroundings(report, evidence)
-    if report.rollback_rehearsed:
+    if report.rollback_drilled:
         evidence.seen("rollback")
     else:
         evidence.missing("rollback")

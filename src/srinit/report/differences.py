@@ -11,12 +11,12 @@ from srinit.finetune.records import TuneLog
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, scale, track
+from srinit.report.confusion_pairs import ConfusionRow, confusion_rows
 from srinit.report.data import ReportInput
 from srinit.report.decision import gate_text
-from srinit.report.mistakes import MistakeRow, mistake_rows
-from srinit.report.shift import ShiftView, shift_view
-from srinit.report.site import SiteView, site_view
-from srinit.report.text import Say, Text
+from srinit.report.field_data import FieldView, field_view
+from srinit.report.robustness import RobustnessView, robustness_view
+from srinit.report.text import LocalizedText, Translator
 
 MOST_CLASSES = 30  # rows of the table of classes
 
@@ -26,7 +26,7 @@ class GateRow:
     """One gate."""
 
     passed: bool
-    text: Text
+    text: LocalizedText
 
 
 @record
@@ -49,11 +49,11 @@ class ClassRow:
 class ErrorRow:
     """One kind of error in counts."""
 
-    name: Text
-    before: Text
-    after: Text
-    change: Text
-    range: Text
+    name: LocalizedText
+    before: LocalizedText
+    after: LocalizedText
+    change: LocalizedText
+    range: LocalizedText
 
 
 @record
@@ -61,23 +61,23 @@ class Differences:
     """What the section shows; empty parts are left out of the page."""
 
     gates: tuple[GateRow, ...] = ()
-    gates_note: Text | None = None  # where a loss is below zero
+    gates_note: LocalizedText | None = None  # where a loss is below zero
     classes: tuple[ClassRow, ...] = ()
     errors: tuple[ErrorRow, ...] = ()
     training: Markup = Markup("")
     losses: Markup = Markup("")
-    training_note: Text | None = None
-    agreement: Text | None = None
-    sample_note: Text | None = None
-    cost_notes: tuple[Text, ...] = ()
-    most: Text | None = None  # where not every class is shown
-    shift: ShiftView | None = None
+    training_note: LocalizedText | None = None
+    agreement: LocalizedText | None = None
+    sample_note: LocalizedText | None = None
+    cost_notes: tuple[LocalizedText, ...] = ()
+    most: LocalizedText | None = None  # where not every class is shown
+    shift: RobustnessView | None = None
     scale: Markup = Markup("")  # of the strips of classes
-    mistakes: tuple[MistakeRow, ...] = ()
-    site: SiteView | None = None
+    confusion_pairs: tuple[ConfusionRow, ...] = ()
+    site: FieldView | None = None
 
 
-def differences_view(report: ReportInput, say: Say) -> Differences:
+def differences_view(report: ReportInput, say: Translator) -> Differences:
     """Return the rows and drawings of the comparison section."""
     found = report.comparison
     tune = report.last.tune if report.last else None
@@ -99,17 +99,21 @@ def differences_view(report: ReportInput, say: Say) -> Differences:
         sample_note=_sample_note(found, say),
         cost_notes=_cost_notes(found.error_cost, say) if found and found.error_cost else (),
         most=_most(found, say),
-        mistakes=mistake_rows(report.last.mistakes if report.last else (), report.class_names),
+        confusion_pairs=confusion_rows(
+            report.last.confusion_pairs if report.last else (), report.class_names
+        ),
         scale=scale(-(reach := _reach(found)), reach, factor=100, count=4) if found else Markup(""),
-        shift=shift_view(report.last.shift, say) if report.last and report.last.shift else None,
+        shift=robustness_view(report.last.shift, say)
+        if report.last and report.last.shift
+        else None,
         site=_site(report, say),
     )
 
 
-def _site(report: ReportInput, say: Say) -> SiteView | None:
+def _site(report: ReportInput, say: Translator) -> FieldView | None:
     if report.last is None or report.last.site is None:
         return None
-    return site_view(report.last.site, report.last.site_gates, say)
+    return field_view(report.last.site, report.last.site_gates, say)
 
 
 def _reach(found: Comparison) -> float:
@@ -152,7 +156,7 @@ def _shown(found: Comparison) -> list[ClassChange]:
     return [row for row in found.classes if row in worst]
 
 
-def _most(found: Comparison | None, say: Say) -> Text | None:
+def _most(found: Comparison | None, say: Translator) -> LocalizedText | None:
     if found is None or len(found.classes) <= MOST_CLASSES:
         return None
     return say(
@@ -160,7 +164,7 @@ def _most(found: Comparison | None, say: Say) -> Text | None:
     )
 
 
-def _errors(found: Comparison, currency: str, say: Say) -> tuple[ErrorRow, ...]:
+def _errors(found: Comparison, currency: str, say: Translator) -> tuple[ErrorRow, ...]:
     assert found.defects is not None
     rows = _of_parts(found.defects, say)
     if found.error_cost is None:
@@ -172,12 +176,12 @@ def _errors(found: Comparison, currency: str, say: Say) -> tuple[ErrorRow, ...]:
         before=fmt.unit_cost(rise.baseline, currency),
         after=fmt.unit_cost(rise.pruned, currency),
         change=fmt.unit_cost(rise.rise, currency, signed=True),
-        range=Text(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}"),
+        range=LocalizedText(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}"),
     )
     return (*rows, cost)
 
 
-def _cost_notes(found: ErrorCost, say: Say) -> tuple[Text, ...]:
+def _cost_notes(found: ErrorCost, say: Translator) -> tuple[LocalizedText, ...]:
     """Return where the errors of both networks cost the same."""
     notes = []
     if found.break_even_miss_rate is not None:
@@ -190,8 +194,8 @@ def _cost_notes(found: ErrorCost, say: Say) -> tuple[Text, ...]:
     return tuple(notes)
 
 
-def _of_parts(risk: DefectRisk, say: Say) -> tuple[ErrorRow, ...]:
-    def rate(found: Rate) -> Text:
+def _of_parts(risk: DefectRisk, say: Translator) -> tuple[ErrorRow, ...]:
+    def rate(found: Rate) -> LocalizedText:
         return say(
             "error.rate",
             hits=fmt.fixed(found.hits),
@@ -222,7 +226,7 @@ def _limits(values: list[float]) -> tuple[float, float]:
     return max(0.0, low - air), min(100.0, high + air)
 
 
-def _training(tune: TuneLog, say: Say) -> Markup:
+def _training(tune: TuneLog, say: Translator) -> Markup:
     known = [
         (point.epoch, point.validation_score)
         for point in tune.points
@@ -245,7 +249,7 @@ def _training(tune: TuneLog, say: Say) -> Markup:
     )
 
 
-def _losses(tune: TuneLog, say: Say) -> Markup:
+def _losses(tune: TuneLog, say: Translator) -> Markup:
     known = [(point.epoch, point.loss) for point in tune.points if point.loss is not None]
     if len(known) < 2:
         return Markup("")
@@ -272,7 +276,7 @@ def _epochs(known: list[tuple[float, float]]) -> tuple[float, ...]:
     return tuple(range(first, last + 1)) if 1 <= last - first <= 10 else ()
 
 
-def _training_note(tune: TuneLog, say: Say) -> Text:
+def _training_note(tune: TuneLog, say: Translator) -> LocalizedText:
     best = next((point for point in tune.points if point.step == tune.best_step), None)
     return say(
         "training.note",
@@ -282,7 +286,7 @@ def _training_note(tune: TuneLog, say: Say) -> Text:
     )
 
 
-def _agreement(found: Comparison, say: Say) -> Text:
+def _agreement(found: Comparison, say: Translator) -> LocalizedText:
     return say(
         "compare.agreement",
         rate=fmt.percent(found.agreement.rate, 2),
@@ -297,7 +301,7 @@ def _equals(text: str) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-def _sample_note(found: Comparison | None, say: Say) -> Text | None:
+def _sample_note(found: Comparison | None, say: Translator) -> LocalizedText | None:
     if found is None or found.defects is None:
         return None
     missed = found.defects.missed_pruned

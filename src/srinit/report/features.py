@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from srinit import modules
 from srinit.errors import ModelError
-from srinit.evaluate import Parts
+from srinit.evaluate import BatchSplitter
 from srinit.padding import Places, places_of
 
 # N examples, D features
@@ -122,7 +122,7 @@ def collect(
             modules.call(model, inputs)
             return dict(found)
 
-        fitting = Parts(device)
+        fitting = BatchSplitter(device)
         for inputs in batches:
             for noted in fitting.run(seen, inputs):
                 for name, value in noted.items():

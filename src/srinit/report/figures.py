@@ -10,7 +10,7 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.roi import facts_of
-from srinit.report.text import Say, Text, join, same
+from srinit.report.text import LocalizedText, Translator, join, untranslated
 
 PIECES = 100_000
 UNSTEADY = 2.0  # 90th over 10th percentile of single calls
@@ -30,18 +30,18 @@ class Figure:
     """One figure of the first page."""
 
     key: str
-    title: Text
-    before: Text
-    after: Text
-    change: Text
-    range: Text | None  # of the change
-    note: Text | None
+    title: LocalizedText
+    before: LocalizedText
+    after: LocalizedText
+    change: LocalizedText
+    range: LocalizedText | None  # of the change
+    note: LocalizedText | None
     tone: Literal["better", "worse", "unclear", "plain"]
     before_bar: Bar | None = None
     after_bar: Bar | None = None
 
 
-def headline(report: ReportInput, say: Say) -> tuple[Figure, ...]:
+def headline(report: ReportInput, say: Translator) -> tuple[Figure, ...]:
     """Return the figures there are: speed, size, compute, accuracy, missed, rejected."""
     found = report.comparison
     figures: list[Figure] = []
@@ -71,7 +71,7 @@ def unsteady(pair: LatencyPair) -> bool:
     return any(side.high_ms > UNSTEADY * side.low_ms for side in (pair.baseline, pair.pruned))
 
 
-def speed_text(pair: LatencyPair, say: Say) -> Text:
+def speed_text(pair: LatencyPair, say: Translator) -> LocalizedText:
     """Return a change of speed in words; a ratio only where one was shown."""
     tone = speed_tone(pair)
     if tone == "unclear":
@@ -79,7 +79,7 @@ def speed_text(pair: LatencyPair, say: Say) -> Text:
     return say(f"speed.{tone}", ratio=fmt.fixed(_speed_up(pair.ratio.known, tone), 2))
 
 
-def speed_range(pair: LatencyPair, say: Say) -> Text:
+def speed_range(pair: LatencyPair, say: Translator) -> LocalizedText:
     """Return the interval that belongs to `speed_text`."""
     tone = speed_tone(pair)
     low, high = sorted(_speed_up(end, tone) for end in (pair.ratio.low, pair.ratio.high))
@@ -91,7 +91,7 @@ def _speed_up(ratio: float, tone: str) -> float:
     return ratio if tone == "worse" else 1 / ratio
 
 
-def _speed(pair: LatencyPair, others: list[LatencyPair], say: Say) -> Figure:
+def _speed(pair: LatencyPair, others: list[LatencyPair], say: Translator) -> Figure:
     before, after = pair.baseline.median_ms, pair.pruned.median_ms
     top = max(before, after)
     notes = [
@@ -108,8 +108,8 @@ def _speed(pair: LatencyPair, others: list[LatencyPair], say: Say) -> Figure:
     return Figure(
         key="speed",
         title=say("figure.speed", batch=str(pair.baseline.batch_size)),
-        before=same(fmt.milliseconds(before)),
-        after=same(fmt.milliseconds(after)),
+        before=untranslated(fmt.milliseconds(before)),
+        after=untranslated(fmt.milliseconds(after)),
         change=speed_text(pair, say),
         range=speed_range(pair, say),
         note=join(notes, ja="、", en="; ") if notes else None,
@@ -119,7 +119,7 @@ def _speed(pair: LatencyPair, others: list[LatencyPair], say: Say) -> Figure:
     )
 
 
-def _size(report: ReportInput, say: Say) -> list[Figure]:
+def _size(report: ReportInput, say: Translator) -> list[Figure]:
     found = report.comparison
     chosen = report.plan.prefixes[len(report.plan.remove)]
     first = report.plan.prefixes[0]
@@ -127,25 +127,29 @@ def _size(report: ReportInput, say: Say) -> list[Figure]:
     params = (cost.params_baseline, cost.params_pruned) if cost else (first.params, chosen.params)
     flops = (cost.flops_baseline, cost.flops_pruned) if cost else (first.flops, chosen.flops)
     return [
-        _count("params", params, same(f"{params[0]:,}"), same(f"{params[1]:,}"), say),
+        _count(
+            "params", params, untranslated(f"{params[0]:,}"), untranslated(f"{params[1]:,}"), say
+        ),
         _count(
             "flops",
             flops,
-            same(fmt.scaled(flops[0], "FLOPs")),
-            same(fmt.scaled(flops[1], "FLOPs")),
+            untranslated(fmt.scaled(flops[0], "FLOPs")),
+            untranslated(fmt.scaled(flops[1], "FLOPs")),
             say,
         ),
     ]
 
 
-def _count(key: str, pair: tuple[int, int], before: Text, after: Text, say: Say) -> Figure:
+def _count(
+    key: str, pair: tuple[int, int], before: LocalizedText, after: LocalizedText, say: Translator
+) -> Figure:
     ratio = pair[1] / pair[0] if pair[0] else 1.0
     return Figure(
         key=key,
         title=say(f"figure.{key}"),
         before=before,
         after=after,
-        change=same(fmt.percent(ratio - 1, 1, signed=True)),
+        change=untranslated(fmt.percent(ratio - 1, 1, signed=True)),
         range=None,
         note=None,
         tone="better" if ratio < 1 else "plain",
@@ -154,13 +158,13 @@ def _count(key: str, pair: tuple[int, int], before: Text, after: Text, say: Say)
     )
 
 
-def _accuracy(found: Comparison, say: Say) -> Figure:
+def _accuracy(found: Comparison, say: Translator) -> Figure:
     score = found.score
     return Figure(
         key="accuracy",
         title=say("figure.accuracy" if found.p_value is not None else "figure.score"),
-        before=same(fmt.percent(score.baseline, 2)),
-        after=same(fmt.percent(score.pruned, 2)),
+        before=untranslated(fmt.percent(score.baseline, 2)),
+        after=untranslated(fmt.percent(score.pruned, 2)),
         change=say("figure.points", points=fmt.points(None if score.drop is None else -score.drop)),
         range=fmt.ends(fmt.points(-score.high), fmt.points(-score.low)),
         note=say("figure.on", num=fmt.fixed(score.num_examples)),
@@ -176,7 +180,7 @@ def _tone(loss: Difference) -> Literal["better", "worse", "unclear"]:
     return "better" if loss.high < 0 else "unclear"
 
 
-def _defects(report: ReportInput, found: Comparison, say: Say) -> list[Figure]:
+def _defects(report: ReportInput, found: Comparison, say: Translator) -> list[Figure]:
     assert found.defects is not None
     share = report.roi.defect_share
     measured = share is None
@@ -201,10 +205,10 @@ def _defects(report: ReportInput, found: Comparison, say: Say) -> list[Figure]:
     return [missed, rejected]
 
 
-def _error_cost(found: ErrorCost, currency: str, say: Say) -> Figure:
+def _error_cost(found: ErrorCost, currency: str, say: Translator) -> Figure:
     rise, per = found.increase, 1000.0
 
-    def amount(value: float | None, *, signed: bool = False) -> Text:
+    def amount(value: float | None, *, signed: bool = False) -> LocalizedText:
         return fmt.unit_cost(None if value is None else per * value, currency, signed=signed)
 
     key = "figure.share_given" if found.share_given else "figure.share_measured"
@@ -216,7 +220,7 @@ def _error_cost(found: ErrorCost, currency: str, say: Say) -> Figure:
         before=amount(rise.baseline),
         after=amount(rise.pruned),
         change=amount(rise.rise, signed=True),
-        range=Text(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}"),
+        range=LocalizedText(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}"),
         note=say(key, share=fmt.percent(found.defect_share, 2)),
         tone=_tone(rise),
         before_bar=Bar(value=(rise.baseline or 0.0) / top),
@@ -225,14 +229,20 @@ def _error_cost(found: ErrorCost, currency: str, say: Say) -> Figure:
 
 
 def _per_pieces(
-    key: str, before: Rate, after: Rate, rise: Rise, share: float, note: Text, say: Say
+    key: str,
+    before: Rate,
+    after: Rate,
+    rise: Rise,
+    share: float,
+    note: LocalizedText,
+    say: Translator,
 ) -> Figure:
     scale = PIECES * share
     top = max(before.high, after.high, 1e-12)
 
-    def counted(rate: Rate) -> Text:
+    def counted(rate: Rate) -> LocalizedText:
         if rate.rate is None:
-            return same(fmt.NOTHING)
+            return untranslated(fmt.NOTHING)
         return say(
             "figure.pieces",
             num=fmt.fixed(scale * rate.rate),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 
-from srinit.report.text import Text, same
+from srinit.report.text import LocalizedText, untranslated
 
 MINUS = "−"
 NOTHING = "–"
@@ -63,9 +63,9 @@ def points(fraction: float | None, digits: int = 2, *, signed: bool = True) -> s
     return fixed(None if fraction is None else 100 * fraction, digits, signed=signed)
 
 
-def ends(low: str, high: str) -> Text:
+def ends(low: str, high: str) -> LocalizedText:
     """Return a range of two numbers that are already text."""
-    return Text(ja=f"{low}〜{high}", en=f"{low} to {high}")
+    return LocalizedText(ja=f"{low}〜{high}", en=f"{low} to {high}")
 
 
 def significant(value: float | None, digits: int = 3) -> str:
@@ -131,7 +131,7 @@ LARGE_JA = ((1e12, "兆"), (1e8, "億"), (1e4, "万"))
 LARGE_EN = ((1e12, " trillion"), (1e9, " billion"), (1e6, " million"))
 
 
-def money(value: float | None, currency: str) -> Text:
+def money(value: float | None, currency: str) -> LocalizedText:
     """Return an amount, large ones to three digits, as each language counts and writes it.
 
     Example:
@@ -139,16 +139,16 @@ def money(value: float | None, currency: str) -> Text:
         ('−123万円', '−¥1.23 million', '$4,200')
     """
     if value is None or not math.isfinite(value):
-        return same(NOTHING)
+        return untranslated(NOTHING)
     ja_unit, en_unit = CURRENCIES[currency]
     sign = MINUS if value <= -0.5 else ""
-    return Text(
+    return LocalizedText(
         ja=f"{sign}{_rounded(abs(value), LARGE_JA)}{ja_unit}",
         en=f"{sign}{en_unit}{_rounded(abs(value), LARGE_EN)}",
     )
 
 
-def unit_cost(value: float | None, currency: str, *, signed: bool = False) -> Text:
+def unit_cost(value: float | None, currency: str, *, signed: bool = False) -> LocalizedText:
     """Return an amount of one piece, small ones to three digits.
 
     Example:
@@ -156,11 +156,11 @@ def unit_cost(value: float | None, currency: str, *, signed: bool = False) -> Te
         ('0.0123円', '−$12,346')
     """
     if value is None or not math.isfinite(value):
-        return same(NOTHING)
+        return untranslated(NOTHING)
     ja_unit, en_unit = CURRENCIES[currency]
     sign = MINUS if value < 0 else "+" if signed and value > 0 else ""
     size = significant(abs(value))
-    return Text(ja=f"{sign}{size}{ja_unit}", en=f"{sign}{en_unit}{size}")
+    return LocalizedText(ja=f"{sign}{size}{ja_unit}", en=f"{sign}{en_unit}{size}")
 
 
 def _rounded(size: float, names: tuple[tuple[float, str], ...]) -> str:
@@ -171,7 +171,7 @@ def _rounded(size: float, names: tuple[tuple[float, str], ...]) -> str:
     return fixed(size)
 
 
-def years(value: float | None) -> Text:
+def years(value: float | None) -> LocalizedText:
     """Return a time span in years, below two years in months; infinite: never.
 
     Example:
@@ -179,17 +179,17 @@ def years(value: float | None) -> Text:
         ('6.0 months', '3.2年', 'never')
     """
     if value is None:
-        return same(NOTHING)
+        return untranslated(NOTHING)
     if math.isinf(value):
-        return Text(ja="回収できません", en="never")
+        return LocalizedText(ja="回収できません", en="never")
     if value < 2:
         months = fixed(12 * value, 1)
-        return Text(ja=f"{months}か月", en=f"{months} months")
+        return LocalizedText(ja=f"{months}か月", en=f"{months} months")
     shown = fixed(value, 1 if value < 100 else 0)
-    return Text(ja=f"{shown}年", en=f"{shown} years")
+    return LocalizedText(ja=f"{shown}年", en=f"{shown} years")
 
 
-def date(iso: str) -> Text:
+def date(iso: str) -> LocalizedText:
     """Return an ISO 8601 time as a date; what is no such time stays as it is.
 
     Example:
@@ -199,8 +199,8 @@ def date(iso: str) -> Text:
     try:
         when = datetime.fromisoformat(iso)
     except ValueError:
-        return same(iso or NOTHING)
-    return Text(
+        return untranslated(iso or NOTHING)
+    return LocalizedText(
         ja=f"{when.year}年{when.month}月{when.day}日",
         en=f"{when.day} {MONTHS[when.month - 1]} {when.year}",
     )

@@ -12,13 +12,13 @@ from markupsafe import Markup
 from srinit.display import command, quoted
 from srinit.records import Interval, record
 from srinit.report import formats as fmt
-from srinit.report.bumps import SideBySide, side_by_side
 from srinit.report.charts import Axis, Line, line_chart, scale, track
 from srinit.report.data import ReportInput
+from srinit.report.rank_chart import SideBySide, side_by_side
 from srinit.report.removals import CRITERION, Removals, Taken, removals_of
 from srinit.report.scores import ScoreCell, score_cells, score_label
 from srinit.report.steps import Cell, Step, ranked_by, steps_of, threshold, value_label
-from srinit.report.text import Say, Text
+from srinit.report.text import LocalizedText, Translator
 from srinit.sensitivity.records import SchemeTrial, UnitSensitivity
 from srinit.units.records import LockedUnit, Unit
 
@@ -49,7 +49,7 @@ class Row:
     rank: int  # place in the ranking from 1; 0: not in it
     drop: str
     range: str
-    flags: tuple[Text, ...]
+    flags: tuple[LocalizedText, ...]
     params: str
     strip: Markup
     removal: Taking | None  # what taking it out costs
@@ -78,21 +78,21 @@ class Layers:
     run: str
     command: str
     curve: Markup
-    curve_doubt: Text | None  # where the times of the curve and of the comparison disagree
-    dots_note: Text
+    curve_doubt: LocalizedText | None  # where the times of the curve and of the comparison disagree
+    dots_note: LocalizedText
     undecided: tuple[str, ...]
     trials: tuple[Trial, ...]
     sources: tuple[str, ...]  # files behind it, relative to the run folder
-    ranked_by: Text
-    value_label: Text  # of what ranks, in the table of steps
-    threshold: Text  # the same of the last unit that goes
-    score_label: Text | None  # of the criterion's column, where the scan does not rank
+    ranked_by: LocalizedText
+    value_label: LocalizedText  # of what ranks, in the table of steps
+    threshold: LocalizedText  # the same of the last unit that goes
+    score_label: LocalizedText | None  # of the criterion's column, where the scan does not rank
     scale: Markup  # of the strips
     removals: Removals
     criteria: SideBySide | None
 
 
-def layers_view(report: ReportInput, say: Say) -> Layers:
+def layers_view(report: ReportInput, say: Translator) -> Layers:
     """Return the rows, the steps and the curve of the layers section."""
     steps, batches = steps_of(report)
     removals = removals_of(report, say)
@@ -145,7 +145,7 @@ def plan_command(run: str, names: Sequence[str]) -> str:
 def _sources(report: ReportInput) -> tuple[str, ...]:
     folder = ""
     if report.outcome is not None and report.last is not None:
-        folder = f"stages/{report.last.number:02d}/"
+        folder = f"rounds/{report.last.number:02d}/"
     scan = ("sensitivity.json", "sensitivity.csv", "criterion.json")
     beside = ("beside.json",) if report.beside else ()
     return (
@@ -170,7 +170,7 @@ def _rows(
     scored: Mapping[str, ScoreCell],
     removals: Removals,
     extent: tuple[float, float],
-    say: Say,
+    say: Translator,
 ) -> tuple[Row, ...]:
     scan = report.sensitivity
     measured = {unit.unit: unit for unit in scan.units}
@@ -280,7 +280,9 @@ def _taking(taken: Taken | None, extent: tuple[float, float]) -> Taking | None:
     )
 
 
-def _flags(unit: UnitSensitivity | None, max_drop: float | None, say: Say) -> list[Text]:
+def _flags(
+    unit: UnitSensitivity | None, max_drop: float | None, say: Translator
+) -> list[LocalizedText]:
     if unit is None or unit.decision == "not measured":
         return [say("flag.unmeasured")]
     flags = []
@@ -293,10 +295,10 @@ def _flags(unit: UnitSensitivity | None, max_drop: float | None, say: Say) -> li
     return flags
 
 
-def _curve(steps: Sequence[Step], batches: Sequence[str], chosen: int, say: Say) -> Markup:
+def _curve(steps: Sequence[Step], batches: Sequence[str], chosen: int, say: Translator) -> Markup:
     counts = tuple(float(step.num_removed) for step in steps)
 
-    def line(label: Text, cells: Sequence[Cell], color: int) -> Line:
+    def line(label: LocalizedText, cells: Sequence[Cell], color: int) -> Line:
         return Line(
             label=label,
             x=counts,
@@ -322,7 +324,9 @@ def _curve(steps: Sequence[Step], batches: Sequence[str], chosen: int, say: Say)
     )
 
 
-def _curve_doubt(report: ReportInput, step: Step, batches: Sequence[str], say: Say) -> Text | None:
+def _curve_doubt(
+    report: ReportInput, step: Step, batches: Sequence[str], say: Translator
+) -> LocalizedText | None:
     """Return what to think of the curve's times where those taken in turn say something else."""
     pairs = report.comparison.latency if report.comparison else ()
     in_turn = {str(pair.baseline.batch_size): pair.ratio.known for pair in pairs}
@@ -342,13 +346,13 @@ def _curve_doubt(report: ReportInput, step: Step, batches: Sequence[str], say: S
 class Cut:
     """What was removed, for the first page."""
 
-    summary: Text
-    names: Text
+    summary: LocalizedText
+    names: LocalizedText
     stages: tuple[tuple[str, ...], ...]  # kinds of the units, stage by stage
-    confidence: Text  # of all intervals
+    confidence: LocalizedText  # of all intervals
 
 
-def cut_view(report: ReportInput, rows: Sequence[Row], say: Say) -> Cut:
+def cut_view(report: ReportInput, rows: Sequence[Row], say: Translator) -> Cut:
     """Return the network as a strip of units, in order of execution."""
     stages = [tuple(row.kind for row in group) for _, group in groupby(rows, lambda r: r.stage)]
     kinds = Counter(row.kind for row in rows)

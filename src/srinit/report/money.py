@@ -11,9 +11,9 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.roi import Range, Roi, RoiFacts, facts_of, return_on_investment
-from srinit.report.text import Say, Text, join, same
+from srinit.report.text import LocalizedText, Translator, join, untranslated
 
-METHODS = {  # of srinit.ownership
+METHODS = {  # of srinit.inference_cost
     "core": r"processor time x (?P<watts>\S+) W a core, stated",
     "device": r"time x (?P<watts>\S+) W, stated",
     "rapl": r"RAPL, whole processor package",
@@ -25,7 +25,7 @@ class Field:
     """One input of the calculation."""
 
     name: str
-    label: Text
+    label: LocalizedText
     value: str  # as an HTML number input takes it; "" where nothing was given
     step: str
 
@@ -35,19 +35,21 @@ class Money:
     """What the section shows."""
 
     fields: tuple[Field, ...]
-    results: tuple[tuple[str, Text, Text, Text], ...]  # key, label, value, range
+    # Key, label, value and range of each.
+    results: tuple[tuple[str, LocalizedText, LocalizedText, LocalizedText], ...]
     facts: dict[str, Any]  # for page.js
     given: bool
     has_defects: bool
     currency: str
-    headline: Text | None
-    measured: Text | None
+    headline: LocalizedText | None
+    measured: LocalizedText | None
     formulas: tuple[str, ...]
-    ownership: tuple[tuple[Text, Text, Text], ...] = ()  # what, before, after
-    ownership_note: Text | None = None
+    # What, before, after.
+    ownership: tuple[tuple[LocalizedText, LocalizedText, LocalizedText], ...] = ()
+    ownership_note: LocalizedText | None = None
 
 
-def money_view(report: ReportInput, say: Say) -> Money:
+def money_view(report: ReportInput, say: Translator) -> Money:
     """Return inputs and results; what was not given stays open."""
     inputs, facts = report.roi, facts_of(report.comparison, report.roi)
     roi = return_on_investment(inputs, facts)
@@ -59,14 +61,18 @@ def money_view(report: ReportInput, say: Say) -> Money:
         amounts += [("missed_cost", roi.missed_cost), ("reject_cost", roi.reject_cost)]
     amounts.append(("saving", roi.saving))
     results = [(key, say(f"roi.{key}"), *_amount(value, currency)) for key, value in amounts]
-    results.append(("one_off", say("roi.one_off"), fmt.money(roi.one_off, currency), same("")))
+    results.append(
+        ("one_off", say("roi.one_off"), fmt.money(roi.one_off, currency), untranslated(""))
+    )
     payback = roi.payback_years
     results.append(
         (
             "payback_years",
             say("roi.payback_years"),
             fmt.years(payback.value if payback else None),
-            _spread(fmt.years(payback.low), fmt.years(payback.high)) if payback else same(""),
+            _spread(fmt.years(payback.low), fmt.years(payback.high))
+            if payback
+            else untranslated(""),
         )
     )
     if facts.miss_increase is not None:
@@ -75,8 +81,8 @@ def money_view(report: ReportInput, say: Say) -> Money:
             (
                 "break_even_miss_rate",
                 say("roi.break_even_miss_rate"),
-                same(fmt.rate(even.value if even else None)),
-                fmt.ends(fmt.rate(even.low), fmt.rate(even.high)) if even else same(""),
+                untranslated(fmt.rate(even.value if even else None)),
+                fmt.ends(fmt.rate(even.low), fmt.rate(even.high)) if even else untranslated(""),
             )
         )
     return Money(
@@ -94,10 +100,12 @@ def money_view(report: ReportInput, say: Say) -> Money:
     )
 
 
-def _ownership(report: ReportInput, say: Say) -> tuple[tuple[Text, Text, Text], ...]:
+def _ownership(
+    report: ReportInput, say: Translator
+) -> tuple[tuple[LocalizedText, LocalizedText, LocalizedText], ...]:
     """Return what 1,000 answers cost in both networks, at every batch size."""
     found = report.last.ownership if report.last else None
-    rows: list[tuple[Text, Text, Text]] = []
+    rows: list[tuple[LocalizedText, LocalizedText, LocalizedText]] = []
     for pair in found.pairs if found else ():
         both, batch = (pair.baseline, pair.pruned), str(pair.baseline.batch_size)
         for key, values in (
@@ -105,11 +113,13 @@ def _ownership(report: ReportInput, say: Say) -> tuple[tuple[Text, Text, Text], 
             ("memory", fmt.alike([side.peak_bytes for side in both], "B")),
             ("energy", fmt.alike([side.energy_wh_per_1000 for side in both], "Wh")),
         ):
-            rows.append((say(f"own.{key}", batch=batch), same(values[0]), same(values[1])))
+            rows.append(
+                (say(f"own.{key}", batch=batch), untranslated(values[0]), untranslated(values[1]))
+            )
     return tuple(rows)
 
 
-def _ownership_note(report: ReportInput, say: Say) -> Text | None:
+def _ownership_note(report: ReportInput, say: Translator) -> LocalizedText | None:
     found = report.last.ownership if report.last else None
     if not found or not found.pairs:
         return None
@@ -117,15 +127,15 @@ def _ownership_note(report: ReportInput, say: Say) -> Text | None:
     return say("own.note", device=side.device, method=_energy_method(side.energy_method, say))
 
 
-def _energy_method(method: str, say: Say) -> Text:
+def _energy_method(method: str, say: Translator) -> LocalizedText:
     """Return how the energy was come by in words; what is not known stays as it is."""
     for key, pattern in METHODS.items():
         if found := re.fullmatch(pattern, method):
             return say(f"own.method.{key}", **found.groupdict())
-    return same(method)
+    return untranslated(method)
 
 
-def _headline(roi: Roi, currency: str, say: Say) -> Text | None:
+def _headline(roi: Roi, currency: str, say: Translator) -> LocalizedText | None:
     if roi.saving is None:
         return None
     amount, spread = _amount(roi.saving, currency)
@@ -135,7 +145,9 @@ def _headline(roi: Roi, currency: str, say: Say) -> Text | None:
     return found
 
 
-def _payback(roi: Roi, amount: Text, spread: Text, say: Say) -> Text:
+def _payback(
+    roi: Roi, amount: LocalizedText, spread: LocalizedText, say: Translator
+) -> LocalizedText:
     payback = roi.payback_years
     if payback is None:
         return say("roi.headline_only", saving=amount, range=spread)
@@ -146,7 +158,7 @@ def _payback(roi: Roi, amount: Text, spread: Text, say: Say) -> Text:
     return say("roi.headline", saving=amount, range=spread, payback=years, payback_range=ends)
 
 
-def _measured(facts: RoiFacts, say: Say) -> Text | None:
+def _measured(facts: RoiFacts, say: Translator) -> LocalizedText | None:
     if facts.ratio is None:
         return None
     return say(
@@ -165,18 +177,18 @@ def _formulas(facts: RoiFacts) -> tuple[str, ...]:
     return ("compute", "hour", "missed", "reject", "saving", "payback", "even")
 
 
-def _spread(low: Text, high: Text) -> Text:
-    return Text(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}")
+def _spread(low: LocalizedText, high: LocalizedText) -> LocalizedText:
+    return LocalizedText(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}")
 
 
-def _amount(value: Range | None, currency: str) -> tuple[Text, Text]:
+def _amount(value: Range | None, currency: str) -> tuple[LocalizedText, LocalizedText]:
     if value is None:
-        return same(fmt.NOTHING), same("")
+        return untranslated(fmt.NOTHING), untranslated("")
     low, high = fmt.money(value.low, currency), fmt.money(value.high, currency)
     return fmt.money(value.value, currency), _spread(low, high)
 
 
-def _fields(report: ReportInput, facts: RoiFacts, say: Say) -> tuple[Field, ...]:
+def _fields(report: ReportInput, facts: RoiFacts, say: Translator) -> tuple[Field, ...]:
     names = [
         ("pieces_per_year", "1"),
         ("cost_per_compute_hour", "any"),

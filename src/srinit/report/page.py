@@ -16,17 +16,17 @@ from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import decide
 from srinit.report.differences import differences_view
-from srinit.report.evidence import evidence_view
+from srinit.report.explanations import data_uri, explanations_view, small
 from srinit.report.figures import headline
-from srinit.report.inside import data_uri, inside_view, small
+from srinit.report.justification import justification_view
 from srinit.report.layers import cut_view, layers_view
 from srinit.report.money import money_view
-from srinit.report.origin import origin_view
-from srinit.report.stages import Stages, stages_view
-from srinit.report.text import LANGUAGES, Language, Say, Text
+from srinit.report.provenance import provenance_view
+from srinit.report.rounds import Rounds, rounds_view
+from srinit.report.text import LANGUAGES, Language, LocalizedText, Translator
 from srinit.report.times import times_view
 
-SECTIONS = ("decision", "layers", "compare", "inside", "money", "origin")
+SECTIONS = ("decision", "layers", "compare", "explanations", "money", "provenance")
 """The sections of the page, in order: `templates/NAME.html.j2`, titled `section.NAME`."""
 
 
@@ -40,15 +40,15 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         report: What it is made from.
         languages: The first is shown when the page opens; with one only there is no switch.
     """
-    say = Say(languages)
-    layers, stages = layers_view(report, say), stages_view(report, say)
+    say = Translator(languages)
+    layers, rounds = layers_view(report, say), rounds_view(report, say)
     style = _tight(_asset("page.css") + _order_rules(layers.rows))
     script = _asset("page.js")
     environment = Environment(
         loader=PackageLoader("srinit.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: say.pick(value) if isinstance(value, Text) else value,
+        finalize=lambda value: say.pick(value) if isinstance(value, LocalizedText) else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -67,24 +67,24 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         "money": money_view(report, say),
         "sections": SECTIONS,
         "differences": differences_view(report, say),
-        "evidence": evidence_view(report, say),
-        "stages": stages,
+        "justification": justification_view(report, say),
+        "rounds": rounds,
         "times": times_view(report, say),
-        "inside": inside_view(report, say),
-        "origin": origin_view(report, say),
-        "sources": _sources(report, stages),
+        "explanations": explanations_view(report, say),
+        "provenance": provenance_view(report, say),
+        "sources": _sources(report, rounds),
         "cut": cut_view(report, layers.rows, say),
     }
     return environment.get_template("page.html.j2").render(context)
 
 
-def _sources(report: ReportInput, stages: Stages) -> list[str]:
+def _sources(report: ReportInput, rounds: Rounds) -> list[str]:
     """Return the files behind the comparison, relative to the run folder."""
-    last = f"stages/{report.last.number:02d}" if report.last else "stages/01"
+    last = f"rounds/{report.last.number:02d}" if report.last else "rounds/01"
     names = ("comparison", "gate", "tune", "metrics", "shift", "site", "ownership")
     found = [f"{last}/{name}.json" for name in names]
     found += [f"{last}/predictions.npz", "baseline/metrics.json", "export/export.json"]
-    found += ["stages/outcome.json", *(path for row in stages.rows for path in row.sources)]
+    found += ["rounds/outcome.json", *(path for row in rounds.rows for path in row.sources)]
     return list(dict.fromkeys(found))
 
 

@@ -13,8 +13,8 @@ from srinit.comparison.records import Comparison
 from srinit.evaluate import Outcomes, evaluate
 from srinit.plan import PrunePlan
 from srinit.report import explain, images
+from srinit.report.feature_similarity import BATCH, NUM_FEATURES, compare_features, cut_points
 from srinit.report.samples import class_name, inputs_of, pixels_of
-from srinit.report.twins import BATCH, NUM_FEATURES, compare_features, cut_points
 from srinit.report.variants import explained, make_networks
 from srinit.runs.pictures import PICTURES_SCHEMA, Pictures, Thumb
 from srinit.sensitivity.records import Sensitivity

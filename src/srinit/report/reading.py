@@ -5,10 +5,10 @@ Read from the run folder (all but the scan and the plan may be missing)::
     run.json env.json config.yaml inputs.lock.json audit.jsonl SHA256SUMS
     baseline/metrics.json            the unpruned network, validation data
     scan/sensitivity.json plan.json
-    stages/NN/metrics.json           before, after the cut, compensated, tuned
-    stages/NN/tune.json comparison.json gate.json validation.json validation_gate.json
-    stages/NN/site.json site_gate.json shift.json where they were measured
-    stages/outcome.json rejected/NN/ where it was pruned in rounds
+    rounds/NN/metrics.json           before, after the cut, compensated, tuned
+    rounds/NN/tune.json comparison.json gate.json validation.json validation_gate.json
+    rounds/NN/site.json site_gate.json shift.json where they were measured
+    rounds/outcome.json rejected/NN/ where it was pruned in rounds
     scan/criterion.json              the scores that rank, where it is not the scan that does
     scan/beside.json                 scores that only stand beside them
     export/export.json
@@ -28,8 +28,8 @@ from srinit.config.sections import DataSection
 from srinit.custody.overrides import of_run
 from srinit.errors import ConfigError, UnsafeError
 from srinit.plan import PrunePlan
-from srinit.report.data import DataFile, ReportInput, StageInput
-from srinit.report.mistakes import mistakes_of
+from srinit.report.confusion_pairs import confusion_pairs_of
+from srinit.report.data import DataFile, ReportInput, RoundInput
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.files import REJECTED, ROUNDS, round_numbers
 from srinit.runs.inputs import config_of
@@ -56,14 +56,14 @@ def load_report_input(run: Path) -> ReportInput:
     baseline = files.get(artifacts.BASELINE)
     exports = files.get(artifacts.EXPORTS) or Exports(files=(), failed={})
     beside = files.get(artifacts.REFERENCE_SCORES) or ReferenceScores(criteria=())
-    rehearsed = _rehearsed(run / "audit.jsonl")
+    drilled = _drilled(run / "audit.jsonl")
     return ReportInput(
         name=str(head.get("name", run.name)),
         run=str(run),
         created=_created(run),
         sensitivity=files.read(artifacts.SENSITIVITY),
         plan=_plan(folder),
-        stages=_stages(folder, ROUNDS),
+        rounds=_rounds(folder, ROUNDS),
         exports=exports.files,
         failed_exports=exports.failed,
         onnx_latency=exports.onnx_latency,
@@ -77,13 +77,13 @@ def load_report_input(run: Path) -> ReportInput:
         environment=_json(run / "env.json") or None,
         config_text=_text(run / "config.yaml"),
         on_production_device=config.compare.on_production_device,
-        rollback_rehearsed=bool(rehearsed),
-        rollback_rehearsed_on=rehearsed,
+        rollback_drilled=bool(drilled),
+        rollback_drill_on=drilled,
         files=_files(run),
         pictures=files.get(artifacts.PICTURES),
         scores=files.get(artifacts.SCORES),
         beside=beside.criteria,
-        rejected=_stages(folder, REJECTED),
+        rejected=_rounds(folder, REJECTED),
         outcome=files.get(artifacts.OUTCOME),
         overrides=of_run(run),
         readings=_last(folder).get(artifacts.READINGS),
@@ -128,7 +128,7 @@ def roi_inputs(config: Config) -> RoiInputs:
     return config.roi
 
 
-def _stages(folder: RunFolder, rounds: str) -> tuple[StageInput, ...]:
+def _rounds(folder: RunFolder, rounds: str) -> tuple[RoundInput, ...]:
     """Return the rounds of pruning, in order; what was not measured in one is None."""
     found = []
     for number in round_numbers(folder.path, rounds):
@@ -136,7 +136,7 @@ def _stages(folder: RunFolder, rounds: str) -> tuple[StageInput, ...]:
         cut = files.get(artifacts.CUT)
         predictions = files.get(artifacts.PREDICTIONS)
         found.append(
-            StageInput(
+            RoundInput(
                 number=number,
                 cut=cut,
                 tune=files.get(artifacts.TUNE_LOG),
@@ -146,7 +146,7 @@ def _stages(folder: RunFolder, rounds: str) -> tuple[StageInput, ...]:
                 site=files.get(artifacts.SITE),
                 site_gates=files.get(artifacts.SITE_GATES),
                 ownership=files.get(artifacts.OWNERSHIP),
-                mistakes=mistakes_of(predictions) if predictions else (),
+                confusion_pairs=confusion_pairs_of(predictions) if predictions else (),
                 removed=cut.removed if cut else (),
                 validation=files.get(artifacts.VALIDATION),
                 validation_gates=files.get(artifacts.VALIDATION_GATES),
@@ -193,8 +193,8 @@ def _created(run: Path) -> str:
     return str(entries[0].get("time", "")) if entries else ""
 
 
-def _rehearsed(path: Path) -> str:
-    """Return the date of the last rehearsal of the way back, or of the way back itself."""
+def _drilled(path: Path) -> str:
+    """Return the date of the last rollback drill, or rollback."""
     times = [
         str(entry.get("time", ""))[:10]
         for entry in _audit(path)

@@ -8,7 +8,7 @@ from srinit.criteria.records import UnitScores
 from srinit.records import Interval, record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
-from srinit.report.text import Say, Text
+from srinit.report.text import LocalizedText, Translator
 
 CRITERION = "removal_drop"
 
@@ -26,11 +26,11 @@ class Removals:
     """What is known of all units."""
 
     units: Mapping[str, Taken]
-    label: Text | None = None  # None where nothing was measured
-    note: Text | None = None
+    label: LocalizedText | None = None  # None where nothing was measured
+    note: LocalizedText | None = None
 
 
-def removals_of(report: ReportInput, say: Say) -> Removals:
+def removals_of(report: ReportInput, say: Translator) -> Removals:
     """Return the removal drop of every unit; without it the trials of those that go."""
     found = next((s for s in _all_scores(report) if s.criterion == CRITERION), None)
     if found is not None:
@@ -52,7 +52,7 @@ def removals_of(report: ReportInput, say: Say) -> Removals:
     return Removals(units=tried, label=say("layers.trial"), note=note)
 
 
-def treated(report: ReportInput, say: Say) -> Text:
+def treated(report: ReportInput, say: Translator) -> LocalizedText:
     """Return what was done to a network after a trial removal, before it was measured."""
     trials = [r.evidence.alone for r in report.plan.remove if r.evidence.alone is not None]
     steps = max((trial.steps for trial in trials), default=0)

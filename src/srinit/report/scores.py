@@ -10,7 +10,7 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import track
 from srinit.report.data import ReportInput
-from srinit.report.text import Say, Text, same
+from srinit.report.text import LocalizedText, Translator, untranslated
 
 MANY = 100  # units from which the page has no room for strips
 FEWEST = 3  # units whose orders can be compared
@@ -32,10 +32,10 @@ def other_scores(report: ReportInput) -> UnitScores | None:
     return report.scores if report.scores.criterion == criterion else None
 
 
-def criterion_name(criterion: str, say: Say) -> Text:
+def criterion_name(criterion: str, say: Translator) -> LocalizedText:
     """Return what a criterion measures, in words; an unknown one is named as it is."""
     key = f"criterion.{criterion.split(' ')[0]}"
-    return say(key) if say.has(key) else same(criterion)
+    return say(key) if say.has(key) else untranslated(criterion)
 
 
 def shown(score: float | None, scores: UnitScores) -> str:
@@ -49,7 +49,7 @@ def shown(score: float | None, scores: UnitScores) -> str:
     return fmt.MINUS * (score < 0) + fmt.significant(abs(score))
 
 
-def score_label(report: ReportInput, say: Say) -> Text | None:
+def score_label(report: ReportInput, say: Translator) -> LocalizedText | None:
     """Return the heading of the criterion's column; None where the scan ranks."""
     scores = other_scores(report)
     return None if scores is None else criterion_name(scores.criterion, say)
@@ -76,7 +76,7 @@ def score_cells(report: ReportInput) -> dict[str, ScoreCell]:
     }
 
 
-def agreement(report: ReportInput, say: Say) -> Text | None:
+def agreement(report: ReportInput, say: Translator) -> LocalizedText | None:
     """Return how far the criterion and the scan order the units alike (Spearman's correlation)."""
     scores = other_scores(report)
     if scores is None:

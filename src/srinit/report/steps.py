@@ -9,7 +9,7 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.scores import criterion_name, other_scores, shown
-from srinit.report.text import Say, Text
+from srinit.report.text import LocalizedText, Translator
 
 
 @record
@@ -39,7 +39,7 @@ def by_high(report: ReportInput) -> bool:
     return "max_drop" in target and target.get("rule", "interval") == "interval"
 
 
-def ranked_by(report: ReportInput, say: Say) -> Text:
+def ranked_by(report: ReportInput, say: Translator) -> LocalizedText:
     """Return what the order of removal rests on."""
     criterion = report.plan.criterion
     if criterion and not criterion.startswith("reinit_drop"):
@@ -47,7 +47,7 @@ def ranked_by(report: ReportInput, say: Say) -> Text:
     return say("layers.by_high" if by_high(report) else "layers.by_mean")
 
 
-def value_label(report: ReportInput, say: Say) -> Text:
+def value_label(report: ReportInput, say: Translator) -> LocalizedText:
     """Return the name of what ranks."""
     scores = other_scores(report)
     if scores is None:
@@ -55,7 +55,7 @@ def value_label(report: ReportInput, say: Say) -> Text:
     return criterion_name(scores.criterion, say)
 
 
-def threshold(report: ReportInput, say: Say) -> Text:
+def threshold(report: ReportInput, say: Translator) -> LocalizedText:
     """Return the name of what ranks, as it is of the last unit that goes."""
     return say("layers.threshold", what=value_label(report, say))
 

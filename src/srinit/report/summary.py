@@ -9,19 +9,19 @@ from pathlib import PurePosixPath
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import decide, gate_text
-from srinit.report.evidence import LOSSES, evidence_view
 from srinit.report.figures import headline
+from srinit.report.justification import LOSSES, justification_view
 from srinit.report.layers import layers_view
 from srinit.report.money import money_view
-from srinit.report.stages import stages_view
-from srinit.report.text import LANGUAGES, Language, Say, Text
+from srinit.report.rounds import rounds_view
+from srinit.report.text import LANGUAGES, Language, LocalizedText, Translator
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
 def summary_markdown(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> str:
     """Return the summary, one part a language; names in it are escaped."""
-    return "\n---\n\n".join(_part(report, Say((code,)), code) for code in languages)
+    return "\n---\n\n".join(_part(report, Translator((code,)), code) for code in languages)
 
 
 def plain(text: str) -> str:
@@ -34,14 +34,16 @@ def plain(text: str) -> str:
     return SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def _part(report: ReportInput, say: Say, code: Language) -> str:
-    def t(text: Text) -> str:
+def _part(report: ReportInput, say: Translator, code: Language) -> str:
+    def t(text: LocalizedText) -> str:
         return plain(text.of(code))
 
     decision = decide(report, say)
     lines = [f"# {t(say('title'))}: {plain(report.name)}", ""]
     lines += [f"**{t(decision.word)}** ({t(decision.meaning)}) {t(decision.reason)}", ""]
-    lines += [f"{number}. {t(line)}" for number, line in enumerate(decision.spoken, start=1)]
+    lines += [
+        f"{number}. {t(line)}" for number, line in enumerate(decision.talking_points, start=1)
+    ]
     lines += ["", *_figures(report, say, code), ""]
     if report.gates is not None and report.gates.gates:
         lines += [f"## {t(say('decision.gates'))}", ""]
@@ -53,7 +55,7 @@ def _part(report: ReportInput, say: Say, code: Language) -> str:
         ("tested", decision.tested),
         ("untested", decision.untested),
         ("conditions", decision.conditions),
-        ("back", decision.way_back),
+        ("back", decision.rollback),
     )
     for key, items in lists:
         if items:
@@ -65,7 +67,7 @@ def _part(report: ReportInput, say: Say, code: Language) -> str:
             ]
     lines += [f"## {t(say('decision.cut'))}", "", *_cut(report, say, code), ""]
     lines += _evidence(report, say, code)
-    lines += _stages(report, say, code)
+    lines += _rounds(report, say, code)
     money = money_view(report, say)
     if money.headline is not None:
         lines += [f"## {t(say('section.money'))}", "", t(money.headline), ""]
@@ -73,8 +75,8 @@ def _part(report: ReportInput, say: Say, code: Language) -> str:
     return "\n".join(lines)
 
 
-def _figures(report: ReportInput, say: Say, code: Language) -> list[str]:
-    def t(text: Text | None) -> str:
+def _figures(report: ReportInput, say: Translator, code: Language) -> list[str]:
+    def t(text: LocalizedText | None) -> str:
         return plain(text.of(code)) if text else ""
 
     keys = ("before", "after", "change", "range")
@@ -86,15 +88,15 @@ def _figures(report: ReportInput, say: Say, code: Language) -> list[str]:
     return lines
 
 
-def _cut(report: ReportInput, say: Say, code: Language) -> list[str]:
+def _cut(report: ReportInput, say: Translator, code: Language) -> list[str]:
     names = ", ".join(f"`{name}`" for name in map(_code, report.plan.names))
     if not names:
         return [plain(say("cut.none").of(code))]
     return [names, "", "```", _code(layers_view(report, say).command), "```"]
 
 
-def _evidence(report: ReportInput, say: Say, code: Language) -> list[str]:
-    view = evidence_view(report, say)
+def _evidence(report: ReportInput, say: Translator, code: Language) -> list[str]:
+    view = justification_view(report, say)
     if not view.rows:
         return []
     t = _plain_in(code)
@@ -109,13 +111,13 @@ def _evidence(report: ReportInput, say: Say, code: Language) -> list[str]:
     return [*lines, "", *([t(view.note)] if view.note else []), ""]
 
 
-def _stages(report: ReportInput, say: Say, code: Language) -> list[str]:
-    view = stages_view(report, say)
+def _rounds(report: ReportInput, say: Translator, code: Language) -> list[str]:
+    view = rounds_view(report, say)
     if report.outcome is None or not view.rows:
         return []
     t = _plain_in(code)
     head = ("start", "cut", "compensated", "tuned", "change")
-    titles = [t(say("stages.stage")), *(t(say(f"stages.{key}")) for key in head)]
+    titles = [t(say("rounds.round")), *(t(say(f"rounds.{key}")) for key in head)]
     lines = [f"## {t(say('compare.recovery'))}", "", t(view.lead), "", f"| {' | '.join(titles)} |"]
     lines.append("|" + "---|" * len(titles))
     for row in view.rows:
@@ -127,18 +129,18 @@ def _stages(report: ReportInput, say: Say, code: Language) -> list[str]:
         lines.append(f"| {' | '.join(cells)} |")
     for row in view.rows:
         for why in row.why:
-            lines += ["", f"{t(say('stages.why', number=str(row.number)))} {t(why)}"]
+            lines += ["", f"{t(say('rounds.why', number=str(row.number)))} {t(why)}"]
     return [*lines, ""]
 
 
-def _data(report: ReportInput, t: Callable[[Text], str]) -> list[str]:
+def _data(report: ReportInput, t: Callable[[LocalizedText], str]) -> list[str]:
     """Return links to the records behind the numbers."""
     paths = [file.path for file in report.files if PurePosixPath(file.path).suffix == ".json"]
     links = (f"[{plain(path)}](<../{path}>)" for path in paths if not set("<>\n") & set(path))
-    return [f"{t(Say()('page.source'))}: {', '.join(links)}", ""] if paths else []
+    return [f"{t(Translator()('page.source'))}: {', '.join(links)}", ""] if paths else []
 
 
-def _plain_in(code: Language) -> Callable[[Text], str]:
+def _plain_in(code: Language) -> Callable[[LocalizedText], str]:
     return lambda text: plain(text.of(code))
 
 

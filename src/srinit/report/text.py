@@ -19,7 +19,7 @@ LANGUAGES: tuple[Language, ...] = ("ja", "en")
 
 
 @record
-class Text:
+class LocalizedText:
     """One text in both languages; on the page it becomes one span each, escaped."""
 
     ja: str
@@ -43,15 +43,15 @@ class Text:
         return Markup("".join(parts))
 
     def __str__(self) -> str:
-        raise TypeError("a Text has no single language; use .ja, .en or .of(language)")
+        raise TypeError("a LocalizedText has no single language; use .ja, .en or .of(language)")
 
 
-def same(text: str) -> Text:
+def untranslated(text: str) -> LocalizedText:
     """Return a text that reads the same in both languages, such as a name or a number."""
-    return Text(ja=text, en=text)
+    return LocalizedText(ja=text, en=text)
 
 
-class Say:
+class Translator:
     """Looks texts up by key and fills them in.
 
     Args:
@@ -59,10 +59,10 @@ class Say:
             text are in it.
 
     Example:
-        >>> say = Say()
+        >>> say = Translator()
         >>> say("unit.count", n="3").en
         '3 blocks'
-        >>> Say(("en",))("unit.count", n="3").ja
+        >>> Translator(("en",))("unit.count", n="3").ja
         '3 blocks'
     """
 
@@ -75,15 +75,15 @@ class Say:
             )
         self.languages = tuple(languages)
 
-    def __call__(self, key: str, **values: object) -> Text:
-        """Return the text of a key with its values (`str` or `Text`) put in."""
+    def __call__(self, key: str, **values: object) -> LocalizedText:
+        """Return the text of a key with its values (`str` or `LocalizedText`) put in."""
         ja, en = (_filled(key, code, values) for code in LANGUAGES)
-        return self.pick(Text(ja=ja, en=en))
+        return self.pick(LocalizedText(ja=ja, en=en))
 
-    def pick(self, text: Text) -> Text:
+    def pick(self, text: LocalizedText) -> LocalizedText:
         """Return `text` in the languages that are asked for."""
         if len(self.languages) == 1:
-            return same(text.of(self.languages[0]))
+            return untranslated(text.of(self.languages[0]))
         return text
 
     def has(self, key: str) -> bool:
@@ -91,9 +91,9 @@ class Say:
         return key in catalog("ja")
 
 
-def join(texts: Sequence[Text], *, ja: str = "、", en: str = ", ") -> Text:
+def join(texts: Sequence[LocalizedText], *, ja: str = "、", en: str = ", ") -> LocalizedText:
     """Return several texts as one list."""
-    return Text(ja=ja.join(t.ja for t in texts), en=en.join(t.en for t in texts))
+    return LocalizedText(ja=ja.join(t.ja for t in texts), en=en.join(t.en for t in texts))
 
 
 @cache
@@ -116,7 +116,7 @@ def _flat(prefix: str, body: object) -> list[tuple[str, str]]:
 def _filled(key: str, language: Language, values: dict[str, Any]) -> str:
     template = catalog(language)[key]
     given = {
-        name: value.of(language) if isinstance(value, Text) else value
+        name: value.of(language) if isinstance(value, LocalizedText) else value
         for name, value in values.items()
     }
     return string.Formatter().vformat(template, (), given)

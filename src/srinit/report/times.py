@@ -13,7 +13,7 @@ from srinit.report import formats as fmt
 from srinit.report.charts import scale
 from srinit.report.data import ReportInput
 from srinit.report.figures import speed_range, speed_text, speed_tone
-from srinit.report.text import Say, Text
+from srinit.report.text import LocalizedText, Translator
 
 ROWS = (15, 9, 21, 6, 24, 12, 18)  # heights of dots, so that equal times do not hide each other
 FAR = 1.6  # times the 90th percentile from which a single call would squeeze the others
@@ -25,9 +25,9 @@ class Side:
     """The timed calls of one network."""
 
     median: str
-    spread: Text  # 10th to 90th percentile
+    spread: LocalizedText  # 10th to 90th percentile
     calls: str
-    beyond: Text | None  # calls off the scale
+    beyond: LocalizedText | None  # calls off the scale
     strip: Markup
 
 
@@ -38,20 +38,20 @@ class TimeRow:
     batch: str
     device: str
     tone: str
-    change: Text
-    range: Text
+    change: LocalizedText
+    range: LocalizedText
     sides: tuple[Side, Side]  # baseline, pruned
     scale: Markup
     has_samples: bool
 
 
-def times_view(report: ReportInput, say: Say) -> tuple[TimeRow, ...]:
+def times_view(report: ReportInput, say: Translator) -> tuple[TimeRow, ...]:
     """Return one row a batch size and runtime."""
     found = report.comparison.latency if report.comparison else ()
     return tuple(_row(pair, say) for pair in (*found, *report.onnx_latency))
 
 
-def _row(pair: LatencyPair, say: Say) -> TimeRow:
+def _row(pair: LatencyPair, say: Translator) -> TimeRow:
     sides = (pair.baseline, pair.pruned)
     far = min(
         FAR * max(side.high_ms for side in sides), FARTHEST * max(side.median_ms for side in sides)
@@ -69,7 +69,7 @@ def _row(pair: LatencyPair, say: Say) -> TimeRow:
     )
 
 
-def _side(side: Latency, top: float, say: Say) -> Side:
+def _side(side: Latency, top: float, say: Translator) -> Side:
     beyond = sum(value > top for value in side.samples_ms)
     return Side(
         median=fmt.milliseconds(side.median_ms),

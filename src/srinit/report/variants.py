@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.copying import copied
+from srinit.copying import detached_copy
 from srinit.errors import ConfigError, ReinitError
 from srinit.reinit import Call, reinitialized
 from srinit.report import explain, images
@@ -60,7 +60,7 @@ def _redrawn(
     baseline: nn.Module, unit: Unit, sensitivity: Sensitivity, reference: Any, seed: int
 ) -> nn.Module:
     """Return a copy of the baseline with one unit re-initialized as in the scan."""
-    network = copied(baseline, reference)[0]
+    network = detached_copy(baseline, reference)[0]
     calls: list[Call] = []
     module = network.get_submodule(unit.name)
     handle = module.register_forward_pre_hook(

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from srinit.comparison import Comparison, Shift, Site, shift_csv, site_csv
+from srinit.comparison import (
+    Comparison,
+    CorruptionRobustness,
+    FieldComparison,
+    field_csv,
+    robustness_csv,
+)
 from srinit.criteria import UnitScores
 from srinit.custody import overrides as changes
 from srinit.custody.overrides import Overrides
@@ -11,7 +17,7 @@ from srinit.custody.readings import SCHEMA as READINGS_SCHEMA
 from srinit.custody.readings import Readings
 from srinit.finetune import TuneLog
 from srinit.gates import GateResult
-from srinit.ownership import Ownership
+from srinit.inference_cost import InferenceCost
 from srinit.runs.kinds import TIMES, Arrays, Artifact, Network, Page, PairedArrays, Plan, Record
 from srinit.runs.pictures import PICTURES_SCHEMA, Pictures
 from srinit.runs.records import (
@@ -57,7 +63,7 @@ REFERENCE_SCORES = Artifact(
 )  # fmt: skip
 PLAN = Artifact("plan", "plan.json", "the plan", Plan(), beside=(TIMES,))
 OUTCOME = Artifact(
-    "outcome", "stages/outcome.json", "how the rounds ended",
+    "outcome", "rounds/outcome.json", "how the rounds ended",
     Record(RoundsOutcome, "srinit.outcome/1"),
 )  # fmt: skip
 
@@ -96,12 +102,13 @@ COMPARISON = Artifact(
     Record(Comparison, "srinit.comparison/2"), in_round=True,
 )  # fmt: skip
 SHIFT = Artifact(
-    "shift", "shift.json", "corrupted images", Record(Shift, "srinit.shift/2", shift_csv),
-    in_round=True, beside=("shift.csv",),
+    "shift", "shift.json", "corrupted images",
+    Record(CorruptionRobustness, "srinit.shift/2", robustness_csv), in_round=True,
+    beside=("shift.csv",),
 )  # fmt: skip
 SITE = Artifact(
     "site_comparison", "site.json", "the site's own data",
-    Record(Site, "srinit.site/2", site_csv), in_round=True, beside=("site.csv",),
+    Record(FieldComparison, "srinit.site/2", field_csv), in_round=True, beside=("site.csv",),
 )  # fmt: skip
 SITE_GATES = Artifact(
     "site_gates", "site_gate.json", "the gates on the site's data",
@@ -111,8 +118,8 @@ GATES = Artifact(
     "gates", "gate.json", "the judgement", Record(GateResult, "srinit.gate/1"), in_round=True
 )
 OWNERSHIP = Artifact(
-    "ownership", "ownership.json", "cost of ownership",
-    Record(Ownership, "srinit.ownership/1"), in_round=True,
+    "ownership", "ownership.json", "inference cost",
+    Record(InferenceCost, "srinit.ownership/1"), in_round=True,
 )  # fmt: skip
 
 EXPORTS = Artifact(

@@ -13,7 +13,7 @@ from srinit.store import RunFolder
 from srinit.store.tree import no_link
 
 T = TypeVar("T")
-ROUNDS, REJECTED = "stages", "rejected"
+ROUNDS, REJECTED = "rounds", "rejected"
 
 
 class Networks(Protocol):

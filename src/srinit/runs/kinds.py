@@ -52,13 +52,13 @@ class Artifact(Generic[T]):
     def listed(self) -> tuple[str, ...]:
         """Patterns of the files that lists of a run name: not whole folders, journals, weights."""
         kept = [name for name in self.beside if name.endswith((".csv", ".json"))]
-        prefix = "stages/*/" if self.in_round else ""
+        prefix = "rounds/*/" if self.in_round else ""
         return tuple(prefix + name for name in (self.path, *kept))
 
     @property
     def patterns(self) -> tuple[str, ...]:
         """Patterns of all its files, relative to the run folder."""
-        prefix = "stages/*/" if self.in_round else ""
+        prefix = "rounds/*/" if self.in_round else ""
         return tuple(prefix + name for name in (self.path, *self.beside))
 
 

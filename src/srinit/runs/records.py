@@ -74,7 +74,7 @@ class Compensated:
 
 
 @record
-class Rehearsal:
+class TrialFineTuning:
     """A short recovery, tried on a copy of the cut network before it is trained."""
 
     steps: int
@@ -92,7 +92,7 @@ class CutMetrics:
     score_compensated: float | None  # after what was done without training
     cost_before: Cost
     cost_after: Cost
-    rehearsal: Rehearsal | None = None  # the recovery tried on a copy beforehand
+    rehearsal: TrialFineTuning | None = None  # the recovery tried on a copy beforehand
     compensation: Compensated | None = None  # what was done without training, among what
 
 

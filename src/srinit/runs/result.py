@@ -20,8 +20,8 @@ class RunResult:
     latency_ms: dict[str, tuple[float, float]]  # batch size: before, after (medians)
     latency_ratio: dict[str, Interval]  # after / before, of pairs
     failed_gates: tuple[str, ...] = ()
-    stage: int = 1  # the pruning stage that is delivered
-    stopped_because: str = ""  # why the stages ended before the target
+    round: int = 1  # the pruning round that is delivered
+    stopped_because: str = ""  # why the rounds ended before the target
     report: str = ""
     onnx: str = ""
     test_readings: int = 0  # how often the test data were read before, by what is known
@@ -51,12 +51,12 @@ class RunResult:
         lines += [self._cut(), self._accuracy(), self._saving()]
         if self.stopped_because:
             lines.append(
-                f"Stage {self.stage} is delivered, short of the target: {self.stopped_because}"
+                f"Round {self.round} is delivered, short of the target: {self.stopped_because}"
             )
         if self.passed:
             lines.append("Every gate passed.")
         else:
-            lines.append(f"NOT PASSED: {'; '.join(self.failed_gates) or 'see the stages above.'}")
+            lines.append(f"NOT PASSED: {'; '.join(self.failed_gates) or 'see the rounds above.'}")
         lines += [f"Changed after the run began: {each}." for each in self.overrides]
         if self.test_readings:
             times = "time" if self.test_readings == 1 else "times"

@@ -1,4 +1,4 @@
-"""How many examples share a draw: what a precise answer costs, by a pilot's variances.
+"""How many examples share a draw: what a precise answer costs, by a scheme selection's variances.
 
 More draws over fewer examples each say more about the same number of forward passes; but a draw
 has a cost of its own, and below a few hundred observations the interval is limited by their

@@ -26,10 +26,10 @@ from srinit.evaluate import Scorer, top1
 from srinit.records import record
 from srinit.rng import isolated_rng
 from srinit.sensitivity.design import FIRST_PER_DRAW, num_observations, suffix_flops
-from srinit.sensitivity.fresh import FreshScan
-from srinit.sensitivity.pilot import CANDIDATES, EXAMPLES, choose_scheme, sample_of
+from srinit.sensitivity.scheme_selection import CANDIDATES, EXAMPLES, choose_scheme, sample_of
 from srinit.sensitivity.settings import Settings, settings_of, targets_of
 from srinit.sensitivity.setup import Setup
+from srinit.sensitivity.streaming import StreamingScan
 from srinit.units.records import UnitMap
 
 VARIANCE = (
@@ -102,11 +102,11 @@ def _by_batches(
     journal = setup.open(None)
     choice = choose_scheme(setup, journal)
     problems = setup.bench.check(choice.perturbation)
-    scan = FreshScan(setup, choice.perturbation, problems, None)
+    scan = StreamingScan(setup, choice.perturbation, problems, None)
     ready = time.perf_counter()
     count = sum(1 for _ in itertools.islice(scan.steps(journal), batches))
     now = time.perf_counter()
-    measured = [tally for tally in scan.tallies.values() if not tally.problem]
+    measured = [estimator for estimator in scan.estimators.values() if not estimator.problem]
     if setup.num_draws is not None:
         factor = setup.num_draws * len(setup.order) / max(scan.seen, 1)
         seconds = ready - began + (now - ready) * factor
@@ -134,9 +134,9 @@ def _by_forwards(
     flops = suffix_flops(units)
     share = {t.name: flops.get(t.name, whole) / whole for t in targets}
     tried = sum(share[name] for name in sample_of(targets))
-    pilot = len(CANDIDATES) * EXAMPLES * tried if settings.scheme == "auto" else 0.0
+    selection = len(CANDIDATES) * EXAMPLES * tried if settings.scheme == "auto" else 0.0
     batch = min(settings.batch_size, count)
-    thorough = pilot + batch * (READY + batches * (1 + sum(share.values())))
+    thorough = selection + batch * (READY + batches * (1 + sum(share.values())))
     if plain * thorough <= budget:
         return None
     dtype = next(iter(cheap_dtypes(model, settings.precision)), None)
@@ -157,7 +157,7 @@ def _by_forwards(
         return Estimate(seconds=seconds, num_examples=count, batches_measured=0, basis="forwards")
     need = num_observations(VARIANCE, settings.half_width or 0.02, settings.confidence)
     read = min(int(need * FIRST_PER_DRAW), count)
-    seconds = each * (pilot + batch * READY + read * (1 + sum(share.values())))
+    seconds = each * (selection + batch * READY + read * (1 + sum(share.values())))
     seconds += sum(draw(t.name) * read / FIRST_PER_DRAW for t in targets)
     return Estimate(seconds=seconds, num_examples=read, batches_measured=0, basis="forwards")
 

@@ -56,15 +56,15 @@ class UnitSensitivity:
 
 @record
 class SchemeTrial:
-    """One candidate of `scheme="auto"` in the pilot."""
+    """One candidate of `scheme="auto"` in the selection."""
 
     scheme: str
     scale: float
     reliability: float | None  # variance between units / (that + variance of a unit's mean)
     saturated: float  # share of units at floor or ceiling
     chosen: bool
-    num_units: int = 0  # that the pilot tried it on
-    merit: Interval | None = None  # reliability times the share not saturated; of resampled units
+    num_units: int = 0  # that the selection tried it on
+    score: Interval | None = None  # reliability times the share not saturated; of resampled units
 
 
 @record
@@ -89,7 +89,7 @@ class Sensitivity:
     )
     scheme_reason: str = ""  # why this scheme, in words
     trials: tuple[SchemeTrial, ...] = ()
-    scheme_certainty: float | None = None  # share of resamples of the pilot with the same choice
+    scheme_certainty: float | None = None  # share of resamples of it with the same choice
     seconds: float | None = None  # not part of what is reproducible; None in files
 
     def __getitem__(self, name: str) -> UnitSensitivity:

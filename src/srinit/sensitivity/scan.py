@@ -14,13 +14,13 @@ from srinit.distributed import process_group
 from srinit.engine import Batch, Precision, eager
 from srinit.evaluate import Scorer, top1
 from srinit.reinit import Scheme
-from srinit.sensitivity.fresh import FreshScan
-from srinit.sensitivity.pilot import choose_scheme
+from srinit.sensitivity.fixed_scan import FixedDrawsScan
 from srinit.sensitivity.progress import OnProgress
 from srinit.sensitivity.records import Sensitivity
+from srinit.sensitivity.scheme_selection import choose_scheme
 from srinit.sensitivity.settings import settings_of
 from srinit.sensitivity.setup import Setup
-from srinit.sensitivity.whole import WholeScan
+from srinit.sensitivity.streaming import StreamingScan
 from srinit.units.records import UnitMap
 
 Widths = Literal["equal", "decide"]
@@ -144,17 +144,17 @@ def _run(
     journal = setup.open(path)
     choice = choose_scheme(setup, journal)
     problems = setup.bench.check(choice.perturbation)
-    scan: FreshScan | WholeScan
+    scan: StreamingScan | FixedDrawsScan
     if setup.num_draws is None:
-        scan = FreshScan(setup, choice.perturbation, problems, on_progress)
+        scan = StreamingScan(setup, choice.perturbation, problems, on_progress)
         for _ in scan.steps(journal):
             pass
     else:
-        scan = WholeScan(setup, choice.perturbation, problems, setup.num_draws)
+        scan = FixedDrawsScan(setup, choice.perturbation, problems, setup.num_draws)
         scan.run(journal, on_progress)
     found, stopped = scan.result()
     settings = setup.settings
-    selection = scan.selection if isinstance(scan, FreshScan) else None
+    selection = scan.selection if isinstance(scan, StreamingScan) else None
     return Sensitivity(
         units=found,
         unit_map=setup.units,

@@ -11,11 +11,11 @@ from torch import nn
 
 from srinit import modules
 from srinit.distributed import ProcessGroup
-from srinit.engine import Batch, Examples, Target, Workbench, open_examples, order_of
+from srinit.engine import Batch, Examples, PerturbationEvaluator, Target, open_examples, order_of
 from srinit.evaluate import Scorer
+from srinit.sensitivity.drop_estimator import StoppingRule
 from srinit.sensitivity.journal import Journal
 from srinit.sensitivity.settings import Settings, identity, targets_of
-from srinit.sensitivity.tally import Goal
 from srinit.units.fingerprint import check_fits
 from srinit.units.records import UnitMap
 
@@ -33,8 +33,8 @@ class Setup:
     targets: tuple[Target, ...]
     examples: Examples
     order: list[int]  # in which the examples are read
-    bench: Workbench
-    goal: Goal
+    bench: PerturbationEvaluator
+    rule: StoppingRule
 
     @classmethod
     def of(
@@ -55,11 +55,11 @@ class Setup:
         examples = open_examples(data, model)
         order = order_of(len(examples), settings.seed)[: settings.max_examples]
         first = next(examples.read([order[: settings.batch_size]]))
-        bench = Workbench(
+        bench = PerturbationEvaluator(
             model, targets, first, scorer=scorer, device=where, seed=settings.seed,
             precision=settings.precision,
         )  # fmt: skip
-        goal = Goal(
+        rule = StoppingRule(
             half_width=settings.half_width,
             confidence=settings.confidence,
             num_units=len(targets),
@@ -68,7 +68,7 @@ class Setup:
             decide=settings.widths == "decide",
         )
         return cls(
-            model, units, settings, scorer, where, ranks, targets, examples, order, bench, goal
+            model, units, settings, scorer, where, ranks, targets, examples, order, bench, rule
         )
 
     @property

@@ -54,10 +54,10 @@ class Looked:
             differences: Each in [-1, 1].
             left: How many there are, with these.
         """
-        pace, limit = self._stop.half_width, self._stop.limit
+        target_half_width, limit = self._stop.half_width, self._stop.limit
         if limit is not None and self._sequence.count:
-            pace = max(pace, DECISIVE * abs(self._sequence.mean - limit))
-        self._sequence.aim(0, half_width=pace, most=self._sequence.count + left)
+            target_half_width = max(target_half_width, DECISIVE * abs(self._sequence.mean - limit))
+        self._sequence.aim(0, half_width=target_half_width, most=self._sequence.count + left)
         self._sequence.update(differences)
 
     @property

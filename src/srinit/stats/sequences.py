@@ -205,14 +205,14 @@ class MeanSequence:
         index = (self._wealth[:, :, start:stop] - (self._aim_A - _FLOOR)[:, None, None]) / _STEP
         np.maximum(index, 0, out=index)
         np.minimum(index, len(_STAKES) - 1, out=index)
-        spread, limit = self._pace(self._values_G[start:stop])
+        spread, limit = self._target(self._values_G[start:stop])
         stakes = _STAKES[index.astype(np.intp)]
         stakes /= spread[:, None]
         np.minimum(stakes, limit[:, None], out=stakes)
         np.minimum(stakes, self._cap[:, start:stop], out=stakes)
         return stakes
 
-    def _pace(
+    def _target(
         self, means: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return, per level and mean, the spread of the sum of what is to come, a stake's limit.

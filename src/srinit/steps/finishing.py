@@ -15,8 +15,8 @@ from srinit.custody import overrides
 from srinit.custody.readings import Readings
 from srinit.errors import MissingExtraError, ModelError
 from srinit.gates import GateResult
+from srinit.inference_cost import InferenceCost
 from srinit.latency import LatencyPair
-from srinit.ownership import Ownership
 from srinit.plan import PrunePlan
 from srinit.report import load_report_input, make_pictures, write_report
 from srinit.runs import RunFiles, artifacts
@@ -131,7 +131,7 @@ def pictures(
 def report(
     pictures: Pictures | None,
     gates: GateResult,
-    ownership: Ownership,
+    ownership: InferenceCost,
     exports: Exports,
     report_settings: ReportSection,
     files: RunFiles,
@@ -166,7 +166,7 @@ def result(
     return RunResult(
         run=str(place),
         passed=gates.passed and outcome.accepted,
-        stage=outcome.delivered,
+        round=outcome.delivered,
         stopped_because=outcome.reason,
         removed=cut.removed,
         score=comparison.score,

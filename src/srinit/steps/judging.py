@@ -9,20 +9,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from srinit.comparison import Comparison, CostSide, Shift, measure_shift
-from srinit.config.sections import DataSection, GatesSection, OwnershipSection, ShiftSection
+from srinit.comparison import Comparison, CorruptionRobustness, CostSide, measure_robustness
+from srinit.config.sections import (
+    DataSection,
+    GatesSection,
+    InferenceCostSection,
+    RobustnessSection,
+)
 from srinit.custody import readings as ledger
 from srinit.custody.readings import Readings
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes
 from srinit.gates import GateResult, check_gates
-from srinit.ownership import Ownership, measure_pair
+from srinit.inference_cost import InferenceCost, measure_pair
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.kinds import PairedOutcomes
 from srinit.runs.records import CutMetrics
 from srinit.sources import DataSet
+from srinit.steps.field_data import with_site
 from srinit.steps.looking import WARNING
-from srinit.steps.site import with_site
 from srinit.steps.table import step
 from srinit.steps.task import Bench, Evaluator, Execution, Task
 
@@ -116,11 +121,11 @@ def shift(
     model: nn.Module,
     tuned: nn.Module,
     test: DataSet,
-    shift_settings: ShiftSection,
+    shift_settings: RobustnessSection,
     corruptions: Mapping[str, Any],
     task: Task,
     execution: Execution,
-) -> Shift | None:
+) -> CorruptionRobustness | None:
     """Return both networks on corrupted test images; None where the config asks for none.
 
     Raises:
@@ -133,7 +138,7 @@ def shift(
             "shift needs images, and the test data holds other inputs: write shift.examples: 0."
         )
     chosen = test.by_content(shift_settings.examples)
-    return measure_shift(
+    return measure_robustness(
         model,
         tuned,
         chosen.pool.pixels(chosen.indices),
@@ -160,7 +165,7 @@ def shift(
 def gates(
     readings: Readings,
     comparison: Comparison,
-    shift: Shift | None,
+    shift: CorruptionRobustness | None,
     site_gates: GateResult | None,
     gates_settings: GatesSection,
     files: RunFiles,
@@ -213,12 +218,12 @@ def round_limits(settings: GatesSection) -> dict[str, Any]:
     return {name: limit for name, limit in settings.limits().items() if name not in FINAL_ONLY}
 
 
-@step(artifacts.OWNERSHIP, part="cost of ownership")
+@step(artifacts.OWNERSHIP, part="inference cost")
 def ownership(
-    model: nn.Module, tuned: nn.Module, bench: Bench, ownership_settings: OwnershipSection
-) -> Ownership:
+    model: nn.Module, tuned: nn.Module, bench: Bench, ownership_settings: InferenceCostSection
+) -> InferenceCost:
     """Return what 1,000 answers of either network cost on this device."""
-    return Ownership(
+    return InferenceCost(
         pairs=tuple(
             measure_pair(
                 model,

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from srinit.config.sections import BaselineSection, PlanSection, ScanSection, UnitsSection
-from srinit.config.stages import AUTO, COMPENSATED, SHALLOW
+from srinit.config.steps import AUTO, COMPENSATED, SHALLOW
 from srinit.cost import count_cost
 from srinit.criteria import Criterion, UnitScores, score_units, scores_of
 from srinit.errors import DataError

@@ -15,7 +15,7 @@ from srinit.finetune import Recipe, TuneLog, fine_tune, run_command, run_functio
 from srinit.functions import load_function
 from srinit.plan import PrunePlan
 from srinit.runs import RunFiles, artifacts, processes
-from srinit.runs.records import BaselineMetrics, Compensated, CutMetrics, Rehearsal
+from srinit.runs.records import BaselineMetrics, Compensated, CutMetrics, TrialFineTuning
 from srinit.sources import DataSet
 from srinit.steps.compensating import Compensator
 from srinit.steps.recovery import Recovery, expected_dip, is_own
@@ -25,7 +25,7 @@ from srinit.steps.trials import Trials
 from srinit.surgery import kept_names, remove_with_origins
 from srinit.units import UnitMap
 
-REHEARSAL_SCHEMA = "srinit.rehearsal/2"
+TRIAL_FINE_TUNING_SCHEMA = "srinit.rehearsal/2"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def cut(
 ) -> tuple[nn.Module, CutMetrics]:
     """Return the network after the cut, compensated without training, and what it scores.
 
-    All processes of a run take the step; they share the work, but for the rehearsal.
+    All processes of a run take the step; they share the work, but for the trial fine-tuning.
     """
     say = compensator.execution.observer.say
     say(expected_dip(round_plan, compensator.task.confidence))
@@ -78,10 +78,10 @@ def cut(
         as_cut = pruned
         pruned, compensation = compensator.compensated(as_cut, origins)
         score_compensated = score_cut if pruned is as_cut else validated(pruned)
-    rehearsal = None
+    trial = None
     if set(round_plan.names) > set(before.gone):
-        rehearsal = _rehearsed(pruned, recovery, trials)
-        say(recovery.expected(before.log, rehearsal))
+        trial = _tried(pruned, recovery, trials)
+        say(recovery.expected(before.log, trial))
     metrics = CutMetrics(
         removed=round_plan.names,
         num_examples=baseline.num_examples,
@@ -90,23 +90,25 @@ def cut(
         score_compensated=score_compensated,
         cost_before=count_cost(recovery.teacher, bench.inputs),
         cost_after=count_cost(pruned, bench.inputs),
-        rehearsal=rehearsal,
+        rehearsal=trial,
         compensation=compensation,
     )
     return pruned, metrics
 
 
-def _rehearsed(pruned: nn.Module, recovery: Recovery, trials: Trials) -> Rehearsal | None:
+def _tried(pruned: nn.Module, recovery: Recovery, trials: Trials) -> TrialFineTuning | None:
     """Return what a short recovery on a copy brought, which rank 0 tries."""
     if trials.settings.trial_examples == 0:
         return None
 
     def tried() -> str:
-        found = recovery.rehearse(pruned, trials.data[0], trials.example_inputs)
-        return "" if found is None else records.to_json(found, schema=REHEARSAL_SCHEMA)
+        found = recovery.trial_fine_tuning(pruned, trials.data[0], trials.example_inputs)
+        return "" if found is None else records.to_json(found, schema=TRIAL_FINE_TUNING_SCHEMA)
 
     text = processes.text_of_first(tried)
-    return records.from_json(Rehearsal, text, schema=REHEARSAL_SCHEMA) if text else None
+    return (
+        records.from_json(TrialFineTuning, text, schema=TRIAL_FINE_TUNING_SCHEMA) if text else None
+    )
 
 
 def _trains_together(config: Config) -> bool:

@@ -18,7 +18,7 @@ from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.plan import PrunePlan
 from srinit.records import Interval
-from srinit.runs.records import Rehearsal
+from srinit.runs.records import TrialFineTuning
 from srinit.sources import Augment, DataSet
 from srinit.steps.task import Execution, Task
 from srinit.trialbench import NOTHING
@@ -101,9 +101,9 @@ class Recovery:
 
         return recover
 
-    def rehearse(
+    def trial_fine_tuning(
         self, pruned: nn.Module, data: Sequence[tuple[Any, Any]], example_inputs: Any
-    ) -> Rehearsal | None:
+    ) -> TrialFineTuning | None:
         """Return what a short recovery brings on a copy of the cut network; None if none is tried.
 
         Args:
@@ -121,14 +121,14 @@ class Recovery:
             for model in (self.teacher, trained)
         )
         cost = compare_outcomes(before, after, confidence=self.task.confidence).score
-        return Rehearsal(steps=self.config.finetune.rehearsal, cost=cost)
+        return TrialFineTuning(steps=self.config.finetune.rehearsal, cost=cost)
 
-    def expected(self, before: TuneLog | None, rehearsal: Rehearsal | None) -> str:
+    def expected(self, before: TuneLog | None, trial: TrialFineTuning | None) -> str:
         """Return what is known of the recovery before it begins, and what is not.
 
         Args:
             before: The recovery of the round before, where there is one.
-            rehearsal: The recovery tried on a copy, where there was one.
+            trial: The recovery tried on a copy, where there was one.
         """
         if is_own(self.config):
             return "Recovery: unknown; a training of your own follows."
@@ -138,17 +138,17 @@ class Recovery:
             return f"Recovery: nothing is trained ({why}); the compensated network is the result."
         noun = "epoch" if chosen.epochs == 1 else "epochs"
         what = f"{chosen.epochs:g} {noun} of fine-tuning at batch {chosen.batch_size}"
-        if rehearsal is not None:
-            cost = rehearsal.cost
+        if trial is not None:
+            cost = trial.cost
             left = points(self.task.confidence, cost)
             return (
-                f"Expected recovery: {rehearsal.steps} steps on a copy leave a loss of {left}; "
+                f"Expected recovery: {trial.steps} steps on a copy leave a loss of {left}; "
                 f"{what} follow, and what they bring beyond that is unknown until it is measured."
             )
         if before is None or before.score_before is None or before.score_after is None:
             return f"Recovery by {what}: unknown until it is measured."
         return (
-            f"Recovery by {what}: unknown; the stage before went from "
+            f"Recovery by {what}: unknown; the round before went from "
             f"{100 * before.score_before:.1f} to {100 * before.score_after:.1f} % on validation "
             "data."
         )

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from srinit.config.sections import PlanSection
-from srinit.config.stages import COMPENSATED
+from srinit.config.steps import COMPENSATED
 from srinit.criteria import UnitScore, UnitScores
 from srinit.errors import DataError, PlanError
 from srinit.plan import PrunePlan, Removal, TrialEvidence
@@ -209,7 +209,7 @@ def _confirmed(
 ) -> Removal:
     """Return a removal with the evidence of its trials."""
     name = removal.unit.name
-    if name not in together:  # it went in an earlier stage
+    if name not in together:  # it went in an earlier round
         return removal
     evidence = replace(
         removal.evidence,

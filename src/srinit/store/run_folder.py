@@ -160,7 +160,7 @@ class RunFolder:
     def write_record(self, path: Path, record: Any, *, schema: str) -> None:
         """Write a record of this run as JSON, atomically.
 
-        A record is the last thing a stage writes, so the hashes of all files that the stage left
+        A record is the last thing a step writes, so the hashes of all files that the step left
         are recorded with it.
         """
         self.write_text(path, records.to_json(record, schema=schema))
@@ -186,7 +186,7 @@ class RunFolder:
         no_link(self.path, name)
         digest = read_sums(self.path / SUMS).get(name)
         if digest is None and not path.is_file():
-            raise ConfigError(f"{self.path} holds no {name} yet; run the stage that writes it.")
+            raise ConfigError(f"{self.path} holds no {name} yet; run the step that writes it.")
         if path.is_file() and path.stat().st_size > MAX_JSON_BYTES:
             raise ConfigError(f"{path} is larger than {MAX_JSON_BYTES:,} bytes.")
         return self._content(name, digest)

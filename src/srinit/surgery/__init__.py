@@ -1,6 +1,6 @@
 """Surgery: removes units for good, on a copy."""
 
-from srinit.surgery.carry import carry_back, kept_names
+from srinit.surgery.expand import expand_back, kept_names
 from srinit.surgery.rebuild import rebuild, stand_ins
 from srinit.surgery.remove import apply_plan, remove_units, remove_with_origins
 from srinit.units.bypass import bypassed
@@ -8,7 +8,7 @@ from srinit.units.bypass import bypassed
 __all__ = [
     "apply_plan",
     "bypassed",
-    "carry_back",
+    "expand_back",
     "kept_names",
     "rebuild",
     "remove_units",

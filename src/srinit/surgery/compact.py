@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from srinit.copying import Pairs
 from srinit.recording import locate
-from srinit.surgery.shaking import shaken
-from srinit.surgery.take import Cut, delete, depth
+from srinit.surgery.perturb import perturbed
+from srinit.surgery.replace import Cut, delete, depth
 from srinit.units.verify import run
 
 Follow = Callable[[Mapping[str, Cut]], None]
@@ -36,7 +36,7 @@ def compact(
         model: The network with stand-ins.
         entries: By container, the stand-ins.
         inputs: Example inputs.
-        pairs: (original, copied) parameters; see `shaken`.
+        pairs: (original, copied) parameters; see `perturbed`.
         follow: Brings what the network derives from its number of layers in line with cuts; its
             forward may read that, so it is part of what is compared.
         reference: `outputs` of the network with stand-ins.
@@ -104,7 +104,7 @@ def _agrees(model: nn.Module, inputs: object, pairs: Pairs, reference: list[Any]
 def outputs(model: nn.Module, inputs: object, pairs: Pairs) -> list[Any]:
     """Return the outputs of a copy as it is, and with noise on its parameters."""
     plain = run(model, inputs)
-    with shaken(pairs):
+    with perturbed(pairs):
         return [plain, run(model, inputs)]
 
 

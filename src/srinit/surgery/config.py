@@ -19,7 +19,7 @@ from srinit.recording import within
 from srinit.surgery.config_search import ConfigSearch, Trial
 from srinit.surgery.config_twin import INDICES, built, is_followed, read_from_disk
 from srinit.surgery.names import follow_names
-from srinit.surgery.take import Cut, moved, stand_ins
+from srinit.surgery.replace import Cut, moved, stand_ins
 
 OVERRIDES = "_heterogeneity_spec"  # where transformers keeps `per_layer_config`
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from srinit.surgery.config_twin import Body
-from srinit.surgery.take import Cut
+from srinit.surgery.replace import Cut
 
 SPEAKS = re.compile(
     r"layer|depth|block|step|interval|freq|period|offset|every|dense|sparse|moe|pattern|ind(ex|ic)"

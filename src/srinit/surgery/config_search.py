@@ -34,7 +34,7 @@ from srinit.surgery.config_twin import (
     followed,
     read,
 )
-from srinit.surgery.take import Cut
+from srinit.surgery.replace import Cut
 
 MAX_TRIALS = 300
 MAX_SECONDS = 60.0  # a network of many layers takes a second to build, even without memory

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from srinit.recording import within
-from srinit.surgery.take import Cut, moved
+from srinit.surgery.replace import Cut, moved
 
 COUNTS = ("depth", "num_layers", "n_layers", "num_blocks", "n_blocks", "num_hidden_layers")
 LISTS = ("depths", "num_layers", "n_layers", "num_blocks", "n_blocks", "layers")

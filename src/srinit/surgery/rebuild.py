@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable
 from torch import nn
 
 from srinit import modules
-from srinit.copying import copied, has_own_hooks, initialized
+from srinit.copying import detached_copy, has_own_hooks, initialized
 from srinit.specs import example_from
 from srinit.state import is_uninitialized
 from srinit.surgery.config import follow_cut
 from srinit.surgery.remove import check_names
-from srinit.surgery.take import deletable, delete, depth, stand_ins, take_out
+from srinit.surgery.replace import deletable, delete, depth, replace_units, stand_ins
 from srinit.units.bypass import PassThroughFor
 from srinit.units.records import Unit
 
@@ -45,7 +45,7 @@ def rebuild(
     chosen = list(units)
     result = _own(model, inputs)
     check_names(result, chosen)
-    result = take_out(result, chosen, passthrough=passthrough)
+    result = replace_units(result, chosen, passthrough=passthrough)
     cuts = {}
     entries_of = deletable(result, chosen)
     for path in sorted(entries_of, key=depth, reverse=True):
@@ -61,4 +61,4 @@ def _own(model: nn.Module, inputs: object) -> nn.Module:
     example = None
     if inputs is not None and (is_uninitialized(model) or has_own_hooks(model)):
         example = example_from(inputs, device=modules.device_of(model))
-    return copied(initialized(model, example), example)[0]
+    return detached_copy(initialized(model, example), example)[0]

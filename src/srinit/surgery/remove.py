@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from srinit import modules
-from srinit.copying import Pairs, copied
+from srinit.copying import Pairs, detached_copy
 from srinit.errors import PlanError, SurgeryError
 from srinit.evaluate import inputs_of
 from srinit.plan import PrunePlan
@@ -20,7 +20,7 @@ from srinit.surgery.cache import check_cache
 from srinit.surgery.compact import compact, outputs, same
 from srinit.surgery.config import follow_cut
 from srinit.surgery.reload import prove_reload
-from srinit.surgery.take import deletable, take_out
+from srinit.surgery.replace import deletable, replace_units
 from srinit.units.bypass import PassThroughFor
 from srinit.units.fingerprint import check_fits
 from srinit.units.records import Unit
@@ -141,9 +141,9 @@ def remove_with_origins(
             "pass example_inputs=..., one batch that the network takes."
         )
     names = tuple(unit.name for unit in chosen)
-    result, pairs = copied(model, example_inputs)
+    result, pairs = detached_copy(model, example_inputs)
     keys = {id(tensor): key for key, tensor in result.state_dict(keep_vars=True).items()}
-    result = take_out(result, chosen, passthrough=passthrough)
+    result = replace_units(result, chosen, passthrough=passthrough)
     reference = _run_twice(result, example_inputs, pairs, names)
     problem = difference(_run(model, example_inputs, ()), reference[0])
     if problem:

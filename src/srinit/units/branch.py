@@ -164,17 +164,19 @@ def _read(
     """Return the code of a site: of one mode, or of both where it asks for the mode."""
     if type(site) in known.made:
         return known.made[type(site)]
-    kin = known.sites.setdefault((type(site), frozenset(given)), [])
-    for other, readings in kin:
-        if other is site or (not any(r.constants for r in readings) and alike(other, site)):
+    read = known.sites.setdefault((type(site), frozenset(given)), [])
+    for other, readings in read:
+        if other is site or (
+            not any(r.constants for r in readings) and same_signature(other, site)
+        ):
             return readings
     first = _reading(shell, given, training=False)
     found = (first, _reading(shell, given, training=True)) if first.asks else (first,)
-    kin.append((site, found))
+    read.append((site, found))
     return found
 
 
-def alike(one: nn.Module, other: nn.Module) -> bool:
+def same_signature(one: nn.Module, other: nn.Module) -> bool:
     """Tell whether two modules differ in nothing but the values of their tensors.
 
     Such modules run the same code. Attributes that are neither modules nor tensors nor plain
@@ -187,17 +189,17 @@ def alike(one: nn.Module, other: nn.Module) -> bool:
         if key in ("_modules", "_parameters", "_buffers"):
             if value.keys() != theirs[key].keys():
                 return False
-            if not all(map(_twins, value.values(), theirs[key].values())):
+            if not all(map(_same_parts, value.values(), theirs[key].values())):
                 return False
         elif not is_hook_table(key) and not _same(value, theirs[key]):
             return False
     return True
 
 
-def _twins(one: object, other: object) -> bool:
+def _same_parts(one: object, other: object) -> bool:
     """Tell whether two registered modules or tensors are alike; the code is given no values."""
     if isinstance(one, nn.Module) and isinstance(other, nn.Module):
-        return alike(one, other)
+        return same_signature(one, other)
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and one.dtype == other.dtype
     return one is other

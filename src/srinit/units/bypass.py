@@ -19,7 +19,7 @@ PassThroughFor = Callable[[str, nn.Module], nn.Module | None]
 """A user's own pass-through: from name and module to what takes its place; None for ours."""
 
 
-class Rewritten:
+class RewriteCache:
     """Sites without a branch that were made already, and the code of sites that was read."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ def bypassed(
     units: Unit | Iterable[Unit],
     *,
     passthrough: PassThroughFor | None = None,
-    rewritten: Rewritten | None = None,
+    rewrites: RewriteCache | None = None,
 ) -> Iterator[None]:
     """Put units out of action for a while; everything is as before afterwards.
 
@@ -50,7 +50,7 @@ def bypassed(
         model: The network the units were found in.
         units: Those that are skipped.
         passthrough: The user's own pass-throughs.
-        rewritten: Sites rewritten before; further ones are added to it.
+        rewrites: Sites rewritten before; further ones are added to it.
 
     Example:
         >>> from srinit.units import find_units
@@ -63,10 +63,10 @@ def bypassed(
         True
     """
     shared = modules.repeated(model)
-    made = Rewritten() if rewritten is None else rewritten
+    made = RewriteCache() if rewrites is None else rewrites
     with ExitStack() as stack:
         for unit in [units] if isinstance(units, Unit) else units:
-            for name, module in replacements(model, unit, passthrough=passthrough, rewritten=made):
+            for name, module in replacements(model, unit, passthrough=passthrough, rewrites=made):
                 if name:
                     stack.enter_context(modules.swapped(model, name, module, shared=shared))
                 else:
@@ -100,7 +100,7 @@ def replacements(
     unit: Unit,
     *,
     passthrough: PassThroughFor | None = None,
-    rewritten: Rewritten | None = None,
+    rewrites: RewriteCache | None = None,
 ) -> list[tuple[str, nn.Module]]:
     """Return what takes the place of which submodule; the name "" stands for the model itself.
 
@@ -109,7 +109,7 @@ def replacements(
     """
     found = []
     site = site_of(unit)
-    known = Rewritten() if rewritten is None else rewritten
+    known = RewriteCache() if rewrites is None else rewrites
     if unit.how == "branch":
         found.append((site, _reduced(model, unit, known)))
     else:
@@ -137,7 +137,7 @@ def gone_from(unit: Unit) -> tuple[str, ...]:
     return (*inside, *(name for name in unit.also if within(name, site_of(unit))))
 
 
-def rewrite(model: nn.Module, unit: Unit, rewritten: Rewritten) -> nn.Module:
+def rewrite(model: nn.Module, unit: Unit, rewrites: RewriteCache) -> nn.Module:
     """Return the site of a branch without it, made once for each state of the site.
 
     Raises:
@@ -151,14 +151,14 @@ def rewrite(model: nn.Module, unit: Unit, rewritten: Rewritten) -> nn.Module:
     gated = (2, *unit.out_shape) if output.get("gated") else None
     site = model.get_submodule(name)
     key = (id(site), type(site), parts)  # the network itself changes its class, not its id
-    if key not in rewritten.sites:
-        made = without_branch(site, parts, given=given, gated=gated, readings=rewritten.readings)
-        rewritten.sites[key] = (site, made)
-    return rewritten.sites[key][1]
+    if key not in rewrites.sites:
+        made = without_branch(site, parts, given=given, gated=gated, readings=rewrites.readings)
+        rewrites.sites[key] = (site, made)
+    return rewrites.sites[key][1]
 
 
-def _reduced(model: nn.Module, unit: Unit, rewritten: Rewritten) -> nn.Module:
+def _reduced(model: nn.Module, unit: Unit, rewrites: RewriteCache) -> nn.Module:
     try:
-        return rewrite(model, unit, rewritten)
+        return rewrite(model, unit, rewrites)
     except SurgeryError as error:
         raise SurgeryError(f"the branch of {unit.name!r} cannot be taken out: {error}.") from None

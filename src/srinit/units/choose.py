@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from srinit.recording import Call, Facts
+from srinit.recording import Call, TraceIndex
 from srinit.units.rule import Stream, stream_of
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -32,34 +32,34 @@ class Choice:
     above: dict[str, Candidate]  # stages
 
 
-def candidates(facts: Facts) -> dict[str, Candidate]:
+def candidates(traced: TraceIndex) -> dict[str, Candidate]:
     """Return the modules that are called once and have parameters and a skip path."""
     found = {}
-    for call in facts.trace.calls:
+    for call in traced.trace.calls:
         name = call.name
-        if not name or facts.counts[name] != 1 or not facts.has_params(name):
+        if not name or traced.counts[name] != 1 or not traced.has_params(name):
             continue
-        stream = stream_of(facts.trace, call)
+        stream = stream_of(traced.trace, call)
         if stream is not None:
             found[name] = Candidate(name, call, stream)
     return found
 
 
-def choose(facts: Facts, found: Mapping[str, Candidate]) -> Choice:
+def choose(traced: TraceIndex, found: Mapping[str, Candidate]) -> Choice:
     """Return which candidates are units.
 
-    A module with merges of its own wins over the units below it if it has at least as many as
+    A module with additions of its own wins over the units below it if it has at least as many as
     there are such units: a transformer layer over its attention half, but not a stage with one
     outer shortcut over its blocks.
     """
-    named = facts.named
+    named = traced.named
     units: dict[str, Candidate] = {}
     below: dict[str, Candidate] = {}
     for name in sorted(found, key=lambda n: (-n.count("."), n)):
         inner = [n for n in units if n.startswith(f"{name}.")]
-        own = set(found[name].stream.merges)
+        own = set(found[name].stream.additions)
         for unit in inner:
-            own -= units[unit].stream.merges
+            own -= units[unit].stream.additions
         if inner and len(own) < len(inner):
             continue
         for unit in inner:

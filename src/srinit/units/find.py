@@ -9,10 +9,10 @@ from torch import nn
 from srinit import modules
 from srinit.errors import ModelError
 from srinit.evaluate import inputs_of
-from srinit.recording import Facts, record
+from srinit.recording import TraceIndex, record
 from srinit.specs import describe
 from srinit.state import preserves
-from srinit.units.bypass import PassThroughFor, Rewritten
+from srinit.units.bypass import PassThroughFor, RewriteCache
 from srinit.units.describe import locked
 from srinit.units.found import Found, Level
 from srinit.units.opaque import opaque_locks, opaque_parts, why_none
@@ -56,7 +56,7 @@ def find_units(
             for whole runs of blocks that keep their shape.
         include_plain: Offer runs of convolution, norm and activation that keep the shape.
         select: Offer only these (written like `keep`), of any grain; one that is named exactly
-            is offered even if its output is tapped. What removing a unit means is the same with
+            is offered even if its output is a side output. What a removal means is the same with
             it and without; what is named and is no unit is locked, with the reason.
         rule: The same as a function: which modules to offer.
         passthrough: Your own stand-ins for removed units; pass the same to `apply_plan`.
@@ -97,30 +97,30 @@ def find_units(
             f"{type(error).__name__}: {error}"
             + (f"; of {sealed[0] or type(model).__name__}: {sealed[1]}" if sealed else "")
         ) from error
-    facts = Facts(model, trace)
-    rewritten = Rewritten()
-    found = Found(facts, rewritten)
+    traced = TraceIndex(model, trace)
+    rewrites = RewriteCache()
+    found = Found(traced, rewrites)
     found.by_rule(level)
     if include_plain:
-        found.add(plain_units(facts, outside=list(found.calls.values())))
+        found.add(plain_units(traced, outside=list(found.calls.values())))
     if rule is None and selected is None:
-        found.near()
-        for lock in opaque_locks(facts, [*found.units, *found.locks]):
+        found.add_near_misses()
+        for lock in opaque_locks(traced, [*found.units, *found.locks]):
             found.locks[lock.name] = lock
     else:
-        names = _named(facts, selected, rule)
+        names = _named(traced, selected, rule)
         choose_by_word(found, names, level=level, exact=exact if rule is None else set(names))
-    found.lock_providers_and_taps(free=exact)
+    found.lock_dependencies_and_side_outputs(free=exact)
     found.lock_kept(protected)
     failed = verify(
-        model, example_inputs, found.units, expected, passthrough=passthrough, rewritten=rewritten
+        model, example_inputs, found.units, expected, passthrough=passthrough, rewrites=rewrites
     )
     for name, text in failed.items():
         detail = f"without it the network fails: {text}"
         found.locks[name] = locked(found.units.pop(name), "verification failed", detail)
-    return found.map(describe(example_inputs), why_none(facts))
+    return found.map(describe(example_inputs), why_none(traced))
 
 
-def _named(facts: Facts, selected: list[str] | None, rule: Rule | None) -> list[str]:
-    names = list(facts.named) if selected is None else selected
-    return [name for name in names if name and (rule is None or rule(name, facts.named[name]))]
+def _named(traced: TraceIndex, selected: list[str] | None, rule: Rule | None) -> list[str]:
+    names = list(traced.named) if selected is None else selected
+    return [name for name in names if name and (rule is None or rule(name, traced.named[name]))]

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from srinit import modules
-from srinit.recording import Call, Facts, find_merges, tap_of, within
+from srinit.recording import Call, TraceIndex, find_residual_adds, side_output_of, within
 from srinit.units.branches import branches
-from srinit.units.bypass import Rewritten, gone_from
+from srinit.units.bypass import RewriteCache, gone_from
 from srinit.units.choose import Candidate, candidates, choose
+from srinit.units.dependencies import dependencies
 from srinit.units.describe import locked, whole_unit
 from srinit.units.fingerprint import fingerprint
-from srinit.units.handed import providing
-from srinit.units.near import near_misses, shared
+from srinit.units.near_misses import near_misses, shared
 from srinit.units.patterns import covered
 from srinit.units.records import Kind, LockedUnit, Unit, UnitMap
 from srinit.units.structure import provided
@@ -26,13 +26,13 @@ class Found:
     """The units of one network while they are being chosen.
 
     Args:
-        facts: The recorded forward.
-        rewritten: Sites without their branches, for the trial runs.
+        traced: The recorded forward.
+        rewrites: Sites without their branches, for the trial runs.
     """
 
-    def __init__(self, facts: Facts, rewritten: Rewritten) -> None:
-        self.facts = facts
-        self.rewritten = rewritten
+    def __init__(self, traced: TraceIndex, rewrites: RewriteCache) -> None:
+        self.traced = traced
+        self.rewrites = rewrites
         self.units: dict[str, Unit] = {}
         self.locks: dict[str, LockedUnit] = {}
         self.calls: dict[str, Call] = {}
@@ -41,9 +41,9 @@ class Found:
 
     def by_rule(self, level: Level) -> None:
         """Add what the skip-path rule finds, and the branches outside of it."""
-        facts = self.facts
-        choice = choose(facts, candidates(facts))
-        merges = find_merges(facts)
+        traced = self.traced
+        choice = choose(traced, candidates(traced))
+        additions = find_residual_adds(traced)
         kinds: dict[str, Kind] = dict.fromkeys(choice.units, "block")
         chosen: Mapping[str, Candidate] = choice.units
         if level == "stage":
@@ -61,11 +61,11 @@ class Found:
         for name, candidate in chosen.items():
             if not self.overlaps(name):
                 self.whole(candidate, kinds[name])
-        for lock in shared(facts, self.units):
+        for lock in shared(traced, self.units):
             self.locks[lock.name] = lock
         calls = list(self.calls.values())
-        calls += [call for call in facts.trace.calls if call.name in self.locks]
-        self._branches(merges, calls, "branch" if level != "sublayer" else "sublayer")
+        calls += [call for call in traced.trace.calls if call.name in self.locks]
+        self._branches(additions, calls, "branch" if level != "sublayer" else "sublayer")
 
     def _halves(
         self, units: Mapping[str, Candidate], below: Mapping[str, Candidate]
@@ -74,31 +74,32 @@ class Found:
         single = {
             name: candidate
             for name, candidate in units.items()
-            if len(candidate.stream.merges) == 1 and not any(within(other, name) for other in below)
+            if len(candidate.stream.additions) == 1
+            and not any(within(other, name) for other in below)
         }
         return {**single, **below}
 
-    def _branches(self, merges: list[Any], calls: list[Call], kind: Kind) -> None:
+    def _branches(self, additions: list[Any], calls: list[Call], kind: Kind) -> None:
         units, locks = branches(
-            self.facts, merges, outside=calls, kind=kind, rewritten=self.rewritten
+            self.traced, additions, outside=calls, kind=kind, rewrites=self.rewrites
         )
-        by_name = {merge.site.name: merge for merge in merges}
+        by_name = {addition.site.name: addition for addition in additions}
         for unit in units:
             if unit.name in self.units or self.overlaps(unit.name):
                 continue
             self.units[unit.name] = unit
-            merge = by_name.get(unit.name)
-            if merge is not None:
-                self.calls[unit.name] = merge.site
-                if merge.site.inputs and merge.site.outputs:
-                    self.sources[unit.name] = merge.site.inputs[0][1]
-                    self.sinks[unit.name] = merge.site.outputs[0][1]
+            addition = by_name.get(unit.name)
+            if addition is not None:
+                self.calls[unit.name] = addition.site
+                if addition.site.inputs and addition.site.outputs:
+                    self.sources[unit.name] = addition.site.inputs[0][1]
+                    self.sinks[unit.name] = addition.site.outputs[0][1]
         for lock in locks:
             self.locks.setdefault(lock.name, lock)
 
     def whole(self, candidate: Candidate, kind: Kind) -> None:
         """Add a module that goes as a whole."""
-        self.units[candidate.name] = whole_unit(self.facts, candidate, kind)
+        self.units[candidate.name] = whole_unit(self.traced, candidate, kind)
         self.calls[candidate.name] = candidate.call
         self.sources[candidate.name] = candidate.stream.source
         self.sinks[candidate.name] = candidate.stream.sink
@@ -129,17 +130,17 @@ class Found:
         for name, call, source, sink in streams:
             self.calls[name], self.sources[name], self.sinks[name] = call, source, sink
 
-    def near(self) -> None:
+    def add_near_misses(self) -> None:
         """Add the near-misses."""
         also = [name for unit in self.units.values() for name in unit.also]
-        for lock in providing(self.facts):
+        for lock in dependencies(self.traced):
             gone = [*also, *(part for unit in self.units.values() for part in unit.parts)]
             if not self.overlaps(lock.name) and not any(within(lock.name, n) for n in gone):
                 self.locks[lock.name] = lock
-        for lock in near_misses(self.facts, [*self.units, *self.locks, *also]):
+        for lock in near_misses(self.traced, [*self.units, *self.locks, *also]):
             self.locks[lock.name] = lock
 
-    def lock_providers_and_taps(self, *, free: Iterable[Any] = ()) -> None:
+    def lock_dependencies_and_side_outputs(self, *, free: Iterable[Any] = ()) -> None:
         """Lock units that later parts need, and those whose output is collected elsewhere."""
         everyone = [(self.calls[name], source) for name, source in self.sources.items()]
         for name in list(self.units):
@@ -148,18 +149,18 @@ class Found:
                 continue
             made = ""
             if unit.how != "branch":
-                made = provided(self.facts, call, unit.output, sink)
+                made = provided(self.traced, call, unit.output, sink)
             if made:
                 detail = f"it computes {made} that later parts use; nothing could take its place"
-                self.locks[name] = locked(self.units.pop(name), "provider", detail)
+                self.locks[name] = locked(self.units.pop(name), "dependency", detail)
                 continue
-            reader = tap_of(self.facts, call, sink, everyone)
+            reader = side_output_of(self.traced, call, sink, everyone)
             if reader and name not in free:
                 detail = (
                     f"its output is also used by {reader}, which would get that of the unit "
                     f"before it; to allow that, write select=[..., {name!r}]"
                 )
-                self.locks[name] = locked(self.units.pop(name), "tap", detail)
+                self.locks[name] = locked(self.units.pop(name), "side output", detail)
 
     def lock_kept(self, protected: list[str]) -> None:
         """Lock what the user protects."""
@@ -177,16 +178,16 @@ class Found:
 
     def map(self, inputs: object, note: str) -> UnitMap:
         """Return the records, in order of execution."""
-        facts = self.facts
-        last = len(facts.trace.calls)
+        traced = self.traced
+        last = len(traced.trace.calls)
 
         def place(name: str) -> tuple[int, str]:
-            call = facts.call(name)
+            call = traced.call(name)
             return (last if call is None else call.number, name)
 
         order = sorted([*self.units, *self.locks], key=place)
         positions = {name: position for position, name in enumerate(order)}
-        network = fingerprint(facts.model)
+        network = fingerprint(traced.model)
         return UnitMap(
             removable=tuple(
                 replace(self.units[name], position=positions[name], network=network)
@@ -198,9 +199,9 @@ class Found:
                 for name in order
                 if name in self.locks
             ),
-            params=modules.count_params(facts.model),
-            flops=sum(op.flops for op in facts.trace.ops) // facts.trace.batch,
+            params=modules.count_params(traced.model),
+            flops=sum(op.flops for op in traced.trace.ops) // traced.trace.batch,
             inputs=inputs,
             note="" if self.units else note,
-            not_counted=tuple(sorted(facts.trace.not_counted)),
+            not_counted=tuple(sorted(traced.trace.not_counted)),
         )

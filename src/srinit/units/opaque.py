@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 from torch import fx, nn
 
-from srinit.recording import Facts, within
+from srinit.recording import TraceIndex, within
 from srinit.units.describe import class_name, locked_unit
 from srinit.units.records import LockedUnit
 
@@ -43,26 +43,26 @@ def opaque_parts(model: nn.Module) -> dict[str, str]:
     return found
 
 
-def opaque_locks(facts: Facts, taken: Collection[str]) -> list[LockedUnit]:
+def opaque_locks(traced: TraceIndex, taken: Collection[str]) -> list[LockedUnit]:
     """Return the parts of a network that cannot be looked into, outside of `taken`, as locked.
 
     A quantized layer locks the module around it, whose branch it may be.
     """
     found: dict[str, LockedUnit] = {}
-    for name, why in opaque_parts(facts.model).items():
+    for name, why in opaque_parts(traced.model).items():
         around = name.rpartition(".")[0] if "quantized" in why else name
         holder = around or name
         known = (*taken, *found)
         if not holder or any(within(holder, n) or within(n, holder) for n in known):
             continue
-        where = "" if holder == name else f"of {name} ({class_name(facts, name)}): "
-        found[holder] = locked_unit(facts, holder, "opaque", where + why)
+        where = "" if holder == name else f"of {name} ({class_name(traced, name)}): "
+        found[holder] = locked_unit(traced, holder, "opaque", where + why)
     return list(found.values())
 
 
-def why_none(facts: Facts) -> str:
+def why_none(traced: TraceIndex) -> str:
     """Return why a network has no units."""
-    model, trace = facts.model, facts.trace
+    model, trace = traced.model, traced.trace
     kind = type(model).__name__
     parts = opaque_parts(model)
     if parts:

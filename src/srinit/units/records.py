@@ -13,8 +13,8 @@ How = Literal["delete", "passthrough", "branch"]
 Reason = Literal[
     "shape change",  # its output has another shape and there is no shortcut to keep
     "shared",  # called several times
-    "provider",  # it computes something that later parts use
-    "tap",  # its output is collected outside the stream
+    "dependency",  # it computes something that later parts use
+    "side output",  # its output is collected outside the stream
     "never called",
     "verification failed",
     "kept",  # the user said so

@@ -3,7 +3,7 @@
 A module is a unit when it is called once, has parameters, one of its outputs equals one of its
 inputs in shape and dtype, and a skip path (additions, views, scales, norms, activations,
 concatenations of a split) leads from that input to that output, into which at least one branch
-with parameters merges inside the module; the branch takes nothing that was computed outside the
+with parameters additions inside the module; the branch takes nothing that was computed outside the
 module from the same input.
 """
 
@@ -33,7 +33,7 @@ class Stream:
 
     source: int  # the value that enters
     sink: int  # the value that leaves
-    merges: frozenset[int]  # operations that join a branch with parameters
+    additions: frozenset[int]  # operations that join a branch with parameters
     source_path: tuple[str | int, ...] = ()
     sink_path: tuple[str | int, ...] = ()
 
@@ -42,7 +42,7 @@ class Stream:
 class _State:
     """What is known of the values inside one call, with respect to one input."""
 
-    skip: dict[int, frozenset[int]] = field(default_factory=dict)  # value -> merges on its path
+    skip: dict[int, frozenset[int]] = field(default_factory=dict)  # value -> additions on its path
     depends: set[int] = field(default_factory=set)  # computed from the source
     weighted: set[int] = field(default_factory=set)  # from the source, through parameters
     outside: set[int] = field(default_factory=set)  # rest on what the source became outside
@@ -51,7 +51,7 @@ class _State:
 
 
 def stream_of(trace: Trace, call: Call) -> Stream | None:
-    """Return the skip path of a call with the most merges, or None where there is none."""
+    """Return the skip path of a call with the most additions, or None where there is none."""
     best: Stream | None = None
     ops = trace.ops[call.start : call.end]
     if not any(len(op.inputs) > 1 and short(op) in MERGING for op in ops):
@@ -69,14 +69,14 @@ def stream_of(trace: Trace, call: Call) -> Stream | None:
                 continue
             if source not in reached:
                 reached[source] = follow(trace, call, source)
-            merges = reached[source].get(sink)
-            if merges and (best is None or len(merges) > len(best.merges)):
-                best = Stream(source, sink, merges, in_path, out_path)
+            additions = reached[source].get(sink)
+            if additions and (best is None or len(additions) > len(best.additions)):
+                best = Stream(source, sink, additions, in_path, out_path)
     return best
 
 
 def follow(trace: Trace, call: Call, source: int) -> dict[int, frozenset[int]]:
-    """Return the values that a skip path reaches from `source`, with the merges on the way."""
+    """Return the values that a skip path reaches from `source`, with the additions on the way."""
     state = _State(skip={source: frozenset()}, depends={source})
     for index in range(call.start, call.end):
         _step(trace, call, source, index, trace.ops[index], state)
@@ -90,7 +90,7 @@ def _step(trace: Trace, call: Call, source: int, index: int, op: Op, state: _Sta
         weighted = weighted or value in state.weighted
         uses_params = uses_params or value in state.of_params
         outside = outside or value in state.outside or _outside(trace, call, source, value, state)
-    merges = _passed(trace, op, index, state)
+    additions = _passed(trace, op, index, state)
     weighted = weighted or (depends and uses_params)
     for value in op.outputs:
         if outside:
@@ -101,8 +101,8 @@ def _step(trace: Trace, call: Call, source: int, index: int, op: Op, state: _Sta
             state.of_params.add(value)
         if weighted:
             state.weighted.add(value)
-        if merges is not None:
-            state.skip[value] = merges
+        if additions is not None:
+            state.skip[value] = additions
 
 
 def _outside(trace: Trace, call: Call, source: int, value: int, state: _State) -> bool:
@@ -120,7 +120,7 @@ def _outside(trace: Trace, call: Call, source: int, value: int, state: _State) -
 
 
 def _passed(trace: Trace, op: Op, index: int, state: _State) -> frozenset[int] | None:
-    """Return the merges on the path through an operation; None where the path ends there."""
+    """Return the additions on the path through an operation; None where the path ends there."""
     name = short(op)
     if index in trace.mixes:
         found = trace.mixes[index]

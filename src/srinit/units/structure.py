@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from srinit.recording import Call, Facts, Value
+from srinit.recording import Call, TraceIndex, Value
 from srinit.units.rule import Stream, follow
 
 Path = tuple[str | int, ...]
 
 
-def structure_of(facts: Facts, call: Call, stream: Stream) -> Any:
+def structure_of(traced: TraceIndex, call: Call, stream: Stream) -> Any:
     """Return how the output of a call is built from its arguments; see `PassThrough`.
 
     The stream's end becomes the stream's start; other tensors become the argument they are, or
@@ -20,7 +20,7 @@ def structure_of(facts: Facts, call: Call, stream: Stream) -> Any:
     sources = {value: path for path, value in reversed(call.inputs)}
     sources[stream.sink] = stream.source_path
     for _, value in call.outputs:
-        if value not in sources and (path := _own_stream(facts, call, value)) is not None:
+        if value not in sources and (path := _own_stream(traced, call, value)) is not None:
             sources[value] = path
     leaves = {value: {"argument": list(p)} for value, p in sources.items()}
     return _filled(call.output, leaves, call)
@@ -33,12 +33,12 @@ def any_structure(call: Call) -> Any:
     return _filled(call.output, {value: leaf for _, value in call.outputs}, call)
 
 
-def zero_structure(facts: Facts, call: Call) -> Any | None:
+def zero_structure(traced: TraceIndex, call: Call) -> Any | None:
     """Return an output structure of zeros, or None where no argument has the output's shape."""
-    shapes = {facts.trace.shapes[value]: path for path, value in reversed(call.inputs)}
+    shapes = {traced.trace.shapes[value]: path for path, value in reversed(call.inputs)}
     leaves: dict[int, Any] = {}
     for _, value in call.outputs:
-        shape = facts.trace.shapes[value]
+        shape = traced.trace.shapes[value]
         if shape in shapes:
             leaves[value] = {"zeros": list(shapes[shape])}
     first = call.outputs[0][1] if call.outputs else None
@@ -83,8 +83,8 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _own_stream(facts: Facts, call: Call, value: int) -> Path | None:
-    trace = facts.trace
+def _own_stream(traced: TraceIndex, call: Call, value: int) -> Path | None:
+    trace = traced.trace
     for path, source in call.inputs:
         same = trace.shapes[source] == trace.shapes[value]
         same = same and trace.dtypes[source] == trace.dtypes[value]
@@ -93,7 +93,7 @@ def _own_stream(facts: Facts, call: Call, value: int) -> Path | None:
     return None
 
 
-def provided(facts: Facts, call: Call, structure: object, sink: int) -> str:
+def provided(traced: TraceIndex, call: Call, structure: object, sink: int) -> str:
     """Return what a call makes that later parts use and no pass-through could give; "" if nothing.
 
     That is an output which no argument stands for, or a value that leaves through an attribute.
@@ -103,11 +103,11 @@ def provided(facts: Facts, call: Call, structure: object, sink: int) -> str:
         return f"a number ({number})"
     from_arguments = dict(_pairs(call.output, structure))
     for index in range(call.start, call.end):
-        for value in facts.trace.ops[index].outputs:
+        for value in traced.trace.ops[index].outputs:
             if value == sink or from_arguments.get(value):
                 continue
-            if any(reader >= call.end for reader in facts.readers(value)):
-                shape = "x".join(map(str, facts.trace.shapes[value])) or "one number"
+            if any(reader >= call.end for reader in traced.readers(value)):
+                shape = "x".join(map(str, traced.trace.shapes[value])) or "one number"
                 return f"a value of shape {shape}"
     return ""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from srinit import modules
 from srinit.recording import locate, within
 from srinit.rng import isolated_rng, reseed
-from srinit.units.bypass import PassThroughFor, Rewritten, bypassed, gone_from
+from srinit.units.bypass import PassThroughFor, RewriteCache, bypassed, gone_from
 from srinit.units.records import Unit
 
 SINGLY = 6  # up to so many units are tried one by one; more are tried in groups first
@@ -56,19 +56,19 @@ def verify(
     expected: Any,
     *,
     passthrough: PassThroughFor | None = None,
-    rewritten: Rewritten | None = None,
+    rewrites: RewriteCache | None = None,
 ) -> dict[str, str]:
     """Return the units without which the network fails, with what went wrong.
 
     Few units are tried one by one. Of many, all and every second one are taken out together,
     and one by one only if that fails.
     """
-    made = Rewritten() if rewritten is None else rewritten
+    made = RewriteCache() if rewrites is None else rewrites
 
     def problem(group: list[Unit]) -> str:
         try:
             with (
-                bypassed(model, group, passthrough=passthrough, rewritten=made),
+                bypassed(model, group, passthrough=passthrough, rewrites=made),
                 _counted(model, _whole(units.values(), without=group)) as calls,
             ):
                 reseed(0)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from srinit.recording import Call, Facts, Merge, find_merges, goes_around, within
+from srinit.recording import Call, ResidualAdd, TraceIndex, find_residual_adds, goes_around, within
 from srinit.units.branches import named_by_part
 from srinit.units.choose import Candidate, candidates
+from srinit.units.dependencies import dependencies
 from srinit.units.describe import locked_unit, whole_unit
 from srinit.units.found import Found, Level
-from srinit.units.handed import providing
 from srinit.units.patterns import covered
 from srinit.units.plain import plain_units
 from srinit.units.records import LockedUnit, Unit
@@ -44,7 +44,7 @@ def choose_by_word(base: Found, names: Sequence[str], *, level: Level, exact: se
     for name in outer_first:
         if not words.is_taken(name):
             words.take(name, alone=True)
-    weighted = [n for n in outer_first if n in exact or base.facts.has_params(n)]
+    weighted = [n for n in outer_first if n in exact or base.traced.has_params(n)]
     words.finish(weighted)  # a glob or class is no word for what has no parameters
 
 
@@ -52,7 +52,7 @@ class _Words:
     """The choice of one network's units by word."""
 
     def __init__(self, base: Found, level: Level) -> None:
-        self.base, self.facts, self.level = base, base.facts, level
+        self.base, self.traced, self.level = base, base.traced, level
         self.chosen: dict[str, Unit] = {}
 
     @cached_property
@@ -61,7 +61,7 @@ class _Words:
         others = []
         for level in LEVELS:
             if level != self.level:
-                pool = Found(self.facts, self.base.rewritten)
+                pool = Found(self.traced, self.base.rewrites)
                 pool.by_rule(level)
                 others.append(pool)
         return [self.base, *others]
@@ -69,18 +69,18 @@ class _Words:
     @cached_property
     def skips(self) -> Mapping[str, Candidate]:
         """The modules with a skip path of their own."""
-        return candidates(self.facts)
+        return candidates(self.traced)
 
     @cached_property
-    def merges(self) -> list[Merge]:
+    def additions(self) -> list[ResidualAdd]:
         """The additions whose one side can go."""
-        return find_merges(self.facts)
+        return find_residual_adds(self.traced)
 
     @cached_property
     def plain(self) -> dict[str, Unit]:
         """The plain runs outside of all units."""
         calls = list(self.base.calls.values())
-        return {unit.name: unit for unit in plain_units(self.facts, outside=calls)}
+        return {unit.name: unit for unit in plain_units(self.traced, outside=calls)}
 
     def is_taken(self, name: str) -> bool:
         """Tell whether a module lies in, or around, what goes with a chosen unit."""
@@ -99,36 +99,36 @@ class _Words:
             self.chosen[name] = unit
 
     def _other(self, name: str, *, alone: bool) -> Unit | None:
-        facts = self.facts
+        traced = self.traced
         if name in self.skips:
-            return whole_unit(facts, self.skips[name], "block")
-        part = named_by_part(facts, self.merges, name, self.base.rewritten)
+            return whole_unit(traced, self.skips[name], "block")
+        part = named_by_part(traced, self.additions, name, self.base.rewrites)
         if part is not None or not alone:
             return part
         if name in self.plain:
             return self.plain[name]
-        call = facts.call(name)
+        call = traced.call(name)
         if call is None or self.why_not(name)[0]:
             return None
-        stream = _kept_shape(facts, call)
-        return whole_unit(facts, Candidate(name, call, stream), "plain") if stream else None
+        stream = _kept_shape(traced, call)
+        return whole_unit(traced, Candidate(name, call, stream), "plain") if stream else None
 
     def why_not(self, name: str) -> tuple[str, str]:
         """Return the reason and the detail of what keeps a module from going; ("", "") if none."""
-        facts, call, times = self.facts, self.facts.call(name), self.facts.counts[name]
+        traced, call, times = self.traced, self.traced.call(name), self.traced.counts[name]
         if call is None:
             return "never called", "it is never called"
         if times > 1:
             return "shared", f"called {times} times"
-        if not facts.has_params(name):
+        if not traced.has_params(name):
             return "no parameters", "it has no parameters; removing it alone saves nothing"
         if owner := self._owner(name, call):
             detail = f"it goes with the rest of {owner!r}; to offer that, write select=[{owner!r}]"
             return "part of a unit", detail
-        stream = _kept_shape(facts, call)
+        stream = _kept_shape(traced, call)
         if stream is None:
             return "shape change", "none of its outputs has the shape of one of its inputs"
-        if reader := goes_around(facts, call.start, call.end, stream.source, stream.sink):
+        if reader := goes_around(traced, call.start, call.end, stream.source, stream.sink):
             return "joined", (
                 f"what enters it also goes around it, and meets what it makes in {reader}; handing "
                 "its input on would compute something else"
@@ -143,20 +143,20 @@ class _Words:
             for owner, parts in held.items():
                 if any(within(name, part) and name != owner for part in parts):
                     return owner
-        for merge in self.merges:
-            if any(index in merge.dead for index in range(call.start, call.end)):
-                gone = (*merge.parts, *merge.outside)
-                return max(gone, key=lambda part: self.facts.saved_params([part]))
+        for addition in self.additions:
+            if any(index in addition.dead for index in range(call.start, call.end)):
+                gone = (*addition.parts, *addition.outside)
+                return max(gone, key=lambda part: self.traced.saved_params([part]))
         return ""
 
     def finish(self, names: Sequence[str]) -> None:
         """Put the choice in the place of all units; lock what is named and is none."""
-        base, facts = self.base, self.facts
+        base, traced = self.base, self.traced
         locks: dict[str, LockedUnit] = {}
         for pool in reversed(self.pools):
             locks |= {n: lock for n, lock in pool.locks.items() if covered(n, names)}
         base.locks = {n: lock for n, lock in locks.items() if not self.is_taken(n)}
-        handed = {lock.name: lock for lock in providing(facts)}
+        handed = {lock.name: lock for lock in dependencies(traced)}
         for name in names:
             known = any(within(name, n) or within(n, name) for n in base.locks)
             if known or self.is_taken(name) or self._covers_a_lock(name):
@@ -164,7 +164,7 @@ class _Words:
             reason, detail = self.why_not(name)
             lock = handed.get(name)
             if lock is None and reason:
-                lock = locked_unit(facts, name, reason, detail)  # type: ignore[arg-type]
+                lock = locked_unit(traced, name, reason, detail)  # type: ignore[arg-type]
             if lock is not None:
                 base.locks[name] = lock
         base.choose(self.chosen, list(self._streams()))
@@ -180,17 +180,17 @@ class _Words:
                     yield name, pool.calls[name], pool.sources[name], pool.sinks[name]
                     break
             else:
-                call = self.facts.call(name)
+                call = self.traced.call(name)
                 stream = self.skips[name].stream if name in self.skips else None
                 if stream is None and call is not None and unit.how != "branch":
-                    stream = _kept_shape(self.facts, call)
+                    stream = _kept_shape(self.traced, call)
                 if stream is not None and call is not None:
                     yield name, call, stream.source, stream.sink
 
 
-def _kept_shape(facts: Facts, call: Call) -> Stream | None:
+def _kept_shape(traced: TraceIndex, call: Call) -> Stream | None:
     """Return a stream from the first input to the first output of the same shape and dtype."""
-    trace = facts.trace
+    trace = traced.trace
     for out_path, sink in call.outputs:
         for in_path, source in call.inputs:
             same = trace.shapes[source] == trace.shapes[sink]
