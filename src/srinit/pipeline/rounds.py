@@ -48,7 +48,10 @@ def _rounds(runner: Runner) -> RoundsOutcome:
     while True:
         at_work = runner.in_round(number)
         settings = runner.config.prune
-        title = f"round {number}" + ("" if settings.step.given else f" of {settings.rounds}")
+        title = f"round {number}"
+        if not settings.step.given:
+            is_last = number > settings.rounds  # a look whether the target is reached
+            title = "after the last round" if is_last else f"{title} of {settings.rounds}"
         runner.observer.step(f"{title}: scan and plan")
         try:
             made = planned(at_work)
