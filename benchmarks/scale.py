@@ -351,7 +351,7 @@ if __name__ == "__main__":
     given.add_argument("task", nargs="?", choices=["here", "measure", "table"], default="here")
     given.add_argument("--examples", type=int, default=320)
     given.add_argument("--threads", type=int, default=1)
-    given.add_argument("--note", default="nothing else was running", help="of the machine")
+    given.add_argument("--note", default="other work was running", help="of the machine")
     arguments = given.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.task == "measure":
