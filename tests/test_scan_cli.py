@@ -171,14 +171,14 @@ def test_rank_that_dies_ends_the_command_and_the_next_one_resumes(
     killer.write_text(
         "import os, sys\n"
         "from srinit import cli\n"
-        "from srinit.sensitivity import fresh\n"
-        "apply, seen = fresh.StreamingScan._apply, []\n"
+        "from srinit.sensitivity import streaming\n"
+        "apply, seen = streaming.StreamingScan._apply, []\n"
         "def dies(self, line):\n"
         "    seen.append(1)\n"
         "    if os.environ['RANK'] == '1' and len(seen) == 5:\n"
         "        os._exit(9)\n"
         "    return apply(self, line)\n"
-        "fresh.StreamingScan._apply = dies\n"
+        "streaming.StreamingScan._apply = dies\n"
         "sys.exit(cli.run(sys.argv[1:]))\n"
     )
     out = tmp_path / "runs"
