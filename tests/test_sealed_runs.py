@@ -195,3 +195,18 @@ def test_a_look_up_that_fails_leaves_no_folder(run: Path, tmp_path: Path, capsys
         code, _ = call(capsys, verb, "-c", config, "--out", out, "--set", change)
         assert code in (2, 4), change
         assert not list(out.glob("parts*")), change
+
+
+def test_the_hash_beside_the_signatures_is_the_one_that_verify_shows(
+    own: Path, capsys: Any
+) -> None:
+    code, body = call(capsys, "verify", own)
+    assert code == 0
+    assert len(body["data"]) == 64
+    assert body["data"] in (own / "report" / "report.html").read_text("utf-8")
+    root = body["root"]
+    code, body = call(capsys, "report", own)
+    assert code == 0
+    page = Path(body["report"]).read_text("utf-8")
+    assert root in page
+    assert root not in (own / "report" / "report.html").read_text("utf-8")

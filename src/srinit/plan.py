@@ -14,6 +14,7 @@ from srinit.criteria import UnitScores, scores_of
 from srinit.errors import PlanError, as_names
 from srinit.records import Interval, record
 from srinit.sensitivity.records import Sensitivity
+from srinit.tables import Shown, Table, removal_table
 from srinit.units.records import Unit, UnitMap
 
 SCHEMA = "srinit.plan/2"
@@ -98,7 +99,7 @@ class PlanTimes:
 
 
 @record
-class PrunePlan:
+class PrunePlan(Shown):
     """Units to remove, first to last; planning and executing are apart.
 
     `ranking` lists every unit that may go, least important first; `remove` is a prefix of it.
@@ -116,6 +117,9 @@ class PrunePlan:
     def names(self) -> tuple[str, ...]:
         """Names of the units that go, first to last."""
         return tuple(removal.unit.name for removal in self.remove)
+
+    def _table(self) -> Table:
+        return removal_table(self.names, self.ranking, self.prefixes, self.criterion)
 
     def untimed(self) -> tuple[PrunePlan, PlanTimes]:
         """Return the plan without measured latencies, and the latencies."""

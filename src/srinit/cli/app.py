@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from srinit.cli import cut, look, operate, start
+from srinit import __version__
+from srinit.cli import cut, look, operate, reports, start
+from srinit.cli.help import Verbs
 from srinit.cli.run import run
 
 app = typer.Typer(
     name="srinit",
+    cls=Verbs,
     help=(
         "Remove whole layers from trained PyTorch networks, with evidence. "
         "Start with `srinit demo`, or `srinit init DIR` for your own model."
@@ -32,7 +37,7 @@ app.command(rich_help_panel=CUT)(cut.prune)
 app.command(rich_help_panel=CUT)(cut.finetune)
 app.command(rich_help_panel=CUT)(cut.compare)
 app.command(rich_help_panel=CUT)(cut.export)
-app.command(rich_help_panel=CUT)(cut.report)
+app.command(rich_help_panel=CUT)(reports.report)
 app.command(rich_help_panel=CUT)(cut.seal)
 app.command(rich_help_panel=CUT)(cut.verify)
 app.command(rich_help_panel=OPERATE)(operate.promote)
@@ -40,6 +45,17 @@ app.command(rich_help_panel=OPERATE)(operate.rollback)
 app.command(rich_help_panel=OPERATE)(operate.monitor)
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"srinit {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _version() -> None:
+def _application(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
     """Keep the help text of the application itself."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from srinit.cli.options import Common, RunPath, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
-from srinit.display import command, quoted
+from srinit.display import command
 
 if TYPE_CHECKING:
     from srinit.comparison import Comparison
@@ -21,10 +20,11 @@ if TYPE_CHECKING:
 
 GATE_FAILED = 3
 TARGETS = ("max_drop", "params", "flops", "latency")
-LANGUAGES: tuple[Literal["ja", "en"], ...] = ("ja", "en")
 Fraction = Annotated[
     float | None,
-    typer.Option(help="May remain: a fraction up to 1, or a count above.", show_default=False),
+    typer.Option(
+        help="May remain: a fraction up to 1; above 1 a count (latency: ms).", show_default=False
+    ),
 ]
 
 
@@ -48,16 +48,19 @@ def plan(
     reason: Annotated[str, typer.Option(help="Why; goes on record.", show_default=False)] = "",
 ) -> Result:
     """Choose the units that go, for a target; the scan must be done."""
-    from srinit import records
-    from srinit.cli.tables import plan_table
     from srinit.config import check_targets
-    from srinit.pipeline import replanning, start
+    from srinit.store import RunFolder
 
     given = {"max_drop": max_drop, "params": params, "flops": flops, "latency": latency}
     targets: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if remove is not None:
         targets["remove"] = [name.strip() for name in remove.split(",") if name.strip()]
     check_targets(targets)
+    RunFolder.open(run)  # said before anything heavy is imported
+    from srinit import records
+    from srinit.cli.tables import plan_table
+    from srinit.pipeline import replanning, start
+
     pairs = [*common.overrides, *_target_pairs(targets)]
     if common.dry_run:
         lines = start.foresee(run, pairs, verb="plan", redo=("plan",))
@@ -174,6 +177,9 @@ def compare(
         from srinit.cli import logs
 
         return logs.compare(run, other, common, margin=margin, plan_margin=plan_margin)
+    from srinit.store import RunFolder
+
+    RunFolder.open(run)
     from srinit import records
     from srinit.cli.render import comparison_table, field_tables, gate_table, robustness_table
     from srinit.pipeline import others, start
@@ -254,45 +260,6 @@ def export(run: RunPath, common: Common) -> Result:
 
 
 @verb
-def report(
-    run: RunPath,
-    common: Common,
-    lang: Annotated[str, typer.Option(help="Languages, the first is shown: ja,en.")] = "ja,en",
-) -> Result:
-    """Write the report: one HTML file that opens from disk."""
-    from srinit.custody.beside import report_folder
-    from srinit.errors import ConfigError
-    from srinit.report import load_report_input, write_report
-    from srinit.store import RunFolder, sha256_file
-
-    wanted = [part.strip() for part in lang.split(",")]
-    languages = [code for code in LANGUAGES if code in wanted]
-    languages.sort(key=wanted.index)
-    if not set(wanted) <= set(LANGUAGES):
-        raise ConfigError(f"--lang {lang!r}: the languages are ja and en.")
-    folder = RunFolder.open(run)
-    place = report_folder(folder)
-    if common.dry_run:
-        return _dry("report", run, f"writes {place}/report.html")
-    with folder.lock():
-        folder.check_recorded(besides=run / "report")
-        found = load_report_input(run)
-        if place.parent != run:
-            found = replace(found, files_at=f"../../{run.absolute().name}/")
-        path = write_report(found, place, languages=languages)
-        if place.parent == run:
-            folder.record(place)
-        folder.audit("report", f"written to {path}", inputs={path.name: sha256_file(path)})
-    return Result(
-        verb="report",
-        data={"run": str(run), "report": str(path)},
-        text=f"wrote {path}",
-        next=f"open {quoted(path)}"
-        + ("" if folder.was_sealed else f"; then {command('seal', run)}"),
-    )
-
-
-@verb
 def seal(
     run: RunPath,
     common: Common,
@@ -352,7 +319,8 @@ def verify(
     found = verification.verify(run, common.overrides, key=key)
     text = (
         f"{found.files} files are what their hashes say; the audit log is unbroken "
-        f"({found.audit_entries} entries).\nroot: {found.root}"
+        f"({found.audit_entries} entries).\nroot: {found.root}\n"
+        f"data (beside the signatures of the report): {found.data}"
     )
     if found.signed_by:
         text += f"\nsigned by the key {found.signed_by}"

@@ -78,12 +78,16 @@ def _planned(first: Path, second: Path | None, margin: float) -> Result:
         raise ConfigError("planning needs labels: how often is exactly one model right?")
     plan = plan_test(margin, discordant=discordant)
     text = (
-        f"To show a loss below {100 * margin:g} points where exactly one model is right on "
+        f"To show a loss below {_points(margin)} where exactly one model is right on "
         f"{100 * discordant:.2f} % of the images: {plan.num_examples} labeled images that both "
         f"answer (power {100 * plan.power:g} %, looked at once at the end), about "
         f"{plan.num_sequential} if one looks all the time."
     )
     return Result(verb="compare", data={"plan": records.plain(plan)}, text=text)
+
+
+def _points(fraction: float) -> str:
+    return "one point" if fraction == 0.01 else f"{100 * fraction:g} points"
 
 
 def _of_logs(first: Path, second: Path) -> float | None:

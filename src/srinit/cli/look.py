@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from srinit.cli.foresee import foreseen
 from srinit.cli.options import Common, ConfigFile, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
@@ -19,7 +18,7 @@ def inspect(config: ConfigFile, common: Common) -> Result:
     from srinit.runs import artifacts
 
     if common.dry_run:
-        return _dry("inspect", config, common)
+        return foreseen("inspect", config, common)
     with RichObserver() as observer, start.create_run(config, common.overrides, observer) as runner:
         observer.step("inspect")
         units = runner.get(artifacts.UNITS)
@@ -45,7 +44,7 @@ def baseline(config: ConfigFile, common: Common) -> Result:
     from srinit.runs import artifacts
 
     if common.dry_run:
-        return _dry("baseline", config, common)
+        return foreseen("baseline", config, common)
     with RichObserver() as observer, start.create_run(config, common.overrides, observer) as runner:
         observer.step("baseline")
         metrics = runner.get(artifacts.BASELINE)
@@ -66,7 +65,7 @@ def scan(config: ConfigFile, common: Common) -> Result:
     from srinit.runs import artifacts
 
     if common.dry_run:
-        return _dry("scan", config, common)
+        return foreseen("scan", config, common)
     with RichObserver() as observer, start.create_run(config, common.overrides, observer) as runner:
         observer.step("scan")
         sensitivity = runner.get(artifacts.SENSITIVITY)
@@ -77,12 +76,3 @@ def scan(config: ConfigFile, common: Common) -> Result:
         quiet=runner.rank > 0,
         next=command("plan", runner.path, "--max-drop", "0.02"),
     )
-
-
-def _dry(name: str, config: Path, common: Common) -> Result:
-    from srinit.cli.render import facts_table
-    from srinit.config import load_config
-    from srinit.pipeline import estimate
-
-    facts = estimate.whole_run(load_config(config, common.overrides))
-    return Result(verb=name, data={"dry_run": True, **facts}, text=facts_table(facts))

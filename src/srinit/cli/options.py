@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from srinit.cli import early
 from srinit.cli.output import Result, emit
 
 ConfigFile = Annotated[
@@ -94,6 +95,7 @@ def verb(function: Callable[..., Result]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(**given: Any) -> None:
         common = Common(**{field.name: given.pop(field.name) for field in fields(Common)})
+        early.check(function.__name__, given, common)
         result = function(**given, common=common)
         emit(result, as_json=common.as_json)
         raise typer.Exit(result.exit_code)

@@ -80,11 +80,16 @@ def _emit(result: Result, *, as_json: bool) -> None:
         return
     if not out.is_terminal and "COLUMNS" not in os.environ:
         out.width = PLAIN_WIDTH
-    for part in (*(result.first if out.is_terminal else ()), result.text, *result.extra):
+    before: Any = ""
+    parts = (*(result.first if out.is_terminal else ()), result.text, *result.extra)
+    for number, part in enumerate(each for each in parts if each not in (None, "")):
+        if number and not all(isinstance(each, str) for each in (before, part)):
+            out.print()  # tables stand apart
+        before = part
         if isinstance(part, str):
             for line in part.splitlines():
                 out.print(line, markup=False, soft_wrap=_is_whole(line))
-        elif part is not None:  # wrapped, not cut off, at the width of the terminal
+        else:  # wrapped, not cut off, at the width of the terminal
             out.print(part, soft_wrap=False)
     if result.next:
         out.print(f"next: {result.next}", markup=False)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
+    Task,
     TaskID,
     TaskProgressColumn,
     TextColumn,
@@ -33,6 +34,16 @@ class _Bars(Progress):
             yield Text(f"  {self.note}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
+class _Left(TimeRemainingColumn):
+    """The time left of a step that is at work; nothing where it is done."""
+
+    def render(self, task: Task) -> Text:
+        """Return `· 0:01:30 left`."""
+        if task.finished:
+            return Text("")
+        return Text("· ", style="dim") + super().render(task) + Text(" left", style="dim")
+
+
 class RichObserver:
     """Draws the steps of a run as bars; an `Observer` of the pipeline."""
 
@@ -42,9 +53,7 @@ class RichObserver:
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("[dim]·"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]left"),
+            _Left(),
             console=err,
             disable=not err.is_terminal,
         )

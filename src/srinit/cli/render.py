@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich import box
 from rich.markup import escape as escape_markup
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from srinit.runs.records import BaselineMetrics, CutMetrics
     from srinit.units import LockedUnit, Unit, UnitMap
 
+T = TypeVar("T")
 BAR_WIDTH = 24
+MOST_CLASSES, FOLDED = 12, 10  # a list that is longer is folded to so many
 MOST_FLIPPED = 20
 
 
@@ -63,6 +66,20 @@ def compact_table(**options: Any) -> Table:
     )
 
 
+def folded(rows: Sequence[T], key: Callable[[T], float]) -> tuple[Sequence[T], int]:
+    """Return the rows that matter most, smallest key first, and how many are left out.
+
+    Short lists stay whole and in their order.
+
+    Example:
+        >>> folded([3, 1, 2], lambda row: row), folded(range(100), lambda row: -row)[1]
+        (([3, 1, 2], 0), 90)
+    """
+    if len(rows) <= MOST_CLASSES:
+        return rows, 0
+    return sorted(rows, key=key)[:FOLDED], len(rows) - FOLDED
+
+
 def unit_tree(units: UnitMap) -> Tree:
     """Return the network as a tree of its units, with sizes, locks and their reasons."""
     share = sum(u.params for u in units.removable) / units.params if units.params else 0.0
@@ -93,7 +110,7 @@ def _removable_line(unit: Unit, units: UnitMap) -> str:
     flops = percent(unit.flops / units.flops if units.flops else None)
     parts = " [dim](its shortcut stays)[/]" if unit.kind == "branch" else ""
     return (
-        f"[green]✂[/] {escape(unit.name)}  [dim]{_kind(unit)}[/]  {shape}  "
+        f"[green]○[/] {escape(unit.name)}  [dim]{_kind(unit)}[/]  {shape}  "
         f"{count(unit.params)} params ({percent(unit.params / units.params)}), {flops} FLOPs"
         f"{parts}"
     )
@@ -126,8 +143,11 @@ def baseline_table(metrics: BaselineMetrics) -> Table:
         table.add_row(f"latency, batch {latency.batch_size}", f"{latency.median_ms:.2f} ms")
     if metrics.nonfinite:
         table.add_row("NaN or infinite outputs", percent(metrics.nonfinite, 2))
-    for row in metrics.classes:
+    shown, more = folded(metrics.classes, lambda row: row.recall or 0.0)
+    for row in shown:
         table.add_row(f"recall {escape(row.name)}", f"{percent(row.recall)} of {row.num_examples}")
+    if more:
+        table.add_row(f"{more} more classes", "with a higher recall")
     if metrics.warnings:
         table.caption_justify = "left"
         table.caption = "\n".join(f"WARNING: {escape(each.text)}" for each in metrics.warnings)
@@ -216,8 +236,11 @@ def comparison_table(comparison: Comparison) -> Table:
         )
 
     row("accuracy", score)
-    for change in comparison.classes:
+    shown, more = folded(comparison.classes, lambda change: -change.recall.high)
+    for change in shown:
         row(f"recall {change.name}", change.recall)
+    if more:
+        table.add_row(f"{more} more classes", "", "", "", "all: csv/classes.csv of the report")
     if comparison.defects is not None:
         row("missed defects", comparison.defects.missed_increase)
         row("good parts rejected", comparison.defects.rejected_increase)

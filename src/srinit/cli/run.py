@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from srinit.cli.foresee import foreseen
 from srinit.cli.options import Common, ConfigFile, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.cli.verdict import Lang, language, verdict_of
 from srinit.display import command, quoted
 
 if TYPE_CHECKING:
@@ -25,22 +27,20 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew even if an unfinished run fits.")
     ] = False,
+    lang: Lang = None,
 ) -> Result:
     """Do all of it: baseline, scan, plan, prune, fine-tune, compare, gate, export, report."""
-    from srinit.cli.render import facts_table
-    from srinit.config import load_config
-    from srinit.pipeline import estimate
     from srinit.pipeline import run as pipeline
 
+    language(lang)  # refused before the work, not after it
     if common.dry_run:
-        facts = estimate.whole_run(load_config(config, common.overrides))
-        return Result(verb="run", data={"dry_run": True, **facts}, text=facts_table(facts))
+        return foreseen("run", config, common)
     with RichObserver() as observer:
         result = pipeline.run_file(config, common.overrides, observer=observer, fresh=fresh)
-    return finished("run", result, config)
+    return finished("run", result, config, lang)
 
 
-def finished(name: str, result: RunResult, config: Path) -> Result:
+def finished(name: str, result: RunResult, config: Path, lang: str | None = None) -> Result:
     """Return what a finished run says, with exit code 3 where a gate failed."""
     from srinit import records
 
@@ -51,11 +51,13 @@ def finished(name: str, result: RunResult, config: Path) -> Result:
         "is selection on test data: choose it on validation data, and judge it on test data that "
         "no run has read (data.test)"
     )
+    words, decision = verdict_of(Path(result.run), lang)
     return Result(
         verb=name,
-        data=records.plain(result),
+        data={**records.plain(result), "decision": decision},
         text=result.words(),
         first=_drawn(Path(result.run), result.round),
+        extra=[f"\n{words}"],
         next=following,
         exit_code=0 if result.passed else GATE_FAILED,
     )

@@ -10,16 +10,18 @@ import typer
 from srinit.cli.options import Common, pair, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
+from srinit.cli.verdict import Lang, language
 from srinit.display import command, quoted
 
 
 @verb
-def demo(common: Common) -> Result:
+def demo(common: Common, lang: Lang = None) -> Result:
     """Run the whole flow on handwritten digits: real data, nothing to download, minutes."""
     from srinit.cli.run import finished
     from srinit.demo.prepare import prepare
     from srinit.pipeline import run
 
+    language(lang)
     folder = (common.out or Path("srinit-demo")).absolute()
     if common.dry_run:
         text = f"trains a small network on handwritten digits in {folder}, then runs every step"
@@ -30,7 +32,7 @@ def demo(common: Common) -> Result:
         config = prepare(folder, seed=seed, observer=observer)
         pairs = [*common.overrides, pair("out", str(folder / "runs"))]
         result = run.run_file(config, pairs, observer=observer)
-    return finished("demo", result, config)
+    return finished("demo", result, config, lang)
 
 
 @verb

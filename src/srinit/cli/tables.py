@@ -86,7 +86,9 @@ def sensitivity_table(sensitivity: Sensitivity) -> RenderableType:
     table.add_column("interval", justify="right", no_wrap=True)
     table.add_column("")
     table.add_column("draws", justify="right", no_wrap=True)
-    table.add_column("decision", no_wrap=True)
+    decides = sensitivity.max_drop is not None  # else there is nothing to decide
+    if decides:
+        table.add_column("decision", no_wrap=True)
     highs = [unit.high for unit in sensitivity.units if unit.high is not None]
     lows = [unit.low for unit in sensitivity.units if unit.low is not None]
     low_end, top = min([0.0, *lows]), max([0.0, *highs]) or 1.0
@@ -99,7 +101,7 @@ def sensitivity_table(sensitivity: Sensitivity) -> RenderableType:
             interval,
             Bar(unit.reinit_drop, unit.low, unit.high, low_end, top),
             str(unit.num_draws),
-            f"[{style}]{escape(unit.decision)}[/]",
+            *([f"[{style}]{escape(unit.decision)}[/]"] if decides else []),
         )
     reasons = {unit.unit: unit.reason for unit in sensitivity.units if unit.reason}
     return Group(title, table, *(Text(f"- {line}") for line in remarks(reasons)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from srinit.latency import LatencyPair
 from srinit.records import Interval, record
+from srinit.tables import Shown, Table, percent, points
 
 
 @record
@@ -117,7 +118,7 @@ class CostSide:
 
 
 @record
-class Comparison:
+class Comparison(Shown):
     """Baseline against pruned network on the same examples; fractions."""
 
     num_examples: int
@@ -139,3 +140,44 @@ class Comparison:
     latency: tuple[LatencyPair, ...] = ()
     data: str = ""  # which data
     data_hash: str = ""
+
+    def _table(self) -> Table:
+        """Return the comparison as `print` and a notebook show it."""
+        named: list[tuple[str, Difference]] = [("accuracy", self.score)]
+        if self.p_value is None:
+            named = [("mean score", self.score)]
+        if self.defects is not None:
+            named.append(("missed defects", self.defects.missed_increase))
+            named.append(("good parts rejected", self.defects.rejected_increase))
+        worst = sorted(self.classes, key=lambda row: -row.recall.high)
+        named += [(f"recall {row.name}", row.recall) for row in worst]
+        rows = [
+            (
+                name,
+                percent(found.baseline, 2),
+                percent(found.pruned, 2),
+                points(found.value),
+                f"{points(found.low)} to {points(found.high)}",
+            )
+            for name, found in named
+        ]
+        if self.cost is not None:
+            cost = self.cost
+            rows += [
+                (name, f"{before:,}", f"{after:,}", "", "")
+                for name, before, after in (
+                    ("parameters", cost.params_baseline, cost.params_pruned),
+                    ("FLOPs", cost.flops_baseline, cost.flops_pruned),
+                )
+            ]
+        for pair in self.latency:
+            before, after = (f"{t.median_ms:.3g} ms" for t in (pair.baseline, pair.pruned))
+            change = f"x{pair.ratio.known:.3f}"
+            ends = f"{pair.ratio.low:.3f} to {pair.ratio.high:.3f}"
+            rows.append((f"latency, batch {pair.baseline.batch_size}", before, after, change, ends))
+        return Table(
+            title=f"{self.num_examples} examples, {percent(self.confidence, 0)} intervals; losses "
+            "in points, positive is worse",
+            head=("", "before", "after", "loss", "interval"),
+            rows=tuple(rows),
+        )

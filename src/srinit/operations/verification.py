@@ -10,6 +10,7 @@ from srinit.operations import moves
 from srinit.pipeline.registries import is_missing, local_store, opened
 from srinit.records import record
 from srinit.registry import Registry
+from srinit.report.fingerprint import data_files, fingerprint
 from srinit.runs.inputs import config_of
 from srinit.store import RunFolder
 from srinit.store.seal import Seal
@@ -25,6 +26,7 @@ class Verified:
     versions: tuple[int, ...]  # of the registry that belong to the run
     version_files: int
     registry: str
+    data: str = ""  # hash of the data files, as it stands beside the signatures of the report
     signed_by: str = ""  # fingerprint of the key, where one was asked for
     note: str = ""  # what could not be looked at
 
@@ -73,6 +75,7 @@ def verify(path: Path, overrides: list[str] | None = None, *, key: Path | None =
         versions=tuple(registered),
         version_files=found,
         registry=uri,
+        data=fingerprint(data_files(path)),
         signed_by=signed_by,
         note=note,
     )

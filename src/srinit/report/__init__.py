@@ -5,6 +5,7 @@ from srinit.report.data import DataFile, ReportInput, RoundInput
 from srinit.report.pictures import make_pictures
 from srinit.report.reading import load_report_input
 from srinit.report.roi import Roi, RoiFacts, return_on_investment
+from srinit.report.side_by_side import write_side_by_side
 from srinit.report.write import write_report
 from srinit.runs.pictures import Pictures
 
@@ -20,4 +21,5 @@ __all__ = [
     "make_pictures",
     "return_on_investment",
     "write_report",
+    "write_side_by_side",
 ]

@@ -81,7 +81,9 @@ class ReportInput:
     config_text: str = ""
     on_production_device: bool = False  # as the config says
     rollback_drilled: bool = False  # the audit log holds a finished rollback drill
-    rollback_drill_on: str = ""  # its date
+    rollback_drill_on: str = ""  # its date, or that of the way back itself
+    rolled_back: bool = False  # the way back was really taken, not only rehearsed
+    seal: str = ""  # root of the seal, where the run was sealed before this report
     files: tuple[DataFile, ...] = ()
     pictures: Pictures | None = None
     scores: UnitScores | None = None  # what ranks, where it is not the scan

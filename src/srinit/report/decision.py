@@ -6,18 +6,19 @@ passed is a go only as far as what was tested reaches; everything else becomes a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 from srinit.comparison.records import Drop
-from srinit.gates import Gate
 from srinit.records import record
 from srinit.report import formats as fmt
+from srinit.report.acceptance import gate_text
+from srinit.report.cause import Cause, cause_words, causes_of
 from srinit.report.data import ReportInput
 from srinit.report.field_data import tested_text
 from srinit.report.figures import unsteady
-from srinit.report.text import LocalizedText, Translator, join, untranslated
+from srinit.report.money import Money, money_view
+from srinit.report.text import LocalizedText, Translator, join
+from srinit.report.worse import worse_class_text, worse_classes
 
 Verdict = Literal["go", "conditions", "no", "open"]
 
@@ -41,55 +42,33 @@ def decide(report: ReportInput, say: Translator) -> Decision:
     """Return the decision about the last round of a run."""
     evidence = _evidence(report, say)
     verdict = _verdict(report, bool(evidence.conditions))
-    if verdict == "no" and report.plan.remove:
-        evidence.conditions.insert(0, say("condition.again"))
-    conditions = tuple(evidence.conditions)
-    rehearsed = "yes" if report.rollback_drilled else "no"
+    causes = causes_of(report, say) if verdict == "no" else ()
+    conditions = (*(cause.todo for cause in causes), *evidence.conditions)
     return Decision(
         verdict=verdict,
-        word=say(f"verdict.{verdict}.word"),
+        word=say(f"verdict.{_word(verdict, len(conditions))}.word", num=str(len(conditions))),
         meaning=say(f"verdict.{verdict}.meaning"),
-        reason=_reason(report, verdict, len(conditions), say),
+        reason=_reason(report, verdict, len(conditions), causes, say),
         talking_points=_talking_points(report, verdict, len(conditions), say),
         tested=tuple(evidence.tested),
         untested=tuple(evidence.untested),
         conditions=conditions,
         rollback=(
             say("back.how"),
-            say(f"back.rehearsed.{rehearsed}", date=report.rollback_drill_on),
+            say(f"back.rehearsed.{_way_back(report)}", date=report.rollback_drill_on),
         ),
     )
 
 
-def gate_text(gate: Gate, say: Translator, currency: str = "JPY") -> LocalizedText:
-    """Return one gate in words: what was measured, its unfavorable end, the limit."""
-    kind, _, of_class = gate.name.removeprefix("site.").partition(".")
-    name = say(f"gate.{kind}") if say.has(f"gate.{kind}") else untranslated(gate.name)
-    if of_class and say.has(f"gate.of.{kind}"):
-        name = say(f"gate.of.{kind}", name=of_class)
-    if gate.name.startswith("site."):
-        name = say("gate.on_site", name=name)
-    show: Callable[[float | None], str | LocalizedText]
-    if kind in ("max_latency_ratio", "max_params_ratio", "min_agreement", "max_missed_defect_rate"):
-        show = fmt.percent
-    elif kind == "max_cost_increase":
-        show = partial(fmt.unit_cost, currency=currency)
-    else:
-        return say(
-            "gate.loss",
-            name=name,
-            measured=fmt.points(gate.measured, signed=False),
-            bound=fmt.points(gate.bound, signed=False),
-            limit=fmt.points(gate.limit, signed=False),
-        )
-    key = "gate.at_least" if kind.startswith("min_") else "gate.at_most"
-    return say(
-        key,
-        name=name,
-        measured=show(gate.measured),
-        bound=show(gate.bound),
-        limit=show(gate.limit),
-    )
+def _word(verdict: Verdict, num_conditions: int) -> str:
+    return "one" if verdict == "conditions" and num_conditions == 1 else verdict
+
+
+def _way_back(report: ReportInput) -> Literal["no", "rehearsed", "done"]:
+    """Return how far the way back was taken: a rehearsal moves nothing."""
+    if report.rolled_back:
+        return "done"
+    return "rehearsed" if report.rollback_drilled else "no"
 
 
 def _verdict(report: ReportInput, has_conditions: bool) -> Verdict:
@@ -113,7 +92,11 @@ def device_text(report: ReportInput) -> str:
 
 
 def _reason(
-    report: ReportInput, verdict: Verdict, num_conditions: int, say: Translator
+    report: ReportInput,
+    verdict: Verdict,
+    num_conditions: int,
+    causes: tuple[Cause, ...],
+    say: Translator,
 ) -> LocalizedText:
     gates = report.gates
     if gates is None:
@@ -124,9 +107,8 @@ def _reason(
         failed = join(
             [gate_text(gate, say, report.roi.currency) for gate in gates.failed], ja="。", en="; "
         )
-        return say(
-            "reason.no", num=str(len(gates.failed)), all=str(len(gates.gates)), failed=failed
-        )
+        counts = {"num": str(len(gates.failed)), "all": str(len(gates.gates))}
+        return say("reason.no", **counts, failed=failed, cause=cause_words(causes, say))
     if not gates.gates:
         return say("reason.no_gates")
     key = "reason.go" if verdict == "go" else "reason.conditions"
@@ -220,10 +202,10 @@ class _Evidence:
         self.untested: list[LocalizedText] = []
         self.conditions: list[LocalizedText] = []
 
-    def seen(self, key: str, **values: str) -> None:
+    def seen(self, key: str, **values: str | LocalizedText) -> None:
         self.tested.append(self.say(f"tested.{key}", **values))
 
-    def condition(self, key: str, **values: str) -> None:
+    def condition(self, key: str, **values: str | LocalizedText) -> None:
         self.conditions.append(self.say(f"condition.{key}", **values))
 
     def missing(self, key: str) -> None:
@@ -240,11 +222,26 @@ def _evidence(report: ReportInput, say: Translator) -> _Evidence:
     _of_latency(report, evidence)
     _of_exports(report, evidence)
     _of_surroundings(report, evidence)
-    if report.rollback_drilled:
-        evidence.seen("rollback")
-    else:
-        evidence.missing("rollback")
+    _of_way_back(report, evidence)
+    _of_money(money_view(report, say), evidence)
     return evidence
+
+
+def _of_way_back(report: ReportInput, evidence: _Evidence) -> None:
+    """Say whether the way back was taken; one that was only rehearsed is not called done."""
+    taken = _way_back(report)
+    if taken == "no":
+        evidence.missing("rollback")
+        return
+    evidence.seen(f"rollback_{taken}", date=report.rollback_drill_on)
+    if taken == "rehearsed":
+        evidence.untested.append(evidence.say("untested.rollback_drilled"))
+
+
+def _of_money(money: Money, evidence: _Evidence) -> None:
+    """Make a condition of a cost that no saving pays back in the time of a machine's life."""
+    if money.does_not_pay is not None:
+        evidence.conditions.append(money.does_not_pay)
 
 
 def _of_custody(report: ReportInput, evidence: _Evidence) -> None:
@@ -264,6 +261,11 @@ def _of_answers(report: ReportInput, evidence: _Evidence) -> None:
         evidence.missing("comparison")
         return
     evidence.seen("comparison", num=fmt.fixed(found.num_examples))
+    limited = {gate.name for gate in report.gates.gates} if report.gates else set()
+    for row in worse_classes(found):
+        # Who set a limit to this very class has said what is acceptable.
+        if f"max_class_recall_drop.{row.name}" not in limited:
+            evidence.condition("worse", what=worse_class_text(row, evidence.say))
     if found.nonfinite_pruned > 0:
         evidence.condition("nonfinite", share=fmt.percent(found.nonfinite_pruned, 2))
     if found.defects is None:
@@ -282,7 +284,8 @@ def _of_latency(report: ReportInput, evidence: _Evidence) -> None:
     if found is None or not found.latency:
         evidence.missing("latency")
         return
-    sizes = ", ".join(str(pair.baseline.batch_size) for pair in found.latency)
+    batches = [str(pair.baseline.batch_size) for pair in found.latency]
+    sizes = join([evidence.say("times.images", num=size) for size in batches], ja="・", en=", ")
     device = device_text(report)
     evidence.seen("latency", sizes=sizes, device=device)
     if any(unsteady(pair) for pair in found.latency):

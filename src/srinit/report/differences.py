@@ -13,20 +13,11 @@ from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, scale, track
 from srinit.report.confusion_pairs import ConfusionRow, confusion_rows
 from srinit.report.data import ReportInput
-from srinit.report.decision import gate_text
 from srinit.report.field_data import FieldView, field_view
 from srinit.report.robustness import RobustnessView, robustness_view
 from srinit.report.text import LocalizedText, Translator
 
 MOST_CLASSES = 30  # rows of the table of classes
-
-
-@record
-class GateRow:
-    """One gate."""
-
-    passed: bool
-    text: LocalizedText
 
 
 @record
@@ -60,7 +51,6 @@ class ErrorRow:
 class Differences:
     """What the section shows; empty parts are left out of the page."""
 
-    gates: tuple[GateRow, ...] = ()
     gates_note: LocalizedText | None = None  # where a loss is below zero
     classes: tuple[ClassRow, ...] = ()
     errors: tuple[ErrorRow, ...] = ()
@@ -83,10 +73,6 @@ def differences_view(report: ReportInput, say: Translator) -> Differences:
     tune = report.last.tune if report.last else None
     gates = report.gates.gates if report.gates else ()
     return Differences(
-        gates=tuple(
-            GateRow(passed=gate.passed, text=gate_text(gate, say, report.roi.currency))
-            for gate in gates
-        ),
         gates_note=say("gate.below_zero")
         if any((gate.measured or 0) < 0 for gate in gates)
         else None,
@@ -281,7 +267,7 @@ def _training_note(tune: TuneLog, say: Translator) -> LocalizedText:
     return say(
         "training.note",
         steps=fmt.fixed(tune.steps),
-        best=fmt.fixed(best.epoch, 1) if best else fmt.NOTHING,
+        best=fmt.fixed(best.epoch, 1).removesuffix(".0") if best else fmt.NOTHING,
         stopped=say(f"stopped.{tune.stopped.replace(' ', '_')}"),
     )
 

@@ -8,6 +8,7 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.charts import Dots, scatter, square, track
 from srinit.report.data import ReportInput
+from srinit.report.prose import scheme_name
 from srinit.report.text import LocalizedText, Translator, untranslated
 from srinit.runs.pictures import Picture, Projection, Similarity
 
@@ -55,7 +56,7 @@ def explanations_view(report: ReportInput, say: Translator) -> Explanations:
             f"explanations.note.{pictures.gradient}",
             lowest=pictures.lowest,
             highest=pictures.highest,
-            scheme=pictures.scheme,
+            scheme=scheme_name(pictures.scheme, say),
         ),
     )
 

@@ -64,7 +64,9 @@ def points(fraction: float | None, digits: int = 2, *, signed: bool = True) -> s
 
 
 def ends(low: str, high: str) -> LocalizedText:
-    """Return a range of two numbers that are already text."""
+    """Return a range of two numbers that are already text; two that read the same, once."""
+    if low == high:
+        return untranslated(low)
     return LocalizedText(ja=f"{low}〜{high}", en=f"{low} to {high}")
 
 
@@ -171,6 +173,9 @@ def _rounded(size: float, names: tuple[tuple[float, str], ...]) -> str:
     return fixed(size)
 
 
+LONG = 50  # years; longer than anything that is bought
+
+
 def years(value: float | None) -> LocalizedText:
     """Return a time span in years, below two years in months; infinite: never.
 
@@ -182,10 +187,12 @@ def years(value: float | None) -> LocalizedText:
         return untranslated(NOTHING)
     if math.isinf(value):
         return LocalizedText(ja="回収できません", en="never")
+    if value > LONG:
+        return LocalizedText(ja=f"{LONG}年超", en=f"over {LONG} years")
     if value < 2:
         months = fixed(12 * value, 1)
         return LocalizedText(ja=f"{months}か月", en=f"{months} months")
-    shown = fixed(value, 1 if value < 100 else 0)
+    shown = fixed(value, 1)
     return LocalizedText(ja=f"{shown}年", en=f"{shown} years")
 
 

@@ -14,10 +14,11 @@ from srinit.records import Interval, record
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, scale, track
 from srinit.report.data import ReportInput
+from srinit.report.prose import scheme_text
 from srinit.report.rank_chart import SideBySide, side_by_side
 from srinit.report.removals import CRITERION, Removals, Taken, removals_of
 from srinit.report.scores import ScoreCell, score_cells, score_label
-from srinit.report.steps import Cell, Step, ranked_by, steps_of, threshold, value_label
+from srinit.report.steps import Cell, Step, lead, ranked_by, steps_of, threshold, value_label
 from srinit.report.text import LocalizedText, Translator
 from srinit.sensitivity.records import SchemeTrial, UnitSensitivity
 from srinit.units.records import LockedUnit, Unit
@@ -61,7 +62,7 @@ class Row:
 class Trial:
     """One candidate of the choice of scheme."""
 
-    scheme: str
+    scheme: LocalizedText
     reliability: str
     saturated: str
     chosen: bool
@@ -83,6 +84,7 @@ class Layers:
     undecided: tuple[str, ...]
     trials: tuple[Trial, ...]
     sources: tuple[str, ...]  # files behind it, relative to the run folder
+    lead: LocalizedText  # what the order rests on
     ranked_by: LocalizedText
     value_label: LocalizedText  # of what ranks, in the table of steps
     threshold: LocalizedText  # the same of the last unit that goes
@@ -120,8 +122,9 @@ def layers_view(report: ReportInput, say: Translator) -> Layers:
             and report.sensitivity.max_drop is not None
             and unit.unit in report.sensitivity.unit_map.names
         ),
-        trials=tuple(_trial(trial) for trial in report.sensitivity.trials),
+        trials=tuple(_trial(trial, say) for trial in report.sensitivity.trials),
         sources=_sources(report),
+        lead=lead(report, say),
         ranked_by=ranked_by(report, say),
         value_label=value_label(report, say),
         threshold=threshold(report, say),
@@ -156,9 +159,9 @@ def _sources(report: ReportInput) -> tuple[str, ...]:
     )
 
 
-def _trial(trial: SchemeTrial) -> Trial:
+def _trial(trial: SchemeTrial, say: Translator) -> Trial:
     return Trial(
-        scheme=f"{trial.scheme} ×{trial.scale:g}",
+        scheme=scheme_text(trial.scheme, trial.scale, say),
         reliability=fmt.fixed(trial.reliability, 2),
         saturated=fmt.percent(trial.saturated, 0),
         chosen=trial.chosen,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -10,9 +9,11 @@ from srinit import records
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
+from srinit.report.prose import device_words
 from srinit.report.roi import Range, Roi, RoiFacts, facts_of, return_on_investment
 from srinit.report.text import LocalizedText, Translator, join, untranslated
 
+PAYS_WITHIN = 20  # years; no device lasts longer
 METHODS = {  # of srinit.inference_cost
     "core": r"processor time x (?P<watts>\S+) W a core, stated",
     "device": r"time x (?P<watts>\S+) W, stated",
@@ -26,8 +27,7 @@ class Field:
 
     name: str
     label: LocalizedText
-    value: str  # as an HTML number input takes it; "" where nothing was given
-    step: str
+    value: str  # with grouped thousands; "" where nothing was given
 
 
 @record
@@ -47,6 +47,7 @@ class Money:
     # What, before, after.
     ownership: tuple[tuple[LocalizedText, LocalizedText, LocalizedText], ...] = ()
     ownership_note: LocalizedText | None = None
+    does_not_pay: LocalizedText | None = None  # a condition: the cost is not recovered
 
 
 def money_view(report: ReportInput, say: Translator) -> Money:
@@ -92,7 +93,8 @@ def money_view(report: ReportInput, say: Translator) -> Money:
         given=roi.saving is not None,
         has_defects=facts.miss_increase is not None,
         currency=currency,
-        headline=_headline(roi, currency, say),
+        headline=_headline(report, roi, currency, say),
+        does_not_pay=_does_not_pay(roi, say),
         measured=_measured(facts, say),
         formulas=_formulas(facts),
         ownership=_ownership(report, say),
@@ -109,14 +111,22 @@ def _ownership(
     for pair in found.pairs if found else ():
         both, batch = (pair.baseline, pair.pruned), str(pair.baseline.batch_size)
         for key, values in (
-            ("time", [f"{fmt.significant(side.seconds_per_1000)} s" for side in both]),
-            ("memory", fmt.alike([side.peak_bytes for side in both], "B")),
-            ("energy", fmt.alike([side.energy_wh_per_1000 for side in both], "Wh")),
+            ("time", [_seconds(side.seconds_per_1000, say) for side in both]),
+            (
+                "memory",
+                [untranslated(t) for t in fmt.alike([side.peak_bytes for side in both], "B")],
+            ),
+            (
+                "energy",
+                [untranslated(t) for t in fmt.alike([s.energy_wh_per_1000 for s in both], "Wh")],
+            ),
         ):
-            rows.append(
-                (say(f"own.{key}", batch=batch), untranslated(values[0]), untranslated(values[1]))
-            )
+            rows.append((say(f"own.{key}", batch=batch), values[0], values[1]))
     return tuple(rows)
+
+
+def _seconds(value: float, say: Translator) -> LocalizedText:
+    return say("own.seconds", value=fmt.significant(value))
 
 
 def _ownership_note(report: ReportInput, say: Translator) -> LocalizedText | None:
@@ -124,7 +134,9 @@ def _ownership_note(report: ReportInput, say: Translator) -> LocalizedText | Non
     if not found or not found.pairs:
         return None
     side = found.pairs[0].pruned
-    return say("own.note", device=side.device, method=_energy_method(side.energy_method, say))
+    return say(
+        "own.note", device=device_words(side.device), method=_energy_method(side.energy_method, say)
+    )
 
 
 def _energy_method(method: str, say: Translator) -> LocalizedText:
@@ -135,27 +147,49 @@ def _energy_method(method: str, say: Translator) -> LocalizedText:
     return untranslated(method)
 
 
-def _headline(roi: Roi, currency: str, say: Translator) -> LocalizedText | None:
+def _headline(
+    report: ReportInput, roi: Roi, currency: str, say: Translator
+) -> LocalizedText | None:
+    """Return what was shown first: one example's difference must not lead."""
     if roi.saving is None:
         return None
-    amount, spread = _amount(roi.saving, currency)
-    found = _payback(roi, amount, spread, say)
-    if roi.saving.low <= 0 < roi.saving.high:
-        return join([found, say("roi.unclear")], ja="", en=" ")
-    return found
+    saving = {
+        name: fmt.money(amount, currency) for name, amount in records.plain(roi.saving).items()
+    }
+    if roi.saving.low > 0:
+        return join([say("roi.shown_gain", **saving), *_payback(roi, say)], ja="", en=" ")
+    if roi.saving.high < 0:
+        loss = {"low": -roi.saving.high, "value": -roi.saving.value, "high": -roi.saving.low}
+        shown = {name: fmt.money(amount, currency) for name, amount in loss.items()}
+        return join([say("roi.shown_loss", **shown), *_payback(roi, say)], ja="", en=" ")
+    parts = [say("roi.unclear", **saving)]
+    compute, found = roi.compute_saving, report.comparison
+    if compute is not None and compute.low > 0:
+        low, high = (fmt.money(end, currency) for end in (compute.low, compute.high))
+        parts.append(say("roi.shown_compute", low=low, high=high))
+    if compute != roi.saving and found is not None and found.p_value is not None:
+        parts.append(say("roi.of_errors", num=fmt.fixed(found.lost + found.gained)))
+    if roi.payback_years is not None:
+        parts.append(say("roi.no_payback"))
+    return join(parts, ja="", en=" ")
 
 
-def _payback(
-    roi: Roi, amount: LocalizedText, spread: LocalizedText, say: Translator
-) -> LocalizedText:
+def _payback(roi: Roi, say: Translator) -> list[LocalizedText]:
     payback = roi.payback_years
     if payback is None:
-        return say("roi.headline_only", saving=amount, range=spread)
-    if math.isinf(payback.value):
-        return say("roi.headline_never", saving=amount, range=spread)
-    ends = _spread(fmt.years(payback.low), fmt.years(payback.high))
-    years = fmt.years(payback.value)
-    return say("roi.headline", saving=amount, range=spread, payback=years, payback_range=ends)
+        return []
+    if payback.value > PAYS_WITHIN:
+        return [say("roi.never_pays")]
+    return [say("roi.pays", worst=fmt.years(payback.high), value=fmt.years(payback.value))]
+
+
+def _does_not_pay(roi: Roi, say: Translator) -> LocalizedText | None:
+    """Return a condition where it is shown that the one-off cost is not recovered in time."""
+    payback, saving = roi.payback_years, roi.saving
+    if payback is None or saving is None or not roi.one_off:
+        return None
+    shown = payback.low > PAYS_WITHIN or (saving.low > 0 and payback.value > PAYS_WITHIN)
+    return say("condition.does_not_pay", years=str(PAYS_WITHIN)) if shown else None
 
 
 def _measured(facts: RoiFacts, say: Translator) -> LocalizedText | None:
@@ -178,6 +212,9 @@ def _formulas(facts: RoiFacts) -> tuple[str, ...]:
 
 
 def _spread(low: LocalizedText, high: LocalizedText) -> LocalizedText:
+    """Return a range; where both ends read the same, that once."""
+    if low == high:
+        return low
     return LocalizedText(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}")
 
 
@@ -190,22 +227,21 @@ def _amount(value: Range | None, currency: str) -> tuple[LocalizedText, Localize
 
 def _fields(report: ReportInput, facts: RoiFacts, say: Translator) -> tuple[Field, ...]:
     names = [
-        ("pieces_per_year", "1"),
-        ("cost_per_compute_hour", "any"),
-        ("device_price", "any"),
-        ("device_years", "any"),
-        ("device_hours_per_year", "any"),
-        ("engineering_hours", "any"),
-        ("hourly_rate", "any"),
+        "pieces_per_year",
+        "cost_per_compute_hour",
+        "device_price",
+        "device_years",
+        "device_hours_per_year",
+        "engineering_hours",
+        "hourly_rate",
     ]
     if facts.miss_increase is not None and facts.cost_increase is None:
-        names += [("missed_defect_cost", "any"), ("false_reject_cost", "any")]
-        names.append(("defect_share", "any"))
+        names += ["missed_defect_cost", "false_reject_cost", "defect_share"]
     fields = []
-    for name, step in names:
+    for name in names:
         value = getattr(report.roi, name)
         if name == "defect_share" and value is None:
             value = facts.defect_share
-        text = "" if value is None else f"{value:.10g}"
-        fields.append(Field(name=name, label=say(f"roi.input.{name}"), value=text, step=step))
+        text = "" if value is None else f"{value:,.10g}"
+        fields.append(Field(name=name, label=say(f"roi.input.{name}"), value=text))
     return tuple(fields)

@@ -12,7 +12,11 @@
     roi();
   }
   for (const input of all("input[name=lang]"))
-    input.addEventListener("change", () => input.checked && speak(input.value));
+    input.addEventListener("change", () => {
+      if (!input.checked) return;
+      speak(input.value);
+      keep();
+    });
 
   // The slider looks everything up in the table of steps.
   const slider = $("#slider");
@@ -36,9 +40,14 @@
     for (const unit of all(".unit[data-rank]")) {
       if (unit.classList.contains("locked")) continue;
       const rank = Number(unit.dataset.rank);
-      unit.classList.toggle("gone", rank > 0 && rank <= count);
-      unit.classList.toggle("kept", !(rank > 0 && rank <= count));
+      const goes = rank > 0 && rank <= count;
+      const went = rank > 0 && rank <= Number(slider.dataset.chosen);
+      unit.classList.toggle("gone", goes && went);
+      unit.classList.toggle("would", goes && !went);
+      unit.classList.toggle("kept", !goes && !went);
+      unit.classList.toggle("stays", !goes && went);
     }
+    $("#what-if").hidden = count === Number(slider.dataset.chosen);
     rows.forEach((each, index) => each.classList.toggle("chosen", index === count));
     const names = rows.slice(1, count + 1).map((each) => cell(each, "unit").textContent);
     $("#command").textContent = `srinit plan ${document.body.dataset.run} --remove ${quote(names.join(","))}`;
@@ -50,9 +59,24 @@
   }
   if (slider) {
     $("#slider-box").hidden = false;
-    slider.addEventListener("input", slide);
+    slider.addEventListener("input", () => {
+      slide();
+      keep();
+    });
     $("#slider-back").addEventListener("click", () => {
       slider.value = slider.dataset.chosen;
+      slide();
+      keep();
+    });
+    // On paper stands what was carried out, whatever was tried on the screen.
+    let tried = slider.value;
+    window.addEventListener("beforeprint", () => {
+      tried = slider.value;
+      slider.value = slider.dataset.chosen;
+      slide();
+    });
+    window.addEventListener("afterprint", () => {
+      slider.value = tried;
       slide();
     });
     slide();
@@ -90,9 +114,10 @@
     const ja = language() === "ja";
     if (value === Infinity) return ja ? "回収できません" : "never";
     if (value < 2) return fixed(12 * value, 1) + (ja ? "か月" : " months");
-    return fixed(value, value < 100 ? 1 : 0) + (ja ? "年" : " years");
+    if (value > 50) return ja ? "50年超" : "over 50 years";
+    return fixed(value, 1) + (ja ? "年" : " years");
   }
-  const to = () => (language() === "ja" ? "〜" : " to ");
+  const ends = (low, high) => (low === high ? low : low + (language() === "ja" ? "〜" : " to ") + high);
 
   // Return on investment: the formulas of report/roi.py.
   const SMALLEST = 1e-9;
@@ -147,9 +172,32 @@
     return { compute_saving: compute, missed_cost: missed, reject_cost: reject, error_cost: all_errors, saving, one_off: once, payback_years: payback, break_even_miss_rate: even };
   }
 
+  // An amount as people write it: 150,000; 1,5; 1.234,5; １５万; 1億2000万; 1.5 million; 2%. NaN: none.
+  const UNITS = { 万: 1e4, 億: 1e8, 兆: 1e12, k: 1e3, million: 1e6, billion: 1e9, "%": 0.01 };
+  function plain(text) {
+    if (/^\d{1,3}([, ']\d{3})+(\.\d+)?$/.test(text)) return Number(text.replace(/[, ']/g, ""));
+    if (/^\d{1,3}(\.\d{3})+,\d+$/.test(text)) return Number(text.replace(/\./g, "").replace(",", "."));
+    if (/^\d+,\d+$/.test(text)) return Number(text.replace(",", "."));
+    return /^\d+(\.\d+)?(e[+-]?\d+)?$/.test(text) ? Number(text) : NaN;
+  }
+  function amount(written) {
+    const text = written.normalize("NFKC").trim().toLowerCase().replace(/^[¥$€]\s*|\s*(円|ドル|ユーロ)$/g, "");
+    if (text === "") return null;
+    const parts = [...text.matchAll(/([\d.,' e+-]*?\d)\s*(万|億|兆|k|million|billion|%|$)\s*/gy)];
+    if (parts.map((part) => part[0]).join("") !== text) return NaN;
+    return parts.reduce((sum, part) => sum + plain(part[1]) * (UNITS[part[2]] ?? 1), 0);
+  }
+  function read(input) {
+    const found = amount(input.value);
+    const good = found === null || (Number.isFinite(found) && !(input.name === "defect_share" && found > 1));
+    input.setAttribute("aria-invalid", String(!good));
+    $(`#bad-${input.name}`).hidden = good;
+    return good ? found : null;
+  }
+
   function roi() {
     const given = { defect_share: null, missed_defect_cost: null, false_reject_cost: null };
-    for (const input of all("input", box)) given[input.name] = input.value === "" ? null : Number(input.value);
+    for (const input of all("input", box)) given[input.name] = read(input);
     const found = result(given);
     const currency = box.dataset.currency;
     for (const out of all("[data-roi]")) {
@@ -162,13 +210,44 @@
         const shows = { payback_years: years, break_even_miss_rate: rate };
         const show = shows[key] ?? ((amount) => money(amount, currency));
         out.textContent = show(value && value.value);
-        if (value) spread.textContent = show(value.low) + to() + show(value.high);
+        if (value) spread.textContent = ends(show(value.low), show(value.high));
       }
     }
     const empty = $("#money-empty");
     if (empty) empty.hidden = found.saving !== null;
   }
-  box.addEventListener("input", roi);
-  const chosen = $("input[name=lang]:checked");
-  if (chosen && chosen.value !== language()) speak(chosen.value);
+  for (const input of all("input", box)) input.readOnly = false;
+  box.addEventListener("input", () => {
+    roi();
+    keep();
+  });
+
+  // What was chosen stands in the address, so that it can be sent: #lang=ja&n=4&hourly_rate=9000.
+  function keep() {
+    const state = new URLSearchParams();
+    const chosen = $("input[name=lang]:checked");
+    if (chosen) state.set("lang", chosen.value);
+    if (slider && slider.value !== slider.dataset.chosen) state.set("n", slider.value);
+    for (const input of all("input", box)) if (input.value !== input.defaultValue) state.set(input.name, input.value);
+    history.replaceState(null, "", `#${state}`);
+  }
+  function restore() {
+    const state = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+    const browser = document.body.dataset.languageSet ? null : navigator.language.slice(0, 2);
+    const wanted = $(`#lang-${CSS.escape(state.get("lang") ?? "")}`) ?? (started ? null : $(`#lang-${CSS.escape(browser ?? "")}`));
+    if (wanted) wanted.checked = true;
+    const n = state.get("n");
+    if (slider && /^\d+$/.test(n ?? "") && Number(n) <= Number(slider.max)) {
+      slider.value = n;
+      slide();
+    }
+    for (const input of all("input", box)) if (state.has(input.name)) input.value = state.get(input.name);
+    const chosen = $("input[name=lang]:checked");
+    if (chosen && chosen.value !== language()) speak(chosen.value);
+    else roi();
+  }
+  let started = false;
+  restore();
+  started = true;
+  window.addEventListener("hashchange", () => location.hash.includes("=") && restore());
 })();

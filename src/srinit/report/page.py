@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from srinit.report import formats as fmt
+from srinit.report.acceptance import criteria_rows
 from srinit.report.data import ReportInput
 from srinit.report.decision import decide
 from srinit.report.differences import differences_view
@@ -21,10 +22,12 @@ from srinit.report.figures import headline
 from srinit.report.justification import justification_view
 from srinit.report.layers import cut_view, layers_view
 from srinit.report.money import money_view
+from srinit.report.prose import prose
 from srinit.report.provenance import provenance_view
 from srinit.report.rounds import Rounds, rounds_view
 from srinit.report.text import LANGUAGES, Language, LocalizedText, Translator
 from srinit.report.times import times_view
+from srinit.report.worse import worse_view
 
 SECTIONS = ("decision", "layers", "compare", "explanations", "money", "provenance")
 """The sections of the page, in order: `templates/NAME.html.j2`, titled `section.NAME`."""
@@ -42,7 +45,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
     """
     say = Translator(languages)
     layers, rounds = layers_view(report, say), rounds_view(report, say)
-    style = _tight(_asset("page.css") + _order_rules(layers.rows))
+    style = tight(_asset("page.css") + _order_rules(layers.rows))
     script = _asset("page.js")
     environment = Environment(
         loader=PackageLoader("srinit.report"),
@@ -53,15 +56,24 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         lstrip_blocks=True,
     )
     environment.globals.update(
-        say=say, fmt=fmt, uri=data_uri, small=small, first=say.languages[0], languages=say.languages
+        say=say,
+        fmt=fmt,
+        prose=prose,
+        uri=data_uri,
+        small=small,
+        first=say.languages[0],
+        languages=say.languages,
     )
     context: dict[str, Any] = {
         "report": report,
+        "language_set": tuple(languages) != LANGUAGES,
         "style": Markup(style),
         "script": Markup(script),
-        "style_hash": _hash(style),
-        "script_hash": _hash(script),
+        "style_hash": content_hash(style),
+        "script_hash": content_hash(script),
         "decision": decide(report, say),
+        "criteria": criteria_rows(report, say),
+        "worse": worse_view(report, say),
         "figures": headline(report, say),
         "layers": layers,
         "money": money_view(report, say),
@@ -95,12 +107,13 @@ def _asset(name: str) -> str:
     return "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
 
 
-def _tight(style: str) -> str:
+def tight(style: str) -> str:
     """Return style rules without what no browser reads: line ends and last semicolons."""
     return re.sub(r"\s*([{};])\s*", r"\1", style).replace(";}", "}")
 
 
-def _hash(text: str) -> str:
+def content_hash(text: str) -> str:
+    """Return the hash of a style or script as a content security policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from srinit.display import quoted
@@ -10,6 +11,8 @@ from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import device_text
+from srinit.report.fingerprint import fingerprint
+from srinit.report.prose import device_words, scheme_text
 from srinit.report.scores import criterion_name
 from srinit.report.text import LocalizedText, Translator, join, untranslated
 
@@ -35,6 +38,8 @@ class Provenance:
     command: str
     limits: tuple[LocalizedText, ...]
     date: LocalizedText
+    run_id: str  # the run's folder
+    fingerprint: str  # of the data files; empty where none are known
 
 
 def provenance_view(report: ReportInput, say: Translator) -> Provenance:
@@ -55,6 +60,8 @@ def provenance_view(report: ReportInput, say: Translator) -> Provenance:
         command=_command(report),
         limits=tuple(_limits(report, say)),
         date=fmt.date(report.created),
+        run_id=Path(report.run).name or report.name,
+        fingerprint=fingerprint(report.files) if report.files else "",
     )
 
 
@@ -105,11 +112,11 @@ def _facts(report: ReportInput, say: Translator) -> list[tuple[LocalizedText, Lo
             for key, value in (report.data_sources or {}).items()
         ),
         ("seed", untranslated(str(report.seed))),
-        ("scheme", untranslated(f"{scan.scheme}, scale {scan.scale:g}")),
+        ("scheme", scheme_text(scan.scheme, scan.scale, say)),
         ("scan", _scan(report, say)),
         ("criterion", _criterion(report.plan.criterion, say)),
         ("target", _target(report.plan.target, say)),
-        ("device", untranslated(report.device or fmt.NOTHING)),
+        ("device", device_words(report.device or fmt.NOTHING)),
     ]
     for key in ("srinit", "python", "system", "processor", "cpu_cores", "torch_threads"):
         if environment.get(key) not in (None, ""):

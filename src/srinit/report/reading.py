@@ -29,12 +29,13 @@ from srinit.custody.overrides import of_run
 from srinit.errors import ConfigError, UnsafeError
 from srinit.plan import PrunePlan
 from srinit.report.confusion_pairs import confusion_pairs_of
-from srinit.report.data import DataFile, ReportInput, RoundInput
+from srinit.report.data import ReportInput, RoundInput
+from srinit.report.fingerprint import data_files
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.files import REJECTED, ROUNDS, round_numbers
 from srinit.runs.inputs import config_of
 from srinit.runs.records import BaselineMetrics, Exports, ReferenceScores
-from srinit.store import RunFolder, sha256_file
+from srinit.store import RunFolder
 
 
 def load_report_input(run: Path) -> ReportInput:
@@ -56,7 +57,7 @@ def load_report_input(run: Path) -> ReportInput:
     baseline = files.get(artifacts.BASELINE)
     exports = files.get(artifacts.EXPORTS) or Exports(files=(), failed={})
     beside = files.get(artifacts.REFERENCE_SCORES) or ReferenceScores(criteria=())
-    drilled = _drilled(run / "audit.jsonl")
+    rollback_target, taken = _way_back(run / "audit.jsonl")
     return ReportInput(
         name=str(head.get("name", run.name)),
         run=str(run),
@@ -77,9 +78,10 @@ def load_report_input(run: Path) -> ReportInput:
         environment=_json(run / "env.json") or None,
         config_text=_text(run / "config.yaml"),
         on_production_device=config.compare.on_production_device,
-        rollback_drilled=bool(drilled),
-        rollback_drill_on=drilled,
-        files=_files(run),
+        rollback_drilled=bool(rollback_target),
+        rollback_drill_on=rollback_target,
+        rolled_back=taken,
+        files=data_files(run),
         pictures=files.get(artifacts.PICTURES),
         scores=files.get(artifacts.SCORES),
         beside=beside.criteria,
@@ -193,28 +195,20 @@ def _created(run: Path) -> str:
     return str(entries[0].get("time", "")) if entries else ""
 
 
-def _drilled(path: Path) -> str:
-    """Return the date of the last rollback drill, or rollback."""
-    times = [
-        str(entry.get("time", ""))[:10]
+def _way_back(path: Path) -> tuple[str, bool]:
+    """Return the date of the last way back or rehearsal of it, and whether it was really taken."""
+    entries = [
+        (str(entry.get("time", ""))[:10], str(entry.get("decision", "")).startswith("rolled back"))
         for entry in _audit(path)
         if entry.get("verb") == "rollback"
         and str(entry.get("decision", "")).startswith(("rehearsed", "rolled back"))
     ]
-    return times[-1] if times else ""
+    taken = [entry for entry in entries if entry[1]]
+    return next(reversed(taken or entries), ("", False))
 
 
-def _files(run: Path) -> tuple[DataFile, ...]:
-    """Return the data files of the run with their hashes; what is made from them is left out."""
-    kept = (".json", ".yaml", ".csv", ".npz", ".safetensors", ".onnx", ".pt2")
-    found = []
-    for path in sorted(run.rglob("*")):
-        relative = path.relative_to(run)
-        derived = relative.parts[0] == "report" or relative.as_posix() == "result.json"
-        hidden = derived or any(part.startswith(".") for part in relative.parts)
-        if path.is_file() and not hidden and path.suffix in kept:
-            size = path.stat().st_size
-            found.append(
-                DataFile(path=relative.as_posix(), sha256=sha256_file(path), size_bytes=size)
-            )
-    return tuple(found)
+def seal_of(run: Path) -> str:
+    """Return the root of a run's seal; empty where it is not sealed."""
+    seals = [entry for entry in _audit(run / "audit.jsonl") if entry.get("verb") == "seal"]
+    inputs = seals[-1].get("inputs") if seals else None
+    return str(inputs.get("root", "")) if isinstance(inputs, dict) else ""

@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from srinit.records import record
 from srinit.report import formats as fmt
+from srinit.report.acceptance import gate_text
 from srinit.report.charts import Axis, Line, line_chart
 from srinit.report.data import ReportInput, RoundInput
-from srinit.report.decision import gate_text
 from srinit.report.text import LocalizedText, Translator, join
 
 Fate = Literal["delivered", "passed", "rejected"]

@@ -47,6 +47,16 @@ def ranked_by(report: ReportInput, say: Translator) -> LocalizedText:
     return say("layers.by_high" if by_high(report) else "layers.by_mean")
 
 
+def lead(report: ReportInput, say: Translator) -> LocalizedText:
+    """Return what the section explains first: the criterion that ranked, not one beside it."""
+    criterion = report.plan.criterion
+    if report.plan.target.get("remove"):
+        return say("layers.lead_named")
+    if criterion and not criterion.startswith("reinit_drop"):
+        return say("layers.lead_other", criterion=criterion_name(criterion, say))
+    return say("layers.lead")
+
+
 def value_label(report: ReportInput, say: Translator) -> LocalizedText:
     """Return the name of what ranks."""
     scores = other_scores(report)

@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 from srinit.report import formats as fmt
+from srinit.report.acceptance import gate_text
 from srinit.report.data import ReportInput
-from srinit.report.decision import decide, gate_text
+from srinit.report.decision import decide
 from srinit.report.figures import headline
 from srinit.report.justification import LOSSES, justification_view
 from srinit.report.layers import layers_view
 from srinit.report.money import money_view
+from srinit.report.provenance import provenance_view
 from srinit.report.rounds import rounds_view
 from srinit.report.text import LANGUAGES, Language, LocalizedText, Translator
+from srinit.report.worse import worse_view
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
@@ -51,10 +54,11 @@ def _part(report: ReportInput, say: Translator, code: Language) -> str:
             state = say("gate.passed" if gate.passed else "gate.failed")
             lines.append(f"- **{t(state)}** {t(gate_text(gate, say, report.roi.currency))}")
         lines.append("")
+    no = "_no" if decision.verdict == "no" else ""
     lists = (
         ("tested", decision.tested),
         ("untested", decision.untested),
-        ("conditions", decision.conditions),
+        (f"conditions{no}", decision.conditions),
         ("back", decision.rollback),
     )
     for key, items in lists:
@@ -65,12 +69,18 @@ def _part(report: ReportInput, say: Translator, code: Language) -> str:
                 *(f"- {t(item)}" for item in items),
                 "",
             ]
+    if worse := worse_view(report, say):
+        lines += [f"## {t(say('worse.title'))}", "", *(f"- {t(line)}" for line in worse), ""]
     lines += [f"## {t(say('decision.cut'))}", "", *_cut(report, say, code), ""]
     lines += _evidence(report, say, code)
     lines += _rounds(report, say, code)
     money = money_view(report, say)
     if money.headline is not None:
         lines += [f"## {t(say('section.money'))}", "", t(money.headline), ""]
+    origin = provenance_view(report, say)
+    lines += [f"{t(say('sign.run'))}: `{_code(origin.run_id)}`", ""]
+    if origin.fingerprint:
+        lines += [f"{t(say('sign.data'))}: `{origin.fingerprint}`", ""]
     lines += [t(fmt.date(report.created)), "", "[report.html](report.html)", "", *_data(report, t)]
     return "\n".join(lines)
 

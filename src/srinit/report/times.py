@@ -13,6 +13,7 @@ from srinit.report import formats as fmt
 from srinit.report.charts import scale
 from srinit.report.data import ReportInput
 from srinit.report.figures import speed_range, speed_text, speed_tone
+from srinit.report.prose import device_words
 from srinit.report.text import LocalizedText, Translator
 
 ROWS = (15, 9, 21, 6, 24, 12, 18)  # heights of dots, so that equal times do not hide each other
@@ -36,7 +37,7 @@ class TimeRow:
     """Latency at one batch size."""
 
     batch: str
-    device: str
+    device: LocalizedText
     tone: str
     change: LocalizedText
     range: LocalizedText
@@ -59,7 +60,7 @@ def _row(pair: LatencyPair, say: Translator) -> TimeRow:
     top = 1.05 * min(far, max(max((*side.samples_ms, side.high_ms)) for side in sides))
     return TimeRow(
         batch=str(pair.baseline.batch_size),
-        device=f"{pair.baseline.device}, {pair.baseline.runtime}",
+        device=device_words(pair.baseline.device, pair.baseline.runtime),
         tone=speed_tone(pair),
         change=speed_text(pair, say),
         range=speed_range(pair, say),

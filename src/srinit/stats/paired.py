@@ -132,7 +132,14 @@ def clopper_pearson(hits: int, total: int, confidence: float) -> tuple[float, fl
     """
     if total == 0:
         return 0.0, 1.0
-    tail = (1 - confidence) / 2
+    return beta_ends(hits, total, (1 - confidence) / 2)
+
+
+def beta_ends(hits: float, total: float, tail: float) -> tuple[float, float]:
+    """Return the ends of Clopper and Pearson's interval, each cutting off `tail`.
+
+    Counts need not be whole: a plan asks what a share would show on other numbers of examples.
+    """
     low = float(betaincinv(hits, total - hits + 1, tail)) if hits else 0.0
     high = float(betaincinv(hits + 1, total - hits, 1 - tail)) if hits < total else 1.0
     return low, high

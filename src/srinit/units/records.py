@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any, Literal
 
 from srinit.records import record
+from srinit.tables import Shown, Table, percent
 
 Kind = Literal["block", "branch", "sublayer", "stage", "plain"]
 How = Literal["delete", "passthrough", "branch"]
@@ -69,7 +70,7 @@ class LockedUnit:
 
 
 @record
-class UnitMap:
+class UnitMap(Shown):
     """The units of one network, in order of execution."""
 
     removable: tuple[Unit, ...]
@@ -97,3 +98,27 @@ class UnitMap:
     def names(self) -> tuple[str, ...]:
         """Names of the removable units, in order of execution."""
         return tuple(unit.name for unit in self.removable)
+
+    def _table(self) -> Table:
+        """Return the units as `print` and a notebook show them."""
+        known: list[Unit | LockedUnit] = [*self.removable, *self.locked]
+        rows = tuple(
+            (
+                unit.name,
+                unit.class_name or unit.kind,
+                f"{unit.params:,}",
+                percent(unit.params / max(self.params, 1)),
+                percent(unit.flops / max(self.flops, 1)),
+                f"locked: {unit.reason}" if isinstance(unit, LockedUnit) else "can go",
+            )
+            for unit in sorted(known, key=lambda unit: unit.position)
+        )
+        title = (
+            f"{len(self.removable)} units can go, {len(self.locked)} are locked; the network has "
+            f"{self.params:,} parameters and takes {self.flops:,} FLOPs an example"
+        )
+        return Table(
+            title=title + (f" ({self.note})" if self.note else ""),
+            head=("unit", "class", "params", "of all", "of FLOPs", ""),
+            rows=rows,
+        )
