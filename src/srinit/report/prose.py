@@ -11,7 +11,8 @@ def prose(*texts: LocalizedText | None) -> LocalizedText:
     """Return sentences one after another: a space between them in English, none in Japanese.
 
     Example:
-        >>> prose(LocalizedText(ja="ある。", en="One."), None, LocalizedText(ja="いる。", en="Two."))
+        >>> one, two = LocalizedText(ja="ある。", en="One."), LocalizedText(ja="いる。", en="Two.")
+        >>> prose(one, None, two)
         LocalizedText(ja='ある。いる。', en='One. Two.')
     """
     return join([text for text in texts if text is not None], ja="", en=" ")
