@@ -16,20 +16,22 @@ from srinit.pipeline.parts import PARTS
 from srinit.runs import artifacts
 from srinit.steps.table import TABLE
 
-ALL_LATER = {"export", "site", "comparison", "shift", "rounds", "inference cost", "judgement",
-             "report"}  # fmt: skip
+ALL_LATER = {"export", "int8", "package", "site", "comparison", "shift", "rounds",
+             "inference cost", "judgement", "report"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("key", "redone"),
     [
-        ("gates.max_drop", {"site", "rounds", "judgement", "report"}),
+        ("gates.max_drop", {"site", "rounds", "judgement", "int8", "package", "report"}),
         ("report.languages", {"report"}),
         ("roi.hourly_rate", {"report"}),
         ("compare.on_production_device", {"report"}),
-        ("export.onnx", {"export", "report"}),
-        ("shift.examples", {"shift", "judgement", "report"}),
-        ("data.site", {"data", "site", "judgement", "report"}),
+        ("export.onnx", {"export", "int8", "package", "report"}),
+        ("export.package", {"package"}),
+        ("export.int8", {"int8", "package", "report"}),
+        ("shift.examples", {"shift", "judgement", "package", "report"}),
+        ("data.site", {"data", "site", "judgement", "package", "report"}),
         ("finetune.rehearsal", set()),
         ("finetune.epochs", {"recovery"} | ALL_LATER),
         ("prune.rounds", {"cut", "recovery"} | ALL_LATER),

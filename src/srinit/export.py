@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -187,9 +187,16 @@ def measure_onnx_pair(
     baseline: Path, pruned: Path, inputs: object, *, batch_size: int = 1, repeats: int = 30
 ) -> LatencyPair:
     """Return the onnxruntime latency of two files on the CPU, timed in turn."""
-    batch = _arguments(resized(_bare(inputs), batch_size))
-    one, other = time_in_turn([_caller(baseline, batch), _caller(pruned, batch)], repeats)
+    one, other = time_onnx([baseline, pruned], inputs, batch_size, repeats)
     return pair(one, other, batch_size=batch_size, device="cpu", runtime="onnxruntime")
+
+
+def time_onnx(
+    paths: Sequence[Path], inputs: object, batch_size: int, repeats: int
+) -> list[list[float]]:
+    """Return the times in seconds of each ONNX file's calls on the CPU, taken in turn."""
+    batch = _arguments(resized(_bare(inputs), batch_size))
+    return time_in_turn([_caller(path, batch) for path in paths], repeats)
 
 
 def _caller(path: Path, arguments: tuple[Tensor, ...]) -> Callable[[], None]:

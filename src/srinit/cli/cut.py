@@ -12,7 +12,7 @@ import typer
 from srinit.cli.options import Common, RunPath, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
-from srinit.display import command
+from srinit.display import command, quoted
 
 if TYPE_CHECKING:
     from srinit.comparison import Comparison
@@ -229,32 +229,65 @@ def compare(
 
 
 @verb
-def export(run: RunPath, common: Common) -> Result:
+def export(
+    run: RunPath,
+    common: Common,
+    package: Annotated[
+        bool,
+        typer.Option("--package", help="Also the edge package: it answers without torch."),
+    ] = False,
+    override: Annotated[
+        bool, typer.Option("--override", help="Package although a gate failed; needs --reason.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why; goes on record.", show_default=False)] = "",
+) -> Result:
     """Write ONNX and torch.export files, checked against PyTorch on real examples."""
     from srinit import records
+    from srinit.cli.int8 import int8_parts
     from srinit.cli.render import facts_table
-    from srinit.pipeline import start
+    from srinit.pipeline import packages, start
     from srinit.runs import artifacts
 
     if common.dry_run:
         lines = start.foresee(run, common.overrides, verb="export")
-        return _dry("export", run, "writes ONNX and torch.export files", lines)
+        what = "writes ONNX and torch.export files" + (", and the edge package" * package)
+        return _dry("export", run, what, lines)
+    place, made = None, None
     with (
         RichObserver() as observer,
         start.open_run(run, observer, common.overrides, verb="export") as runner,
     ):
         observer.step("export")
         found = runner.get(artifacts.EXPORTS)
+        eight = runner.get(artifacts.INT8) if runner.config.export.int8 else None
+        if package:
+            observer.step("package")
+            place, made = packages.package(runner, override=override, reason=reason)
     facts = {
         file.file: f"{file.size_bytes:,} bytes; within {file.max_difference:.1e} of PyTorch on "
         f"{file.num_examples} examples"
         for file in found.files
-    } | {f"{name}: failed": reason for name, reason in found.failed.items()}
+    } | {f"{name}: failed": why for name, why in found.failed.items()}
+    data = {
+        "run": str(runner.path),
+        "export": records.plain(found),
+        "int8": records.plain(eight),
+    }
+    if place is not None and made is not None:
+        facts |= {
+            f"{place}/{each.file}": f"{each.num_equal} of {each.num_examples} answers are the "
+            f"run's, confidence within {each.max_confidence_difference:.1e}"
+            for each in made.answers
+        }
+        data |= {"package": {"folder": str(place), **records.plain(made)}}
     return Result(
         verb="export",
-        data={"run": str(runner.path), "export": records.plain(found)},
+        data=data,
         text=facts_table(facts),
-        next=command("report", runner.path),
+        extra=[] if eight is None else int8_parts(eight),
+        next=command("report", runner.path)
+        if place is None
+        else f"python {quoted(place / 'predict.py')} --self-test",
         exit_code=4 if found.failed and not found.files else 0,
     )
 

@@ -20,6 +20,17 @@ class ExportSection(Section):
     opset: int | None = Field(
         default=None, ge=17, le=30, description="ONNX opset; default: the exporter's"
     )
+    int8: bool = Field(
+        default=False,
+        description="quantize by onnxruntime, beside the others; written if gates and time agree",
+    )
+    package: bool = Field(
+        default=False,
+        description="the edge package: a folder that answers without torch, if the gates passed",
+    )
+    license: str | None = Field(
+        default=None, min_length=1, description="of the network, named in the package"
+    )
 
 
 class ReportSection(Section):

@@ -11,7 +11,8 @@ from srinit.monitor.compare import (
 from srinit.monitor.drift import SCHEMA, DriftReport, Finding, Window, describe, detect_drift
 from srinit.monitor.limits import Limits, Reference
 from srinit.monitor.log import LaterLabel, LogWriter, Prediction, PredictionLog, read_log
-from srinit.monitor.observations import Observations, from_log, image_properties
+from srinit.monitor.observations import Observations, from_log
+from srinit.monitor.properties import image_properties
 
 __all__ = [
     "SCHEMA",

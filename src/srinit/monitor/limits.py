@@ -17,7 +17,8 @@ from scipy.spatial.distance import cdist
 
 from srinit.errors import DataError
 from srinit.monitor import distances
-from srinit.monitor.observations import PROPERTIES, Observations
+from srinit.monitor.observations import Observations
+from srinit.monitor.properties import PROPERTIES
 
 # N reference examples, R resamples, K classes
 

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from srinit.class_names import canonical
 from srinit.errors import DataError
 from srinit.monitor.log import Prediction, PredictionLog
+from srinit.monitor.properties import PROPERTIES
 
 Floats = npt.NDArray[np.float64]
-PROPERTIES = ("brightness", "contrast", "sharpness")
-SIDE = 256  # images are reduced to it before they are described
 
 
 @dataclass(frozen=True)
@@ -43,29 +41,6 @@ class Observations:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         kept: dict[str, Any] = {k: None if v is None else v[chosen] for k, v in values.items()}
         return Observations(**kept)
-
-
-def image_properties(image: Image.Image) -> dict[str, float]:
-    """Return brightness, contrast and sharpness of an image, whatever its size.
-
-    Brightness is the mean gray level in [0, 1], contrast the standard deviation of gray levels,
-    sharpness the mean absolute Laplacian. Images above 256 pixels are reduced first, so that the
-    numbers of one camera can be compared.
-
-    Example:
-        >>> image_properties(Image.new("RGB", (4, 4), (255, 255, 255)))
-        {'brightness': 1.0, 'contrast': 0.0, 'sharpness': 0.0}
-    """
-    gray = image.convert("L")
-    gray.thumbnail((SIDE, SIDE))
-    values = np.asarray(gray, dtype=np.float64) / 255
-    inner = values[1:-1, 1:-1]
-    around = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
-    return {
-        "brightness": float(values.mean()),
-        "contrast": float(values.std()),
-        "sharpness": float(np.abs(4 * inner - around).mean()) if inner.size else 0.0,
-    }
 
 
 def from_log(log: PredictionLog, model: str, class_names: Sequence[str]) -> Observations:

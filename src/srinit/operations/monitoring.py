@@ -12,7 +12,15 @@ from srinit.class_names import ClassList
 from srinit.custody.beside import beside
 from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
-from srinit.monitor import DriftReport, Observations, Reference, detect_drift, from_log, read_log
+from srinit.monitor import (
+    DriftReport,
+    Observations,
+    PredictionLog,
+    Reference,
+    detect_drift,
+    from_log,
+    read_log,
+)
 from srinit.observer import Observer
 from srinit.operations import observe
 from srinit.operations.returning import RolledBack, rollback
@@ -82,7 +90,9 @@ def monitor(
     names = _class_names(runner)
     observer.step("watch")
     if log is not None:
-        observed = from_log(read_log(log), weights, names)
+        read = read_log(log)
+        weights = _model_of(read, weights, runner)
+        observed = from_log(read, weights, names)
         source, digest = str(log), sha256_file(log)
     else:
         observed, digest = _observed(runner, str(data), names)
@@ -134,6 +144,14 @@ def monitor(
     except PruneError as error:  # an alarm is told of even if there is no way back
         return make(rollback_failed=str(error))
     return make(rolled_back=gone_back)
+
+
+def _model_of(log: PredictionLog, weights: str, runner: Runner) -> str:
+    """Return by which hash a log names the run's network: its weights, or its int8 file."""
+    int8 = runner.files.get(artifacts.INT8)
+    if int8 is not None and int8.file and not log.of_model(weights) and log.of_model(int8.sha256):
+        return int8.sha256
+    return weights
 
 
 def _identity(found: DriftReport, observed: Observations, weights: str) -> str:

@@ -13,7 +13,7 @@ from torch import nn
 from srinit.errors import DataError
 from srinit.evaluate import evaluate
 from srinit.monitor import Observations, image_properties
-from srinit.monitor.observations import PROPERTIES
+from srinit.monitor.properties import PROPERTIES
 from srinit.report.features import classifier_of, collect
 from srinit.rng import generator, seed_for
 from srinit.sources import DataSet

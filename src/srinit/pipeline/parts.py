@@ -12,8 +12,10 @@ from srinit.steps import (  # noqa: F401  (steps come into the table where they 
     finishing,
     judging,
     looking,
+    packaging,
     planning,
     pruning,
+    quantizing,
 )
 from srinit.steps.table import TABLE, Step
 

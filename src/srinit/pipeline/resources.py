@@ -21,7 +21,9 @@ from srinit.observer import Observer, Silent
 from srinit.pipeline.network import load_network
 from srinit.sources import DataSet
 from srinit.steps.compensating import Compensator
+from srinit.steps.packaging import Packer
 from srinit.steps.planning import Planner
+from srinit.steps.quantizing import Quantizer
 from srinit.steps.recovery import Recovery
 from srinit.steps.task import Bench, Evaluator, Execution, Task
 from srinit.steps.trials import Trials
@@ -48,6 +50,14 @@ KEYS: dict[str, tuple[str, ...]] = {
     "compensator": ("compensate", "prune", "compare.confidence"),
     "recovery": ("finetune",),
     "site": ("data.site",),
+    "quantizer": (
+        "export.int8",
+        "gates",
+        "compare.latency_batches",
+        "compare.confidence",
+        *ERRORS,
+    ),
+    "packer": ("export.package", "export.license"),
     "corruptions": ("shift.corruptions",),
 }
 """The keys of the config that an argument of a step rests on; sections rest on themselves."""
@@ -343,6 +353,36 @@ class Resources:
             keep=self.config.units.keep,
             bench=self.bench,
             trials=self.trials,
+        )
+
+    @property
+    def quantizer(self) -> Quantizer | None:
+        """Makes and judges int8; None where the config wants none."""
+        if not self.config.export.int8:
+            return None
+        return Quantizer(
+            model=self.model,
+            calibration=self.split("calibration"),
+            test=self.split("test"),
+            task=self.task,
+            bench=self.bench,
+            gates=self.config.gates,
+            execution=self.execution,
+        )
+
+    @property
+    def packer(self) -> Packer | None:
+        """Makes the edge package; None where the config wants none."""
+        return self.make_packer() if self.config.export.package else None
+
+    def make_packer(self) -> Packer:
+        """Return what makes the edge package, whatever the config wants."""
+        return Packer(
+            test=self.split("test"),
+            task=self.task,
+            batch_sizes=self.config.compare.latency_batches,
+            license=self.config.export.license,
+            observer=self.observer,
         )
 
     def check_fit(self) -> None:

@@ -29,9 +29,13 @@ STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("gate", artifacts.GATES),
     ("inference cost", artifacts.OWNERSHIP),
     ("export", artifacts.EXPORTS),
+    ("int8", artifacts.INT8),
+    ("package", artifacts.PACKAGE),
     ("report", artifacts.REPORT),
 )
-ALONE = ("inference cost", "export", "report")  # rank 0 takes them while the others wait
+WANTED = ("int8", "package")  # only if the config wants them, keys of `export`
+ALONE = ("inference cost", "export", *WANTED, "report")
+"""Rank 0 takes them while the others wait."""
 
 
 def run(config: Config, *, observer: Observer | None = None, fresh: bool = False) -> RunResult:
@@ -93,6 +97,8 @@ def carry_out(runner: Runner) -> RunResult:
         if runner.rank:
             return runner.files.read(artifacts.RESULT)
         for title, artifact in STEPS:
+            if title in WANTED and not getattr(runner.config.export, title):
+                continue
             if title in ALONE:
                 runner.observer.step(title)
                 runner.get(artifact)

@@ -17,6 +17,7 @@ from srinit.export import Exported
 from srinit.finetune.records import TuneLog
 from srinit.gates import GateResult
 from srinit.inference_cost import InferenceCost
+from srinit.int8 import Int8
 from srinit.latency import LatencyPair
 from srinit.plan import PrunePlan
 from srinit.records import record
@@ -67,6 +68,7 @@ class ReportInput:
     exports: tuple[Exported, ...] = ()
     failed_exports: dict[str, str] = field(default_factory=dict)  # format to reason
     onnx_latency: tuple[LatencyPair, ...] = ()
+    int8: Int8 | None = None  # the pruned network in int8, beside the others
     baseline_score: float | None = None  # validation data, a fraction
     baseline_examples: int = 0
     baseline_warnings: tuple[Suspicion, ...] = ()

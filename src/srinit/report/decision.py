@@ -235,7 +235,7 @@ def _of_way_back(report: ReportInput, evidence: _Evidence) -> None:
         return
     evidence.seen(f"rollback_{taken}", date=report.rollback_drill_on)
     if taken == "rehearsed":
-        evidence.untested.append(evidence.say("untested.rollback_drilled"))
+        evidence.untested.append(evidence.say("untested.rollback_rehearsed"))
 
 
 def _of_money(money: Money, evidence: _Evidence) -> None:

@@ -19,6 +19,7 @@ from srinit.report.decision import decide
 from srinit.report.differences import differences_view
 from srinit.report.explanations import data_uri, explanations_view, small
 from srinit.report.figures import headline
+from srinit.report.int8 import int8_view
 from srinit.report.justification import justification_view
 from srinit.report.layers import cut_view, layers_view
 from srinit.report.money import money_view
@@ -82,6 +83,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         "justification": justification_view(report, say),
         "rounds": rounds,
         "times": times_view(report, say),
+        "int8": int8_view(report, say),
         "explanations": explanations_view(report, say),
         "provenance": provenance_view(report, say),
         "sources": _sources(report, rounds),
@@ -95,7 +97,12 @@ def _sources(report: ReportInput, rounds: Rounds) -> list[str]:
     last = f"rounds/{report.last.number:02d}" if report.last else "rounds/01"
     names = ("comparison", "gate", "tune", "metrics", "shift", "site", "ownership")
     found = [f"{last}/{name}.json" for name in names]
-    found += [f"{last}/predictions.npz", "baseline/metrics.json", "export/export.json"]
+    found += [
+        f"{last}/predictions.npz",
+        "baseline/metrics.json",
+        "export/export.json",
+        "export/int8.json",
+    ]
     found += ["rounds/outcome.json", *(path for row in rounds.rows for path in row.sources)]
     return list(dict.fromkeys(found))
 

@@ -68,6 +68,7 @@ def load_report_input(run: Path) -> ReportInput:
         exports=exports.files,
         failed_exports=exports.failed,
         onnx_latency=exports.onnx_latency,
+        int8=files.get(artifacts.INT8),
         **_of_baseline(baseline),
         defect_class=", ".join(config.data.defect_classes) or None,
         seed=config.seed,

@@ -15,9 +15,12 @@ from srinit.custody.overrides import Overrides
 from srinit.custody.readings import FILE as READINGS_FILE
 from srinit.custody.readings import SCHEMA as READINGS_SCHEMA
 from srinit.custody.readings import Readings
+from srinit.edge.records import Package
 from srinit.finetune import TuneLog
 from srinit.gates import GateResult
 from srinit.inference_cost import InferenceCost
+from srinit.int8 import SCHEMA as INT8_SCHEMA
+from srinit.int8 import Int8
 from srinit.runs.kinds import TIMES, Arrays, Artifact, Network, Page, PairedArrays, Plan, Record
 from srinit.runs.pictures import PICTURES_SCHEMA, Pictures
 from srinit.runs.records import (
@@ -124,7 +127,15 @@ OWNERSHIP = Artifact(
 
 EXPORTS = Artifact(
     "exports", "export/export.json", "exported files", Record(Exports, "srinit.export/2"),
-    beside=("export/*",),
+    beside=("export/pruned.*",),
+)  # fmt: skip
+INT8 = Artifact(
+    "int8", "export/int8.json", "int8 after pruning", Record(Int8, INT8_SCHEMA),
+    beside=("export/pruned-int8.onnx",),
+)  # fmt: skip
+PACKAGE = Artifact(
+    "package", "export/package.json", "the edge package", Record(Package, "srinit.package/1"),
+    beside=("export/package/*", "export/package.zip"),
 )  # fmt: skip
 PICTURES = Artifact(
     "pictures", "report/pictures.json", "pictures", Record(Pictures, PICTURES_SCHEMA), logged=False
@@ -136,5 +147,5 @@ ARTIFACTS = (
     OVERRIDES, DATA_FACTS, BASELINE_OUTCOMES, BASELINE, UNITS, SENSITIVITY, SCORES,
     REFERENCE_SCORES, PLAN, ROUND_PLAN, PRUNED, CUT, TUNED, TUNE_LOG, VALIDATION,
     VALIDATION_GATES, READINGS, PREDICTIONS, COMPARISON, SHIFT, SITE, SITE_GATES, GATES,
-    OWNERSHIP, OUTCOME, EXPORTS, PICTURES, REPORT, RESULT,
+    OWNERSHIP, OUTCOME, EXPORTS, INT8, PACKAGE, PICTURES, REPORT, RESULT,
 )  # fmt: skip

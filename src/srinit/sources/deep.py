@@ -1,7 +1,8 @@
 """Images with more than 8 bits a sample: every bit is read, then scaled by the bits in use.
 
 Pillow has no mode for colors of 16 bits; it keeps the upper byte of each sample. Its decoders are
-asked twice here, for the upper bytes and for the lower ones, so that no bit is lost.
+asked twice here, for the upper bytes and for the lower ones, so that no bit is lost. Shipped with
+edge packages, so it needs Pillow and numpy alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Image files become pixels of 8 bits: only harmless formats, no bombs, no silent clipping."""
+"""Image files become pixels of 8 bits: only harmless formats, no bombs, no silent clipping.
+
+Shipped with edge packages, so it needs Pillow and numpy alone.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import io
 
 from PIL import Image
 
-from srinit.sources.deep import Bits, deep_image, refuse_deep
+from .deep import Bits, deep_image, refuse_deep
 
 FORMATS = {
     "PNG": (".png", ".apng"),

@@ -16,7 +16,7 @@ from srinit.config import PreprocessSection
 from srinit.errors import ConfigError
 from srinit.records import record
 from srinit.sources.deep import Bits
-from srinit.sources.images import to_channels
+from srinit.sources.pixels import input_pixels
 
 # B batch, C channels, H W space
 
@@ -55,50 +55,23 @@ class Preprocess:
     def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Return the resized and cropped pixels of an image, shape (C, H, W), bytes.
 
-        Resizing is Pillow's, with anti-aliasing, as in torchvision's usual preprocessing.
-
         Raises:
             ValueError: The image is smaller than the crop, or has more bits than `bits`.
         """
-        image = to_channels(image, self.channels, self.bits)
-        target = self._resized(image.height, image.width)
-        if target != (image.height, image.width):
-            method = Image.Resampling[self.interpolation.upper()]
-            image = image.resize((target[1], target[0]), method)
-        if self.crop is not None:
-            image = _center(image, *_pair(self.crop))
-        array = np.asarray(image)
-        return array[None] if self.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
-
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
-        if self.size is None:
-            return height, width
-        if isinstance(self.size, tuple):
-            return self.size
-        if height <= width:  # rounded down, as torchvision does
-            return self.size, max(1, int(self.size * width / height))
-        return max(1, int(self.size * height / width)), self.size
+        return input_pixels(
+            image,
+            size=self.size,
+            crop=self.crop,
+            channels=self.channels,
+            interpolation=self.interpolation,
+            bits=self.bits,
+        )
 
     def normalized(self, pixels: Tensor) -> Tensor:
         """Return bytes (B, C, H, W) as the floats the network takes."""
         mean = torch.tensor(self.mean).view(-1, 1, 1)
         std = torch.tensor(self.std).view(-1, 1, 1)
         return pixels.float().div_(self.scale).sub_(mean).div_(std)
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else size
-
-
-def _center(image: Image.Image, height: int, width: int) -> Image.Image:
-    if image.height < height or image.width < width:
-        raise ValueError(
-            f"is {image.height}x{image.width} (height x width), smaller than the crop of "
-            f"{height}x{width}; write data.preprocess.size"
-        )
-    # rounded as torchvision does: a picture of odd margin is not shifted against training
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
 
 
 def preprocess_from(settings: PreprocessSection | Mapping[str, Any]) -> Preprocess:

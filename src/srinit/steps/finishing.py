@@ -16,6 +16,7 @@ from srinit.custody.readings import Readings
 from srinit.errors import MissingExtraError, ModelError
 from srinit.gates import GateResult
 from srinit.inference_cost import InferenceCost
+from srinit.int8 import Int8
 from srinit.latency import LatencyPair
 from srinit.plan import PrunePlan
 from srinit.report import load_report_input, make_pictures, write_report
@@ -36,6 +37,7 @@ CHECKED_EXAMPLES = 64
     part="export",
     says=("export", lambda found: f"{[file.file for file in found.files]}"),
     reason=lambda found: json.dumps(found.failed),
+    but=("export.int8", "export.package", "export.license"),
 )
 def exports(
     model: nn.Module,
@@ -133,6 +135,7 @@ def report(
     gates: GateResult,
     ownership: InferenceCost,
     exports: Exports,
+    int8: Int8 | None,
     report_settings: ReportSection,
     files: RunFiles,
 ) -> str:

@@ -86,14 +86,15 @@ def comparison(
     return task.compared(
         predictions.baseline,
         predictions.pruned,
-        cost=_cost(cut),
+        cost=cost_side(cut),
         latency=bench.pairs(model, tuned),
         data=data_settings.test or data_settings.source or "",
         data_hash=test.data_hash,
     )
 
 
-def _cost(cut: CutMetrics) -> CostSide:
+def cost_side(cut: CutMetrics) -> CostSide:
+    """Return size and compute of both networks."""
     before, after = cut.cost_before, cut.cost_after
     return CostSide(
         params_baseline=before.params,

@@ -1,0 +1,32 @@
+"""What goes to the edge: a folder that answers without srinit and torch, checked before it goes."""
+
+from srinit.edge.examples import (
+    chosen_positions,
+    compared,
+    confidence_of,
+    image_file,
+    named,
+    onnx_logits,
+    spread,
+)
+from srinit.edge.records import ANSWERS_WITHIN, INT8_WITHIN, Answers, Package, refused
+from srinit.edge.write import Candidate, Example, Facts, write_package
+
+__all__ = [
+    "ANSWERS_WITHIN",
+    "INT8_WITHIN",
+    "Answers",
+    "Candidate",
+    "Example",
+    "Facts",
+    "Package",
+    "chosen_positions",
+    "compared",
+    "confidence_of",
+    "image_file",
+    "named",
+    "onnx_logits",
+    "refused",
+    "spread",
+    "write_package",
+]

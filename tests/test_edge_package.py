@@ -1,0 +1,351 @@
+"""The edge package answers as the product does, where there is no torch; int8 is judged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import edge_project
+from srinit import cli, int8, latency, sources
+from srinit.comparison import compare_outcomes
+from srinit.evaluate import Outcomes
+from srinit.gates import check_gates
+from srinit.monitor import read_log
+from srinit.observer import Silent
+from srinit.pipeline import start
+from srinit.pipeline.resources import Resources
+from srinit.records import Interval
+from srinit.runs import artifacts
+from srinit.runs.inputs import config_of
+from srinit.store import RunFolder, audit
+
+WITHIN = 1e-4  # of a confidence
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with image files of every kind, and its finished run; no test changes it."""
+    folder = tmp_path_factory.mktemp("edge")
+    assert cli.run(["run", "-c", str(edge_project.make(folder))]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def package(project: Path) -> Path:
+    return project / "runs" / "kinds" / "export" / "package"
+
+
+@pytest.fixture(scope="module")
+def python(package: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("bare")
+    shutil.copy(package / "requirements.txt", folder)
+    return edge_project.python_without(folder)
+
+
+def asked(python: list[str], package: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [*python, str(package / "predict.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def answers(found: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    return {line["image"]: line for line in map(json.loads, found.stdout.splitlines())}
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, Any]:
+    capsys.readouterr()
+    code = cli.run([*map(str, words), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_every_kind_of_file_gets_the_answer_of_the_product_without_torch(
+    project: Path, package: Path, python: list[str], tmp_path: Path
+) -> None:
+    found = asked(python, package, project / "test", "--log", tmp_path / "preds.jsonl")
+    assert (found.returncode, found.stderr) == (0, "")
+    said = answers(found)
+    run = project / "runs" / "kinds"
+    test = Resources(config_of(RunFolder.open(run))).split("test")
+    kept = np.load(run / "rounds" / "01" / "predictions.npz")
+    assert set(said) == set(test.names)
+    names = [edge_project.CLASSES[each] for each in kept["pruned_predictions"]]
+    assert [said[name]["prediction"] for name in test.names] == names
+    apart = [said[name]["confidence"] for name in test.names] - kept["pruned_confidence"]
+    assert np.abs(apart).max() <= WITHIN
+    assert len(set(names)) > 1
+    logged = read_log(tmp_path / "preds.jsonl").predictions
+    recipe = json.loads((run / "rounds/01/recipe.json").read_text())
+    assert {entry.model for entry in logged} == {recipe["weights_sha256"]}
+    properties = [sources_properties(test, position) for position in range(3)]
+    first = {entry.image: entry for entry in logged}
+    for position, name in enumerate(test.names[:3]):
+        there = first[name]
+        seen = (there.brightness, there.contrast, there.sharpness)
+        assert seen == pytest.approx(properties[position], abs=1e-12)
+
+
+def sources_properties(test: sources.DataSet, position: int) -> tuple[float, ...]:
+    from srinit.monitor import image_properties
+
+    return tuple(image_properties(test.image(position)).values())
+
+
+def test_monitoring_reads_the_log_of_a_package(
+    project: Path, package: Path, python: list[str], copied: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    log = tmp_path / "preds.jsonl"
+    log.write_bytes(b'{"time": "2026-11-28T10:00')  # a power cut
+    assert asked(python, package, project / "test", "--log", log).returncode == 0
+    code, body = call(capsys, "monitor", copied, "--log", log, "--set", "monitor.window=88")
+    assert (code, body["alarm"], body["num_examples"]) == (0, False, 88)
+    seen = {finding["quantity"] for finding in body["watch"]["windows"][0]["findings"]}
+    assert seen >= {"class_mix", "confidence", "brightness", "contrast", "sharpness"}
+
+
+def test_a_package_says_what_it_is_and_its_onnx_file_carries_the_same(package: Path) -> None:
+    facts = json.loads((package / "model.json").read_text("utf-8"))
+    assert facts["gates"]["state"] == "passed"
+    assert facts["license"] == "CC-BY-4.0"
+    assert facts["input"]["shape"] == ["batch", 3, 16, 18]
+    assert facts["plan"]["removed"] == ["block"]
+    there = {p.relative_to(package).as_posix() for p in package.rglob("*") if p.is_file()}
+    assert there == {*facts["files"], "model.json"}
+    for name, digest in facts["files"].items():
+        assert hashlib.sha256((package / name).read_bytes()).hexdigest() == digest
+    props = {p.key: p.value for p in onnx.load(package / "model.onnx").metadata_props}
+    assert json.loads(props["srinit.preprocess"]) == facts["preprocess"]
+    assert json.loads(props["srinit.labels"]) == list(edge_project.CLASSES)
+    assert json.loads(props["srinit.gates"]) == facts["gates"]
+    assert props["srinit.weights_sha256"] == facts["weights_sha256"]
+    with zipfile.ZipFile(package.with_suffix(".zip")) as archive:
+        assert {name.removeprefix("kinds/") for name in archive.namelist()} == there
+    assert len((package / "predict.py").read_text().splitlines()) < 120
+    assert facts["models"][0]["answers"]["num_equal"] == 88
+    assert len(facts["models"][0]["examples"]) == 10
+
+
+def test_the_self_test_passes_and_names_what_was_changed(
+    package: Path, python: list[str], tmp_path: Path
+) -> None:
+    found = asked(python, package, "--self-test")
+    assert (found.returncode, found.stdout) == (0, "ok: 24 hashes, 10 answers\n")
+    copy = shutil.copytree(package, tmp_path / "copy")
+    how = json.loads((copy / "preprocess.json").read_text())
+    (copy / "preprocess.json").write_text(json.dumps({**how, "mean": [0.0, 0.0, 0.0]}))
+    found = asked(python, copy, "--self-test")
+    assert found.returncode == 1
+    assert "FAILED preprocess.json: missing, or other SHA-256" in found.stdout
+    assert "FAILED examples/" in found.stdout
+    model = copy / "model.onnx"
+    model.write_bytes(model.read_bytes() + b"\0")
+    found = asked(python, copy, "--self-test")
+    assert (found.returncode, "not the file that model.json names" in found.stderr) == (1, True)
+
+
+def test_times_of_a_device_are_hashed_json(
+    package: Path, python: list[str], tmp_path: Path
+) -> None:
+    found = asked(python, package, "--time", tmp_path / "times.json", "--repeats", "3")
+    assert found.returncode == 0
+    body = json.loads((tmp_path / "times.json").read_text())
+    digest = body.pop("sha256")
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
+    assert [row["batch_size"] for row in body["times"]] == [1, 2]
+    assert body["device"]["processor"]
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_answered(
+    project: Path, package: Path, python: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"no image")
+    shutil.copy(project / "test" / "dim" / "1-color.png", tmp_path / "in" / "b.png")
+    found = asked(python, package, tmp_path / "in")
+    assert found.returncode == 1
+    assert "a.png: not an image of a known format" in found.stderr
+    assert list(answers(found)) == ["b.png"]
+    found = asked(python, package, tmp_path / "nowhere")
+    assert (found.returncode, "no such file" in found.stderr) == (1, True)
+
+
+def test_a_watched_folder_is_answered_once_an_image(
+    project: Path, package: Path, python: list[str], tmp_path: Path
+) -> None:
+    folder, log = tmp_path / "in", tmp_path / "preds.jsonl"
+    folder.mkdir()
+    shutil.copy(project / "test" / "dim" / "1-color.png", folder / "first.png")
+    command = [*python, str(package / "predict.py"), str(folder), "--watch", "--log", str(log)]
+    for arrives in ("second.png", "third.png"):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            shutil.copy(project / "test" / "dim" / "1-gray.png", folder / arrives)
+            end = time.monotonic() + 30
+            while time.monotonic() < end and not (
+                log.exists() and arrives in {e.image for e in read_log(log).predictions}
+            ):
+                time.sleep(0.05)
+            process.terminate()
+    images = [entry.image for entry in read_log(log).predictions]
+    assert sorted(images) == ["first.png", "second.png", "third.png"]
+
+
+@pytest.fixture
+def copied(project: Path, tmp_path: Path) -> Path:
+    """A copy of the project's runs; what is made of them leaves the others as they are."""
+    shutil.copytree(project / "runs", tmp_path / "runs", copy_function=shutil.copy2)
+    return tmp_path / "runs" / "kinds"
+
+
+def test_a_package_is_refused_after_a_failed_gate_but_for_an_override_on_record(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, body = call(capsys, "compare", copied, "--set", "gates.max_params_ratio=0.01")
+    run = Path(body["run"])
+    assert (code, (run / "export" / "package").exists()) == (3, False)
+    code, body = call(capsys, "export", run, "--package")
+    assert (code, "is not packaged: parameters" in body["error"]["message"]) == (6, True)
+    assert audit.read(run / "audit.jsonl").entries[-1]["decision"] == "refused"
+    code, body = call(capsys, "export", run, "--package", "--override")
+    assert (code, "--reason" in body["error"]["message"]) == (2, True)
+    code, body = call(capsys, "export", run, "--package", "--override", "--reason", "a pilot")
+    assert (code, body["package"]["folder"]) == (0, str(run / "export" / "package"))
+    facts = json.loads((run / "export" / "package" / "model.json").read_text())["gates"]
+    assert (facts["state"], facts["reason"]) == ("overridden", "a pilot")
+    last = audit.read(run / "audit.jsonl").entries[-1]
+    assert (last["decision"], last["reason"]) == ("written, gate overridden", "a pilot")
+    assert [call(capsys, verb, run)[0] for verb in ("report", "seal", "verify")] == [0, 3, 0]
+
+
+def test_a_run_that_failed_says_why_it_was_not_packaged(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, body = call(capsys, "compare", copied, "--set", "gates.max_params_ratio=0.01")
+    run = Path(body["run"])
+    with start.open_run(run, Silent(), verb="export") as runner:
+        found = runner.get(artifacts.PACKAGE)
+    assert (code, found.gate, found.files) == (3, "refused", {})
+    assert "is not packaged: parameters" in found.reason
+    assert not (run / "export" / "package").exists()
+
+
+def test_a_package_of_a_sealed_run_is_that_of_the_run_or_lies_beside_it(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, body = call(capsys, "export", copied, "--package")
+    assert (code, body["package"]["folder"]) == (0, str(copied / "export" / "package"))
+    code, body = call(capsys, "export", copied, "--set", "export.package=false")
+    run = Path(body["run"])
+    assert (run == copied, (run / "export" / "package.json").exists()) == (False, False)
+    assert [call(capsys, verb, run)[0] for verb in ("report", "seal")] == [0, 0]
+    code, body = call(capsys, "export", run, "--package")
+    place = run.with_name(f"{run.name}.after") / "package"
+    assert (code, body["package"]["folder"]) == (0, str(place))
+    first = {p.name: p.read_bytes() for p in (copied / "export/package").iterdir() if p.is_file()}
+    assert {p.name: p.read_bytes() for p in place.iterdir() if p.is_file()} == first
+    assert call(capsys, "verify", run)[0] == 0
+
+
+def test_a_network_without_an_onnx_file_is_not_packaged(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, body = call(capsys, "export", copied, "--package", "--set", "export.onnx=false")
+    assert code == 4
+    assert "cannot be made: there is no ONNX file of it (export.onnx: false)" in str(body)
+
+
+@pytest.mark.parametrize(
+    ("limits", "ratio", "unmeasured", "why"),
+    [
+        ({"min_agreement": 0.5}, (0.5, 0.4, 0.6), (), ""),
+        ({"min_agreement": 0.5}, (1.2, 1.1, 1.3), (), "it is slower than float32 at batch 1"),
+        ({"min_agreement": 0.5}, (1.0, 0.9, 1.1), (), "it is not faster than float32 at any"),
+        ({"min_agreement": 0.99}, (0.5, 0.4, 0.6), (), "equal predictions"),
+        ({"min_agreement": 0.5}, (0.5, 0.4, 0.6), ("max_shift_drop",), "not measured for int8"),
+        ({}, (0.5, 0.4, 0.6), (), "nothing was judged"),
+    ],
+)
+def test_int8_is_exported_only_if_the_gates_pass_and_it_is_faster(
+    limits: dict[str, float], ratio: tuple[float, float, float], unmeasured: tuple[str, ...],
+    why: str,
+) -> None:  # fmt: skip
+    right = np.ones(40)
+    said = Outcomes(
+        scores=right, finite=right > 0, targets=np.zeros(40, int), predictions=np.zeros(40, int),
+        confidence=right,
+    )  # fmt: skip
+    gates = check_gates(compare_outcomes(said, said, class_names=("a", "b")), limits)
+    one = latency.summarize([1.0] * 9, batch_size=1, device="cpu")
+    value, low, high = ratio
+    gain = latency.LatencyPair(
+        baseline=one, pruned=one, ratio=Interval(value=value, low=low, high=high, confidence=0.95)
+    )
+    found = int8.verdict(gates, [gain], unmeasured)
+    assert (why in found) if why else found == ""
+
+
+def test_int8_is_compared_with_three_others_and_is_written_only_if_it_is_exported(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, body = call(capsys, "export", copied, "--set", "export.int8=true")
+    run, found = Path(body["run"]), body["int8"]
+    cells = {(cell["network"], cell["numbers"]): cell for cell in found["cells"]}
+    assert (code, len(cells)) == (0, 4)
+    first = cells.pop(("unpruned", "float32"))
+    assert first["comparison"] is None
+    for cell in cells.values():
+        assert cell["comparison"]["num_examples"] == 88
+        assert len(cell["comparison"]["latency"]) == 2
+    fp32 = json.loads((run / "rounds/01/comparison.json").read_text())["score"]
+    assert cells["pruned", "float32"]["comparison"]["score"] == fp32
+    assert [gate["name"] for gate in found["gates"]["gates"]] == ["max_drop"]
+    assert found["calibration_examples"] == 12
+    there = (run / "export" / "pruned-int8.onnx").is_file()
+    assert there == bool(found["file"]) == (not found["reason"])
+
+    code, body = call(capsys, "compare", run, "--set", "gates.max_params_ratio=0.01")
+    code, body = call(capsys, "export", body["run"])
+    assert "parameters" in body["int8"]["reason"]
+    assert not (Path(body["run"]) / "export" / "pruned-int8.onnx").exists()
+
+
+def test_a_package_holds_int8_with_its_own_answers_and_monitoring_knows_it(
+    project: Path, copied: Path, python: list[str], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(int8, "verdict", lambda *_: "")  # whatever the clock says here
+    words = ("--package", "--set", "export.int8=true")
+    code, body = call(capsys, "export", copied, *words)
+    run, package = Path(body["run"]), Path(body["package"]["folder"])
+    assert (code, body["int8"]["file"]) == (0, "pruned-int8.onnx")
+    which = ("--model", "model-int8.onnx")
+    found = asked(python, package, "--self-test", *which)
+    assert (found.returncode, found.stdout) == (0, "ok: 35 hashes, 10 answers\n")
+    log = tmp_path / "preds.jsonl"
+    assert asked(python, package, project / "test", "--log", log, *which).returncode == 0
+    assert {entry.model for entry in read_log(log).predictions} == {body["int8"]["sha256"]}
+    code, body = call(capsys, "monitor", run, "--log", log, "--set", "monitor.window=88")
+    assert body["num_examples"] == 88
+    assert call(capsys, "report", run)[0] == 0
+    page = (run / "report" / "report.html").read_text("utf-8")
+    assert "8-bit integers, before and after the cut" in page
+    assert "pruned-int8.onnx passes the gates and is faster" in page
+
+
+def test_int8_of_a_network_without_an_onnx_file_says_so(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--set", "export.int8=true", "--set", "export.onnx=false")
+    code, body = call(capsys, "export", copied, *words)
+    assert body["int8"]["cells"] == []
+    assert "no ONNX file to quantize (export.onnx: false)" in body["int8"]["reason"]
+    assert code == 0
