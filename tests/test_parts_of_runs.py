@@ -16,32 +16,33 @@ from srinit.pipeline.parts import PARTS
 from srinit.runs import artifacts
 from srinit.steps.table import TABLE
 
-ALL_LATER = {"export", "int8", "package", "site", "comparison", "shift", "rounds",
+ALL_LATER = {"export", "int8", "package", "folder", "site", "comparison", "shift", "rounds",
              "inference cost", "judgement", "report"}  # fmt: skip
+PLANNED = {"plan", "planned folder", "cut", "recovery"}
 
 
 @pytest.mark.parametrize(
     ("key", "redone"),
     [
-        ("gates.max_drop", {"site", "rounds", "judgement", "int8", "package", "report"}),
+        ("gates.max_drop", {"site", "rounds", "judgement", "int8", "package", "folder", "report"}),
         ("report.languages", {"report"}),
         ("roi.hourly_rate", {"report"}),
         ("compare.on_production_device", {"report"}),
         ("export.onnx", {"export", "int8", "package", "report"}),
         ("export.package", {"package"}),
         ("export.int8", {"int8", "package", "report"}),
-        ("shift.examples", {"shift", "judgement", "package", "report"}),
-        ("data.site", {"data", "site", "judgement", "package", "report"}),
+        ("shift.examples", {"shift", "judgement", "package", "folder", "report"}),
+        ("data.site", {"data", "site", "judgement", "package", "folder", "report"}),
         ("finetune.rehearsal", set()),
         ("finetune.epochs", {"recovery"} | ALL_LATER),
         ("prune.rounds", {"cut", "recovery"} | ALL_LATER),
         ("compensate.examples", {"cut", "recovery"} | ALL_LATER),
-        ("compensate.method", {"scores", "plan", "cut", "recovery"} | ALL_LATER),
-        ("plan.flops", {"plan", "cut", "recovery"} | ALL_LATER),
-        ("units.keep", {"plan", "cut", "recovery"} | ALL_LATER),
-        ("plan.criterion", {"scores", "plan", "cut", "recovery"} | ALL_LATER),
-        ("scan.half_width", {"scan", "scores", "plan", "cut", "recovery"} | ALL_LATER),
-        ("units.level", {"units", "scan", "scores", "plan", "cut", "recovery"} | ALL_LATER),
+        ("compensate.method", {"scores", *PLANNED} | ALL_LATER),
+        ("plan.flops", PLANNED | ALL_LATER),
+        ("units.keep", PLANNED | ALL_LATER),
+        ("plan.criterion", {"scores", *PLANNED} | ALL_LATER),
+        ("scan.half_width", {"scan", "scores", *PLANNED} | ALL_LATER),
+        ("units.level", {"units", "folder outlook", "scan", "scores", *PLANNED} | ALL_LATER),
         ("model.source", set(PARTS.names)),
         ("registry.uri", set()),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from srinit.records import Interval, record
 from srinit.sensitivity.records import Sensitivity
 from srinit.tables import Shown, Table, removal_table
 from srinit.units.records import Unit, UnitMap
+from srinit.wanted import best_run, check_names, check_numbers, ends, enough
 
 SCHEMA = "srinit.plan/2"
 TIMES_SCHEMA = "srinit.plan-latency/1"
@@ -164,7 +164,11 @@ def make_plan(
     flops: float | None = None,
     latency: float | None = None,
     latency_batch: int = 1,
+    units: int | None = None,
+    contiguous: bool = False,
     keep: Iterable[str] = (),
+    keep_first: int = 0,
+    keep_last: int = 0,
     rule: Rule = "interval",
     prefixes: Sequence[Prefix] | None = None,
     empty_stages: bool = False,
@@ -188,7 +192,12 @@ def make_plan(
         latency: The same for the median latency: a fraction of the baseline's in (0, 1], or
             milliseconds above 1; needs `prefixes` with measured latencies.
         latency_batch: Batch size that `latency` speaks of.
+        units: So many units go, those that `remove` names among them; more only for a budget.
+        contiguous: They follow one another in one stage: the run with the lowest sum of what
+            ranks (in the manner of Gromov et al., https://arxiv.org/abs/2403.17887); needs `units`.
         keep: Protected units.
+        keep_first: So many units at the beginning, of those that may go, are protected too.
+        keep_last: The same at the end.
         rule: "interval": the upper bound of the drop must be within `max_drop`. "point": the
             estimate itself, as published (SR-init, https://arxiv.org/abs/2303.07677).
         prefixes: Measured costs of every prefix of this plan's ranking (`measure_prefixes`);
@@ -202,18 +211,25 @@ def make_plan(
             is of a wrong kind.
     """
     _check_arguments(sensitivity, scores, rule, max_drop)
-    units = sensitivity.unit_map
-    keep = as_names(keep, "keep")
+    unit_map = sensitivity.unit_map
     named = as_names(remove, "remove")
-    _check_names(units, named, keep)
+    keep = (*as_names(keep, "keep"), *ends(unit_map, keep_first, keep_last))
+    check_names(unit_map, named, keep)
+    budgets = {"params": params, "flops": flops, "latency": latency}
+    wanted = {name: value for name, value in budgets.items() if value is not None}
+    check_numbers(units, named, wanted, contiguous=contiguous)
     by_interval = max_drop is not None and rule == "interval"
     evidence = scores_of(sensitivity)
     scores = scores or evidence
     values = _values(scores, by_interval=by_interval)
     bounded = values if scores.is_drop else _values(evidence, by_interval=by_interval)
     over = _over(bounded, max_drop)
-    order = _ranking(units, values, over, named, keep, empty_stages=empty_stages)
-    costs = tuple(prefixes) if prefixes is not None else _summed(units, order)
+    order = _ranking(unit_map, values, over, named, keep, empty_stages=empty_stages)
+    if contiguous and units:
+        free = [n for n, value in values.items() if value is not None and n not in {*keep, *over}]
+        run = best_run(unit_map, values, free, units, empty_stages=empty_stages)
+        order = _ranking(unit_map, values, over, run, keep, empty_stages=empty_stages)
+    costs = tuple(prefixes) if prefixes is not None else _summed(unit_map, order)
     if len(costs) != len(order) + 1:
         raise PlanError(
             f"{len(costs)} prefixes were given for a ranking of {len(order)} units; "
@@ -221,12 +237,15 @@ def make_plan(
         )
     within = len(named) + sum(name not in over for name in order[len(named) :])
     allowed = len(order) if max_drop is None else within
-    budgets = {"params": params, "flops": flops, "latency": latency}
-    wanted = {name: value for name, value in budgets.items() if value is not None}
     count = len(named) if not wanted and max_drop is None else allowed
+    if units is not None:
+        count = enough(units, allowed, len(order))
     if wanted:
-        count = _shortest(costs, wanted, str(latency_batch), len(named), allowed, max_drop)
-    target: dict[str, Any] = {**wanted}
+        least = max(len(named), units or 0)
+        count = _shortest(costs, wanted, str(latency_batch), least, allowed, max_drop)
+    asked = {"units": units, "contiguous": contiguous or None}
+    asked |= {"keep_first": keep_first or None, "keep_last": keep_last or None}
+    target: dict[str, Any] = {**wanted, **{k: v for k, v in asked.items() if v is not None}}
     if max_drop is not None:
         target |= {"max_drop": max_drop, "rule": rule}
     if named:
@@ -235,14 +254,14 @@ def make_plan(
         target["latency_batch"] = latency_batch
     return PrunePlan(
         remove=tuple(
-            Removal(unit=units[name], evidence=_evidence(evidence, scores, name))
+            Removal(unit=unit_map[name], evidence=_evidence(evidence, scores, name))
             for name in order[:count]
         ),
         ranking=order,
         prefixes=costs,
         target=target,
         criterion=scores.criterion,
-        inputs=units.inputs,
+        inputs=unit_map.inputs,
     )
 
 
@@ -260,33 +279,6 @@ def _check_arguments(sensitivity: object, scores: object, rule: object, max_drop
         raise PlanError(f"rule is one of {', '.join(get_args(Rule))}, not {rule!r}.")
     if max_drop is not None and not math.isfinite(max_drop):
         raise PlanError(f"max_drop={max_drop} cannot be met: give a fraction such as 0.01.")
-
-
-def _check_names(units: UnitMap, named: Sequence[str], keep: Sequence[str]) -> None:
-    locked = {unit.name: unit for unit in units.locked}
-    problems = []
-    for name in named:
-        if name in locked and name not in units.names:
-            problems.append(f"{name!r} is locked ({locked[name].reason}): {locked[name].detail}")
-        elif name not in units.names:
-            problems.append(f"there is no unit {name!r}{_nearest(name, units.names)}")
-        elif name in keep:
-            problems.append(f"{name!r} is both in remove and in keep")
-    everything = (*units.names, *locked)
-    problems += [
-        f"keep names {name!r}, which is no unit{_nearest(name, everything)}"
-        for name in keep
-        if name not in everything
-    ]
-    if len(set(named)) != len(named):
-        problems.append("a unit is named twice in remove")
-    if problems:
-        raise PlanError("the plan cannot be made: " + "; ".join(problems))
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.0)
-    return f" (nearest: {close[0]!r})" if close else ""
 
 
 def _values(scores: UnitScores, *, by_interval: bool) -> dict[str, float | None]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from srinit.pipeline.runner import Runner
 
 GATE_FAILED = 3
-TARGETS = ("max_drop", "params", "flops", "latency")
+TARGETS = ("max_drop", "params", "flops", "latency", "units")
 Fraction = Annotated[
     float | None,
     typer.Option(
@@ -39,6 +39,9 @@ def plan(
     params: Fraction = None,
     flops: Fraction = None,
     latency: Fraction = None,
+    units: Annotated[
+        int | None, typer.Option(min=1, help="So many units go.", show_default=False)
+    ] = None,
     remove: Annotated[
         str | None, typer.Option(help="Units that go, separated by commas.", show_default=False)
     ] = None,
@@ -52,6 +55,7 @@ def plan(
     from srinit.store import RunFolder
 
     given = {"max_drop": max_drop, "params": params, "flops": flops, "latency": latency}
+    given["units"] = units
     targets: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if remove is not None:
         targets["remove"] = [name.strip() for name in remove.split(",") if name.strip()]
@@ -60,6 +64,7 @@ def plan(
     from srinit import records
     from srinit.cli.tables import plan_table
     from srinit.pipeline import replanning, start
+    from srinit.runs import artifacts
 
     pairs = [*common.overrides, *_target_pairs(targets)]
     if common.dry_run:
@@ -78,6 +83,7 @@ def plan(
     ):
         observer.step("plan")
         made = replanning.take_edited(runner, reason) if edited else replanning.replan(runner)
+        runner.get(artifacts.PLANNED_FOLDER)
     here = runner.path
     return Result(
         verb="plan",
@@ -241,7 +247,7 @@ def export(
     ] = False,
     reason: Annotated[str, typer.Option(help="Why; goes on record.", show_default=False)] = "",
 ) -> Result:
-    """Write ONNX and torch.export files, checked against PyTorch on real examples."""
+    """Write ONNX, torch.export and Hugging Face files, checked against PyTorch on examples."""
     from srinit import records
     from srinit.cli.int8 import int8_parts
     from srinit.cli.render import facts_table
@@ -259,6 +265,7 @@ def export(
     ):
         observer.step("export")
         found = runner.get(artifacts.EXPORTS)
+        folder = runner.get(artifacts.FOLDER)
         eight = runner.get(artifacts.INT8) if runner.config.export.int8 else None
         if package:
             observer.step("package")
@@ -268,10 +275,14 @@ def export(
         f"{file.num_examples} examples"
         for file in found.files
     } | {f"{name}: failed": why for name, why in found.failed.items()}
+    if folder is not None:
+        facts[folder.folder or "huggingface"] = folder.words()
+    nothing = not found.files and not (folder is not None and folder.folder)
     data = {
         "run": str(runner.path),
         "export": records.plain(found),
         "int8": records.plain(eight),
+        "huggingface": records.plain(folder),
     }
     if place is not None and made is not None:
         facts |= {
@@ -288,7 +299,7 @@ def export(
         next=command("report", runner.path)
         if place is None
         else f"python {quoted(place / 'predict.py')} --self-test",
-        exit_code=4 if found.failed and not found.files else 0,
+        exit_code=4 if found.failed and nothing else 0,
     )
 
 
@@ -376,6 +387,8 @@ def _target_pairs(targets: dict[str, Any]) -> list[str]:
     if not targets:
         return []
     given = {**dict.fromkeys(TARGETS), "remove": [], **targets}
+    if "units" not in targets:
+        given["contiguous"] = False
     return [f"plan.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
 
 

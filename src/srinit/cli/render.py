@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Difference,
         ErrorCost,
         FieldComparison,
+        PerplexityChange,
     )
     from srinit.finetune import TuneLog
     from srinit.gates import GateResult
@@ -249,6 +250,8 @@ def comparison_table(comparison: Comparison) -> Table:
     if comparison.error_cost is not None:
         for cells in _cost_rows(comparison.error_cost):
             table.add_row(*cells)
+    if comparison.perplexity is not None:
+        table.add_row(*_perplexity_row(comparison.perplexity))
     agreement = comparison.agreement
     table.add_row(
         "equal predictions",
@@ -260,6 +263,17 @@ def comparison_table(comparison: Comparison) -> Table:
     if comparison.defects is not None and comparison.defects.note:
         table.caption, table.caption_justify = escape(comparison.defects.note), "left"
     return table
+
+
+def _perplexity_row(found: PerplexityChange) -> tuple[str, ...]:
+    ratio = found.ratio
+    return (
+        "perplexity (loss: ratio)",
+        f"{found.baseline:.4g}",
+        f"{found.pruned:.4g}",
+        f"{ratio.known:.3f}x",
+        f"{ratio.low:.3f}x … {ratio.high:.4g}x",
+    )
 
 
 def gate_table(gates: GateResult) -> Table:

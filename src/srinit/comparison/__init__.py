@@ -18,6 +18,7 @@ from srinit.comparison.records import (
     Difference,
     Drop,
     ErrorCost,
+    PerplexityChange,
     Rate,
     Rise,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "FieldComparison",
     "Flip",
     "FlippedExample",
+    "PerplexityChange",
     "Rate",
     "Rise",
     "Unlabeled",

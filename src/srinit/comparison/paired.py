@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from srinit.comparison.costs import error_cost
 from srinit.comparison.defects import Costs, defect_risk, find_defects
 from srinit.comparison.differences import drop, rate
+from srinit.comparison.perplexity import perplexity_change
 from srinit.comparison.records import ClassChange, Comparison, CostSide
 from srinit.comparison.together import every, shared_outcomes
 from srinit.distributed import ProcessGroup
@@ -78,6 +80,7 @@ def compare_outcomes(
     confidence: float = 0.95,
     cost: CostSide | None = None,
     latency: tuple[LatencyPair, ...] = (),
+    documents: npt.NDArray[Any] | None = None,
     data: str = "",
     data_hash: str = "",
 ) -> Comparison:
@@ -85,7 +88,8 @@ def compare_outcomes(
 
     Right-or-wrong scores get Tango's score interval and the exact McNemar test, other scores
     Student's interval of the paired differences. `cost`, `latency`, `data` and `data_hash` are
-    put into the record as they are.
+    put into the record as they are. Examples of causal language models may belong to documents
+    (`documents`, a number for each), over which the interval of the perplexity is then made.
 
     Raises:
         DataError: The outcomes are of different examples.
@@ -129,6 +133,7 @@ def compare_outcomes(
         newly_right=tuple(np.flatnonzero(gained)[:MAX_LISTED].tolist()),
         cost=cost,
         latency=latency,
+        perplexity=perplexity_change(baseline, pruned, documents, confidence),
         data=data,
         data_hash=data_hash,
     )

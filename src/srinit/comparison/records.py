@@ -50,6 +50,27 @@ class Rise(Difference):
 
 
 @record
+class PerplexityChange:
+    """Perplexity of both networks on the same tokens: exp of the mean loss of a token."""
+
+    baseline: float
+    pruned: float
+    ratio: Interval  # pruned / baseline; above 1 is worse
+    num_documents: int  # that the interval is over; they are taken to be independent
+    num_tokens: int
+    method: str  # how the interval was made, in words
+
+    def words(self) -> str:
+        """Return what it comes to, a sentence."""
+        return (
+            f"Perplexity: {self.baseline:.4g} before, {self.pruned:.4g} after, "
+            f"{self.ratio.known:.3f}x ({100 * self.ratio.confidence:.0f} % interval "
+            f"{self.ratio.low:.3f} to {self.ratio.high:.4g}) on {self.num_tokens:,} tokens; "
+            f"{self.method}."
+        )
+
+
+@record
 class ClassChange:
     """One class in both networks."""
 
@@ -138,6 +159,7 @@ class Comparison(Shown):
     newly_right: tuple[int, ...] = ()
     cost: CostSide | None = None
     latency: tuple[LatencyPair, ...] = ()
+    perplexity: PerplexityChange | None = None  # of language models
     data: str = ""  # which data
     data_hash: str = ""
 

@@ -88,12 +88,36 @@ class AugmentSection(Section):
     flip: bool = Field(default=False, description="flip half of the images left to right")
 
 
+class TextSection(Section):
+    """How texts (text:FILE) become rows of tokens, by the model's own tokenizer."""
+
+    length: int = Field(default=512, ge=2, le=1 << 20, description="tokens of a row")
+    packed: bool = Field(
+        default=False,
+        description="fill every row with document after document; else each holds one document or "
+        "a part of it, padded, with a mask",
+    )
+    field: str = Field(
+        default="text", min_length=1, description="key of JSON lines, column of parquet files"
+    )
+    unit: Literal["paragraph", "line", "file"] = Field(
+        default="paragraph", description="what a document is in plain text"
+    )
+    chat_template: bool = Field(
+        default=False,
+        description="write messages, or a text as a user's message, by the tokenizer's template",
+    )
+    tokenizer: str | None = Field(
+        default=None, min_length=1, description="folder of another tokenizer than the model's"
+    )
+
+
 class DataSection(SourceSection):
     """Where examples come from, and which are for what; `data: SOURCE` is short for its source."""
 
     source: str | None = Field(
         default=None,
-        description="folder:DIR, csv:FILE, parquet:FILE, npz:FILE, hf:FOLDER or "
+        description="folder:DIR, csv:FILE, parquet:FILE, npz:FILE, hf:FOLDER, text:FILE or "
         "py:FILE.py:FUNCTION; shared out by `split`",
     )
     train: str | None = Field(default=None, description="source of the fine-tuning examples")
@@ -136,6 +160,7 @@ class DataSection(SourceSection):
         "roi.false_reject_cost",
     )
     preprocess: PreprocessSection = Field(default=PreprocessSection(), description="of images")
+    text: TextSection = Field(default=TextSection(), description="of texts")
     augment: AugmentSection = Field(default=AugmentSection(), description="of training images")
     batch_size: int = Field(default=64, ge=1, le=65536, description="examples a batch")
 

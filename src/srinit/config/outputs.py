@@ -31,6 +31,16 @@ class ExportSection(Section):
     license: str | None = Field(
         default=None, min_length=1, description="of the network, named in the package"
     )
+    huggingface: Literal["auto", "required", "none"] = Field(
+        default="auto",
+        description="a folder for from_pretrained, of networks of transformers; required: the run "
+        "ends before the work where the config has no words for a cut",
+    )
+    shard_size: str = Field(
+        default="5GB",
+        pattern=r"^[1-9][0-9]*(KB|MB|GB|KiB|MiB|GiB)$",
+        description="largest file of weights in that folder",
+    )
 
 
 class ReportSection(Section):

@@ -7,7 +7,13 @@ from pathlib import Path
 from pydantic import Field
 
 from srinit.config.base import Section
-from srinit.config.inputs import AugmentSection, DataSection, ModelSection, PreprocessSection
+from srinit.config.inputs import (
+    AugmentSection,
+    DataSection,
+    ModelSection,
+    PreprocessSection,
+    TextSection,
+)
 from srinit.config.outputs import (
     ExportSection,
     InferenceCostSection,
@@ -51,6 +57,7 @@ __all__ = [
     "RoiInputs",
     "ScanSection",
     "Section",
+    "TextSection",
     "UnitsSection",
 ]
 
@@ -74,9 +81,11 @@ class Config(Section):
     )
     score: str = Field(
         default="top1",
-        pattern=r"^(top1|token_accuracy|next_token_accuracy|image_iou|agreement|py:.+:.+)$",
+        pattern=r"^(top1|token_accuracy|next_token_(accuracy|probability)|image_iou|agreement|"
+        r"py:.+:.+)$",
         description="of an example, in [0, 1]: top1, token_accuracy, next_token_accuracy, "
-        "image_iou, agreement (with the unpruned network; needs no labels) or py:FILE.py:FUNCTION",
+        "next_token_probability, image_iou, agreement (with the unpruned network; needs no labels) "
+        "or py:FILE.py:FUNCTION",
     )
     model: ModelSection = Field(description="the trained network")
     data: DataSection = Field(description="the examples")

@@ -99,6 +99,18 @@ class PlanSection(Section):
     latency_batch: int = Field(
         default=1, ge=1, le=65536, description="batch size that latency speaks of"
     )
+    units: int | None = Field(
+        default=None, ge=1, description="so many units go; more only for a budget"
+    )
+    contiguous: bool = Field(
+        default=False,
+        description="they follow one another: the run with the lowest sum of what ranks; "
+        "needs units",
+    )
+    keep_first: int = Field(
+        default=0, ge=0, description="units at the beginning, of those that may go, that stay"
+    )
+    keep_last: int = Field(default=0, ge=0, description="the same at the end")
     criterion: str = Field(
         default=AUTO,
         description="what ranks: auto (block_influence, or compensated_distance where more than "
@@ -173,6 +185,15 @@ class PlanSection(Section):
             )
         return milliseconds
 
+    @model_validator(mode="after")
+    def _a_run_has_a_length(self) -> PlanSection:
+        beside = [name for name in ("params", "flops", "latency", "remove") if getattr(self, name)]
+        if self.contiguous and self.units is None:
+            raise ValueError("contiguous needs units: how many follow one another")
+        if self.contiguous and beside:
+            raise ValueError(f"contiguous chooses all units at once; leave {beside[0]} out")
+        return self
+
     @field_validator("params", "flops")
     @classmethod
     def _a_count_is_whole(cls, value: float | None) -> float | None:
@@ -182,7 +203,7 @@ class PlanSection(Section):
 
     def targets(self) -> dict[str, Any]:
         """Return what was asked for, as keyword arguments of `make_plan`."""
-        names = ("max_drop", "params", "flops", "latency")
+        names = ("max_drop", "params", "flops", "latency", "units")
         found = {name: getattr(self, name) for name in names}
         wanted = {name: value for name, value in found.items() if value is not None}
         return {**wanted, "remove": tuple(self.remove)} if self.remove else wanted
@@ -403,6 +424,9 @@ class GatesSection(Section):
     )
     max_latency_ratio: float | None = Field(
         default=None, gt=0, description="pruned over baseline latency, at every batch size"
+    )
+    max_perplexity_ratio: float | None = Field(
+        default=None, gt=0, description="pruned over baseline perplexity, of language models"
     )
     max_params_ratio: float | None = Field(
         default=None, gt=0, le=1, description="pruned over baseline parameters"

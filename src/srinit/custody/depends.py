@@ -95,9 +95,14 @@ class Parts:
             >>> parts.of("rounds/02/tune.json"), parts.of("rounds/02/cut/recipe.json")
             ('recovery', 'cut')
         """
-        for part in self._parts:
-            if any(_matches(file, pattern) for pattern in part.files):
-                return part.name
+        found = [
+            (len(pattern), part.name)
+            for part in self._parts
+            for pattern in part.files
+            if _matches(file, pattern)
+        ]
+        if found:  # the pattern that says most
+            return max(found, key=lambda each: each[0])[1]
         return self._cut if file.startswith(self._rounds or ("\0",)) else None
 
 

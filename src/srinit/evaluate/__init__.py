@@ -12,21 +12,25 @@ from srinit.evaluate.loop import Progress, evaluate
 from srinit.evaluate.losses import LOSSES, CrossEntropy, Loss, loss_for
 from srinit.evaluate.outcomes import Outcomes, load_outcomes, save_outcomes
 from srinit.evaluate.scorers import (
+    NEXT_TOKEN,
     SCORERS,
     Scorer,
     agreement,
     find_scorer,
     image_iou,
     next_token_accuracy,
+    next_token_probability,
     predicted,
     scored,
     token_accuracy,
     top1,
+    unwrapped,
 )
 from srinit.evaluate.soundness import Suspicion, suspicions
 
 __all__ = [
     "LOSSES",
+    "NEXT_TOKEN",
     "SCORERS",
     "BatchSplitter",
     "CrossEntropy",
@@ -48,10 +52,12 @@ __all__ = [
     "load_outcomes",
     "loss_for",
     "next_token_accuracy",
+    "next_token_probability",
     "predicted",
     "save_outcomes",
     "scored",
     "suspicions",
     "token_accuracy",
     "top1",
+    "unwrapped",
 ]

@@ -16,7 +16,15 @@ from srinit.errors import ConfigError, DataError
 from srinit.evaluate.batch_splitter import BatchSplitter
 from srinit.evaluate.batches import batches_of
 from srinit.evaluate.outcomes import Outcomes
-from srinit.evaluate.scorers import SCORERS, Scorer, predicted, top1
+from srinit.evaluate.scorers import (
+    NEXT_TOKEN,
+    SCORERS,
+    Scorer,
+    next_token_losses,
+    predicted,
+    top1,
+    unwrapped,
+)
 from srinit.evaluate.targets import check_range, num_classes
 
 # B batch, C classes
@@ -103,7 +111,7 @@ def outcome_of(
         target: Of the batch.
         scorer: Per-example score in [0, 1].
         within: Whether what the model computed on the way was finite (B,).
-        confidence: Whether the probability of the prediction is wanted.
+        confidence: Whether the probability of the prediction, or the loss of tokens, is wanted.
 
     Raises:
         DataError: The target does not fit the output.
@@ -118,6 +126,8 @@ def outcome_of(
     if classes_B is not None:
         columns |= {"targets": classes_B, "predictions": predicted(logits)}
         columns |= {"confidence": _confidence(logits)} if confidence else {}
+    if confidence and unwrapped(scorer) in NEXT_TOKEN:
+        columns |= dict(zip(("losses", "tokens"), next_token_losses(output, target), strict=True))
     # all at once, as every look at a GPU's numbers waits for it
     kind = torch.float32 if logits.device.type == "mps" else torch.float64
     table = torch.stack([column.to(logits.device, kind) for column in columns.values()])
@@ -133,6 +143,8 @@ def outcome_of(
         targets=targets.astype(np.int64),
         predictions=answers.get("predictions", np.empty(0)).astype(np.int64),
         confidence=answers.get("confidence", np.empty(0)),
+        losses=found.get("losses", np.empty(0)),
+        tokens=found.get("tokens", np.empty(0)).astype(np.int64),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 
 from srinit import modules
 from srinit.errors import ConfigError, DataError
-from srinit.evaluate.scorers import SCORERS, Scorer, next_token_accuracy
+from srinit.evaluate.scorers import NEXT_TOKEN, SCORERS, Scorer, unwrapped
 from srinit.evaluate.targets import VOID, check_range, class_indices, num_classes
 from srinit.padding import IGNORED
 
@@ -155,7 +154,7 @@ def loss_for(scorer: Scorer, *, label_smoothing: float = 0.0) -> CrossEntropy:
         ConfigError: The score is your own: what it asks for is not known.
 
     Example:
-        >>> from srinit.evaluate import top1
+        >>> from srinit.evaluate import next_token_accuracy, top1
         >>> loss_for(next_token_accuracy).shifted, loss_for(top1).shifted
         (True, False)
     """
@@ -167,13 +166,12 @@ def loss_for(scorer: Scorer, *, label_smoothing: float = 0.0) -> CrossEntropy:
             "finetune.loss), your own (output, target) -> scalar, or one of "
             f"srinit.evaluate.LOSSES: {', '.join(LOSSES)}."
         )
-    return CrossEntropy(shifted=known is next_token_accuracy, label_smoothing=label_smoothing)
+    return CrossEntropy(shifted=known in NEXT_TOKEN, label_smoothing=label_smoothing)
 
 
 def _known(scorer: object) -> Scorer | None:
-    while isinstance(scorer, functools.partial):
-        scorer = scorer.func
-    return next((each for each in SCORERS.values() if each is scorer), None)
+    inner = unwrapped(scorer)
+    return next((each for each in SCORERS.values() if each is inner), None)
 
 
 LOSSES: dict[str, CrossEntropy] = {
@@ -185,7 +183,7 @@ LOSSES: dict[str, CrossEntropy] = {
 
 def places_of(scorer: Scorer) -> CrossEntropy:
     """Return the cross entropy whose places those of a score are; for your own the usual ones."""
-    return CrossEntropy(shifted=_known(scorer) is next_token_accuracy)
+    return CrossEntropy(shifted=_known(scorer) in NEXT_TOKEN)
 
 
 def checked(loss: Loss, *, finite: bool = True) -> Loss:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy.typing as npt
 from srinit import store
 from srinit.errors import DataError
 from srinit.records import record
+
+OF_TOKENS = ("losses", "tokens")  # fields that files of earlier versions lack
 
 
 @record
@@ -28,6 +30,9 @@ class Outcomes:
     targets: npt.NDArray[np.int64]  # empty where targets are not class indices
     predictions: npt.NDArray[np.int64]  # -1 where the output was not finite
     confidence: npt.NDArray[np.float64]  # softmax probability of the prediction
+    # Of causal language models, else empty: summed negative log probability, and tokens of it.
+    losses: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    tokens: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def num_examples(self) -> int:
@@ -66,7 +71,8 @@ def load_outcomes(path: Path) -> tuple[dict[str, Outcomes], tuple[str, ...]]:
     keys = [field.name for field in fields(Outcomes)]
     names = [key.removesuffix("_scores") for key in arrays if key.endswith("_scores")]
     wanted = {f"{name}_{key}" for name in names for key in keys}
-    if not names or wanted != set(arrays):
+    later = {f"{name}_{key}" for name in names for key in OF_TOKENS}
+    if not names or wanted - later != set(arrays) - later:
         raise DataError(f"{path} holds no outcomes (arrays: {sorted(arrays)[:8]}).")
     found = {name: _checked(arrays, name, keys, path) for name in names}
     if ids and any(len(ids) != outcomes.num_examples for outcomes in found.values()):
@@ -77,12 +83,13 @@ def load_outcomes(path: Path) -> tuple[dict[str, Outcomes], tuple[str, ...]]:
 def _checked(
     arrays: Mapping[str, npt.NDArray[Any]], name: str, keys: Sequence[str], path: Path
 ) -> Outcomes:
-    parts = {key: arrays[f"{name}_{key}"] for key in keys}
+    parts = {key: arrays[f"{name}_{key}"] for key in keys if f"{name}_{key}" in arrays}
     count = len(parts["scores"]) if parts["scores"].ndim == 1 else -1
     empty = len(parts["predictions"]) == 0
     for key, array in parts.items():
         short = empty and key in ("targets", "predictions", "confidence")
-        kinds = {"scores": "f", "confidence": "f", "finite": "b"}.get(key, "i")
+        short = short or (key in OF_TOKENS and len(array) == 0)
+        kinds = {"scores": "f", "confidence": "f", "losses": "f", "finite": "b"}.get(key, "i")
         if array.shape != (0 if short else count,) or array.dtype.kind not in kinds:
             raise DataError(f"{path} is damaged: {name}_{key} is {array.dtype} {array.shape}.")
     return Outcomes(**parts)

@@ -5,6 +5,7 @@ An example whose output holds NaN or infinity scores 0 whatever the scorer says.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,6 +119,50 @@ def next_token_accuracy(output: object, target: Any) -> Tensor:
     return _token_accuracy(logits[:, :-1], target[:, 1:])
 
 
+def next_token_probability(output: object, target: Any) -> Tensor:
+    """Return the mean probability that the places before them give to an example's tokens.
+
+    For causal language models: `target` holds the input tokens, -100 where not scored. Tells
+    networks apart on fewer examples than right or wrong does.
+
+    Raises:
+        DataError: Shapes differ, or an example has no scored token.
+
+    Example:
+        >>> logits = torch.tensor([[[0.0, 0.0], [9.0, 9.0], [1.0, 0.0]]])
+        >>> next_token_probability(logits, torch.tensor([[0, 1, 1]]))
+        tensor([0.5000])
+    """
+    losses_B, counts_B = next_token_losses(output, target, lambda loss: loss.neg().exp())
+    if bool((counts_B == 0).any()):
+        raise DataError("an example has no scored token: every target is -100.")
+    return (losses_B / counts_B).clamp(0, 1)  # a mean of rounded numbers may lie above 1
+
+
+def next_token_losses(
+    output: object, target: Any, of: Callable[[Tensor], Tensor] = lambda loss: loss
+) -> tuple[Tensor, Tensor]:
+    """Return the summed loss (negative log probability) of every example's tokens, and how many.
+
+    Args:
+        output: Of a causal language model.
+        target: Its input tokens (B, T), -100 where not scored.
+        of: What is summed of the loss of a token.
+
+    Raises:
+        DataError: Shapes differ.
+    """
+    logits = scored(output, "next_token_probability")
+    _check_tokens(logits, target)
+    target_BT = class_indices(logits, target)[:, 1:]
+    sums = []
+    for row, wanted in zip(logits[:, :-1], target_BT, strict=True):  # one at a time: V is large
+        known = wanted != IGNORED
+        loss = F.cross_entropy(row[known].float(), wanted[known], reduction="none")
+        sums.append(of(loss).sum())
+    return torch.stack(sums), (target_BT != IGNORED).sum(1)
+
+
 def _check_tokens(logits: Tensor, target: object) -> None:
     if logits.ndim != 3 or not isinstance(target, Tensor) or logits.shape[:2] != target.shape[:2]:
         raise DataError(
@@ -214,10 +259,21 @@ def _shape(target: object) -> tuple[int, ...] | str:
     return tuple(target.shape) if isinstance(target, Tensor) else type(target).__name__
 
 
+def unwrapped(scorer: object) -> object:
+    """Return the function inside of partial ones."""
+    while isinstance(scorer, functools.partial):
+        scorer = scorer.func
+    return scorer
+
+
+NEXT_TOKEN = (next_token_accuracy, next_token_probability)
+"""Scores of causal language models: the place before a token predicts it."""
+
 SCORERS: dict[str, Scorer] = {
     "top1": top1,
     "token_accuracy": token_accuracy,
     "next_token_accuracy": next_token_accuracy,
+    "next_token_probability": next_token_probability,
     "image_iou": image_iou,
     "agreement": agreement,
 }

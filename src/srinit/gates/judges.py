@@ -227,6 +227,27 @@ def _latency(comparison: Comparison, name: str, limit: float) -> Gate:
     )
 
 
+def _perplexity(comparison: Comparison, name: str, limit: float) -> Gate:
+    found = comparison.perplexity
+    if found is None:
+        raise ConfigError(
+            f"gate {name} needs a causal language model: score: next_token_accuracy or "
+            "next_token_probability."
+        )
+    return Gate(
+        name=name,
+        limit=limit,
+        measured=found.ratio.value,
+        bound=found.ratio.high,
+        passed=found.ratio.high <= limit,
+        sentence=(
+            f"perplexity: {found.baseline:.3f} before, {found.pruned:.3f} after, "
+            f"{found.ratio.known:.3f} of the baseline's, at most {found.ratio.high:.3f} by its "
+            f"interval on {found.num_documents} documents; allowed {limit:.3f}"
+        ),
+    )
+
+
 def _params(comparison: Comparison, name: str, limit: float) -> Gate:
     if comparison.cost is None:
         raise ConfigError(f"gate {name} needs the size of both networks.")
@@ -250,6 +271,7 @@ JUDGES: dict[str, Judge] = {
     "max_cost_increase": _cost,
     "min_agreement": _agreement,
     "max_latency_ratio": _latency,
+    "max_perplexity_ratio": _perplexity,
     "max_params_ratio": _params,
 }
 CLASS_JUDGES: dict[str, ClassJudge] = {

@@ -18,6 +18,7 @@ from srinit.networks.hugging_face_config import (
     location,
     read_config,
 )
+from srinit.networks.hugging_face_gguf import gguf_class, gguf_file, plain_weights
 from srinit.networks.hugging_face_weights import check_folder, check_loaded
 from srinit.networks.request import ModelRequest
 
@@ -32,7 +33,8 @@ def hugging_face_model(request: ModelRequest) -> nn.Module:
 
     All weights come from the folder's safetensors; where the request says that they come from
     elsewhere (`model.weights`), the folder's are not read. A config file alone, or `args.config`,
-    gives a network that is not trained.
+    gives a network that is not trained. A GGUF file (`hf:FOLDER/FILE.gguf`, or a folder that holds
+    one and no safetensors) is converted by transformers; its weights become float32.
 
     Raises:
         ConfigError: There is no such class, or the config is not one.
@@ -49,12 +51,13 @@ def hugging_face_model(request: ModelRequest) -> nn.Module:
         return build(model_class(config, auto, "model.args.config"), config)
     place = request.root / name
     config = read_config(name, args, request.root, request.download)
-    kind = model_class(config, auto, where)
-    if request.bare or place.is_file():
+    packed = gguf_file(place)
+    kind = gguf_class(config, auto, where) if packed else model_class(config, auto, where)
+    if request.bare or (place.is_file() and not packed):
         if not request.bare:
             request.note(f"{where} is a config alone: the network is not trained")
         return build(kind, config)
-    if place.is_dir():
+    if place.is_dir() and not packed:
         check_folder(place, where)
     origin, offline = location(name, request.root, request.download)
     model, info = kind.from_pretrained(
@@ -62,6 +65,9 @@ def hugging_face_model(request: ModelRequest) -> nn.Module:
         ignore_mismatched_sizes=True, **offline,
     )  # fmt: skip
     check_loaded(model, info, where, chosen=auto is not None, on_note=request.note)
+    if packed:
+        plain_weights(model)
+        request.note(f"{where}: the weights of {packed.name} were converted to {model.dtype}")
     found: nn.Module = model
     return found
 
@@ -87,7 +93,9 @@ def self_contained(
         config = config_of(args["config"], changes)
     else:
         config = read_config(name, changes, root, download)
-    if auto is None:
+    if auto is None and "config" not in args and gguf_file(root / name):
+        auto = gguf_class(config, None, f"hf:{name}").__name__
+    elif auto is None:
         auto = model_class(config, None, f"hf:{name}").__name__
     return {"auto": str(auto), "config": encoded(config.to_dict())}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from srinit.errors import ConfigError, ModelError
+from srinit.networks.hugging_face_gguf import check_readable, gguf_file
 from srinit.networks.unknown import unknown
 
 FLOAT = "__float__"  # key of a number that JSON does not know
@@ -75,6 +76,10 @@ def location(name: str, root: Path, download: bool) -> tuple[Path | str, dict[st
     """Return what transformers calls a name or path, and how it is kept from fetching."""
     local = (root / name).exists()
     offline = {"local_files_only": local or not download, "trust_remote_code": False}
+    packed = gguf_file(root / name)
+    if packed is not None:
+        check_readable(packed, f"hf:{name}")
+        return packed.parent, {**offline, "gguf_file": packed.name}
     return (root / name if local else name), offline
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from srinit.errors import ConfigError
+from srinit.evaluate import NEXT_TOKEN, SCORERS, unwrapped
 from srinit.finetune.checks import check_trainable, task_loss
 from srinit.gates import check_feasible
 from srinit.pipeline.resources import Resources
@@ -20,6 +22,11 @@ def check(runner: Runner) -> None:
         DataError: The data does not fit the model.
     """
     config, resources = runner.config, runner.resources
+    if config.plan.contiguous and config.prune.in_rounds:
+        raise ConfigError(
+            "plan.contiguous chooses all units at once, and prune.rounds or prune.step would cut "
+            "them in parts, scanned again in between: keep one of them."
+        )
     resources.split("test")
     resources.split("validation")
     recovery = resources.recovery
@@ -32,6 +39,8 @@ def check(runner: Runner) -> None:
     elif not is_own(config):
         check_trainable(resources.model)
         task_loss(resources.loss, resources.scorer, recovery.recipe, resources.model)
+    if config.gates.max_perplexity_ratio is not None:
+        _check_language(resources)
     runner.value("told_data")
     resources.check_fit()
     check_feasible(
@@ -45,6 +54,16 @@ def check(runner: Runner) -> None:
     _check_site(resources)
     if config.prune.in_rounds:
         _check_rounds(resources)
+
+
+def _check_language(resources: Resources) -> None:
+    """Raise `ConfigError` where no perplexity will be measured that a gate could judge."""
+    if unwrapped(resources.scorer) not in NEXT_TOKEN:
+        names = ", ".join(name for name, scorer in SCORERS.items() if scorer in NEXT_TOKEN)
+        raise ConfigError(
+            "gates.max_perplexity_ratio needs the loss of next tokens, which score: "
+            f"{resources.config.score} does not look at; write score: one of {names}."
+        )
 
 
 def _check_site(resources: Resources) -> None:

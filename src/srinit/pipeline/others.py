@@ -10,7 +10,8 @@ from srinit.custody.networks import load_run
 from srinit.pipeline.resources import Resources
 from srinit.pipeline.runner import Runner
 from srinit.runs import artifacts
-from srinit.sources import DataSet, load_data
+from srinit.sources import DataSet, load_data, text_reading
+from srinit.steps.base import tokenizer_of
 from srinit.steps.field_data import compared_on
 
 
@@ -23,6 +24,11 @@ def other_data(source: str, resources: Resources) -> DataSet:
         classes=ClassList(names, "the run") if names else None,
         root=Path(),
         may_lack_classes=True,
+        text=text_reading(
+            resources.config.data,
+            resources.config.root,
+            tokenizer_of(resources.config, source),
+        ),
     )
 
 

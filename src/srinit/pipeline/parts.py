@@ -10,6 +10,7 @@ from srinit.runs.files import REJECTED, ROUNDS
 from srinit.steps import (  # noqa: F401  (steps come into the table where they are written)
     field_data,
     finishing,
+    folder,
     judging,
     looking,
     packaging,

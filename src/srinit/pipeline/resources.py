@@ -20,6 +20,7 @@ from srinit.gates import check_class_names
 from srinit.observer import Observer, Silent
 from srinit.pipeline.network import load_network
 from srinit.sources import DataSet
+from srinit.steps.base import Base, base_of_run, tokenizer_of
 from srinit.steps.compensating import Compensator
 from srinit.steps.packaging import Packer
 from srinit.steps.planning import Planner
@@ -59,6 +60,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     ),
     "packer": ("export.package", "export.license"),
     "corruptions": ("shift.corruptions",),
+    "base": ("model", "export"),
 }
 """The keys of the config that an argument of a step rests on; sections rest on themselves."""
 
@@ -120,6 +122,11 @@ class Resources:
         return model.to(self.device).eval()
 
     @cached_property
+    def base(self) -> Base:
+        """Where the network comes from, and what the folder that it ends in is named after."""
+        return base_of_run(self.config)
+
+    @cached_property
     def scorer(self) -> Scorer:
         """The score of an example that the config names."""
         return find_scorer(
@@ -142,7 +149,12 @@ class Resources:
     @cached_property
     def data(self) -> dict[str, DataSet]:
         """The data sets by name: train, calibration, validation, test (those there are)."""
-        found = sources.load_splits(self.config.data, root=self.config.root, seed=self.config.seed)
+        found = sources.load_splits(
+            self.config.data,
+            root=self.config.root,
+            seed=self.config.seed,
+            tokenizer=tokenizer_of(self.config),
+        )
         self._check_named(found)
         if self.config.score == "agreement":
             self._label(found)

@@ -18,8 +18,10 @@ from srinit.runs.result import RunResult
 STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("baseline", artifacts.BASELINE),
     ("inspect", artifacts.UNITS),
+    ("", artifacts.FOLDER_OUTLOOK),
     ("scan", artifacts.SENSITIVITY),
     ("plan", artifacts.PLAN),
+    ("", artifacts.PLANNED_FOLDER),
     ("prune", artifacts.CUT),
     ("fine-tune", artifacts.TUNE_LOG),
     ("", artifacts.READINGS),
@@ -29,12 +31,13 @@ STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("gate", artifacts.GATES),
     ("inference cost", artifacts.OWNERSHIP),
     ("export", artifacts.EXPORTS),
+    ("hugging face", artifacts.FOLDER),
     ("int8", artifacts.INT8),
     ("package", artifacts.PACKAGE),
     ("report", artifacts.REPORT),
 )
 WANTED = ("int8", "package")  # only if the config wants them, keys of `export`
-ALONE = ("inference cost", "export", *WANTED, "report")
+ALONE = ("inference cost", "export", "hugging face", *WANTED, "report")
 """Rank 0 takes them while the others wait."""
 
 

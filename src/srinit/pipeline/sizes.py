@@ -21,8 +21,11 @@ def num_removed(config: Config, num_units: int) -> int:
     settings = config.plan
     targets = (settings.flops, settings.params, settings.latency)
     shares = [1 - target for target in targets if target is not None]
+    least = max(len(settings.remove), settings.units or 0)
     if shares:
-        return min(max(math.ceil(max(shares) * num_units - 1e-9), len(settings.remove)), num_units)
+        return min(max(math.ceil(max(shares) * num_units - 1e-9), least), num_units)
+    if settings.units is not None:
+        return min(least, num_units)
     return num_units if settings.max_drop is not None else min(len(settings.remove), num_units)
 
 
@@ -36,7 +39,7 @@ def criterion_of(config: Config, num_units: int) -> str:
     if plan.criterion != AUTO:
         return plan.criterion
     tries = plan.trial_examples > 0 and config.compensate.method != "none"
-    aims = any(target is not None for target in (plan.flops, plan.params, plan.latency))
+    aims = any(t is not None for t in (plan.flops, plan.params, plan.latency, plan.units))
     is_deep = aims and num_removed(config, num_units) > DEEP * num_units
     return COMPENSATED if tries and is_deep else SHALLOW
 
@@ -78,11 +81,11 @@ def num_to_decide(config: Config, num_units: Callable[[], int]) -> int | None:
     settings, plan = config.scan, config.plan
     if settings.precision == "equal" or settings.num_remove is not None:
         return settings.num_remove
-    if not (plan.flops or plan.params or plan.latency or plan.remove):
+    if not (plan.flops or plan.params or plan.latency or plan.remove or plan.units):
         if plan.max_drop is None:
             raise ConfigError(
                 "scan.precision: decide has nothing to decide: name a target (plan.flops, "
-                "plan.params, plan.latency, plan.max_drop), or scan.num_remove."
+                "plan.params, plan.latency, plan.units, plan.max_drop), or scan.num_remove."
             )
         return None
     return max(num_removed(config, num_units()), 1)

@@ -9,7 +9,13 @@ from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.text import LocalizedText, Translator, untranslated
 
-SHARES = ("max_latency_ratio", "max_params_ratio", "min_agreement", "max_missed_defect_rate")
+SHARES = (
+    "max_latency_ratio",
+    "max_perplexity_ratio",
+    "max_params_ratio",
+    "min_agreement",
+    "max_missed_defect_rate",
+)
 
 
 @record

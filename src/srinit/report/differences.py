@@ -58,6 +58,7 @@ class Differences:
     losses: Markup = Markup("")
     training_note: LocalizedText | None = None
     agreement: LocalizedText | None = None
+    perplexity: LocalizedText | None = None
     sample_note: LocalizedText | None = None
     cost_notes: tuple[LocalizedText, ...] = ()
     most: LocalizedText | None = None  # where not every class is shown
@@ -82,6 +83,7 @@ def differences_view(report: ReportInput, say: Translator) -> Differences:
         losses=_losses(tune, say) if tune else Markup(""),
         training_note=_training_note(tune, say) if tune else None,
         agreement=_agreement(found, say) if found else None,
+        perplexity=_perplexity(found, say) if found else None,
         sample_note=_sample_note(found, say),
         cost_notes=_cost_notes(found.error_cost, say) if found and found.error_cost else (),
         most=_most(found, say),
@@ -280,6 +282,21 @@ def _agreement(found: Comparison, say: Translator) -> LocalizedText:
         gained=fmt.fixed(found.gained),
         num=fmt.fixed(found.num_examples),
         p=_equals(fmt.p_value(found.p_value)),
+    )
+
+
+def _perplexity(found: Comparison, say: Translator) -> LocalizedText | None:
+    change = found.perplexity
+    if change is None:
+        return None
+    return say(
+        "compare.perplexity",
+        before=fmt.significant(change.baseline, 4),
+        after=fmt.significant(change.pruned, 4),
+        ratio=fmt.fixed(change.ratio.value, 3),
+        range=fmt.ends(fmt.fixed(change.ratio.low, 3), fmt.fixed(change.ratio.high, 3)),
+        tokens=fmt.fixed(change.num_tokens),
+        num=fmt.fixed(change.num_documents),
     )
 
 

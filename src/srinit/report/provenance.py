@@ -94,6 +94,12 @@ def _target(target: Mapping[str, Any], say: Translator) -> LocalizedText:
             else:
                 shown = fmt.milliseconds(value) if key == "latency" else fmt.fixed(value)
                 words.append(say(f"target.count.{key}", value=shown))
+    if isinstance(target.get("units"), int):
+        key = "run" if target.get("contiguous") else "units"
+        words.append(say(f"target.{key}", value=fmt.fixed(target["units"])))
+    if target.get("keep_first") or target.get("keep_last"):
+        first, last = target.get("keep_first") or 0, target.get("keep_last") or 0
+        words.append(say("target.ends", first=fmt.fixed(first), last=fmt.fixed(last)))
     if isinstance(target.get("max_drop"), int | float):
         words.append(say("target.max_drop", value=fmt.points(target["max_drop"], signed=False)))
     if target.get("remove"):

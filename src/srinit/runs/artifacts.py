@@ -18,6 +18,7 @@ from srinit.custody.readings import Readings
 from srinit.edge.records import Package
 from srinit.finetune import TuneLog
 from srinit.gates import GateResult
+from srinit.hugging_face import FolderFiles, FolderOutlook
 from srinit.inference_cost import InferenceCost
 from srinit.int8 import SCHEMA as INT8_SCHEMA
 from srinit.int8 import Int8
@@ -137,6 +138,18 @@ PACKAGE = Artifact(
     "package", "export/package.json", "the edge package", Record(Package, "srinit.package/1"),
     beside=("export/package/*", "export/package.zip"),
 )  # fmt: skip
+FOLDER_OUTLOOK = Artifact(
+    "folder_outlook", "outlook.json", "whether a Hugging Face folder can be written",
+    Record(FolderOutlook, "srinit.folder_outlook/1"),
+)  # fmt: skip
+PLANNED_FOLDER = Artifact(
+    "planned_folder", "plan_outlook.json", "whether the plan leaves a Hugging Face folder",
+    Record(FolderOutlook, "srinit.folder_outlook/1"),
+)  # fmt: skip
+FOLDER = Artifact(
+    "hugging_face", "export/huggingface.json", "the Hugging Face folder",
+    Record(FolderFiles, "srinit.folder/1"), beside=("export/huggingface/*",),
+)  # fmt: skip
 PICTURES = Artifact(
     "pictures", "report/pictures.json", "pictures", Record(Pictures, PICTURES_SCHEMA), logged=False
 )
@@ -147,5 +160,6 @@ ARTIFACTS = (
     OVERRIDES, DATA_FACTS, BASELINE_OUTCOMES, BASELINE, UNITS, SENSITIVITY, SCORES,
     REFERENCE_SCORES, PLAN, ROUND_PLAN, PRUNED, CUT, TUNED, TUNE_LOG, VALIDATION,
     VALIDATION_GATES, READINGS, PREDICTIONS, COMPARISON, SHIFT, SITE, SITE_GATES, GATES,
-    OWNERSHIP, OUTCOME, EXPORTS, INT8, PACKAGE, PICTURES, REPORT, RESULT,
+    OWNERSHIP, OUTCOME, EXPORTS, INT8, PACKAGE, FOLDER_OUTLOOK, PLANNED_FOLDER, FOLDER, PICTURES,
+    REPORT, RESULT,
 )  # fmt: skip

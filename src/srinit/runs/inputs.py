@@ -41,6 +41,7 @@ def inputs_lock(config: Config) -> dict[str, str]:
     sources += [config.data.validation, config.data.test, config.data.site, config.model.source]
     sources += [name for name in _functions(config) if name and name.startswith("py:")]
     names = [source.partition(":")[2] for source in sources if source]
+    names += [config.data.text.tokenizer] if config.data.text.tokenizer else []
     if config.model.weights:
         names.append(config.model.weights)
     for name in names:

@@ -14,6 +14,7 @@ from torch import nn
 from srinit import artifact, records
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes
+from srinit.evaluate.outcomes import OF_TOKENS
 from srinit.plan import PlanTimes, PrunePlan
 
 if TYPE_CHECKING:
@@ -124,7 +125,13 @@ class PairedOutcomes:
         names = [field.name for field in fields(Outcomes)]
         try:
             sides = [
-                Outcomes(**{name: arrays[f"{side}_{name}"] for name in names})
+                Outcomes(
+                    **{
+                        name: arrays[f"{side}_{name}"]
+                        for name in names
+                        if name not in OF_TOKENS or f"{side}_{name}" in arrays
+                    }
+                )
                 for side in ("baseline", "pruned")
             ]
             return cls(sides[0], sides[1], arrays["ids"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from srinit.comparison import Drop
+from srinit.comparison import Drop, PerplexityChange
 from srinit.records import Interval, record
 
 
@@ -24,9 +24,11 @@ class RunResult:
     stopped_because: str = ""  # why the rounds ended before the target
     report: str = ""
     onnx: str = ""
+    folder: str = ""  # of transformers
     test_readings: int = 0  # how often the test data were read before, by what is known
     overrides: tuple[str, ...] = ()  # what later verbs changed of the config
     finished_earlier: bool = False  # it was there already, and nothing was done
+    perplexity: PerplexityChange | None = None  # of language models
     warnings: tuple[str, ...] = ()  # signs that the unpruned network was put together wrongly
 
     @property
@@ -48,7 +50,9 @@ class RunResult:
         """Return the summary that is printed at the end of a run."""
         lines = [f"{self.run} was finished before; nothing was done (--fresh begins another run)."]
         lines = lines if self.finished_earlier else []
-        lines += [self._cut(), self._accuracy(), self._saving()]
+        lines += [self._cut(), self._accuracy()]
+        lines += [self.perplexity.words()] if self.perplexity is not None else []
+        lines.append(self._saving())
         if self.stopped_because:
             lines.append(
                 f"Round {self.round} is delivered, short of the target: {self.stopped_because}"
@@ -67,6 +71,8 @@ class RunResult:
         lines += [f"WARNING: the unpruned network: {each}." for each in self.warnings]
         if self.onnx:
             lines.append(f"For the edge: {self.onnx}")
+        if self.folder:
+            lines.append(f"For transformers: {self.folder}")
         lines.append(f"Report: {self.report}")
         return "\n".join(lines)
 

@@ -4,7 +4,8 @@ from srinit.sources.augment import Augment
 from srinit.sources.dataset import Batches, DataSet
 from srinit.sources.overlap import check_overlap, describe
 from srinit.sources.preprocess import Preprocess, preprocess_from
-from srinit.sources.splits import SPLITS, limited, load_data, load_splits, split
+from srinit.sources.splits import SPLITS, limited, load_data, load_splits, split, text_reading
+from srinit.texts import TextReading
 
 __all__ = [
     "SPLITS",
@@ -12,6 +13,7 @@ __all__ = [
     "Batches",
     "DataSet",
     "Preprocess",
+    "TextReading",
     "check_overlap",
     "describe",
     "limited",
@@ -19,4 +21,5 @@ __all__ = [
     "load_splits",
     "preprocess_from",
     "split",
+    "text_reading",
 ]

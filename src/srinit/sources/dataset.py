@@ -63,6 +63,12 @@ class DataSet:
         return tuple(ids[index] for index in self.indices)
 
     @property
+    def documents(self) -> npt.NDArray[Any] | None:
+        """Number of the document of every example; None where each stands for itself."""
+        found = getattr(self.pool.examples, "documents", None)
+        return None if found is None else found[list(self.indices)]
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Path or row of every example, for people."""
         names = self.pool.examples.names

@@ -35,10 +35,16 @@ def check_overlap(sets: Mapping[str, DataSet], *, allowed: Sequence[tuple[str, s
             )
     if problems:
         raise DataError(
-            "the data sets share images, and a figure measured on seen data means nothing:\n"
+            f"the data sets share {_noun(sets)}, and a figure measured on seen data means "
+            "nothing:\n"
             + "\n".join(problems)
             + "\nRemove them from one of the two, or let data.split share out one source."
         )
+
+
+def _noun(sets: Mapping[str, DataSet]) -> str:
+    images = any(data.pool.holds_images for data in sets.values())
+    return "images" if images else "examples"
 
 
 def _pairs(one: DataSet, other: DataSet, common: set[str]) -> list[str]:

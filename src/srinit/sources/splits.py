@@ -19,9 +19,12 @@ from srinit.sources.kinds import KINDS, some_classes
 from srinit.sources.overlap import check_overlap
 from srinit.sources.pool import Pool
 from srinit.sources.preprocess import Preprocess, preprocess_from
+from srinit.sources.rows import in_rows
+from srinit.texts import TextReading, text_documents
 
 SPLITS = ("train", "calibration", "validation", "test")
 SITE = "site"  # compared on its own; may lack classes, and labels
+TEXT = "text"  # a source whose documents become rows after they were shared out
 FROM_TRAIN = "train"  # as the source of calibration data: drawn out of the training data
 
 
@@ -32,31 +35,63 @@ def load_data(
     classes: Sequence[str] | None = None,
     root: Path | None = None,
     may_lack_classes: bool = False,
+    text: TextReading | None = None,
 ) -> DataSet:
     """Return the examples a source names, all of them, in the order of the source.
 
     Args:
         source: `folder:DIR` (one sub-folder a class), `images:DIR` (unlabeled), `csv:FILE`
             (columns path, label), `parquet:FILE`, `npz:FILE`, `hf:FOLDER` (a local Hugging Face
-            data set) or `py:FILE.py:FUNCTION`.
+            data set), `text:FILE` (.txt, .jsonl, .parquet) or `py:FILE.py:FUNCTION`.
         preprocess: How images become inputs.
         classes: Class names in the order of the model's outputs, or "alphabetical" or "natural";
             by default the source's own.
         root: Folder that relative paths start from.
         may_lack_classes: Take a folder that has not every one of `classes`.
+        text: How texts become rows of tokens.
 
     Raises:
-        ConfigError: The source has no known prefix.
+        ConfigError: The source has no known prefix, or is a text without a tokenizer.
         DataError: It is missing, empty, or not what its prefix says.
         UnsafeError: It leads to files outside its folder.
     """
+    found = _loaded(
+        source,
+        preprocess=preprocess,
+        classes=classes,
+        root=root,
+        may_lack_classes=may_lack_classes,
+        text=text,
+    )
+    return _as_rows(found, text)
+
+
+def _as_rows(data: DataSet, text: TextReading | None) -> DataSet:
+    return data if text is None else in_rows(data, length=text.length, packed=text.packed)
+
+
+def _loaded(
+    source: str,
+    *,
+    preprocess: Preprocess | None = None,
+    classes: Sequence[str] | None = None,
+    root: Path | None = None,
+    may_lack_classes: bool = False,
+    text: TextReading | None = None,
+) -> DataSet:
+    """Return what `load_data` does, but documents where those are texts."""
     kind, _, name = source.partition(":")
-    if kind not in KINDS or not name:
-        near = difflib.get_close_matches(kind, KINDS, n=1)
+    known = (*KINDS, TEXT)
+    if kind not in known or not name:
+        near = difflib.get_close_matches(kind, known, n=1)
         raise ConfigError(
-            f"data source {source!r} does not begin with one of {', '.join(f'{k}:' for k in KINDS)}"
+            f"data source {source!r} does not begin with one of {', '.join(f'{k}:' for k in known)}"
             + (f"; did you mean {near[0]}:?" if near else "")
         )
+    if kind == TEXT:
+        documents, notes = text_documents(name, root or Path(), text or TextReading(None))
+        pool = Pool(source, documents, (), preprocess or Preprocess(), notes=notes)
+        return DataSet(pool, tuple(range(len(pool))))
     reader = some_classes if may_lack_classes and kind == "folder" else KINDS[kind]
     loaded = reader(name, root or Path(), classes)
     pool = Pool(
@@ -113,7 +148,12 @@ def limited(data: DataSet, count: int, *, seed: int) -> DataSet:
 
 
 def load_splits(
-    settings: DataSection, *, root: Path, seed: int, check_images: bool = True
+    settings: DataSection,
+    *,
+    root: Path,
+    seed: int,
+    check_images: bool = True,
+    tokenizer: Path | None = None,
 ) -> dict[str, DataSet]:
     """Return the data sets of a config's `data` section, by name; overlap is refused.
 
@@ -127,12 +167,15 @@ def load_splits(
         seed: Of the split.
         check_images: Decode every image first, so that unreadable ones are known before work
             begins; the decoded pixels are kept.
+        tokenizer: Folder or GGUF file of the model's tokenizer, for texts. Those are shared out,
+            limited and compared by document, and become rows at the end.
 
     Raises:
         ConfigError: The section names no data, or one set twice.
         DataError: A set is empty, shares an image with another, or has unreadable images.
     """
-    found = _sources(settings, root, seed)
+    text = text_reading(settings, root, tokenizer)
+    found = _sources(settings, root, seed, text)
     limits = {str(name): count for name, count in settings.limit.items()}
     found = {
         name: data if (limit := limits.get(name)) is None else limited(data, limit, seed=seed)
@@ -147,11 +190,31 @@ def load_splits(
     if check_images:
         for data in found.values():
             data.check_readable()
-    return found
+    return {name: _as_rows(data, text) for name, data in found.items()}
 
 
-def _sources(settings: DataSection, root: Path, seed: int) -> dict[str, DataSet]:
+def text_reading(settings: DataSection, root: Path, tokenizer: Path | None) -> TextReading:
+    """Return how the texts of a `data` section are read.
+
+    Args:
+        settings: The section.
+        root: Folder that a relative path starts from.
+        tokenizer: That of the model, where the section names no other.
+    """
+    own = settings.text
+    return TextReading(
+        tokenizer=tokenizer if own.tokenizer is None else root / own.tokenizer,
+        length=own.length,
+        packed=own.packed,
+        field=own.field,
+        unit=own.unit,
+        chat_template=own.chat_template,
+    )
+
+
+def _sources(settings: DataSection, root: Path, seed: int, text: TextReading) -> dict[str, DataSet]:
     options: dict[str, Any] = {
+        "text": text,
         "preprocess": preprocess_from(settings.preprocess),
         "classes": settings.classes,
         "root": root,
@@ -169,11 +232,11 @@ def _sources(settings: DataSection, root: Path, seed: int) -> dict[str, DataSet]
         if not settings.split:
             raise ConfigError("data.source needs data.split, e.g. {calibration: 0.4, test: 0.4}.")
         shares = {str(name): share for name, share in settings.split.items()}
-        found |= split(load_data(settings.source, **options), shares, seed=seed)
+        found |= split(_loaded(settings.source, **options), shares, seed=seed)
     for name, source in given.items():
         if name in found:
             raise ConfigError(f"data.split has a share for {name}, and data.{name} names another.")
-        found[name] = load_data(source, **options)
+        found[name] = _loaded(source, **options)
     if from_train:
         if "train" not in found or "calibration" in found:
             raise ConfigError("data.calibration: train needs training data, and no share of split.")
@@ -184,5 +247,5 @@ def _sources(settings: DataSection, root: Path, seed: int) -> dict[str, DataSet]
         )
         if named:
             options["classes"] = ClassList(named, keys(settings)[name])
-        found[SITE] = load_data(settings.site, **options, may_lack_classes=True)
+        found[SITE] = _loaded(settings.site, **options, may_lack_classes=True)
     return found

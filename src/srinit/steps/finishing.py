@@ -26,6 +26,7 @@ from srinit.runs.records import BaselineMetrics, CutMetrics, Exports, RoundsOutc
 from srinit.runs.result import RunResult
 from srinit.sensitivity import Sensitivity
 from srinit.sources import DataSet
+from srinit.steps.base import FOLDER
 from srinit.steps.table import step
 from srinit.steps.task import Bench, Execution
 
@@ -184,6 +185,8 @@ def result(
         failed_gates=tuple(gate.sentence for gate in gates.failed),
         report=str(files.path(artifacts.REPORT)),
         onnx=str(onnx) if onnx.is_file() else "",
+        folder=str(place / FOLDER) if (place / FOLDER).is_dir() else "",
+        perplexity=comparison.perplexity,
         test_readings=len(readings.earlier),
         overrides=tuple(each.words() for each in overrides.of_run(place)),
         warnings=tuple(each.text for each in baseline.warnings),

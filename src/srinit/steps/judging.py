@@ -88,6 +88,7 @@ def comparison(
         predictions.pruned,
         cost=cost_side(cut),
         latency=bench.pairs(model, tuned),
+        documents=test.documents,
         data=data_settings.test or data_settings.source or "",
         data_hash=test.data_hash,
     )
@@ -208,6 +209,7 @@ def judged_on_validation(
     comparison = task.compared(
         baseline_outcomes,
         outcomes_of(tuned, validation),
+        documents=validation.documents,
         data=data_settings.validation or data_settings.source or "",
         data_hash=validation.data_hash,
     )

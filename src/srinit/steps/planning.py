@@ -69,6 +69,9 @@ class Planner:
             **self.settings.targets(),
             "scores": scores,
             "keep": self._kept(units),
+            "keep_first": self.settings.keep_first,
+            "keep_last": self.settings.keep_last,
+            "contiguous": self.settings.contiguous,
             "rule": self.settings.rule,
         }
         if gone:

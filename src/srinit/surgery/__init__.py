@@ -1,5 +1,6 @@
 """Surgery: removes units for good, on a copy."""
 
+from srinit.surgery.config import why_not_saved
 from srinit.surgery.expand import expand_back, kept_names
 from srinit.surgery.rebuild import rebuild, stand_ins
 from srinit.surgery.remove import apply_plan, remove_units, remove_with_origins
@@ -14,4 +15,5 @@ __all__ = [
     "remove_units",
     "remove_with_origins",
     "stand_ins",
+    "why_not_saved",
 ]

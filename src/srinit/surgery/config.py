@@ -42,6 +42,17 @@ class Refusal:
         )
 
 
+def why_not_saved(model: nn.Module) -> str:
+    """Return why no config of transformers describes a network after a cut; "" if one does.
+
+    Example:
+        >>> why_not_saved(nn.Linear(2, 2))
+        ''
+    """
+    found = vars(model).get("save_pretrained")
+    return found.reason if isinstance(found, Refusal) else ""
+
+
 def follow_cut(model: nn.Module, cuts: Mapping[str, Cut], removed: Sequence[str]) -> None:
     """Bring configs and layer indices of `model` in line with what was removed, in place.
 
