@@ -30,6 +30,7 @@ PLANNED = {"plan", "planned folder", "cut", "recovery"}
         ("compare.on_production_device", {"report"}),
         ("export.onnx", {"export", "int8", "package", "report"}),
         ("export.package", {"package"}),
+        ("export.huggingface", {"folder outlook", "planned folder", "folder"}),
         ("export.int8", {"int8", "package", "report"}),
         ("shift.examples", {"shift", "judgement", "package", "folder", "report"}),
         ("data.site", {"data", "site", "judgement", "package", "folder", "report"}),

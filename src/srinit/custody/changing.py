@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from srinit.config import Config
@@ -16,9 +16,9 @@ from srinit.custody import overrides
 from srinit.custody.depends import Parts
 from srinit.custody.overrides import Override
 from srinit.records import record
-from srinit.store import RunFolder
+from srinit.store import RunFolder, audit
 from srinit.store.files import write_bytes, write_text
-from srinit.store.seal import read_checked
+from srinit.store.seal import AUDIT, read_checked
 from srinit.store.sums import read_sums
 
 HEADS = ("config.yaml", "env.json", "inputs.lock.json")
@@ -78,7 +78,7 @@ def change_of(
         redo: Parts that the verb makes anew in any case.
         otherwise: Keys that mean something else now, by what other keys say.
     """
-    judged = any(folder.path.glob("rounds/*/comparison.json"))
+    judged = was_judged(folder)
     new = tuple(
         Override(key=key, before=old, after=value, verb=verb, judged=judged)
         for key, (old, value) in overrides.differences(before, after).items()
@@ -114,10 +114,13 @@ def _why(reason: str, there: Collection[str | None], parts: Parts) -> str:
     return ", ".join(each for each in causes if each in there or each not in parts.names)
 
 
-def new_run(folder: RunFolder, change: Change, config: Config, parts: Parts) -> RunFolder:
+def new_run(
+    folder: RunFolder, change: Change, config: Config, parts: Parts, inputs: Mapping[str, str]
+) -> RunFolder:
     """Return a new run beside `folder` with all of it that the change leaves as it is.
 
-    Every file is read once, and copied if its hash is the recorded one.
+    Every file is read once, and copied if its hash is the recorded one. Hashes of `inputs` that are
+    named for the first time are recorded.
 
     Raises:
         IntegrityError: A file is not what was written.
@@ -137,9 +140,13 @@ def new_run(folder: RunFolder, change: Change, config: Config, parts: Parts) -> 
                 content = (folder.path / name).read_bytes()
             write_bytes(made.path / name, content)
         lock = json.loads((folder.path / "inputs.lock.json").read_bytes())
+        lock = {**inputs, **lock}
+        text = json.dumps(lock, indent=2, ensure_ascii=False)
+        write_text(made.path / "inputs.lock.json", text + "\n")
         head = json.loads((folder.path / "run.json").read_bytes())
         own = json.loads((made.path / "run.json").read_bytes())
         body = {**own, "root": head.get("root", "."), "made_from": folder.path.name}
+        body["judged"] = was_judged(folder)
         write_text(made.path / "run.json", json.dumps(body, indent=2, ensure_ascii=False) + "\n")
         _write(made, folder, change)
         made.cover()
@@ -153,34 +160,15 @@ def new_run(folder: RunFolder, change: Change, config: Config, parts: Parts) -> 
     return RunFolder.create(folder.path.absolute().parent, config.name, fill=fill)
 
 
-def settle(folder: RunFolder, change: Change, parts: Parts) -> None:
-    """Put a change on record in the run itself, and set aside what it makes stale.
+def archive(folder: RunFolder, redone: Collection[str], parts: Parts, number: int) -> None:
+    """Move the files of some parts to `superseded/NN`, so that others can be made.
 
-    What is set aside is moved, with an entry in the audit log before and after.
+    It may be called again where it was interrupted; what has been moved stays where it is.
     """
-    if change.overrides:
-        folder.audit(
-            "override",
-            "; ".join(each.words() for each in change.overrides),
-            reason=f"srinit {change.verb}",
-            inputs={"verb": change.verb},
-        )
-        earlier = overrides.of_run(folder.path)
-        folder.write_text(
-            folder.path / overrides.FILE, overrides.to_json((*earlier, *change.overrides))
-        )
-    if change.redone:
-        archive(folder, change.redone, parts)
-
-
-def archive(folder: RunFolder, redone: Collection[str], parts: Parts) -> None:
-    """Move the files of some parts to `superseded/NN`, so that others can be made."""
     names = [name for name in folder.files() if parts.of(name) in redone]
+    target = folder.path / "superseded" / f"{number:02d}"
     if not names:
         return
-    old = folder.path / "superseded"
-    number = len(list(old.iterdir())) + 1 if old.is_dir() else 1
-    target = old / f"{number:02d}"
     told = {"parts": sorted(redone), "files": len(names)}
     folder.audit("set aside", f"intended: to superseded/{target.name}", inputs=told)
     for name in names:
@@ -190,6 +178,21 @@ def archive(folder: RunFolder, redone: Collection[str], parts: Parts) -> None:
         _remove_empty(folder.path / name)
     folder.moved()
     folder.audit("set aside", f"done: to superseded/{target.name}", inputs=told)
+
+
+def was_judged(folder: RunFolder) -> bool:
+    """Return whether a run, or one that it was made from, was compared on test data.
+
+    Also where the comparison was set aside since: what was known then is known.
+    """
+    patterns = ("rounds/*/comparison.json", "superseded/*/rounds/*/comparison.json")
+    if any(True for pattern in patterns for _ in folder.path.glob(pattern)):
+        return True
+    if any(True for _ in folder.path.glob("rounds/*/predictions.npz")):
+        return True
+    if any(entry["verb"] == "compare" for entry in audit.read(folder.path / AUDIT).entries):
+        return True
+    return bool(json.loads((folder.path / "run.json").read_bytes()).get("judged"))
 
 
 def discard(folder: RunFolder) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from srinit.config import Config
-from srinit.custody import changing, overrides
-from srinit.errors import UnsafeError
+from srinit.custody import changing, overrides, pending
+from srinit.errors import PruneError
 from srinit.pipeline.parts import PARTS
 from srinit.pipeline.sizes import meant_otherwise
 from srinit.runs import RunFiles
 from srinit.runs.artifacts import UNITS
-from srinit.runs.inputs import config_of, inputs_lock
+from srinit.runs.inputs import config_of, files_of, inputs_lock
 from srinit.store import RunFolder
 
 
@@ -32,10 +32,15 @@ def _of_name(config: Config) -> Iterator[tuple[RunFolder, dict[str, str]]]:
     candidates = [p for p in out.glob(f"{config.name}*") if (p / "inputs.lock.json").is_file()]
     for path in sorted(candidates, key=lambda p: p.stat().st_mtime, reverse=True):
         try:
-            recorded = json.loads((path / "inputs.lock.json").read_text("utf-8"))
-            yield RunFolder.open(path), dict(recorded)
-        except (OSError, ValueError, TypeError, UnsafeError):
-            continue
+            folder = RunFolder.open(path)
+            if pending.is_pending(path):
+                with folder.lock():
+                    pending.finish(folder, PARTS)
+            config_of(folder)
+            recorded = dict(json.loads((path / "inputs.lock.json").read_text("utf-8")))
+        except (OSError, ValueError, TypeError, PruneError):
+            continue  # damaged, or in use: `verify` of that run says what is wrong with it
+        yield folder, recorded
 
 
 def _now(folder: RunFolder, recorded: dict[str, str]) -> dict[str, str]:
@@ -43,7 +48,7 @@ def _now(folder: RunFolder, recorded: dict[str, str]) -> dict[str, str]:
     if not (folder.path / overrides.FILE).is_file():
         return recorded
     own = inputs_lock(config_of(folder))
-    return {**recorded, **{key: own[key] for key in own if key.partition(".")[0] == "config"}}
+    return {**own, **{name: recorded.get(name, "") for name in files_of(own)}}
 
 
 def changed(
@@ -52,9 +57,7 @@ def changed(
     """Return the newest run of the same name and inputs that a part still holds of."""
     for folder, recorded in _of_name(config):
         same = all(
-            recorded.get(name) == digest
-            for name, digest in fingerprint.items()
-            if name.partition(".")[0] != "config"
+            recorded.get(name, digest) == digest for name, digest in files_of(fingerprint).items()
         )
         before = config_of(folder) if same else None
         if before is None or before.name != config.name or before.root != config.root:

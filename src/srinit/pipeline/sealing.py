@@ -10,6 +10,7 @@ from srinit.display import command
 from srinit.errors import ConfigError
 from srinit.pipeline.runner import Runner
 from srinit.records import record
+from srinit.report import load_report_input, write_report
 from srinit.runs import artifacts
 from srinit.runs.result import RunResult
 from srinit.store import RunFolder
@@ -44,7 +45,19 @@ def seal(runner: Runner) -> RunResult:
                 f"{runner.path} cannot be sealed: it holds no {runner.files.name(artifact)} yet; "
                 f"{command(verb, runner.path)} makes it."
             )
+    _report_anew(runner)
     return finished(runner)
+
+
+def _report_anew(runner: Runner) -> None:
+    """Write the page once more, from all that is there by now: it may be older than the rest."""
+    if runner.folder.was_sealed:
+        return
+    place = runner.files.path(artifacts.REPORT).parent
+    languages = tuple(runner.config.report.languages)
+    write_report(load_report_input(runner.path), place, languages=languages)
+    runner.folder.record(place)
+    runner.folder.audit("report", "written")
 
 
 def finished(runner: Runner) -> RunResult:

@@ -15,7 +15,7 @@ import torch
 
 from srinit import __version__
 from srinit.config import Config, dump_yaml, load_config
-from srinit.custody import changing, fixed, overrides
+from srinit.custody import changing, fixed, overrides, pending
 from srinit.distributed import process_group
 from srinit.errors import ConfigError, PruneError, UnsafeError
 from srinit.observer import Observer
@@ -25,7 +25,7 @@ from srinit.pipeline.runner import Runner
 from srinit.pipeline.sizes import meant_otherwise
 from srinit.runs import RunFiles, processes
 from srinit.runs.artifacts import BASELINE_OUTCOMES, DATA_FACTS, HEADS, UNITS
-from srinit.runs.inputs import config_of, inputs_lock
+from srinit.runs.inputs import config_of, files_of, inputs_lock
 from srinit.store import RunFolder, write_text
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
@@ -93,7 +93,7 @@ def _folder_for(
     work = folder
     if change.makes_new_run:
         with folder.lock():
-            work = changing.new_run(folder, change, config, PARTS)
+            work = changing.new_run(folder, change, config, PARTS, inputs_lock(config))
     else:
         observer.say(f"going on with {folder.path}")
     for line in change.words(str(work.path)):
@@ -132,6 +132,7 @@ def open_run(
         ConfigError: Its inputs were changed since the run began.
     """
     folder = RunFolder.open(path)
+    _finish(folder)
     config, change = _asked(folder, pairs, verb, redo)
     if only_acts and change:
         raise UnsafeError(changing.refused_for(change))
@@ -145,17 +146,26 @@ def open_run(
         work = folder
         if change.makes_new_run:
             with folder.lock():
-                work = changing.new_run(folder, change, config, PARTS)
+                work = changing.new_run(folder, change, config, PARTS, inputs_lock(config))
         for line in change.words(str(work.path)) if change else ():
             observer.say(line)
         runner = Runner(config, work, observer)
         runner.change, runner.came_from = change, path
         waits = bool(redo) and set(change.redone) <= set(PARTS.with_later(redo))
-        with processes.kept_by_first(work, ranks, then=lambda: None if waits else settle(runner)):
+
+        def then() -> None:
+            if work is folder and _asked(folder, pairs, verb, redo)[1] != change:
+                raise UnsafeError(
+                    f"{folder.path} was changed by another process; give the command again."
+                )
+            if not waits:
+                settle(runner)
+
+        with processes.kept_by_first(work, ranks, then=then):
             there = work.files()
             try:
                 yield runner
-            except ConfigError:
+            except PruneError:
                 if work is not folder and work.files() == there:
                     changing.discard(work)
                 raise
@@ -191,16 +201,23 @@ def settle(runner: Runner) -> None:
     if change is None:
         return
     if not change.makes_new_run:
-        changing.settle(runner.folder, change, PARTS)
+        pending.settle(runner.folder, change, PARTS, inputs_lock(runner.config))
     runner.enter(1 if "cut" in change.redone else runner.files.round_number)
+
+
+def _finish(folder: RunFolder) -> None:
+    """Finish a change of a run that a process began and was killed in."""
+    if pending.is_pending(folder.path):
+        with folder.lock():
+            pending.finish(folder, PARTS)
 
 
 def _check_inputs(folder: RunFolder, config: Config) -> None:
     recorded = json.loads((folder.path / "inputs.lock.json").read_text("utf-8"))
     changed = [
         name
-        for name, digest in inputs_lock(config).items()
-        if name.partition(".")[0] != "config" and recorded.get(name, digest) != digest
+        for name, digest in files_of(inputs_lock(config)).items()
+        if recorded.get(name) != digest
     ]
     if changed:
         raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from srinit.config import Config, load_config
@@ -56,6 +56,12 @@ def inputs_lock(config: Config) -> dict[str, str]:
             )
             found[name] = _hash_text("\n".join(listing))
     return found
+
+
+def files_of(lock: Mapping[str, str]) -> dict[str, str]:
+    """Return the hashes of input files alone, without those of the config and its sections."""
+    own = {"config", *(f"config.{name}" for name in fixed.SECTIONS)}
+    return {name: digest for name, digest in lock.items() if name not in own}
 
 
 def _functions(config: Config) -> list[str | None]:

@@ -38,7 +38,13 @@ CHECKED_EXAMPLES = 64
     part="export",
     says=("export", lambda found: f"{[file.file for file in found.files]}"),
     reason=lambda found: json.dumps(found.failed),
-    but=("export.int8", "export.package", "export.license"),
+    but=(
+        "export.int8",
+        "export.package",
+        "export.license",
+        "export.huggingface",
+        "export.shard_size",
+    ),
 )
 def exports(
     model: nn.Module,

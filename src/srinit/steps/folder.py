@@ -32,7 +32,10 @@ NAME = FOLDER.rpartition("/")[2]
 CHECKED_EXAMPLES = 8
 
 
-@step(artifacts.FOLDER_OUTLOOK, part="folder outlook", but=("export.onnx", "export.torch_export"))
+FOLDER_KEYS = {"export_settings": ("export.huggingface", "export.shard_size")}
+
+
+@step(artifacts.FOLDER_OUTLOOK, part="folder outlook", keys=FOLDER_KEYS)
 def folder_outlook(
     model: nn.Module,
     units: UnitMap,
@@ -52,7 +55,7 @@ def folder_outlook(
     return _told(found, export_settings, execution)
 
 
-@step(artifacts.PLANNED_FOLDER, part="planned folder", but=("export.onnx", "export.torch_export"))
+@step(artifacts.PLANNED_FOLDER, part="planned folder", keys=FOLDER_KEYS)
 def planned_folder(
     model: nn.Module,
     plan: PrunePlan,
@@ -89,7 +92,7 @@ def _told(found: FolderOutlook, settings: ExportSection, execution: Execution) -
     part="folder",
     says=("export", lambda found: found.folder or "no Hugging Face folder"),
     reason=lambda found: found.reason,
-    but=("export.onnx", "export.torch_export", "export.opset"),
+    keys={"base": ("export.huggingface", "export.shard_size")},
 )
 def hugging_face(
     tuned: nn.Module,
