@@ -19,7 +19,7 @@ JUDGEMENT = (
     "shift",
 )  # what is fixed at the start
 # Where a run prunes in rounds, each is recovered and judged before the next is cut.
-OF_ROUNDS = ("gates", "finetune", "scan", "units")
+OF_ROUNDS = ("gates", "finetune", "scan", "units", "compare.confidence", *ERRORS)
 
 
 @dataclass(frozen=True, slots=True)
