@@ -42,7 +42,7 @@ def compared(report: ReportInput) -> Comparison:
 
 def with_stage(report: ReportInput, **changes: object) -> ReportInput:
     stage = dataclasses.replace(report.rounds[-1], **changes)  # type: ignore[arg-type]
-    return dataclasses.replace(report, stages=(stage,))
+    return dataclasses.replace(report, rounds=(stage,))
 
 
 def judged(report: ReportInput, *gates: Gate) -> ReportInput:
@@ -68,13 +68,13 @@ def fell(name: str, before: float, after: float, low: float, p: float) -> ClassC
 def test_a_rehearsed_way_back_is_not_called_done(found: ReportInput) -> None:
     rehearsed = dataclasses.replace(found, rollback_drilled=True, rollback_drill_on="2026-03-06")
     decision = decide(rehearsed, Translator())
-    words = " ".join(text.en for text in decision.rollback_target)
+    words = " ".join(text.en for text in decision.rollback)
     assert "rehearsed on 2026-03-06" in words
     assert "Nothing was moved" in words
     assert "done on" not in words
     assert any("only rehearsed" in text.en for text in decision.untested)
     done = decide(dataclasses.replace(rehearsed, rolled_back=True), Translator())
-    assert "done on 2026-03-06" in done.rollback_target[1].en
+    assert "done on 2026-03-06" in done.rollback[1].en
 
 
 @pytest.mark.parametrize(

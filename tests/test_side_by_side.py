@@ -28,11 +28,11 @@ def first() -> ReportInput:
 def second(first: ReportInput) -> ReportInput:
     """The same run with one block fewer, and every criterion met."""
     plan = dataclasses.replace(first.plan, remove=first.plan.remove[:-1])
-    stage = first.stages[-1]
+    stage = first.rounds[-1]
     assert stage.gates is not None
     gates = tuple(dataclasses.replace(gate, passed=True) for gate in stage.gates.gates)
     stage = dataclasses.replace(stage, gates=GateResult(passed=True, gates=gates))
-    return dataclasses.replace(first, run="runs/second", plan=plan, stages=(stage,))
+    return dataclasses.replace(first, run="runs/second", plan=plan, rounds=(stage,))
 
 
 def visible(page: str) -> str:
@@ -90,10 +90,10 @@ def test_runs_that_are_not_alike_say_so(first: ReportInput, second: ReportInput)
     comparison = first.comparison
     assert comparison is not None
     stage = dataclasses.replace(
-        second.stages[-1], comparison=dataclasses.replace(comparison, data_hash="other")
+        second.rounds[-1], comparison=dataclasses.replace(comparison, data_hash="other")
     )
     other = dataclasses.replace(
-        second, stages=(stage,), environment={**(second.environment or {}), "processor": "M4"}
+        second, rounds=(stage,), environment={**(second.environment or {}), "processor": "M4"}
     )
     words = " ".join(text.en for text in side_by_side([first, other], Translator()).doubts)
     assert "different test data" in words
