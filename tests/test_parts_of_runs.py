@@ -71,6 +71,16 @@ def test_rounds_are_cut_anew_when_what_judges_them_changes() -> None:
     assert "plan" in PARTS.stale(["finetune.lr"], trained_trials=True)
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["roi.missed_defect_cost", "roi.false_reject_cost", "roi.defect_share", "compare.confidence"],
+)
+def test_what_the_judgement_of_a_round_rests_on_leaves_no_outcome_of_rounds(key: str) -> None:
+    stale = PARTS.stale([key], in_rounds=True)
+    assert "rounds" in stale
+    assert PARTS.of("rounds/outcome.json") in stale
+
+
 def test_every_part_comes_after_what_it_rests_on() -> None:
     seen: set[str] = set()
     for name in PARTS.names:

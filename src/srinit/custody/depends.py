@@ -12,7 +12,7 @@ ERRORS = ("roi.missed_defect_cost", "roi.false_reject_cost", "roi.defect_share")
 CALL_ONLY = ("device", "out", "name", "registry", "monitor")  # nothing that is measured rests on it
 JUDGEMENT = (*INPUTS, *ERRORS, "gates", "compare.confidence", "shift")  # what is fixed at the start
 # Where a run prunes in rounds, each is recovered and judged before the next is cut.
-OF_ROUNDS = ("gates", "finetune", "scan", "units")
+OF_ROUNDS = ("gates", "finetune", "scan", "units", "compare.confidence", *ERRORS)
 
 
 @dataclass(frozen=True, slots=True)
