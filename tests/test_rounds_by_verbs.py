@@ -39,7 +39,9 @@ def test_the_plan_of_a_round_is_never_the_whole_one(tmp_path: Path, capsys: Any)
     run = tmp_path / "runs" / "parts"
     assert call(capsys, "scan", "-c", config, "--out", run.parent)[0] == 0
     assert call(capsys, "plan", run)[0] == 0
-    with start.open_run(run, Silent(), verb="compare") as runner:
-        with pytest.raises(ConfigError, match="srinit prune"):
-            runner.in_round(1).get(artifacts.TUNE_LOG)
+    with (
+        start.open_run(run, Silent(), verb="compare") as runner,
+        pytest.raises(ConfigError, match="srinit prune"),
+    ):
+        runner.in_round(1).get(artifacts.TUNE_LOG)
     assert not (run / "rounds").exists()
