@@ -18,6 +18,7 @@ from srinit.steps.table import TABLE
 
 ALL_LATER = {"export", "int8", "package", "folder", "site", "comparison", "shift", "rounds",
              "inference cost", "judgement", "report"}  # fmt: skip
+SCORED = {"scores", "reference scores"}
 PLANNED = {"plan", "planned folder", "cut", "recovery"}
 
 
@@ -41,9 +42,14 @@ PLANNED = {"plan", "planned folder", "cut", "recovery"}
         ("compensate.method", {"scores", *PLANNED} | ALL_LATER),
         ("plan.flops", PLANNED | ALL_LATER),
         ("units.keep", PLANNED | ALL_LATER),
-        ("plan.criterion", {"scores", *PLANNED} | ALL_LATER),
-        ("scan.half_width", {"scan", "scores", *PLANNED} | ALL_LATER),
-        ("units.level", {"units", "folder outlook", "scan", "scores", *PLANNED} | ALL_LATER),
+        ("plan.criterion", {*SCORED, *PLANNED} | ALL_LATER),
+        ("scan.half_width", {"scan", *SCORED, *PLANNED} | ALL_LATER),
+        ("plan.beside", {"reference scores", "report"}),
+        ("plan.beside_examples", {"reference scores", "report"}),
+        ("baseline.expected_top1", {"baseline", "report"}),
+        ("baseline.tolerance", {"baseline", "report"}),
+        ("seed", set(PARTS.names)),
+        ("units.level", {"units", "folder outlook", "scan", *SCORED, *PLANNED} | ALL_LATER),
         ("model.source", set(PARTS.names)),
         ("registry.uri", set()),
     ],
@@ -147,3 +153,22 @@ def test_a_plan_by_another_criterion_scores_anew_and_one_for_a_deep_cut_too(
     assert criterion("--set", "plan.criterion=auto") == "block_influence"
     assert criterion("--flops", "0.45") == "compensated_distance"  # auto, of more than 45 %
     assert criterion("--flops", "0.8") == "block_influence"
+
+
+def test_criteria_for_the_report_and_checks_leave_the_trained_network_as_it_is(
+    tmp_path: Path, capsys: Any
+) -> None:
+    config, out = make(tmp_path), tmp_path / "runs"
+    assert call(capsys, "scan", "-c", config, "--out", out)[0] == 0
+    assert call(capsys, "plan", out / "parts")[0] == 0
+    assert call(capsys, "finetune", out / "parts")[0] == 0
+    pairs = ("--set", "plan.beside=[l1]", "--set", "baseline.tolerance=0.4")
+    code, body = call(capsys, "run", "-c", config, "--out", out, *pairs)
+    assert code == 0, body
+    run = Path(body["run"])
+    assert run == out / "parts"
+    old = {path.name for path in (run / "superseded").rglob("*.json")}
+    assert old == {"beside.json", "metrics.json"}
+    assert not list((run / "superseded").rglob("rounds"))
+    beside = json.loads((run / "scan" / "beside.json").read_bytes())
+    assert [each["criterion"] for each in beside["criteria"]] == ["l1"]

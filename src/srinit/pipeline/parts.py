@@ -32,7 +32,7 @@ def _keys(step: Step, need: str) -> tuple[str, ...]:
     if need == "execution":
         return ("seed",)
     if need in DATA:
-        return INPUTS
+        return (*INPUTS, "seed")  # which splits them
     section = need.removesuffix("_settings")
     return (section,) if section != need else KEYS.get(need, ())
 
@@ -43,7 +43,7 @@ def _part(name: str, steps: list[Step]) -> Part:
     but = {key for step in steps for key in step.but}
     for step in steps:
         for need in step.needs:
-            if need in TABLE.by_output:
+            if need in TABLE.by_output and need not in step.keys:
                 before.append(TABLE.by_output[need].part)
             elif need in VIEWS:
                 before += VIEW_PARTS.get(need, ())

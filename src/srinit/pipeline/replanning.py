@@ -7,7 +7,7 @@ from srinit.errors import ConfigError, PlanError
 from srinit.pipeline import start
 from srinit.pipeline.runner import Runner
 from srinit.plan import PrunePlan, make_plan
-from srinit.runs.artifacts import PLAN, SENSITIVITY
+from srinit.runs.artifacts import PLAN, REFERENCE_SCORES, SENSITIVITY
 from srinit.store import RunFolder, sha256_bytes
 
 
@@ -22,6 +22,7 @@ def replan(runner: Runner) -> PrunePlan:
     with runner.without(PLAN) as make:
         make()
         start.settle(runner)
+    runner.get(REFERENCE_SCORES)
     return runner.get(PLAN)
 
 

@@ -34,7 +34,7 @@ INPUTS = ("model", "data", "score")
 ERRORS = ("roi.missed_defect_cost", "roi.false_reject_cost", "roi.defect_share")
 KEYS: dict[str, tuple[str, ...]] = {
     "model": INPUTS,
-    "data": INPUTS,
+    "data": (*INPUTS, "seed"),  # which splits them
     "scorer": ("score",),
     "task": (*ERRORS, "compare.confidence"),
     "bench": ("compare.latency_batches",),

@@ -21,6 +21,7 @@ STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("", artifacts.FOLDER_OUTLOOK),
     ("scan", artifacts.SENSITIVITY),
     ("plan", artifacts.PLAN),
+    ("", artifacts.REFERENCE_SCORES),
     ("", artifacts.PLANNED_FOLDER),
     ("prune", artifacts.CUT),
     ("fine-tune", artifacts.TUNE_LOG),

@@ -25,6 +25,7 @@ from srinit.store import RunFolder
 T = TypeVar("T")
 VIEWS: dict[str, Callable[[Runner], Any]] = {}
 """What a round begins with: values that are put together from files, and kept in none."""
+OF_ROUND = ("before", "round_plan", "outcome")  # views that speak of rounds
 
 
 def view(function: Callable[[Runner], T]) -> Callable[[Runner], T]:
@@ -66,6 +67,7 @@ class Runner:
         self.change: Change | None = None  # what the verb changes of the run, not done yet
         self.came_from: Path | None = None  # the run that the verb was given
         self._base, self._values = base, dict[str, Any]()
+        self._is_at_work = False  # in one of the rounds, while they are carried out
         if round_number is None:
             outcome = RunFiles(folder).get(OUTCOME)
             round_number = 1 if outcome is None else outcome.delivered
@@ -91,7 +93,7 @@ class Runner:
         return self._like(self.resources.of_network(model), self.files.round_number, base)
 
     def _like(self, resources: Resources, number: int, base: str) -> Runner:
-        return Runner(
+        made = Runner(
             self.config,
             self.folder,
             self.observer,
@@ -101,6 +103,8 @@ class Runner:
             round_number=number,
             base=base,
         )
+        made._is_at_work = True
+        return made
 
     def get(self, artifact: Artifact[T]) -> T:
         """Return what a file of the run holds; the step that makes it is taken if it must be."""
@@ -111,6 +115,8 @@ class Runner:
         """Return what an argument of a step stands for."""
         if name == "files":
             return self.files
+        if self._waits_for_rounds(name):
+            VIEWS["carried_out"](self)
         if name in VIEWS:
             return VIEWS[name](self)
         if name not in TABLE.by_output:
@@ -118,6 +124,14 @@ class Runner:
         if name not in self._values:
             self._take(TABLE.by_output[name], name)
         return self._values[name]
+
+    def _waits_for_rounds(self, name: str) -> bool:
+        """Return whether something of a round is asked for before the rounds were carried out."""
+        if self._is_at_work or not self.config.prune.in_rounds:
+            return False
+        made = TABLE.by_output[name].outputs if name in TABLE.by_output else ()
+        is_of_round = name in OF_ROUND or any(each.in_round for each in made if each.name == name)
+        return is_of_round and not self.files.has(OUTCOME)
 
     def _take(self, step: Step, name: str) -> None:
         wanted = next(artifact for artifact in step.outputs if artifact.name == name)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from srinit.criteria import Criterion
+from srinit.display import command
+from srinit.errors import ConfigError
 from srinit.functions import load_function
+from srinit.pipeline import rounds
 from srinit.pipeline.runner import Runner, view
 from srinit.pipeline.sizes import criterion_of, num_to_decide
 from srinit.plan import PrunePlan
@@ -47,9 +50,26 @@ def criterion(runner: Runner) -> str | Criterion:
 
 @view
 def round_plan(runner: Runner) -> PrunePlan:
-    """Return the plan of the round at work: its own, or the run's where there is one round."""
+    """Return the plan of the round at work: its own, or the run's where there is one round.
+
+    Raises:
+        ConfigError: The run prunes in rounds, and this one was not planned yet.
+    """
     own = runner.files.get(artifacts.ROUND_PLAN)
-    return runner.get(artifacts.PLAN) if own is None else own
+    if own is not None:
+        return own
+    if runner.config.prune.in_rounds:
+        raise ConfigError(
+            f"{runner.path} prunes in rounds, and round {runner.files.round_number} has no plan "
+            f"yet; {command('prune', runner.path)}."
+        )
+    return runner.get(artifacts.PLAN)
+
+
+@view
+def carried_out(runner: Runner) -> RoundsOutcome:
+    """Carry the rounds out before something of a round is asked for; return how they ended."""
+    return rounds.carry_out(runner)
 
 
 @view

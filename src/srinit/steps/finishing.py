@@ -22,7 +22,13 @@ from srinit.plan import PrunePlan
 from srinit.report import load_report_input, make_pictures, write_report
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.pictures import Pictures
-from srinit.runs.records import BaselineMetrics, CutMetrics, Exports, RoundsOutcome
+from srinit.runs.records import (
+    BaselineMetrics,
+    CutMetrics,
+    Exports,
+    ReferenceScores,
+    RoundsOutcome,
+)
 from srinit.runs.result import RunResult
 from srinit.sensitivity import Sensitivity
 from srinit.sources import DataSet
@@ -143,6 +149,7 @@ def report(
     ownership: InferenceCost,
     exports: Exports,
     int8: Int8 | None,
+    reference_scores: ReferenceScores,
     report_settings: ReportSection,
     files: RunFiles,
 ) -> str:

@@ -49,7 +49,7 @@ def data_facts(data: Mapping[str, DataSet]) -> DataFacts:
     )
 
 
-@step(artifacts.BASELINE_OUTCOMES, part="baseline", together=True)
+@step(artifacts.BASELINE_OUTCOMES, part="answers", together=True)
 def baseline_outcomes(
     told_data: DataFacts,
     fitted_model: nn.Module,
@@ -230,7 +230,7 @@ def scores(
 
 @step(
     artifacts.REFERENCE_SCORES,
-    part="scores",
+    part="reference scores",
     together=True,
     keys={**CRITERION_KEYS, "plan_settings": ("plan.beside", "plan.beside_examples")},
 )

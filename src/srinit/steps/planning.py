@@ -14,7 +14,6 @@ from srinit.curve import PrefixMeter
 from srinit.errors import PlanError
 from srinit.plan import Prefix, PrunePlan, make_plan
 from srinit.runs import artifacts, processes
-from srinit.runs.records import ReferenceScores
 from srinit.sensitivity import Sensitivity
 from srinit.steps.table import step
 from srinit.steps.task import Bench
@@ -139,7 +138,6 @@ def plan(
     sensitivity: Sensitivity,
     scores: UnitScores,
     planner: Planner,
-    reference_scores: ReferenceScores,
 ) -> PrunePlan:
     """Return the plan for the targets of the config.
 

@@ -10,6 +10,7 @@ from torch import nn
 from srinit import records
 from srinit.config import Config
 from srinit.cost import count_cost
+from srinit.custody.depends import INPUTS
 from srinit.errors import ConfigError
 from srinit.finetune import Recipe, TuneLog, fine_tune, run_command, run_function
 from srinit.functions import load_function
@@ -48,7 +49,7 @@ class Before:
     part="cut",
     says=("prune", lambda _, cut: f"removed {', '.join(cut.removed) or 'nothing'}"),
     together=True,
-    keys={"trials": (), "recovery": (), "bench": ()},
+    keys={"trials": (), "recovery": (), "bench": (), "baseline": INPUTS},
 )
 def cut(
     before: Before,

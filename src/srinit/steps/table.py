@@ -83,7 +83,8 @@ def step(
             outputs.
         reason: The reason in that entry, a function of the outputs.
         together: All processes of a run take the step and come to the same; else rank 0 alone.
-        keys: For an argument the keys of the config that it stands for here.
+        keys: For an argument the keys of the config that it stands for here; where it is what
+            another step left, these instead of all that step rests on.
         but: Keys of the config that the step does not rest on.
         always: It is made anew whenever it is asked for.
     """
