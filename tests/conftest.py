@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import guards
+
+if TYPE_CHECKING:
+    from srinit.report import ReportInput
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -79,3 +84,29 @@ def finished_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import parts_project
 
     return parts_project.finished(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium; tests that need it skip without (`test_report_browser.pytestmark`)."""
+    import report_browser
+
+    with report_browser.browser() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def report_input() -> ReportInput:
+    """The kept run, as the report reads it."""
+    from report_run import RUN
+    from srinit.report import load_report_input
+
+    return load_report_input(RUN)
+
+
+@pytest.fixture(scope="module")
+def url(report_input: ReportInput, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of its page."""
+    from srinit.report import write_report
+
+    return write_report(report_input, tmp_path_factory.mktemp("report")).as_uri()

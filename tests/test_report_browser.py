@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 
 import report_browser
-from report_run import CLASSES, HOSTILE, RUN, with_costs
+from report_run import CLASSES, HOSTILE, with_costs
 from srinit.report import (
     ReportInput,
     RoiInputs,
-    load_report_input,
     return_on_investment,
     write_report,
 )
@@ -39,22 +38,6 @@ pytestmark = [
 ]
 PHONE, LAPTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 CODES: tuple[Language, ...] = ("ja", "en")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with report_browser.browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def report_input() -> ReportInput:
-    return load_report_input(RUN)
-
-
-@pytest.fixture(scope="module")
-def url(report_input: ReportInput, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_report(report_input, tmp_path_factory.mktemp("report")).as_uri()
 
 
 @contextmanager

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-import report_browser
-from report_run import RUN
-from srinit.report import ReportInput, load_report_input, write_report
+from srinit.report import ReportInput, write_report
 from test_report_browser import opened, pytestmark, speak
 
 __all__ = ["pytestmark"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with report_browser.browser() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def report_input() -> ReportInput:
-    return load_report_input(RUN)
-
-
-@pytest.fixture(scope="module")
-def url(report_input: ReportInput, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_report(report_input, tmp_path_factory.mktemp("report")).as_uri()
 
 
 AMOUNTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from html import escape
 from typing import Protocol
@@ -59,11 +60,12 @@ class Table:
         return [f"... and {left} more"] if left > 0 else []
 
 
-class Shown:
+class Shown(ABC):
     """A record that shows itself as a table: `print(it)`, and as HTML in a notebook."""
 
+    @abstractmethod
     def _table(self) -> Table:
-        raise NotImplementedError  # every record has its own
+        """Return what is shown."""
 
     def __str__(self) -> str:
         return self._table().text()

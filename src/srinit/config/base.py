@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -14,6 +15,7 @@ from pydantic import (
 
 from srinit.class_names import canonical
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
 SPLITS = ("train", "calibration", "validation", "test")
 
 

@@ -14,6 +14,7 @@ from srinit.config.inputs import (
     PreprocessSection,
     TextSection,
 )
+from srinit.config.judging import CompareSection, GatesSection, RobustnessSection
 from srinit.config.outputs import (
     ExportSection,
     InferenceCostSection,
@@ -22,15 +23,12 @@ from srinit.config.outputs import (
     ReportSection,
     RoiInputs,
 )
+from srinit.config.recovery import FinetuneSection
 from srinit.config.steps import (
     BaselineSection,
-    CompareSection,
     CompensateSection,
-    FinetuneSection,
-    GatesSection,
     PlanSection,
     PruneSection,
-    RobustnessSection,
     ScanSection,
     UnitsSection,
 )

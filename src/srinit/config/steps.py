@@ -1,14 +1,14 @@
-"""Sections of what is done: baseline, units, scan, plan, cut, recovery, comparison, gates."""
+"""Sections of what is done up to the cut: baseline, units, scan, plan, prune, compensate."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from srinit.config.base import Section, composed
+from srinit.config.base import Fraction, Section
 
 CRITERIA = (
     "reinit_drop", "removal_drop", "output_cka", "block_influence", "cka", "l1", "taylor",
@@ -17,10 +17,6 @@ CRITERIA = (
 AUTO = "auto"  # block_influence, or for deep cuts the next
 COMPENSATED = "compensated_distance"  # ranks too, by trials; `srinit.trial.removal_distances`
 SHALLOW = "block_influence"
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Optimizer = Literal["sgd", "adamw"]
-Schedule = Literal["finetune", "rewind"]
-TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def _criterion(value: str, more: tuple[str, ...] = (), others: str = "") -> str:
@@ -279,170 +275,3 @@ class CompensateSection(Section):
         ge=8,
         description="calibration examples, labels not read, to fit and choose by",
     )
-
-
-class RecipeSettings(Section):
-    """How a network is trained after a cut; `srinit.finetune.Recipe` has the same settings."""
-
-    epochs: float = Field(
-        default=5, ge=0, le=100_000, description="passes over the training data; 0: none"
-    )
-    optimizer: Optimizer = Field(default="sgd", description="with cosine schedule")
-    lr: float | None = Field(default=None, gt=0, description="peak rate; default 0.02 or 5e-4")
-    weight_decay: float | None = Field(default=None, ge=0, description="not on norms and biases")
-    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the targets")
-    distill_weight: Fraction = Field(
-        default=0.5, description="share of the loss that copies the unpruned network"
-    )
-    temperature: float = Field(default=2.0, gt=0, description="of distillation")
-    feature_weight: float = Field(
-        default=0.0, ge=0, description="weight of copying features after every cut; 0: none"
-    )
-    schedule: Schedule = Field(
-        default="finetune", description="rewind: default peak rate 0.1 or 2e-3, of a first training"
-    )
-    batch_size: int = Field(default=128, ge=1, le=65536, description="examples a step")
-    patience: int | None = Field(
-        default=None, ge=1, description="validations without gain before stopping"
-    )
-    ema: float | None = Field(
-        default=None, gt=0, lt=1, title="decay", description="decay of averaged weights"
-    )
-    precision: TrainingPrecision = Field(
-        default="auto",
-        description="of the forward pass; auto: bfloat16 where device and network gain by it",
-    )
-
-
-class FinetuneSection(RecipeSettings):
-    """Recovery after the cut; a command or function of your own may take its place."""
-
-    recipe: Literal["default", "auto"] = Field(
-        default="default",
-        description="auto, also written `finetune: auto`: keys above that are left at their "
-        "defaults are chosen from the size of the data",
-    )
-    loss: str | None = Field(
-        default=None,
-        pattern=r"^(cross_entropy|next_token|.+:.+)$",
-        description="cross_entropy (each place predicts its own target), next_token (the token "
-        "after it) or py:FILE.py:FUNCTION(output, target), a scalar; default: what belongs to "
-        "score, which has to be named for a score of your own",
-    )
-    rehearsal: int = Field(
-        default=10,
-        ge=0,
-        description="steps of recovery tried on a copy of the cut network before it is trained, to "
-        "say what to expect; 0: none",
-    )
-    command: str | None = Field(
-        default=None, description="your own training: a command with {weights} and {out}"
-    )
-    fn: str | None = Field(
-        default=None, description="your own training: py:FILE.py:FUNCTION(model, train, validation)"
-    )
-
-    @field_validator("batch_size")
-    @classmethod
-    def _more_than_one(cls, value: int) -> int:
-        if value < 2:  # of one example, batch normalization has no spread
-            raise ValueError("should be greater than or equal to 2")
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _auto_is_short(cls, value: object) -> object:
-        return {"recipe": "auto"} if value == "auto" else value
-
-    @model_validator(mode="after")
-    def _one_way_of_training(self) -> FinetuneSection:
-        if self.command is not None and self.fn is not None:
-            raise ValueError("command and fn are both given; keep one")
-        lacking = [part for part in ("{weights}", "{out}") if part not in (self.command or part)]
-        if lacking:
-            raise ValueError(f"command should name {' and '.join(lacking)}")
-        return self
-
-
-class CompareSection(Section):
-    """How baseline and pruned network are compared on test data."""
-
-    confidence: float = Field(default=0.95, ge=0.5, lt=1, description="of every interval")
-    latency_batches: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
-        default=[1, 64], description="batch sizes to time"
-    )
-    on_production_device: bool = Field(
-        default=False,
-        description="times are taken where the model will run; else the report asks for that",
-    )
-
-
-class RobustnessSection(Section):
-    """Both networks on corrupted test images: noise, blur, light, compression, occlusion."""
-
-    examples: int = Field(default=0, ge=0, description="test images, chosen by content; 0: none")
-    corruptions: list[str] = Field(
-        default=["noise", "blur", "brightness", "contrast", "jpeg", "resolution", "occlusion"],
-        min_length=1,
-        description="names, and your own: py:FILE.py:FUNCTION(image, severity)",
-    )
-    severities: list[Annotated[int, Field(ge=1, le=5)]] = Field(
-        default=[1, 3, 5], min_length=1, description="from 1 to 5"
-    )
-
-
-class GatesSection(Section):
-    """What the pruned network must hold on test data; each is judged by its interval."""
-
-    max_drop: Fraction | None = Field(
-        default=0.02, description="largest loss of accuracy (non-inferiority margin)"
-    )
-    max_class_recall_drop: Fraction | dict[str, Fraction] | None = Field(
-        default=None,
-        description="the same for the recall of every class; or of those named, {scratch: 0.01}",
-    )
-    max_missed_defect_increase: Fraction | dict[str, Fraction] | None = Field(
-        default=None,
-        description="largest rise of the missed-defect rate; or of the defect classes named",
-    )
-    max_missed_defect_rate: Fraction | None = Field(
-        default=None, description="largest missed-defect rate, whatever it was before"
-    )
-    max_false_reject_increase: Fraction | None = Field(
-        default=None, description="largest rise of the rate of good parts rejected"
-    )
-    max_cost_increase: float | None = Field(
-        default=None, ge=0, description="largest rise of the expected cost of errors of one piece"
-    )
-    max_shift_drop: Fraction | None = Field(
-        default=None,
-        description="largest loss of accuracy on corrupted images, at every point of shift",
-    )
-    min_agreement: Fraction | None = Field(
-        default=None, description="smallest share of equal predictions"
-    )
-    max_latency_ratio: float | None = Field(
-        default=None, gt=0, description="pruned over baseline latency, at every batch size"
-    )
-    max_perplexity_ratio: float | None = Field(
-        default=None, gt=0, description="pruned over baseline perplexity, of language models"
-    )
-    max_params_ratio: float | None = Field(
-        default=None, gt=0, le=1, description="pruned over baseline parameters"
-    )
-
-    site: bool = Field(
-        default=False,
-        description="data.site must hold the limits on errors, too (without labels: min_agreement)",
-    )
-
-    @field_validator("max_class_recall_drop", "max_missed_defect_increase")
-    @classmethod
-    def _composed(cls, value: object) -> object:
-        return composed(value)
-
-    def limits(self) -> dict[str, float | dict[str, float]]:
-        """Return the gates that are set, as `check_gates` takes them."""
-        given = self.model_dump(exclude={"site"})
-        return {name: value for name, value in given.items() if value is not None}

@@ -23,7 +23,9 @@ from srinit.finetune.average import averaged
 from srinit.finetune.checks import check_trainable, check_validation, task_loss
 from srinit.finetune.features import watched
 from srinit.finetune.gradient_sync import GradientSync
+from srinit.finetune.optimizer import optimizer_of
 from srinit.finetune.records import FallBack, Recipe, TuneLog, TunePoint, nothing_to_do
+from srinit.finetune.schedule import fall_back, learning_rate
 from srinit.finetune.step import Gradients
 from srinit.finetune.stream import num_batches, stream
 from srinit.records import plain
@@ -32,10 +34,6 @@ from srinit.state import check_initialized
 
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, a note
 CHECKPOINT_STEPS = 50
-FALL = 0.05  # of the score below the start, at least, that is taken for destruction
-ERRORS = 3  # standard errors of it
-SLOWER = 0.25  # the learning rate after such a fall
-MOST_FALLS = 3
 
 
 def fine_tune(
@@ -178,7 +176,7 @@ class _Run:
         self.model, self.recipe, self.total, self.seed = model, recipe, total, seed
         self.validation, self.scorer = validation, scorer
         self.device = modules.device_of(model)
-        self.optimizer = _optimizer(model, recipe)
+        self.optimizer = optimizer_of(model, recipe)
         half = recipe.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         self.parts = BatchSplitter(self.device, least=2)
@@ -268,31 +266,18 @@ class _Run:
         return found
 
     def _lr(self, step: int) -> float:
-        warm = max(1, round(self.recipe.warmup * self.total))
-        peak = self.recipe.peak_lr * (self.fall_backs[-1].factor if self.fall_backs else 1.0)
-        if step < warm:
-            return peak * (step + 1) / warm
-        share = (step - warm) / max(1, self.total - warm)
-        return peak * 0.5 * (1 + math.cos(math.pi * share))
+        return learning_rate(self.recipe, step, self.total, self.fall_backs)
 
     def _fall_back(self) -> None:
-        """Take up the first weights again, at a smaller rate, where training only destroyed.
-
-        A schedule that goes back to the rate of a first training is meant to fall first.
-        """
-        point = self.points[-1]
-        score, best = point.validation_score, self.best_score
-        if score is None or self.best_step or self.step == self.total:
+        """Take up the first weights again, at a smaller rate, where training only destroyed."""
+        if self.best_step or self.step == self.total:
             return
-        if self.recipe.schedule == "rewind" or len(self.fall_backs) >= MOST_FALLS:
+        found = fall_back(self.recipe, self.points[-1], self.best_score, self.fall_backs)
+        if found is None:
             return
-        error = math.sqrt(max(best * (1 - best), 0.0) / max(point.num_examples, 1))
-        if score > best - max(FALL, ERRORS * error):
-            return
-        factor = SLOWER * (self.fall_backs[-1].factor if self.fall_backs else 1.0)
-        self.fall_backs.append(FallBack(step=self.step, score=score, best=best, factor=factor))
+        self.fall_backs.append(found)
         modules.load_state(self.model, self.best)
-        self.optimizer = _optimizer(self.model, self.recipe)
+        self.optimizer = optimizer_of(self.model, self.recipe)
         self.average = averaged(self.model, self.recipe.ema) if self.recipe.ema else None
         self.stale = 0
 
@@ -396,7 +381,7 @@ class _Run:
                 "delete it to begin again, or restore the settings to go on."
             )
         modules.load_state(self.model, groups["model"])
-        checkpoint.restore_optimizer(self.optimizer, groups.get("optimizer", {}))
+        checkpoint.restoreoptimizer_of(self.optimizer, groups.get("optimizer", {}))
         self.best = {name: value.to(self.device) for name, value in groups["best"].items()}
         if self.average is not None:
             modules.load_state(self.average, groups["average"])
@@ -407,16 +392,3 @@ class _Run:
         self.parts.limit = counters.get("part_size")
         self.points = [TunePoint(**point) for point in counters["points"]]
         self.fall_backs = [FallBack(**each) for each in counters.get("fall_backs", [])]
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the optimizer; norms and biases (fewer than two dimensions) do not decay."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.peak_lr)
-    return torch.optim.SGD(groups, lr=recipe.peak_lr, momentum=0.9, nesterov=True)

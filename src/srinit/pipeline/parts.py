@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from srinit.custody.depends import Part, Parts
 from srinit.pipeline import views  # noqa: F401  (what steps begin with)
-from srinit.pipeline.resources import INPUTS, KEYS
+from srinit.pipeline.keys import INPUTS, KEYS
 from srinit.pipeline.runner import VIEWS
 from srinit.runs.files import REJECTED, ROUNDS
 from srinit.steps import (  # noqa: F401  (steps come into the table where they are written)

@@ -7,17 +7,17 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from srinit import modules, sources
 from srinit.config import Config
-from srinit.errors import ConfigError, DataError, ModelError, is_out_of_memory
-from srinit.evaluate import LOSSES, SCORERS, Loss, Scorer, find_scorer, labeled_by, scored
+from srinit.errors import ConfigError, ModelError
+from srinit.evaluate import LOSSES, Loss, Scorer, find_scorer
 from srinit.functions import load_function
-from srinit.gates import check_class_names
 from srinit.observer import Observer, Silent
+from srinit.pipeline import labels
+from srinit.pipeline.fit import check_fit
 from srinit.pipeline.network import load_network
 from srinit.sources import DataSet
 from srinit.steps.base import Base, base_of_run, tokenizer_of
@@ -30,39 +30,6 @@ from srinit.steps.task import Bench, Evaluator, Execution, Task
 from srinit.steps.trials import Trials
 
 NUM_EXAMPLE_INPUTS = 2  # enough to tell the batch dimension from the others
-INPUTS = ("model", "data", "score")
-ERRORS = ("roi.missed_defect_cost", "roi.false_reject_cost", "roi.defect_share")
-KEYS: dict[str, tuple[str, ...]] = {
-    "model": INPUTS,
-    "data": (*INPUTS, "seed"),  # which splits them
-    "scorer": ("score",),
-    "task": (*ERRORS, "compare.confidence"),
-    "bench": ("compare.latency_batches",),
-    "scan_goal": (),  # a scan serves every target
-    "trials": ("plan", "compensate.method", "prune.recalibrate", "compare.confidence"),
-    "planner": (
-        "plan",
-        "units.keep",
-        "compare.latency_batches",
-        "compare.confidence",
-        "compensate.method",
-        "prune.recalibrate",
-    ),
-    "compensator": ("compensate", "prune", "compare.confidence"),
-    "recovery": ("finetune",),
-    "site": ("data.site",),
-    "quantizer": (
-        "export.int8",
-        "gates",
-        "compare.latency_batches",
-        "compare.confidence",
-        *ERRORS,
-    ),
-    "packer": ("export.package", "export.license"),
-    "corruptions": ("shift.corruptions",),
-    "base": ("model", "export"),
-}
-"""The keys of the config that an argument of a step rests on; sections rest on themselves."""
 
 
 class Resources:
@@ -155,66 +122,8 @@ class Resources:
             seed=self.config.seed,
             tokenizer=tokenizer_of(self.config),
         )
-        self._check_named(found)
-        if self.config.score == "agreement":
-            self._label(found)
-        else:
-            self._label_unlabeled(found)
-        self._stand_in(found)
+        labels.complete(found, self.config, lambda: self.model, self.observer)
         return found
-
-    def _label_unlabeled(self, data: dict[str, DataSet]) -> None:
-        """Let the unpruned network label the examples without labels that choose layers.
-
-        Raises:
-            DataError: Training or test data have no labels.
-        """
-        used = ("train", "calibration", "validation", "test")  # the site's own are never asked for
-        bare = {name: data[name] for name in used if name in data and _is_unlabeled(data[name])}
-        for name in ("train", "test"):
-            if name in bare:
-                raise DataError(
-                    f"data.{name} has no labels; only calibration and validation examples can do "
-                    "without. Write score: agreement to compare answers instead of labels."
-                )
-        if bare:
-            self._label(bare)
-            self.observer.say(
-                f"{', '.join(bare)}: without labels; layers are chosen by agreement with the "
-                "unpruned network's answers; scores there are agreement, class counts its answers."
-            )
-
-    def _stand_in(self, data: dict[str, DataSet]) -> None:
-        """Let calibration examples stand in for validation, where nothing is stopped by those."""
-        settings = self.config.finetune
-        own = settings.command is not None or settings.fn is not None
-        is_trained = own or ("train" in data and settings.epochs > 0)
-        if "validation" not in data and "calibration" in data and not is_trained:
-            data["validation"] = data["calibration"]
-            self.observer.say(
-                "no validation data: calibration examples stand in, as nothing is trained that "
-                "they could stop."
-            )
-
-    def _check_named(self, data: dict[str, DataSet]) -> None:
-        """Check that the classes that gates name are some."""
-        names = next((each.class_names for each in data.values() if each.class_names), ())
-        settings = self.config.data
-        if names and self.config.score == "top1":
-            check_class_names(
-                self.config.gates.limits(),
-                names,
-                defect_class=settings.defect_classes or None,
-                costs=settings.costs,
-            )
-
-    def _label(self, data: dict[str, DataSet]) -> None:
-        """Put the unpruned network's predictions in the place of all labels."""
-        for pool in {id(each.pool): each.pool for each in data.values()}.values():
-            used = sorted({i for each in data.values() if each.pool is pool for i in each.indices})
-            batches = DataSet(pool, tuple(used)).batches(self.config.data.batch_size)
-            labels = [target.numpy() for _, target in labeled_by(self.model, batches)]
-            pool.relabel(used, np.concatenate(labels))
 
     def split(self, name: str) -> DataSet:
         """Return one data set.
@@ -398,66 +307,12 @@ class Resources:
         )
 
     def check_fit(self) -> None:
-        """Check that the model runs on the data, and that its output is what the score needs.
-
-        Raises:
-            ModelError: It does not run, or has no head; where it would run with another number of
-                channels, that is said.
-            DataError: The number of classes differs.
-        """
-        model, inputs = self.model, self.example_inputs
-        try:
-            with modules.untouched(model), torch.inference_mode():
-                output = modules.call(model, inputs)
-        except (RuntimeError, TypeError, ValueError) as error:
-            if is_out_of_memory(error):
-                raise
-            shapes = [tuple(t.shape) for t in modules.tensors(inputs)]
-            raise ModelError(
-                f"the model does not run on the data (inputs {shapes}): "
-                f"{self._other_channels() or self._reason(error)}"
-            ) from error
-        score = self.config.score
-        logits = scored(output, score) if score in SCORERS else modules.logits_of(output)
-        names = self.class_names
-        if score != "top1":
-            return
-        if logits.ndim > 2:
-            raise DataError(
-                f"score: top1 needs class scores (B, C), and the model returns "
-                f"{tuple(logits.shape)}. Set score: to one of {', '.join(SCORERS)} or py:FILE.py:"
-                "FUNCTION, or name a network with one output an example (hf: model.args.auto)."
-            )
-        if logits.ndim == 2 and names and logits.shape[1] != len(names):
-            raise DataError(
-                f"the data has {len(names)} classes ({', '.join(names[:12])}), but the model has "
-                f"{logits.shape[1]} outputs. Name the right data, or the classes in data.classes."
-            )
-
-    @staticmethod
-    def _reason(error: Exception) -> str:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        return f"{first}. Check data.preprocess: size, crop and channels."
-
-    def _other_channels(self) -> str:
-        """Return what to do where the model runs on images with another number of channels."""
-        if not self.split("calibration").pool.holds_images:
-            return ""
-        given = self.example_inputs.shape[1]
-        other = 1 if given == 3 else 3
-        probe = self.example_inputs[:, :1].expand(-1, other, -1, -1)
-        try:
-            with modules.eval_mode(self.model), torch.inference_mode():
-                modules.call(self.model, probe)
-        except (RuntimeError, TypeError, ValueError):
-            return ""
-        return (
-            f"it takes images of {other} channel{'s' if other > 1 else ''} and gets {given}. Write "
-            f"data.preprocess.channels: {other} ({'gray' if other == 1 else 'RGB'}), with "
-            f"{other} value{'s' if other > 1 else ''} of mean and std."
+        """Check that the model runs on the data; see `srinit.pipeline.fit`."""
+        calibration = self.split("calibration")
+        check_fit(
+            self.model,
+            self.example_inputs,
+            score=self.config.score,
+            class_names=self.class_names,
+            holds_images=calibration.pool.holds_images,
         )
-
-
-def _is_unlabeled(data: DataSet) -> bool:
-    targets = data.targets
-    return targets.ndim == 1 and len(targets) > 0 and bool((targets < 0).all())

@@ -1,0 +1,97 @@
+"""The section of the recovery after a cut: how a network is trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from srinit.config.base import Fraction, Section
+
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["finetune", "rewind"]
+TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class RecipeSettings(Section):
+    """How a network is trained after a cut; `srinit.finetune.Recipe` has the same settings."""
+
+    epochs: float = Field(
+        default=5, ge=0, le=100_000, description="passes over the training data; 0: none"
+    )
+    optimizer: Optimizer = Field(default="sgd", description="with cosine schedule")
+    lr: float | None = Field(default=None, gt=0, description="peak rate; default 0.02 or 5e-4")
+    weight_decay: float | None = Field(default=None, ge=0, description="not on norms and biases")
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the targets")
+    distill_weight: Fraction = Field(
+        default=0.5, description="share of the loss that copies the unpruned network"
+    )
+    temperature: float = Field(default=2.0, gt=0, description="of distillation")
+    feature_weight: float = Field(
+        default=0.0, ge=0, description="weight of copying features after every cut; 0: none"
+    )
+    schedule: Schedule = Field(
+        default="finetune", description="rewind: default peak rate 0.1 or 2e-3, of a first training"
+    )
+    batch_size: int = Field(default=128, ge=1, le=65536, description="examples a step")
+    patience: int | None = Field(
+        default=None, ge=1, description="validations without gain before stopping"
+    )
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, title="decay", description="decay of averaged weights"
+    )
+    precision: TrainingPrecision = Field(
+        default="auto",
+        description="of the forward pass; auto: bfloat16 where device and network gain by it",
+    )
+
+
+class FinetuneSection(RecipeSettings):
+    """Recovery after the cut; a command or function of your own may take its place."""
+
+    recipe: Literal["default", "auto"] = Field(
+        default="default",
+        description="auto, also written `finetune: auto`: keys above that are left at their "
+        "defaults are chosen from the size of the data",
+    )
+    loss: str | None = Field(
+        default=None,
+        pattern=r"^(cross_entropy|next_token|.+:.+)$",
+        description="cross_entropy (each place predicts its own target), next_token (the token "
+        "after it) or py:FILE.py:FUNCTION(output, target), a scalar; default: what belongs to "
+        "score, which has to be named for a score of your own",
+    )
+    rehearsal: int = Field(
+        default=10,
+        ge=0,
+        description="steps of recovery tried on a copy of the cut network before it is trained, to "
+        "say what to expect; 0: none",
+    )
+    command: str | None = Field(
+        default=None, description="your own training: a command with {weights} and {out}"
+    )
+    fn: str | None = Field(
+        default=None, description="your own training: py:FILE.py:FUNCTION(model, train, validation)"
+    )
+
+    @field_validator("batch_size")
+    @classmethod
+    def _more_than_one(cls, value: int) -> int:
+        if value < 2:  # of one example, batch normalization has no spread
+            raise ValueError("should be greater than or equal to 2")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto_is_short(cls, value: object) -> object:
+        return {"recipe": "auto"} if value == "auto" else value
+
+    @model_validator(mode="after")
+    def _one_way_of_training(self) -> FinetuneSection:
+        if self.command is not None and self.fn is not None:
+            raise ValueError("command and fn are both given; keep one")
+        lacking = [part for part in ("{weights}", "{out}") if part not in (self.command or part)]
+        if lacking:
+            raise ValueError(f"command should name {' and '.join(lacking)}")
+        return self
