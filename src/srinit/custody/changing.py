@@ -181,6 +181,7 @@ def archive(folder: RunFolder, redone: Collection[str], parts: Parts) -> None:
     old = folder.path / "superseded"
     number = len(list(old.iterdir())) + 1 if old.is_dir() else 1
     target = old / f"{number:02d}"
+    folder.refuse_links(target, *(folder.path / name for name in names))
     told = {"parts": sorted(redone), "files": len(names)}
     folder.audit("set aside", f"intended: to superseded/{target.name}", inputs=told)
     for name in names:

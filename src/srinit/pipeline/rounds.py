@@ -79,6 +79,7 @@ def _put_aside(runner: Runner, found: RoundsOutcome) -> None:
     folder = runner.in_round(found.delivered + 1).files.round_folder
     if folder.is_dir():
         target = runner.path / REJECTED / folder.name
+        runner.folder.refuse_links(folder, target)
         target.parent.mkdir(exist_ok=True)
         folder.rename(target)
     runner.folder.moved()

@@ -85,7 +85,7 @@ class RunFiles:
         """Return whether a file is there; a link in its place is refused.
 
         Raises:
-            UnsafeError: It, or a folder above it, is a link.
+            IntegrityError: It, or a folder above it, is a link.
         """
         path = self.path(artifact)
         if not path.is_file():
@@ -107,7 +107,12 @@ class RunFiles:
         return self.read(artifact) if self.has(artifact) else None
 
     def write(self, artifact: Artifact[T], value: T) -> None:
-        """Write a file; its hash is recorded."""
+        """Write a file; its hash is recorded.
+
+        Raises:
+            IntegrityError: It, or a folder above it, is a link.
+        """
+        self.folder.refuse_links(self.path(artifact))
         artifact.kind.write(self, self.path(artifact), value)
 
     def digests(self, artifact: Artifact[Any]) -> dict[str, str]:

@@ -191,6 +191,7 @@ class Network:
 
     def write(self, files: RunFiles, path: Path, value: nn.Module) -> None:
         """Write weights and, after them, the recipe."""
+        files.folder.refuse_links(path, path.with_name(artifact.WEIGHTS))
         files.networks.save(path.parent, value)
         for name in (artifact.WEIGHTS, artifact.RECIPE):
             files.folder.record(path.parent / name)

@@ -109,6 +109,7 @@ def hugging_face(
     if not _is_wanted(tuned, base.export):
         return None
     place = files.path(artifacts.FOLDER).with_name(NAME)
+    files.folder.refuse_links(place)
     inputs, _ = next(iter(test.batches(CHECKED_EXAMPLES)))
     facts = CardFacts(
         name=base.run,

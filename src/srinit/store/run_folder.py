@@ -28,7 +28,7 @@ from srinit.store.files import (
 from srinit.store.lock import in_turn, locked
 from srinit.store.seal import AUDIT, OUTSIDE, SUMS, Seal, read_checked, refuse_sealed
 from srinit.store.sums import check_file, read_sums, write_sums
-from srinit.store.tree import kinds, no_link, remove_empty
+from srinit.store.tree import kinds, no_link, no_links, remove_empty
 
 T = TypeVar("T")
 SCHEMA = "srinit.run/1"
@@ -123,11 +123,14 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep other processes out for a while; a dead process's lock is taken over.
 
-        What a killed process left half-written is deleted.
+        What a killed process left half-written is deleted. Whoever holds it may write anywhere in
+        the folder, so a link in it is refused: what is written there would land elsewhere.
 
         Raises:
+            IntegrityError: The folder holds a link.
             UnsafeError: Another process is at work in this folder.
         """
+        no_links(self.path)
         with locked(self.path / LOCK, str(self.path)):
             remove_leftovers(self.path)
             yield
@@ -141,10 +144,12 @@ class RunFolder:
 
         Raises:
             ResourceError: The disk is full; what was there before stays.
+            IntegrityError: The file, or a folder above it, is a link.
             UnsafeError: The run is sealed.
         """
         name = self._name(path)
         refuse_sealed(self.path, name)
+        self.refuse_links(path)
         sums = read_sums(self.path / SUMS)
         if sums.pop(name, None) is not None:  # between the two writes no hash is better than a
             write_sums(self.path / SUMS, sums)  # wrong one
@@ -154,6 +159,7 @@ class RunFolder:
     def write_npz(self, path: Path, arrays: Mapping[str, Any]) -> None:
         """Write arrays of this run, atomically, and record the file's hash."""
         refuse_sealed(self.path, self._name(path))
+        self.refuse_links(path)
         write_npz(path, arrays)
         self._record([self._name(path)])
 
@@ -258,9 +264,20 @@ class RunFolder:
         if not names:
             return
         refuse_sealed(self.path, ", ".join(names[:3]))
+        for name in names:
+            no_link(self.path, name)
         fresh = {name: sha256_file(self.path / name) for name in names}
         known = {n: d for n, d in read_sums(self.path / SUMS).items() if n not in gone}
         write_sums(self.path / SUMS, {**known, **fresh})
+
+    def refuse_links(self, *paths: Path) -> None:
+        """Raise where a file cannot be written, made or moved, because the way to it is a link.
+
+        Raises:
+            IntegrityError: A path, or a folder above it inside the run, is a link.
+        """
+        for path in paths:
+            no_link(self.path, self._name(path))
 
     def _name(self, path: Path) -> str:
         try:
@@ -276,6 +293,7 @@ class RunFolder:
 
     def audit(self, verb: str, decision: str, reason: str = "", inputs: Any = None) -> None:
         """Append to the audit log; see `srinit.store.audit`."""
+        no_link(self.path, AUDIT)
         audit.append(self.path / AUDIT, verb=verb, decision=decision, reason=reason, inputs=inputs)
 
     def files(self) -> list[str]:
