@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from parts_project import call, copied
+from srinit.custody.changing import archive
 from srinit.errors import IntegrityError
+from srinit.pipeline.parts import PARTS
+from srinit.runs import RunFiles, artifacts
 from srinit.store import RunFolder
+from srinit.store.sums import read_sums
 
 
 @pytest.fixture
@@ -71,3 +75,49 @@ def test_no_writer_of_a_run_folder_follows_a_link(own: Path, tmp_path: Path) -> 
         with pytest.raises(IntegrityError, match="linked is a link to"):
             write()
     assert everything(outside) == {"a.json": b"{}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"),
+    [
+        ("rounds/01/gate.json", "compare"),
+        ("rounds/01/comparison.json", "compare"),
+        ("export/export.json", "export"),
+        ("scan/sensitivity.json", "seal"),
+        ("scan/sensitivity.csv", "seal"),
+    ],
+)
+def test_a_lost_file_is_named_and_is_not_taken_for_one_that_never_was(
+    own: Path, capsys: Any, name: str, verb: str
+) -> None:
+    (own / name).unlink()
+    code, body = call(capsys, verb, own)
+    assert (code, f"{name} is missing, but its hash is recorded" in said(body)) == (6, True), body
+    assert not (own / name).exists()
+    assert not RunFolder.open(own).was_sealed
+
+
+def test_measured_latencies_of_a_plan_are_not_lost_without_a_word(own: Path) -> None:
+    folder = RunFolder.open(own)
+    beside = own / "plan_latency.json"
+    files = RunFiles(folder)
+    if not beside.is_file():
+        assert files.read(artifacts.PLAN).names
+        folder.write_text(beside, "{}")
+    beside.unlink()
+    with pytest.raises(IntegrityError, match=r"plan_latency\.json is missing, but its hash"):
+        files.read(artifacts.PLAN)
+
+
+def test_what_is_set_aside_has_its_hash_where_it_lies_and_is_not_missed(
+    own: Path, capsys: Any
+) -> None:
+    code, body = call(capsys, "report", own)
+    assert code == 0, body
+    folder = RunFolder.open(own)
+    archive(folder, ["report"], PARTS)
+    sums = read_sums(own / "SHA256SUMS")
+    assert "superseded/01/report/report.html" in sums
+    assert "report/report.html" not in sums
+    folder.check_recorded(besides=own / "report")
+    assert not RunFiles(folder).has(artifacts.REPORT)

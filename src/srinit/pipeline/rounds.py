@@ -80,9 +80,11 @@ def _put_aside(runner: Runner, found: RoundsOutcome) -> None:
     if folder.is_dir():
         target = runner.path / REJECTED / folder.name
         runner.folder.refuse_links(folder, target)
+        place = f"{folder.relative_to(runner.path).as_posix()}/"
+        runner.folder.forget(lambda name: name.startswith(place))
         target.parent.mkdir(exist_ok=True)
         folder.rename(target)
-    runner.folder.moved()
+    runner.folder.cover()
 
 
 def planned(runner: Runner) -> PrunePlan | None:

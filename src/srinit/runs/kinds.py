@@ -165,7 +165,7 @@ class Plan:
         """
         plan = PrunePlan.from_json(files.folder.read_bytes(path), where=str(path))
         beside = path.with_name(TIMES)
-        if not beside.is_file():
+        if not files.folder.has(beside):
             return plan
         content = files.folder.read_bytes(beside)
         return plan.timed(PlanTimes.from_json(content, where=str(beside)))

@@ -133,6 +133,7 @@ def hugging_face(
             shard_size=base.export.shard_size,
         )
     except ModelError as error:
+        files.folder.record(place)  # of an earlier attempt
         if base.export.huggingface == "required":
             raise ConfigError(f"export.huggingface is required: {error}") from error
         execution.observer.say(str(error))

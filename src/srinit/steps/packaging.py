@@ -75,7 +75,10 @@ def package(
     made = Made(exports, int8, gates, predictions, round_plan)
     place = files.path(artifacts.PACKAGE).with_name("package")
     files.folder.refuse_links(place)
-    return packed(place, made, packer, files)
+    found = packed(place, made, packer, files)
+    for path in (place, place.with_suffix(".zip")):
+        files.folder.record(path)
+    return found
 
 
 def refusal(run: Path, gates: GateResult, outcome: RoundsOutcome) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from srinit import records
-from srinit.errors import ConfigError, DataError, ResourceError, UnsafeError
+from srinit.errors import ConfigError, DataError, IntegrityError, ResourceError, UnsafeError
 from srinit.store import audit
 from srinit.store import seal as sealing
 from srinit.store.files import (
@@ -217,6 +217,22 @@ class RunFolder:
         no_link(self.path, name)
         return read_once(self.path / name)
 
+    def has(self, path: Path) -> bool:
+        """Return whether a file of this run is there.
+
+        Raises:
+            IntegrityError: It is gone although its hash is recorded, or the way to it is a link.
+        """
+        self.refuse_links(path)
+        name = self._name(path)
+        if path.is_file():
+            return True
+        if name in read_sums(self.path / SUMS):
+            raise IntegrityError(
+                f"{path} is missing, but its hash is recorded. Restore it, or begin a new run."
+            )
+        return False
+
     def check(self, path: Path) -> None:
         """Raise `IntegrityError` if a file's hash is recorded and is another."""
         name = self._name(path)
@@ -241,14 +257,20 @@ class RunFolder:
         known = read_sums(self.path / SUMS)
         self._record([name for name in self.files() if name not in (*known, *GROWING)])
 
-    def moved(self) -> None:
-        """Record the hashes anew after files of the run were moved within it."""
+    def forget(self, is_moved: Callable[[str], bool]) -> None:
+        """Drop the hashes of files that are about to be moved or made anew; `cover` comes after.
+
+        A hash without its file is a loss: where a process is killed between the two, no hash is
+        better.
+
+        Args:
+            is_moved: Whether a file, by its name in the run, is one of them.
+        """
         sums = read_sums(self.path / SUMS)
-        kept = {n: d for n, d in sums.items() if (self.path / n).is_file()}
+        kept = {name: digest for name, digest in sums.items() if not is_moved(name)}
         if kept != sums:
             refuse_sealed(self.path, SUMS)
             write_sums(self.path / SUMS, kept)
-        self.cover()
 
     def record(self, path: Path) -> None:
         """Record the hash of a file, or of every file under a folder, that was written anew.
@@ -261,9 +283,9 @@ class RunFolder:
         self._record([n for n in self.files() if _under(n, place)], gone=gone)
 
     def _record(self, names: Sequence[str], *, gone: Sequence[str] = ()) -> None:
-        if not names:
+        if not names and not gone:
             return
-        refuse_sealed(self.path, ", ".join(names[:3]))
+        refuse_sealed(self.path, ", ".join([*names, *gone][:3]))
         for name in names:
             no_link(self.path, name)
         fresh = {name: sha256_file(self.path / name) for name in names}
@@ -308,11 +330,11 @@ class RunFolder:
         From then on nothing in the folder is changed; the log alone grows.
 
         Raises:
-            IntegrityError: A file was changed since it was written, or is a link.
+            IntegrityError: A file was changed since it was written, is missing, or is a link.
             UnsafeError: The run is sealed already.
         """
         refuse_sealed(self.path, "another seal")
-        sums = {n: d for n, d in read_sums(self.path / SUMS).items() if (self.path / n).is_file()}
+        sums = read_sums(self.path / SUMS)
         for name, digest in sums.items():
             check_file(self.path, name, digest)
         remove_empty(self.path)
