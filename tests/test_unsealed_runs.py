@@ -121,3 +121,29 @@ def test_what_is_set_aside_has_its_hash_where_it_lies_and_is_not_missed(
     assert "report/report.html" not in sums
     folder.check_recorded(besides=own / "report")
     assert not RunFiles(folder).has(artifacts.REPORT)
+
+
+def test_files_that_still_grow_have_no_recorded_hash_before_the_seal(
+    own: Path, capsys: Any
+) -> None:
+    folder = RunFolder.open(own)
+    folder.forget(lambda name: name.endswith(("observations.jsonl", "training.safetensors")))
+    growing = [
+        own / place / name
+        for place in ("rounds/01", "rounds/02", "rejected/02")
+        for name in ("scan/observations.jsonl", "training.safetensors")
+    ]
+    for path in growing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"begun\n")
+    folder.cover()
+    archive(folder, ["report"], PARTS)
+    growing[0].write_bytes(b"begun\ngone on\n")
+    growing[1].unlink()
+    assert not [name for name in read_sums(own / "SHA256SUMS") if "observations" in name]
+    folder.check_recorded(besides=own / "report")
+    folder.seal()
+    sums = read_sums(own / "SHA256SUMS")
+    assert {p.relative_to(own).as_posix() for p in growing if p.exists()} <= set(sums)
+    code, body = call(capsys, "verify", own)
+    assert code == 0, body

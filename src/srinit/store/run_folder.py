@@ -33,7 +33,8 @@ from srinit.store.tree import kinds, no_link, no_links, remove_empty
 T = TypeVar("T")
 SCHEMA = "srinit.run/1"
 HEAD, LOCK = "run.json", ".lock"
-GROWING = ("scan/observations.jsonl",)  # appended to until the run is sealed
+# Appended to, written again or removed until the run is sealed; in every folder of a round, too.
+GROWING = ("scan/observations.jsonl", "training.safetensors")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_JSON_BYTES = 256 << 20
 MAX_RUNS = 100_000  # of one name
@@ -253,9 +254,9 @@ class RunFolder:
                 check_file(self.path, name, digest)
 
     def cover(self) -> None:
-        """Record the hashes of the files that have none yet."""
+        """Record the hashes of the files that have none yet, but for those that still change."""
         known = read_sums(self.path / SUMS)
-        self._record([name for name in self.files() if name not in (*known, *GROWING)])
+        self._record([name for name in self.files() if name not in known and not _is_growing(name)])
 
     def forget(self, is_moved: Callable[[str], bool]) -> None:
         """Drop the hashes of files that are about to be moved or made anew; `cover` comes after.
@@ -360,6 +361,10 @@ class RunFolder:
     def checked(self) -> Seal:
         """Return the seal, after everything was hashed again; see `srinit.store.seal`."""
         return sealing.check(self.path)
+
+
+def _is_growing(name: str) -> bool:
+    return f"/{name}".endswith(tuple(f"/{each}" for each in GROWING))
 
 
 def _under(name: str, place: str) -> bool:
