@@ -12,6 +12,7 @@ from torch import nn
 from srinit.finetune import Recipe, arithmetic, fine_tune
 from srinit.finetune.arithmetic import precision_of
 from srinit.rng import isolated_rng
+from srinit.steps import recovery
 
 
 class Pictures(nn.Module):
@@ -102,3 +103,50 @@ def test_training_in_bfloat16_goes_on_bit_for_bit_after_a_stop(
     fine_tune(halved, batches(), batches(1), teacher=start, recipe=recipe, seed=3, state=state)
     found = halved.state_dict()
     assert all(torch.equal(value, found[name]) for name, value in whole.state_dict().items())
+
+
+class Mixed(Pictures):
+    """Has weights of five dimensions and a buffer that two of its modules share, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.volume = nn.Parameter(torch.zeros(1, 1, 1, 2, 2))
+        self.register_buffer("mask", torch.ones(2, 8, 3, 3))
+        self.first.register_buffer("mask", self.mask)
+        self.register_buffer("counts", torch.ones(2, 3, 2, 2, dtype=torch.int64))
+
+
+def test_networks_with_other_dimensions_and_shared_buffers_are_laid_out_and_put_back() -> None:
+    with isolated_rng(0):
+        model = Mixed()
+    mask, weight = model.mask, model.second.weight
+    with arithmetic.laid_out(model):
+        assert weight.is_contiguous(memory_format=torch.channels_last)
+        assert mask.is_contiguous(memory_format=torch.channels_last)
+        assert model.mask is model.first.mask is mask
+        assert model.counts.is_contiguous()
+        assert model.volume.is_contiguous()
+    assert model.mask is model.first.mask is mask
+    assert mask.is_contiguous()
+    assert weight.is_contiguous()
+    teacher = arithmetic.teacher_of(model)
+    assert teacher is not model
+    assert teacher.mask is teacher.first.mask
+    assert teacher.second.weight.is_contiguous(memory_format=torch.channels_last)
+    assert weight.is_contiguous()
+    assert recovery._channels_last(model) is model
+    assert model.mask is model.first.mask is mask
+
+
+def test_a_layout_that_fails_half_way_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+
+    def half(model: nn.Module) -> None:
+        first = model.first.weight
+        first.data = first.data.contiguous(memory_format=torch.channels_last)
+        raise MemoryError
+
+    monkeypatch.setattr(arithmetic, "lay_out", half)
+    with pytest.raises(MemoryError), arithmetic.laid_out(model):
+        pass
+    assert all(parameter.is_contiguous() for parameter in model.parameters())

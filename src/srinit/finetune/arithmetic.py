@@ -51,15 +51,30 @@ def laid_out(model: nn.Module) -> Iterator[None]:
     if not is_laid_out(model):
         yield
         return
-    held = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.ndim == IMAGES]
-    before = [tensor.is_contiguous() for tensor in held]
-    model.to(memory_format=torch.channels_last)
+    before = [(tensor, tensor.is_contiguous()) for tensor in _pictures(model)]
     try:
+        lay_out(model)
         yield
     finally:
-        for tensor, was_contiguous in zip(held, before, strict=True):
+        for tensor, was_contiguous in before:
             if was_contiguous:
                 tensor.data = tensor.data.contiguous()
+
+
+def lay_out(model: nn.Module) -> None:
+    """Lay the weights and buffers of pictures channels last, in place; what is shared stays so.
+
+    `Module.to(memory_format=...)` refuses networks with tensors of five dimensions, and gives
+    modules that share a buffer each its own.
+    """
+    for tensor in _pictures(model):
+        tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+
+
+def _pictures(model: nn.Module) -> list[Tensor]:
+    """Return the floating tensors of four dimensions, each once."""
+    found = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return [t for t in found.values() if t.ndim == IMAGES and t.is_floating_point()]
 
 
 def teacher_of(teacher: nn.Module | None) -> nn.Module | None:
@@ -73,7 +88,8 @@ def teacher_of(teacher: nn.Module | None) -> nn.Module | None:
         found, _ = detached_copy(teacher)
     except ModelError:
         return teacher
-    return found.to(memory_format=torch.channels_last)
+    lay_out(found)
+    return found
 
 
 def inputs_as(model: nn.Module, inputs: Any) -> Any:

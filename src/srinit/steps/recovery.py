@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from srinit.comparison import compare_outcomes
@@ -16,6 +15,7 @@ from srinit.distributed import by_itself
 from srinit.engine import faster_copy, has_fast_bfloat16
 from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
+from srinit.finetune.arithmetic import lay_out
 from srinit.plan import PrunePlan
 from srinit.records import Interval
 from srinit.runs.records import TrialFineTuning
@@ -157,7 +157,7 @@ class Recovery:
 def _channels_last(network: nn.Module) -> nn.Module:
     """Return a network of ours as it runs fastest, in place."""
     if any(type(module) is nn.Conv2d for module in network.modules()):
-        return network.to(memory_format=torch.channels_last)
+        lay_out(network)
     return network
 
 
