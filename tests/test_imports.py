@@ -57,7 +57,7 @@ def test_a_config_may_name_the_network_of_another_run(tmp_path: Path, bare: bool
     inputs = {f"{EXAMPLE}:resnet": sha256_file(EXAMPLE)}
     run.write_text(run.path / "inputs.lock.json", json.dumps(inputs))
     save_pruned(run.path / "rounds" / "01", pruned, plan, base=base)
-    run.moved()
+    run.cover()
     (tmp_path / "c.yaml").write_text("model: run:runs/a\ndata: folder:data\n", "utf-8")
     config = load_config(tmp_path / "c.yaml")
     with pytest.raises(UnsafeError, match="is not sealed, and the code that it names"):

@@ -29,7 +29,7 @@ def tuned(tmp_path: Path, capsys: Any) -> Path:
     return run
 
 
-@pytest.mark.parametrize("place", ["archive", "moved", "unlink"])
+@pytest.mark.parametrize("place", ["archive", "cover", "unlink"])
 def test_settings_never_stand_beside_what_older_ones_made(
     tuned: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -39,8 +39,8 @@ def test_settings_never_stand_beside_what_older_ones_made(
     with monkeypatch.context() as patch:
         if place == "archive":
             patch.setattr(pending, "archive", killed)
-        elif place == "moved":
-            patch.setattr(RunFolder, "moved", killed)
+        elif place == "cover":
+            patch.setattr(RunFolder, "cover", killed)
         else:
             patch.setattr(Path, "unlink", killed)
         with pytest.raises(KilledError):

@@ -47,6 +47,8 @@ def report(
         found = load_report_input(run)
         if place.parent != run:
             found = replace(found, files_at=f"{_way(run, place)}/", seal=seal_of(run))
+        if place.parent == run:
+            folder.refuse_links(place / "report.html")
         path = write_report(found, place, languages=languages)
         if place.parent == run:
             folder.record(place)

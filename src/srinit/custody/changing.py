@@ -169,14 +169,16 @@ def archive(folder: RunFolder, redone: Collection[str], parts: Parts, number: in
     target = folder.path / "superseded" / f"{number:02d}"
     if not names:
         return
+    folder.refuse_links(target, *(folder.path / name for name in names))
     told = {"parts": sorted(redone), "files": len(names)}
     folder.audit("set aside", f"intended: to superseded/{target.name}", inputs=told)
+    folder.forget(lambda name: parts.of(name) in redone)
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (folder.path / name).rename(target / name)
     for name in ("rounds", "rejected", "export", "report"):
         _remove_empty(folder.path / name)
-    folder.moved()
+    folder.cover()
     folder.audit("set aside", f"done: to superseded/{target.name}", inputs=told)
 
 

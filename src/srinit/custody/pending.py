@@ -101,5 +101,5 @@ def finish(folder: RunFolder, parts: Parts) -> None:
         recorded = json.loads((folder.path / LOCK).read_text("utf-8"))
         body = json.dumps({**recorded, **pending.inputs}, indent=2, ensure_ascii=False)
         folder.write_text(folder.path / LOCK, body + "\n")
-    folder.moved()
+    folder.cover()
     path.unlink()

@@ -381,7 +381,7 @@ class _Run:
                 "delete it to begin again, or restore the settings to go on."
             )
         modules.load_state(self.model, groups["model"])
-        checkpoint.restoreoptimizer_of(self.optimizer, groups.get("optimizer", {}))
+        checkpoint.restore_optimizer(self.optimizer, groups.get("optimizer", {}))
         self.best = {name: value.to(self.device) for name, value in groups["best"].items()}
         if self.average is not None:
             modules.load_state(self.average, groups["average"])

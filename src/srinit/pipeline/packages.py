@@ -39,6 +39,7 @@ def package(runner: Runner, *, override: bool = False, reason: str = "") -> tupl
         runner.folder.check_recorded(besides=runner.path / "report")
         return place, kept
     sealed = runner.folder.was_sealed
+    runner.folder.refuse_links(place)
     if sealed:
         place = beside(runner.path) / "package"
     there = packaging.Made(

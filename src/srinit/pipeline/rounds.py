@@ -79,9 +79,12 @@ def _put_aside(runner: Runner, found: RoundsOutcome) -> None:
     folder = runner.in_round(found.delivered + 1).files.round_folder
     if folder.is_dir():
         target = runner.path / REJECTED / folder.name
+        runner.folder.refuse_links(folder, target)
+        place = f"{folder.relative_to(runner.path).as_posix()}/"
+        runner.folder.forget(lambda name: name.startswith(place))
         target.parent.mkdir(exist_ok=True)
         folder.rename(target)
-    runner.folder.moved()
+    runner.folder.cover()
 
 
 def planned(runner: Runner) -> PrunePlan | None:

@@ -10,7 +10,6 @@ from torch import nn
 from srinit.errors import ModelError
 from srinit.runs.kinds import Artifact
 from srinit.store import RunFolder
-from srinit.store.tree import no_link
 
 T = TypeVar("T")
 ROUNDS, REJECTED = "rounds", "rejected"
@@ -82,16 +81,12 @@ class RunFiles:
         return self.path(artifact).relative_to(self.folder.path).as_posix()
 
     def has(self, artifact: Artifact[Any]) -> bool:
-        """Return whether a file is there; a link in its place is refused.
+        """Return whether a file is there.
 
         Raises:
-            UnsafeError: It, or a folder above it, is a link.
+            IntegrityError: It is gone although its hash is recorded, or the way to it is a link.
         """
-        path = self.path(artifact)
-        if not path.is_file():
-            return False
-        no_link(self.folder.path, self.name(artifact))
-        return True
+        return self.folder.has(self.path(artifact))
 
     def read(self, artifact: Artifact[T]) -> T:
         """Return what a file holds.
@@ -107,7 +102,12 @@ class RunFiles:
         return self.read(artifact) if self.has(artifact) else None
 
     def write(self, artifact: Artifact[T], value: T) -> None:
-        """Write a file; its hash is recorded."""
+        """Write a file; its hash is recorded.
+
+        Raises:
+            IntegrityError: It, or a folder above it, is a link.
+        """
+        self.folder.refuse_links(self.path(artifact))
         artifact.kind.write(self, self.path(artifact), value)
 
     def digests(self, artifact: Artifact[Any]) -> dict[str, str]:

@@ -165,7 +165,7 @@ class Plan:
         """
         plan = PrunePlan.from_json(files.folder.read_bytes(path), where=str(path))
         beside = path.with_name(TIMES)
-        if not beside.is_file():
+        if not files.folder.has(beside):
             return plan
         content = files.folder.read_bytes(beside)
         return plan.timed(PlanTimes.from_json(content, where=str(beside)))
@@ -191,6 +191,7 @@ class Network:
 
     def write(self, files: RunFiles, path: Path, value: nn.Module) -> None:
         """Write weights and, after them, the recipe."""
+        files.folder.refuse_links(path, path.with_name(artifact.WEIGHTS))
         files.networks.save(path.parent, value)
         for name in (artifact.WEIGHTS, artifact.RECIPE):
             files.folder.record(path.parent / name)

@@ -12,6 +12,8 @@ from typing import Protocol, TypeVar
 from srinit.distributed import ProcessGroup, by_itself, error_of, told
 from srinit.errors import PruneError
 from srinit.store import RunFolder
+from srinit.store.seal import SUMS
+from srinit.store.sums import read_sums, write_sums
 
 T = TypeVar("T")
 W = TypeVar("W", bound="Shared")
@@ -90,4 +92,10 @@ def kept_by_first(
 
 
 def _copy(source: Path, target: Path) -> None:
+    """Copy a run; what is left out has no hash in the copy, and so is not there yet."""
     shutil.copytree(source, target, ignore=LEFT_OUT, dirs_exist_ok=True)
+    listed = target / SUMS
+    sums = read_sums(listed)
+    kept = {n: d for n, d in sums.items() if not (source / n).is_file() or (target / n).is_file()}
+    if kept != sums:
+        write_sums(listed, kept)

@@ -37,6 +37,7 @@ from srinit.steps.table import step
 from srinit.steps.task import Bench, Execution
 
 CHECKED_EXAMPLES = 64
+WRITTEN = ("pruned.onnx", "baseline.onnx", "pruned.pt2")
 
 
 @step(
@@ -67,6 +68,7 @@ def exports(
     and both latencies are measured in the same runtime.
     """
     folder = files.path(artifacts.EXPORTS).parent
+    files.folder.refuse_links(*(folder / name for name in WRITTEN))
     inputs, _ = next(iter(test.batches(CHECKED_EXAMPLES)))
     exported: list[exporting.Exported] = []
     failed: dict[str, str] = {}
@@ -154,6 +156,7 @@ def report(
     files: RunFiles,
 ) -> str:
     """Write the report and return its path."""
+    files.folder.refuse_links(files.path(artifacts.REPORT))
     path = write_report(
         load_report_input(files.folder.path),
         files.folder.path / "report",

@@ -112,6 +112,7 @@ def hugging_face(
     if not _is_wanted(tuned, base.export):
         return None
     place = files.path(artifacts.FOLDER).with_name(NAME)
+    files.folder.refuse_links(place)
     inputs, _ = next(iter(test.batches(CHECKED_EXAMPLES)))
     facts = CardFacts(
         name=base.run,
@@ -135,6 +136,7 @@ def hugging_face(
             shard_size=base.export.shard_size,
         )
     except ModelError as error:
+        files.folder.record(place)  # of an earlier attempt
         if base.export.huggingface == "required":
             raise ConfigError(f"export.huggingface is required: {error}") from error
         execution.observer.say(str(error))

@@ -170,6 +170,8 @@ def sensitivity(
     execution: Execution,
 ) -> Sensitivity:
     """Return the sensitivity of every unit; the journal beside it makes the scan resumable."""
+    journal = files.path(artifacts.SENSITIVITY).with_name("observations.jsonl")
+    files.folder.refuse_links(journal)
     found = measure_sensitivity(
         model,
         units,
@@ -179,7 +181,7 @@ def sensitivity(
         seed=execution.seed,
         scorer=scorer,
         device=execution.device,
-        journal=files.path(artifacts.SENSITIVITY).with_name("observations.jsonl"),
+        journal=journal,
         on_progress=execution.observer.progress,
     )
     return replace(found, seconds=None)  # equal scans leave equal files

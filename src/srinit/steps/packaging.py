@@ -73,7 +73,12 @@ def package(
         packer.observer.say(why)
         return edge.refused(why)
     made = Made(exports, int8, gates, predictions, round_plan)
-    return packed(files.path(artifacts.PACKAGE).with_name("package"), made, packer, files)
+    place = files.path(artifacts.PACKAGE).with_name("package")
+    files.folder.refuse_links(place)
+    found = packed(place, made, packer, files)
+    for path in (place, place.with_suffix(".zip")):
+        files.folder.record(path)
+    return found
 
 
 def refusal(run: Path, gates: GateResult, outcome: RoundsOutcome) -> str:

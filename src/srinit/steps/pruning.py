@@ -149,6 +149,8 @@ def tune(
     points = None
     if recipe.feature_weight:
         points = _cut_points(recovery.teacher, round_plan, units, bench.inputs)
+    state = files.round_folder / "training.safetensors"
+    files.folder.refuse_links(state)
     log = fine_tune(
         pruned,
         recovery.train if recipe.epochs and recovery.train is not None else [],
@@ -160,7 +162,7 @@ def tune(
         scorer=recovery.task.scorer,
         augment=recovery.augment,
         seed=execution.seed,
-        state=files.round_folder / "training.safetensors",
+        state=state,
         on_progress=execution.observer.progress,
     )
     for line in harm_of(log):
@@ -199,6 +201,7 @@ def _own_training(
         raise ConfigError("finetune.command and finetune.fn are both given; keep one.")
     before = validated(model)
     if settings.command is not None:
+        files.folder.refuse_links(files.round_folder)
         run_command(settings.command, model, files.round_folder, cwd=root)
         for path in files.round_folder.glob("t*.safetensors"):  # of an earlier attempt, too
             files.folder.record(path)

@@ -71,7 +71,9 @@ def int8(
     if quantizer is None:
         return None
     folder = files.path(artifacts.EXPORTS).parent
+    files.folder.refuse_links(folder)
     (folder / "pruned-int8.onnx").unlink(missing_ok=True)
+    files.folder.record(folder / "pruned-int8.onnx")
     told = (device.processor(), device.instructions(), f"onnxruntime {_version()}")
     if "pruned.onnx" not in {each.file for each in exports.files}:
         why = exports.failed.get("onnx", "export.onnx: false")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from srinit import records
-from srinit.errors import ConfigError, DataError, ResourceError, UnsafeError
+from srinit.errors import ConfigError, DataError, IntegrityError, ResourceError, UnsafeError
 from srinit.store import audit
 from srinit.store import seal as sealing
 from srinit.store.files import (
@@ -28,12 +28,13 @@ from srinit.store.files import (
 from srinit.store.lock import in_turn, locked
 from srinit.store.seal import AUDIT, OUTSIDE, SUMS, Seal, read_checked, refuse_sealed
 from srinit.store.sums import check_file, read_sums, write_sums
-from srinit.store.tree import kinds, no_link, remove_empty
+from srinit.store.tree import kinds, no_link, no_links, remove_empty
 
 T = TypeVar("T")
 SCHEMA = "srinit.run/1"
 HEAD, LOCK = "run.json", ".lock"
-GROWING = ("scan/observations.jsonl",)  # appended to until the run is sealed
+# Appended to, written again or removed until the run is sealed; in every folder of a round, too.
+GROWING = ("scan/observations.jsonl", "training.safetensors")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_JSON_BYTES = 256 << 20
 MAX_RUNS = 100_000  # of one name
@@ -123,11 +124,14 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep other processes out for a while; a dead process's lock is taken over.
 
-        What a killed process left half-written is deleted.
+        What a killed process left half-written is deleted. Whoever holds it may write anywhere in
+        the folder, so a link in it is refused: what is written there would land elsewhere.
 
         Raises:
+            IntegrityError: The folder holds a link.
             UnsafeError: Another process is at work in this folder.
         """
+        no_links(self.path)
         with locked(self.path / LOCK, str(self.path)):
             remove_leftovers(self.path)
             yield
@@ -141,10 +145,12 @@ class RunFolder:
 
         Raises:
             ResourceError: The disk is full; what was there before stays.
+            IntegrityError: The file, or a folder above it, is a link.
             UnsafeError: The run is sealed.
         """
         name = self._name(path)
         refuse_sealed(self.path, name)
+        self.refuse_links(path)
         sums = read_sums(self.path / SUMS)
         if sums.pop(name, None) is not None:  # between the two writes no hash is better than a
             write_sums(self.path / SUMS, sums)  # wrong one
@@ -154,6 +160,7 @@ class RunFolder:
     def write_npz(self, path: Path, arrays: Mapping[str, Any]) -> None:
         """Write arrays of this run, atomically, and record the file's hash."""
         refuse_sealed(self.path, self._name(path))
+        self.refuse_links(path)
         write_npz(path, arrays)
         self._record([self._name(path)])
 
@@ -211,6 +218,22 @@ class RunFolder:
         no_link(self.path, name)
         return read_once(self.path / name)
 
+    def has(self, path: Path) -> bool:
+        """Return whether a file of this run is there.
+
+        Raises:
+            IntegrityError: It is gone although its hash is recorded, or the way to it is a link.
+        """
+        self.refuse_links(path)
+        name = self._name(path)
+        if path.is_file():
+            return True
+        if name in read_sums(self.path / SUMS):
+            raise IntegrityError(
+                f"{path} is missing, but its hash is recorded. Restore it, or begin a new run."
+            )
+        return False
+
     def check(self, path: Path) -> None:
         """Raise `IntegrityError` if a file's hash is recorded and is another."""
         name = self._name(path)
@@ -231,18 +254,24 @@ class RunFolder:
                 check_file(self.path, name, digest)
 
     def cover(self) -> None:
-        """Record the hashes of the files that have none yet."""
+        """Record the hashes of the files that have none yet, but for those that still change."""
         known = read_sums(self.path / SUMS)
-        self._record([name for name in self.files() if name not in (*known, *GROWING)])
+        self._record([name for name in self.files() if name not in known and not _is_growing(name)])
 
-    def moved(self) -> None:
-        """Record the hashes anew after files of the run were moved within it."""
+    def forget(self, is_moved: Callable[[str], bool]) -> None:
+        """Drop the hashes of files that are about to be moved or made anew; `cover` comes after.
+
+        A hash without its file is a loss: where a process is killed between the two, no hash is
+        better.
+
+        Args:
+            is_moved: Whether a file, by its name in the run, is one of them.
+        """
         sums = read_sums(self.path / SUMS)
-        kept = {n: d for n, d in sums.items() if (self.path / n).is_file()}
+        kept = {name: digest for name, digest in sums.items() if not is_moved(name)}
         if kept != sums:
             refuse_sealed(self.path, SUMS)
             write_sums(self.path / SUMS, kept)
-        self.cover()
 
     def record(self, path: Path) -> None:
         """Record the hash of a file, or of every file under a folder, that was written anew.
@@ -255,12 +284,23 @@ class RunFolder:
         self._record([n for n in self.files() if _under(n, place)], gone=gone)
 
     def _record(self, names: Sequence[str], *, gone: Sequence[str] = ()) -> None:
-        if not names:
+        if not names and not gone:
             return
-        refuse_sealed(self.path, ", ".join(names[:3]))
+        refuse_sealed(self.path, ", ".join([*names, *gone][:3]))
+        for name in names:
+            no_link(self.path, name)
         fresh = {name: sha256_file(self.path / name) for name in names}
         known = {n: d for n, d in read_sums(self.path / SUMS).items() if n not in gone}
         write_sums(self.path / SUMS, {**known, **fresh})
+
+    def refuse_links(self, *paths: Path) -> None:
+        """Raise where a file cannot be written, made or moved, because the way to it is a link.
+
+        Raises:
+            IntegrityError: A path, or a folder above it inside the run, is a link.
+        """
+        for path in paths:
+            no_link(self.path, self._name(path))
 
     def _name(self, path: Path) -> str:
         try:
@@ -276,6 +316,7 @@ class RunFolder:
 
     def audit(self, verb: str, decision: str, reason: str = "", inputs: Any = None) -> None:
         """Append to the audit log; see `srinit.store.audit`."""
+        no_link(self.path, AUDIT)
         audit.append(self.path / AUDIT, verb=verb, decision=decision, reason=reason, inputs=inputs)
 
     def files(self) -> list[str]:
@@ -290,11 +331,11 @@ class RunFolder:
         From then on nothing in the folder is changed; the log alone grows.
 
         Raises:
-            IntegrityError: A file was changed since it was written, or is a link.
+            IntegrityError: A file was changed since it was written, is missing, or is a link.
             UnsafeError: The run is sealed already.
         """
         refuse_sealed(self.path, "another seal")
-        sums = {n: d for n, d in read_sums(self.path / SUMS).items() if (self.path / n).is_file()}
+        sums = read_sums(self.path / SUMS)
         for name, digest in sums.items():
             check_file(self.path, name, digest)
         remove_empty(self.path)
@@ -320,6 +361,10 @@ class RunFolder:
     def checked(self) -> Seal:
         """Return the seal, after everything was hashed again; see `srinit.store.seal`."""
         return sealing.check(self.path)
+
+
+def _is_growing(name: str) -> bool:
+    return f"/{name}".endswith(tuple(f"/{each}" for each in GROWING))
 
 
 def _under(name: str, place: str) -> bool:

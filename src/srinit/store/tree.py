@@ -63,6 +63,13 @@ def no_link(folder: Path, name: str) -> None:
             )
 
 
+def no_links(folder: Path) -> None:
+    """Raise `IntegrityError` where anything under `folder` is a link; none is followed."""
+    for place, folders, files in os.walk(folder):
+        for name in sorted((*folders, *files)):
+            no_link(Path(place), name)
+
+
 def remove_empty(folder: Path) -> None:
     """Remove the folders under `folder` that hold nothing."""
     for place, _, _ in os.walk(folder, topdown=False):
