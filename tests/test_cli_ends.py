@@ -129,6 +129,23 @@ def test_out_is_refused_where_it_would_do_nothing(
     assert f"srinit {verb} has no use for --out" in " ".join(text.split())
 
 
+@pytest.mark.parametrize(
+    ("verb", "given"), [("report", str(RUN)), ("init", "new"), ("doctor", None)]
+)
+def test_set_is_refused_where_it_would_do_nothing(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    given: str | None,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text = said(capsys, verb, *([given] if given else []), "--set", "roi.currency=USD")
+    assert code == 2
+    assert f"srinit {verb} has no use for --set" in " ".join(text.split())
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_finished_bar_has_no_time_left() -> None:
     def bar(completed: float) -> Any:
         return Task(

@@ -9,6 +9,11 @@ from srinit.errors import ConfigError, DataError, ModelError
 
 CHECKS_ITSELF = ("plan", "compare")  # their other arguments come first
 WRITES = ("inspect", "baseline", "scan", "run", "demo", "report")  # what takes --out
+NO_SETTINGS = {  # what takes no --set
+    "init": "it writes a config",
+    "doctor": "it reads no config",
+    "report": "it shows runs as they were made",
+}
 
 
 def check(verb: str, given: dict[str, Any], common: Any) -> None:
@@ -16,13 +21,15 @@ def check(verb: str, given: dict[str, Any], common: Any) -> None:
 
     Raises:
         PruneError: The config or folder is not there or not what it should be, or the verb
-            has no use for `--out`.
+            has no use for `--out` or `--set`.
     """
     if common.out is not None and verb not in WRITES:
         raise ConfigError(
             f"srinit {verb} has no use for --out: it works in the folder that it is given. "
             f"--out belongs to {', '.join(WRITES)}."
         )
+    if common.set_ and verb in NO_SETTINGS:
+        raise ConfigError(f"srinit {verb} has no use for --set: {NO_SETTINGS[verb]}.")
     config, run = given.get("config"), given.get("run")
     if isinstance(config, Path):
         _check_config(config, common)
