@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import report_browser  # noqa: E402 - the folder of the tests is no package
 
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
-PARTS = ("layers", "compare", "inside", "money")
+PARTS = ("layers", "compare", "explanations", "money")
 COLORS = 256  # of a picture, so that the repository stays small
 EXACT = 64  # of them kept as they are
 

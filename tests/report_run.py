@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srinit.comparison import ErrorCost, Rise
+from srinit.gates import Gate
 from srinit.report import ReportInput
 from srinit.rng import isolated_rng
 
@@ -118,6 +119,24 @@ def with_costs(report: ReportInput) -> ReportInput:
     round_ = replace(report.rounds[-1], comparison=replace(comparison, error_cost=cost))
     roi = report.roi.changed(missed_defect_cost=None, false_reject_cost=None)
     return replace(report, rounds=(*report.rounds[:-1], round_), roi=roi)
+
+
+def with_all_gates(report: ReportInput) -> ReportInput:
+    """Return the report's input as if false rejects and costs had been limited too, in vain."""
+    gates = report.gates
+    assert gates is not None
+    more = (
+        Gate(
+            name="max_false_reject_increase", limit=0.02, measured=0.0, bound=0.0029, passed=True,
+            sentence="rise of good parts rejected: +0.00 points; allowed +2.00 points",
+        ),
+        Gate(
+            name="max_cost_increase", limit=0.5, measured=0.5, bound=2.25, passed=False,
+            sentence="rise of the cost of errors: +0.5 a piece, at most +2.25; allowed +0.5",
+        ),
+    )  # fmt: skip
+    result = replace(gates, gates=(*gates.gates, *more))
+    return replace(report, rounds=(*report.rounds[:-1], replace(report.rounds[-1], gates=result)))
 
 
 def keep_run(run: Path, target: Path) -> None:

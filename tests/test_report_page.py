@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import html
 import re
@@ -466,3 +467,11 @@ def test_corruption_under_which_the_new_model_is_worse_is_a_condition(found: Rep
     round_ = dataclasses.replace(found.rounds[-1], shift=shift)
     decision = decide(dataclasses.replace(found, rounds=(round_,)), Translator())
     assert any("is worse (1 of 2 tested)" in line.en for line in decision.conditions)
+
+
+def test_screenshots_are_of_sections_that_the_page_has(page: str) -> None:
+    script = (Path(__file__).parents[1] / "scripts" / "screenshots.py").read_text("utf-8")
+    parts = re.search(r"^PARTS = (.*)$", script, re.MULTILINE)
+    assert parts is not None
+    for part in ast.literal_eval(parts[1]):
+        assert f"id=h-{part}" in page.replace('"', ""), part

@@ -173,9 +173,7 @@ def _cost_notes(found: ErrorCost, say: Translator) -> tuple[LocalizedText, ...]:
     """Return where the errors of both networks cost the same."""
     notes = []
     if found.break_even_miss_rate is not None:
-        rate, share = (
-            fmt.percent(part, 2) for part in (found.break_even_miss_rate, found.defect_share)
-        )
+        rate, share = map(fmt.rate, (found.break_even_miss_rate, found.defect_share))
         notes.append(say("error.even_rate", rate=rate, share=share))
     if found.break_even_ratio is not None:
         notes.append(say("error.even_ratio", ratio=fmt.significant(found.break_even_ratio)))

@@ -14,6 +14,7 @@ from srinit.report.text import LocalizedText, untranslated
 
 MINUS = "−"
 NOTHING = "–"
+LEAST_RATE = 0.00005  # that two decimals of a percentage show
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -39,13 +40,17 @@ def percent(fraction: float | None, digits: int = 1, *, signed: bool = False) ->
 
 
 def rate(fraction: float | None) -> str:
-    """Return a rate in percent; what no rate can reach is only said to be beyond it.
+    """Return a rate in percent; what no rate can reach, or would round to 0, says where it lies.
 
     Example:
-        >>> rate(0.0198), rate(1.7), rate(None)
-        ('1.98%', '> 100%', '–')
+        >>> rate(0.0198), rate(1.7), rate(0.00001), rate(0.0), rate(None)
+        ('1.98%', '> 100%', '< 0.01%', '0.00%', '–')
     """
-    return "> 100%" if fraction is not None and fraction > 1 else percent(fraction, 2)
+    if fraction is None or fraction <= 0:
+        return percent(fraction, 2)
+    if fraction < LEAST_RATE:
+        return "< 0.01%"
+    return "> 100%" if fraction > 1 else percent(fraction, 2)
 
 
 def p_value(value: float | None) -> str:

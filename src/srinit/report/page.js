@@ -92,7 +92,8 @@
     return (value < 0 && /[1-9]/.test(grouped) ? MINUS : "") + grouped;
   }
   const percent = (value, digits) => (value === null ? NOTHING : `${fixed(100 * value, digits)}%`);
-  const rate = (value) => (value !== null && value > 1 ? "> 100%" : percent(value, 2));
+  const rate = (value) =>
+    value > 1 ? "> 100%" : value > 0 && value < 0.00005 ? "< 0.01%" : percent(value, 2);
   function rounded(size, names) {
     for (const [unit, name] of names) {
       if (size < unit) continue;
