@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from parts_project import CONFIG, call, make
+from srinit.config import load_config
 from srinit.custody.depends import Part, Parts
 from srinit.pipeline.parts import PARTS
+from srinit.pipeline.sizes import unread
 from srinit.runs import artifacts
 from srinit.steps.table import TABLE
 
-ALL_LATER = {"export", "int8", "package", "folder", "site", "comparison", "shift", "rounds",
-             "inference cost", "judgement", "report"}  # fmt: skip
+ALL_LATER = {"export", "int8", "package", "folder", "site", "predictions", "comparison", "shift",
+             "rounds", "inference cost", "judgement", "report"}  # fmt: skip
 SCORED = {"scores", "reference scores"}
-PLANNED = {"plan", "planned folder", "cut", "recovery"}
+PLANNED = {"plan", "plan times", "planned folder", "cut", "recovery"}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,11 @@ PLANNED = {"plan", "planned folder", "cut", "recovery"}
         ("plan.beside_examples", {"reference scores", "report"}),
         ("baseline.expected_top1", {"baseline", "report"}),
         ("baseline.tolerance", {"baseline", "report"}),
+        ("data.augment", {"recovery"} | ALL_LATER),
+        (
+            "data.defect_class",
+            {"site", "rounds", "comparison", "judgement", "int8", "package", "folder", "report"},
+        ),
         ("seed", set(PARTS.names)),
         ("units.level", {"units", "folder outlook", "scan", *SCORED, *PLANNED} | ALL_LATER),
         ("model.source", set(PARTS.names)),
@@ -56,6 +63,30 @@ PLANNED = {"plan", "planned folder", "cut", "recovery"}
 )
 def test_a_changed_key_redoes_what_rests_on_it_and_nothing_else(key: str, redone: set[str]) -> None:
     assert set(PARTS.stale([key])) == redone
+
+
+def test_keys_that_nothing_reads_by_what_others_say_redo_nothing(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("model: py:m.py:f\ndata: npz:d.npz\n")
+
+    def redone(key: str, *pairs: str) -> set[str]:
+        config = load_config(tmp_path / "c.yaml", pairs)
+        return set(PARTS.stale([key], unread=unread(config, config)))
+
+    assert "plan" not in redone("compare.latency_batches", "plan.flops=0.8")
+    assert {"plan", "cut"} <= redone("compare.latency_batches", "plan.latency=0.8")
+    timed = {"baseline", "plan times", "comparison", "inference cost", "export"}
+    assert timed <= redone("compare.latency_batches", "plan.flops=0.8")
+    assert redone("plan.latency_batch", "plan.flops=0.8") == set()
+    assert "plan" in redone("plan.latency_batch", "plan.latency=0.8")
+    assert redone("plan.rule", "plan.flops=0.8") == set()
+    assert "plan" in redone("plan.rule", "plan.max_drop=0.1")
+    assert redone("plan.trial_max_drop", "plan.trial_examples=0") == set()
+    assert redone("scan.num_remove") == set()
+    assert "scan" in redone("scan.num_remove", "scan.precision=decide", "plan.flops=0.8")
+    assert "plan" not in redone("finetune.label_smoothing", "plan.beside=[]")
+    assert "plan" in redone("finetune.label_smoothing", "plan.criterion=taylor")
+    assert "reference scores" in redone("finetune.loss", "plan.beside=[taylor]")
+    assert redone("shift.severities", "shift.examples=0") == set()
 
 
 def test_facts_of_the_data_follow_the_data_that_are_named_later(

@@ -16,7 +16,6 @@ from srinit.display import command, quoted
 
 if TYPE_CHECKING:
     from srinit.comparison import Comparison
-    from srinit.pipeline.runner import Runner
 
 GATE_FAILED = 3
 TARGETS = ("max_drop", "params", "flops", "latency", "units")
@@ -52,6 +51,7 @@ def plan(
 ) -> Result:
     """Choose the units that go, for a target; the scan must be done."""
     from srinit.config import check_targets
+    from srinit.errors import ConfigError
     from srinit.store import RunFolder
 
     given = {"max_drop": max_drop, "params": params, "flops": flops, "latency": latency}
@@ -66,23 +66,23 @@ def plan(
     from srinit.pipeline import replanning, start
     from srinit.runs import artifacts
 
+    edit = replanning.edited(run, reason) if edited else None
+    if edit is not None:
+        if targets:
+            raise ConfigError("--edited takes what plan.json removes; give no target beside it.")
+        targets = {"remove": edit.after}
+    asked: dict[str, Any] = {"verb": "plan", "redo": ("plan",), "edit": edit}
+    asked["check"] = replanning.check_names
     pairs = [*common.overrides, *_target_pairs(targets)]
     if common.dry_run:
-        lines = start.foresee(run, pairs, verb="plan", redo=("plan",))
+        lines = start.foresee(run, pairs, **asked)
         return _dry("plan", run, "builds and times the network after every removal", lines)
-
-    def check(runner: Runner) -> None:
-        if edited:
-            replanning.check_edited(runner, reason)
-        else:
-            replanning.check_names(runner)
-
     with (
         RichObserver() as observer,
-        start.open_run(run, observer, pairs, verb="plan", redo=("plan",), check=check) as runner,
+        start.open_run(run, observer, pairs, **asked) as runner,
     ):
         observer.step("plan")
-        made = replanning.take_edited(runner, reason) if edited else replanning.replan(runner)
+        made = replanning.replan(runner)
         runner.get(artifacts.PLANNED_FOLDER)
     here = runner.path
     return Result(
@@ -188,6 +188,7 @@ def compare(
     RunFolder.open(run)
     from srinit import records
     from srinit.cli.render import comparison_table, field_tables, gate_table, robustness_table
+    from srinit.custody import overrides
     from srinit.pipeline import others, start
     from srinit.runs import artifacts
 
@@ -203,6 +204,7 @@ def compare(
         own, gates = other is None and data is None, None
         under_shift = None
         if own:
+            runner.get(artifacts.PLAN_TIMES)
             runner.get(artifacts.READINGS)
             on_site = runner.get(artifacts.SITE)
             comparison: Comparison | None = runner.get(artifacts.COMPARISON)
@@ -212,12 +214,14 @@ def compare(
             comparison = on_site.comparison
         if other is None:
             under_shift = runner.get(artifacts.SHIFT)
+    edit = overrides.edit_of(overrides.of_run(runner.path), runner.config)
     parts: list[Any] = []
     if comparison is not None:
         parts.append(comparison_table(comparison))
     parts += [gate_table(gates)] if gates is not None else []
     parts += field_tables(on_site, apart=own)
     parts += [robustness_table(under_shift)] if under_shift is not None else []
+    parts += [f"{edit.words()}."] if edit is not None else []
     return Result(
         verb="compare",
         data={
@@ -226,6 +230,7 @@ def compare(
             "gates": records.plain(gates),
             "shift": records.plain(under_shift),
             "site": records.plain(on_site),
+            "edit": records.plain(edit),
         },
         text=parts[0],
         extra=parts[1:],

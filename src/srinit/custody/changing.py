@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from srinit.config import Config
 from srinit.custody import overrides
-from srinit.custody.depends import Parts
+from srinit.custody.depends import Meaning, Parts
 from srinit.custody.overrides import Override
 from srinit.records import record
 from srinit.store import RunFolder, audit
@@ -21,6 +22,7 @@ from srinit.store.files import write_bytes, write_text
 from srinit.store.seal import AUDIT, read_checked
 from srinit.store.sums import read_sums
 
+FROM_CONFIG = "run"  # as a verb: whatever is given a config, and no run
 HEADS = ("config.yaml", "env.json", "inputs.lock.json")
 
 
@@ -34,6 +36,7 @@ class Change:
     redone: dict[str, str]  # parts that are there and are made anew, with the reason
     makes_new_run: bool
     why_new: str = ""
+    undone: Override | None = None  # the plan's edit by hand, which it does not follow any more
 
     def __bool__(self) -> bool:
         return bool(self.overrides or self.redone)
@@ -48,6 +51,9 @@ class Change:
         if self.redone:
             parts = (f"{n} ({why})" if why else n for n, why in self.redone.items())
             lines.append("made anew: " + ", ".join(parts))
+        if self.undone is not None:
+            place = "stays there" if self.makes_new_run else "is set aside"
+            lines.append(f"the plan that was edited by hand {place}: {self.undone.words()}")
         moved = [each.key for each in self.overrides if each.moves_judgement and each.judged]
         if moved:
             lines.append(
@@ -65,7 +71,8 @@ def change_of(
     *,
     verb: str,
     redo: Collection[str] = (),
-    otherwise: Collection[str] = (),
+    meaning: Meaning | None = None,
+    edit: Override | None = None,
 ) -> Change:
     """Return what a verb would change.
 
@@ -76,17 +83,22 @@ def change_of(
         parts: What rests on what.
         verb: Its name, for the record.
         redo: Parts that the verb makes anew in any case.
-        otherwise: Keys that mean something else now, by what other keys say.
+        meaning: What keys mean, by what other keys say.
+        edit: Of the plan by hand.
     """
     judged = was_judged(folder)
     new = tuple(
         Override(key=key, before=old, after=value, verb=verb, judged=judged)
         for key, (old, value) in overrides.differences(before, after).items()
     )
+    if edit is not None:
+        new = (*new, replace(edit, judged=judged))
+    meaning = meaning or Meaning()
     stale = parts.stale(
-        [*(each.key for each in new), *otherwise],
+        [*(each.key for each in new), *meaning.otherwise],
         in_rounds=before.prune.in_rounds or after.prune.in_rounds,
         trained_trials=after.plan.trial_steps > 0,
+        unread=meaning.unread,
     )
     wanted = {**parts.with_later(redo), **stale}
     there = {parts.of(name) for name in folder.files()}
@@ -95,9 +107,13 @@ def change_of(
         for name in parts.names
         if name in wanted and name in there
     }
+    edited = overrides.edit_of(overrides.of_run(folder.path), before)
+    undone = edited if edit is None and after.plan.remove != before.plan.remove else None
     sealed = folder.was_sealed
     moved = judged and any(each.moves_judgement for each in new)
     why = "is sealed" if sealed else "has been judged" if moved else ""
+    if not why and undone is not None and verb == FROM_CONFIG:
+        why = "holds a plan that was edited by hand"
     return Change(
         run=str(folder.path),
         verb=verb,
@@ -105,6 +121,7 @@ def change_of(
         redone=redone,
         makes_new_run=bool(why and (new or redone)),
         why_new=why,
+        undone=undone,
     )
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
 
 INPUTS = ("model", "data", "score", "seed")
-ERRORS = ("roi.missed_defect_cost", "roi.false_reject_cost", "roi.defect_share")
+ERRORS = (
+    "roi.missed_defect_cost",
+    "roi.false_reject_cost",
+    "roi.defect_share",
+    "data.defect_class",
+    "data.costs",
+)  # what errors mean
 CALL_ONLY = ("device", "out", "name", "registry", "monitor")  # nothing that is measured rests on it
 JUDGEMENT = (
     *INPUTS,
@@ -19,7 +25,8 @@ JUDGEMENT = (
     "shift",
 )  # what is fixed at the start
 # Where a run prunes in rounds, each is recovered and judged before the next is cut.
-OF_ROUNDS = ("gates", "finetune", "scan", "units", "compare.confidence", *ERRORS)
+TRAINING = ("finetune", "data.augment")
+OF_ROUNDS = ("gates", *TRAINING, "scan", "units", "compare.confidence", *ERRORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,14 @@ class Part:
     keys: tuple[str, ...]
     after: tuple[str, ...] = ()
     but: tuple[str, ...] = ()  # keys below `keys` that do not matter to it
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What keys of a config mean by what other keys say."""
+
+    otherwise: tuple[str, ...] = ()  # keys that mean something else than before
+    unread: Mapping[str, Collection[str]] = field(default_factory=dict)  # by part; "": all parts
 
 
 class Parts:
@@ -50,7 +65,12 @@ class Parts:
         self.names = tuple(part.name for part in self._parts)
 
     def stale(
-        self, changed: Iterable[str], *, in_rounds: bool = False, trained_trials: bool = False
+        self,
+        changed: Iterable[str],
+        *,
+        in_rounds: bool = False,
+        trained_trials: bool = False,
+        unread: Mapping[str, Collection[str]] | None = None,
     ) -> dict[str, str]:
         """Return the parts that rest on changed keys, in order, each with what made it stale.
 
@@ -58,6 +78,7 @@ class Parts:
             changed: Keys of the config, "section.key".
             in_rounds: The run prunes in rounds, each of which is recovered and judged.
             trained_trials: Trials of the plan train (`plan.trial_steps`).
+            unread: Keys that a part does not read, by what other keys say; "" for all parts.
 
         Example:
             >>> parts = Parts([Part("plan", ("plan.json",), ("plan",)),
@@ -66,13 +87,17 @@ class Parts:
             {'plan': 'plan.flops', 'cut': 'plan'}
         """
         found: dict[str, str] = {}
+        left_out = unread or {}
         for part in self._parts:
             keys = part.keys
+            but = (*part.but, *left_out.get(part.name, ()), *left_out.get("", ()))
             if part.name == self._cut and in_rounds:
                 keys = (*keys, *OF_ROUNDS)
+                but = tuple(key for key in but if key not in OF_ROUNDS)
             if part.name == "plan" and trained_trials:
-                keys = (*keys, "finetune")
-            own = [key for key in changed if covers(keys, key) and not covers(part.but, key)]
+                keys = (*keys, *TRAINING)
+                but = tuple(key for key in but if key not in TRAINING)
+            own = [key for key in changed if covers(keys, key) and not covers(but, key)]
             before = [name for name in part.after if name in found]
             if own or before:
                 found[part.name] = ", ".join(own or before)

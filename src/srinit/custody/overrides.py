@@ -13,6 +13,7 @@ from srinit.custody.depends import CALL_ONLY, JUDGEMENT, covers
 from srinit.records import record
 
 FILE, SCHEMA = "overrides.json", "srinit.overrides/1"
+EDIT = "plan.json"  # key of an edit of the plan by hand: before and after are names of units
 
 
 @record
@@ -24,14 +25,34 @@ class Override:
     after: Any
     verb: str
     judged: bool  # the run, or the one it was made from, had been compared on test data by then
+    reason: str = ""  # of an edit by hand
 
     @property
     def moves_judgement(self) -> bool:
         """Whether the run is judged by something else than what was fixed when it began."""
         return covers(JUDGEMENT, self.key)
 
+    @property
+    def added(self) -> list[str]:
+        """Of an edit of the plan: the units that go besides those that were computed to."""
+        return [name for name in self.after if name not in self.before]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Of an edit of the plan: the units that were computed to go and stay."""
+        return [name for name in self.before if name not in self.after]
+
     def words(self) -> str:
         """Return the change as it is said and written down."""
+        if self.key == EDIT:
+            added, left_out = (", ".join(n) or "nothing" for n in (self.added, self.left_out))
+            what = f"added: {added}; left out: {left_out}"
+            if not self.added and not self.left_out:
+                what = f"another order: {', '.join(self.after)}"
+            return (
+                f"plan.json was edited by hand, by whom is not known ({what}; reason given: "
+                f"{self.reason})"
+            )
         return f"{self.key}: {json.dumps(self.before)} -> {json.dumps(self.after)}"
 
 
@@ -70,7 +91,36 @@ def pairs(changes: tuple[Override, ...]) -> list[str]:
         >>> pairs((change,)), change.moves_judgement
         (['gates.max_drop=0.5'], True)
     """
-    return [f"{change.key}={json.dumps(change.after, ensure_ascii=False)}" for change in changes]
+    return [
+        f"{change.key}={json.dumps(change.after, ensure_ascii=False)}"
+        for change in changes
+        if change.key != EDIT
+    ]
+
+
+def told(changes: tuple[Override, ...], config: Config) -> tuple[str, ...]:
+    """Return all changes of a run as they are said; an edit that its plan does not follow says so.
+
+    Args:
+        changes: Of the run.
+        config: Its config with them.
+    """
+    edit = edit_of(changes, config)
+    return tuple(
+        each.words() + (", and that was undone since" if each.key == EDIT and each != edit else "")
+        for each in changes
+    )
+
+
+def edit_of(changes: tuple[Override, ...], config: Config) -> Override | None:
+    """Return the edit by hand that the plan of a run follows; None where it was computed.
+
+    Args:
+        changes: Of the run.
+        config: Its config with them.
+    """
+    edits = [change for change in changes if change.key == EDIT]
+    return edits[-1] if edits and edits[-1].after == config.plan.remove else None
 
 
 def differences(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:

@@ -10,7 +10,7 @@ from srinit.config import Config
 from srinit.custody import changing, overrides, pending
 from srinit.errors import PruneError
 from srinit.pipeline.parts import PARTS
-from srinit.pipeline.sizes import meant_otherwise
+from srinit.pipeline.sizes import meaning_of
 from srinit.runs import RunFiles
 from srinit.runs.artifacts import UNITS
 from srinit.runs.inputs import config_of, files_of, inputs_lock
@@ -68,8 +68,8 @@ def changed(
             before,
             config,
             PARTS,
-            verb="run",
-            otherwise=meant_otherwise(before, config, units),
+            verb=changing.FROM_CONFIG,
+            meaning=meaning_of(before, config, units),
         )
         there = {part for name in folder.files() if (part := PARTS.of(name)) is not None}
         if change and there - set(change.redone):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from srinit.custody.depends import ERRORS
+
 INPUTS = ("model", "data", "score")
-ERRORS = ("roi.missed_defect_cost", "roi.false_reject_cost", "roi.defect_share")
+APART = ("data.site", "data.augment", "data.defect_class", "data.costs")
+"""Keys of `data` that the examples do not rest on; a step that reads one names it."""
 KEYS: dict[str, tuple[str, ...]] = {
     "model": INPUTS,
     "data": (*INPUTS, "seed"),  # which splits them
@@ -21,7 +24,7 @@ KEYS: dict[str, tuple[str, ...]] = {
         "prune.recalibrate",
     ),
     "compensator": ("compensate", "prune", "compare.confidence"),
-    "recovery": ("finetune",),
+    "recovery": ("finetune", "data.augment"),
     "site": ("data.site",),
     "quantizer": (
         "export.int8",

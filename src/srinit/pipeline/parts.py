@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from srinit.custody.depends import Part, Parts
 from srinit.pipeline import views  # noqa: F401  (what steps begin with)
-from srinit.pipeline.keys import INPUTS, KEYS
+from srinit.pipeline.keys import APART, INPUTS, KEYS
 from srinit.pipeline.runner import VIEWS
 from srinit.runs.files import REJECTED, ROUNDS
 from srinit.steps import (  # noqa: F401  (steps come into the table where they are written)
@@ -31,6 +31,8 @@ def _keys(step: Step, need: str) -> tuple[str, ...]:
         return step.keys[need]
     if need == "execution":
         return ("seed",)
+    if need == "data":
+        return (*KEYS[need], "data.site")
     if need in DATA:
         return (*INPUTS, "seed")  # which splits them
     section = need.removesuffix("_settings")
@@ -50,8 +52,7 @@ def _part(name: str, steps: list[Step]) -> Part:
                 keys += VIEW_KEYS.get(need, ())
             else:
                 keys += _keys(step, need)
-    if not any({"site", "data"} & set(step.needs) for step in steps):
-        but.add("data.site")
+    but |= {key for key in APART if key not in keys}
     return Part(
         name=name,
         files=tuple(p for step in steps for output in step.outputs for p in output.patterns),

@@ -1,14 +1,20 @@
-"""A plan made anew, or edited by hand: checked before anything moves."""
+"""A plan made anew, and what an edit by hand asks for: checked before anything moves."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from srinit.custody import overrides
+from srinit.custody.overrides import Override
 from srinit.display import command
-from srinit.errors import ConfigError, PlanError
+from srinit.errors import ConfigError
 from srinit.pipeline import start
 from srinit.pipeline.runner import Runner
 from srinit.plan import PrunePlan, make_plan
-from srinit.runs.artifacts import PLAN, REFERENCE_SCORES, SENSITIVITY
-from srinit.store import RunFolder, sha256_bytes
+from srinit.runs import RunFiles
+from srinit.runs.artifacts import COMPUTED, PLAN, REFERENCE_SCORES, SENSITIVITY
+from srinit.runs.inputs import config_of
+from srinit.store import RunFolder
 
 
 def replan(runner: Runner) -> PrunePlan:
@@ -33,47 +39,42 @@ def check_names(runner: Runner) -> None:
         PlanError: The scan knows no such unit, or it is locked.
     """
     sensitivity = runner.files.get(SENSITIVITY)
-    if runner.config.plan.remove and sensitivity is not None:
-        make_plan(sensitivity, remove=tuple(runner.config.plan.remove))
+    if sensitivity is None:
+        return
+    freed = {unit.name for unit in sensitivity.unit_map.locked if unit.reason == "kept"}
+    if runner.change is None or "units" not in runner.change.redone:
+        freed = set()
+    make_plan(sensitivity, remove=[n for n in runner.config.plan.remove if n not in freed])
 
 
-def check_edited(runner: Runner, reason: str) -> PrunePlan:
-    """Return the plan as it was edited by hand, if it is one that can be carried out.
+def edited(run: Path, reason: str) -> Override:
+    """Return the edit by hand that the plan.json of a run holds: which units go, in which order.
+
+    Nothing else of the file is taken: what the plan says of its units is measured anew.
 
     Raises:
-        ConfigError: There is no plan, no reason, or it is no plan any more.
-        PlanError: It names units that the scan did not measure or that are locked.
+        ConfigError: There is no plan, no reason, it is no plan any more, or names what was
+            computed.
     """
-    path = runner.files.path(PLAN)
-    if not path.is_file():
-        raise ConfigError(f"{runner.path} holds no plan.json yet; {command('plan', runner.path)}.")
+    folder = RunFolder.open(run)
+    path, computed = run / PLAN.path, RunFiles(folder).get(COMPUTED)
+    if computed is None or not path.is_file():
+        raise ConfigError(f"{run} holds no plan.json yet; {command('plan', run)}.")
     if not reason.strip():
         raise ConfigError('an edited plan needs a reason, which goes on record: --reason "..."')
-    edited = PrunePlan.from_json(path.read_bytes(), where=str(path))
-    known = {unit.name for unit in runner.files.read(SENSITIVITY).unit_map.removable}
-    foreign = [name for name in (*edited.names, *edited.ranking) if name not in known]
-    if foreign:
-        raise PlanError(f"{path} names units that cannot go: {', '.join(foreign[:5])}.")
-    return edited
-
-
-def take_edited(runner: Runner, reason: str) -> PrunePlan:
-    """Return the plan as it was edited by hand; results of the one before are set aside.
-
-    Raises:
-        ConfigError: As `check_edited`.
-        PlanError: As `check_edited`.
-    """
-    source = RunFolder.open(runner.came_from or runner.path)
-    edited = check_edited(Runner(runner.config, source), reason)
-    path = source.path / PLAN.path
-    content, before = path.read_bytes(), source.digests(path)
-    start.settle(runner)
-    runner.folder.audit(
-        "plan",
-        f"edited by hand: remove {', '.join(edited.names) or 'nothing'}",
-        reason=reason,
-        inputs={"plan.json": sha256_bytes(content), "before": before["plan.json"]},
+    names = list(PrunePlan.from_json(path.read_bytes(), where=str(path)).names)
+    before = list(computed.remove)
+    if names == before:
+        raise ConfigError(
+            f"{path} removes what was computed, in the same order; which units go is all that is "
+            f"taken of an edit. {command('plan', run)} makes it anew."
+        )
+    last = overrides.edit_of(overrides.of_run(run), config_of(folder))
+    return Override(
+        key=overrides.EDIT,
+        before=last.before if last is not None else before,
+        after=names,
+        verb="plan",
+        judged=False,
+        reason=reason.strip(),
     )
-    runner.folder.write_bytes(runner.files.path(PLAN), content)
-    return edited

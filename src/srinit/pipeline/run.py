@@ -21,6 +21,7 @@ STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("", artifacts.FOLDER_OUTLOOK),
     ("scan", artifacts.SENSITIVITY),
     ("plan", artifacts.PLAN),
+    ("", artifacts.PLAN_TIMES),
     ("", artifacts.REFERENCE_SCORES),
     ("", artifacts.PLANNED_FOLDER),
     ("prune", artifacts.CUT),

@@ -65,7 +65,6 @@ class Runner:
         self.observer: Observer = observer or Silent()
         self.resources = resources or Resources(config, self.observer)
         self.change: Change | None = None  # what the verb changes of the run, not done yet
-        self.came_from: Path | None = None  # the run that the verb was given
         self._base, self._values = base, dict[str, Any]()
         self._is_at_work = False  # in one of the rounds, while they are carried out
         if round_number is None:
@@ -147,7 +146,11 @@ class Runner:
         """Compute and write what a step leaves, unless it is there by now."""
         if self._is_done(step):
             return
-        made = step.call(**arguments)
+        self._keep(step, step.call(**arguments), arguments)
+        self._remember(step)
+
+    def _keep(self, step: Step, made: Any, arguments: dict[str, Any]) -> None:
+        """Write what a step returned, and its entry in the log before the last of its files."""
         values = made if len(step.outputs) > 1 else (made,)
         *first, last = zip(step.outputs, values, strict=True)
         for artifact, value in first:
@@ -155,7 +158,6 @@ class Runner:
         if values[-1] is not None:
             self._tell(step, values, arguments)
         self._write(*last)
-        self._remember(step)
 
     def _is_done(self, step: Step) -> bool:
         if step.always and not self.folder.was_sealed:
@@ -191,24 +193,21 @@ class Runner:
         )
 
     @contextmanager
-    def without(self, artifact: Artifact[T]) -> Iterator[Callable[[], T]]:
+    def without(self, artifact: Artifact[Any]) -> Iterator[Callable[[], None]]:
         """Yield a function that makes a file anew beside the one that is there, written later.
 
         What it needs is taken or read. The value is written when the block ends well.
         """
         step = TABLE.by_output[artifact.name]
-        made: list[Any] = []
+        made: list[tuple[Any, dict[str, Any]]] = []
 
-        def make() -> T:
+        def make() -> None:
             arguments = {need: self.value(need) for need in step.needs}
             made.append((step.call(**arguments), arguments))
-            value: T = made[0][0]
-            return value
 
         yield make
         for value, arguments in made:
-            self._tell(step, (value,), arguments)
-            self._write(artifact, value)
+            self._keep(step, value, arguments)
             self._values[artifact.name] = self.files.get(artifact)
 
     def load(self, folder: Path) -> nn.Module:

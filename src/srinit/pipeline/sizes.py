@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 
 from srinit.config import Config
 from srinit.config.steps import AUTO, COMPENSATED, SHALLOW
+from srinit.custody.depends import Meaning
 from srinit.errors import ConfigError
 from srinit.units import UnitMap
+from srinit.units.patterns import CLASS
 
+LOSS, TAYLOR = ("finetune.loss", "finetune.label_smoothing"), "taylor"
 DEEP = 0.45  # share of the units beyond which each one's own cost after compensation ranks
 
 
@@ -44,17 +48,67 @@ def criterion_of(config: Config, num_units: int) -> str:
     return COMPENSATED if tries and is_deep else SHALLOW
 
 
-def meant_otherwise(before: Config, after: Config, units: UnitMap | None) -> tuple[str, ...]:
-    """Return the keys that mean something else by what other keys of a config say now.
+def meaning_of(before: Config, after: Config, units: UnitMap | None) -> Meaning:
+    """Return what keys mean by what other keys of a config say.
 
     Args:
         before: The config of a run.
         after: What is asked for.
         units: Of its network; None: they are not known, and nothing rests on them yet.
     """
-    if units is None or criterion_of(before, len(units)) == criterion_of(after, len(units)):
+    return Meaning(_otherwise(before, after, units), unread(before, after))
+
+
+def _otherwise(before: Config, after: Config, units: UnitMap | None) -> tuple[str, ...]:
+    if units is None:
         return ()
-    return ("plan.criterion",)
+    same = criterion_of(before, len(units)) == criterion_of(after, len(units))
+    found = () if same else ("plan.criterion",)
+    gone = [pattern for pattern in before.units.keep if pattern not in after.units.keep]
+    kept = [unit.name for unit in units.locked if unit.reason == "kept"]
+    # A unit that was protected when units were looked for is locked, and no scan speaks of it as
+    # one that may go; one that was protected later is left out by the plan alone.
+    locks = any(pattern.startswith(CLASS) or _names(pattern, kept) for pattern in gone)
+    return (*found, "units.keep taken back") if locks else found
+
+
+def _names(pattern: str, units: list[str]) -> bool:
+    """Return whether a pattern names one of some units, or a module around one."""
+    parts = [name.split(".") for name in units]
+    around = {".".join(each[:end]) for each in parts for end in range(1, len(each) + 1)}
+    return any(fnmatchcase(name, pattern) for name in around)
+
+
+UNREAD: tuple[tuple[str, tuple[str, ...], Callable[[Config], bool]], ...] = (
+    ("", ("plan.latency_batch",), lambda config: config.plan.latency is None),
+    ("plan", ("compare.latency_batches",), lambda config: config.plan.latency is None),
+    ("", ("plan.rule",), lambda config: config.plan.max_drop is None),
+    (
+        "",
+        ("plan.trial_half_width", "plan.trial_max_drop", "plan.trial_steps"),
+        lambda config: config.plan.trial_examples == 0,
+    ),
+    ("", ("scan.num_remove",), lambda config: config.scan.precision == "equal"),
+    (
+        "scores",
+        LOSS,
+        lambda config: config.plan.criterion != TAYLOR and ":" not in config.plan.criterion,
+    ),
+    ("reference scores", LOSS, lambda config: TAYLOR not in config.plan.beside),
+    ("", ("compensate.examples",), lambda config: config.compensate.method == "none"),
+    ("", ("shift.corruptions", "shift.severities"), lambda config: config.shift.examples == 0),
+    ("", ("export.opset",), lambda config: not config.export.onnx),
+)
+"""Parts ("" for all), keys, and when the parts do not read them."""
+
+
+def unread(before: Config, after: Config) -> dict[str, tuple[str, ...]]:
+    """Return the keys that a part does not read by what other keys say, before and now."""
+    found: dict[str, tuple[str, ...]] = {}
+    for part, keys, is_unread in UNREAD:
+        if is_unread(before) and is_unread(after):
+            found[part] = (*found.get(part, ()), *keys)
+    return found
 
 
 def num_rounds(config: Config, removed: int, num_units: int) -> int:

@@ -16,17 +16,19 @@ import torch
 from srinit import __version__
 from srinit.config import Config, dump_yaml, load_config
 from srinit.custody import changing, fixed, overrides, pending
+from srinit.custody.overrides import Override
 from srinit.distributed import process_group
-from srinit.errors import ConfigError, PruneError, UnsafeError
+from srinit.errors import ConfigError, IntegrityError, PruneError, UnsafeError
 from srinit.observer import Observer
 from srinit.pipeline import earlier
 from srinit.pipeline.parts import PARTS
 from srinit.pipeline.runner import Runner
-from srinit.pipeline.sizes import meant_otherwise
+from srinit.pipeline.sizes import meaning_of
 from srinit.runs import RunFiles, processes
 from srinit.runs.artifacts import BASELINE_OUTCOMES, DATA_FACTS, HEADS, UNITS
 from srinit.runs.inputs import config_of, files_of, inputs_lock
 from srinit.store import RunFolder, write_text
+from srinit.store.sums import read_sums
 
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
 FINISHED = "result.json"
@@ -109,6 +111,7 @@ def open_run(
     *,
     verb: str,
     redo: Collection[str] = (),
+    edit: Override | None = None,
     check: Callable[[Runner], None] | None = None,
     only_acts: bool = False,
 ) -> Iterator[Runner]:
@@ -124,6 +127,7 @@ def open_run(
         verb: Its name, for the record.
         redo: Parts of the run that the verb makes anew; if nothing before them is stale, it sets
             them aside itself, with `settle`, when what takes their place is there.
+        edit: Of the plan by hand.
         only_acts: The verb takes the run as it is: nothing in it may be changed by `--set`.
         check: Looks at the run before anything is made or moved, and raises what is wrong.
 
@@ -133,11 +137,10 @@ def open_run(
     """
     folder = RunFolder.open(path)
     _finish(folder)
-    config, change = _asked(folder, pairs, verb, redo)
+    config, change = _asked(folder, pairs, verb, redo, edit)
     if only_acts and change:
         raise UnsafeError(changing.refused_for(change))
-    if check is not None:
-        check(Runner(config, folder, observer))
+    _checked(check, Runner(config, folder, observer), change)
     with process_group() as ranks:
         if ranks.rank:
             with processes.copy_of_first(ranks) as (copied, origin):
@@ -150,11 +153,11 @@ def open_run(
         for line in change.words(str(work.path)) if change else ():
             observer.say(line)
         runner = Runner(config, work, observer)
-        runner.change, runner.came_from = change, path
+        runner.change = change
         waits = bool(redo) and set(change.redone) <= set(PARTS.with_later(redo))
 
         def then() -> None:
-            if work is folder and _asked(folder, pairs, verb, redo)[1] != change:
+            if work is folder and _asked(folder, pairs, verb, redo, edit)[1] != change:
                 raise UnsafeError(
                     f"{folder.path} was changed by another process; give the command again."
                 )
@@ -172,7 +175,11 @@ def open_run(
 
 
 def _asked(
-    folder: RunFolder, pairs: Sequence[str], verb: str, redo: Collection[str]
+    folder: RunFolder,
+    pairs: Sequence[str],
+    verb: str,
+    redo: Collection[str],
+    edit: Override | None,
 ) -> tuple[Config, changing.Change]:
     """Return the config that a verb asks for, and what that changes of the run."""
     fixed.check(folder, load_config(folder.path / "config.yaml"))
@@ -180,18 +187,41 @@ def _asked(
         folder.check(folder.path / name)
     before, after = config_of(folder), config_of(folder, pairs)
     _check_inputs(folder, before)
-    otherwise = meant_otherwise(before, after, RunFiles(folder).get(UNITS))
+    meaning = meaning_of(before, after, RunFiles(folder).get(UNITS))
     return after, changing.change_of(
-        folder, before, after, PARTS, verb=verb, redo=redo, otherwise=otherwise
+        folder,
+        before,
+        after,
+        PARTS,
+        verb=verb,
+        redo=redo,
+        meaning=meaning,
+        edit=edit,
     )
 
 
+def _checked(
+    check: Callable[[Runner], None] | None, runner: Runner, change: changing.Change
+) -> None:
+    """Look at a run as it is, before a verb changes it."""
+    runner.change = change
+    if check is not None:
+        check(runner)
+
+
 def foresee(
-    path: Path, pairs: Sequence[str] = (), *, verb: str, redo: Collection[str] = ()
+    path: Path,
+    pairs: Sequence[str] = (),
+    *,
+    verb: str,
+    redo: Collection[str] = (),
+    edit: Override | None = None,
+    check: Callable[[Runner], None] | None = None,
 ) -> list[str]:
     """Return what a verb would change of a run, for `--dry-run`; nothing is written."""
     folder = RunFolder.open(path)
-    config, change = _asked(folder, pairs, verb, redo)
+    config, change = _asked(folder, pairs, verb, redo, edit)
+    _checked(check, Runner(config, folder), change)
     return change.words(f"a new run {folder.path.with_name(config.name)}-N") if change else []
 
 
@@ -201,8 +231,23 @@ def settle(runner: Runner) -> None:
     if change is None:
         return
     if not change.makes_new_run:
+        _tell_edited(runner, change)
         pending.settle(runner.folder, change, PARTS, inputs_lock(runner.config))
     runner.enter(1 if "cut" in change.redone else runner.files.round_number)
+
+
+def _tell_edited(runner: Runner, change: changing.Change) -> None:
+    """Say which files that are set aside are not those that were written."""
+    folder = runner.folder
+    recorded = read_sums(folder.path / "SHA256SUMS")
+    for name in folder.files():
+        if PARTS.of(name) in change.redone and name in recorded:
+            try:
+                folder.check(folder.path / name)
+            except IntegrityError:
+                runner.observer.say(
+                    f"{name} was edited by hand or damaged; it is set aside as it is."
+                )
 
 
 def _finish(folder: RunFolder) -> None:

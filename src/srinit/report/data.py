@@ -93,6 +93,7 @@ class ReportInput:
     rejected: tuple[RoundInput, ...] = ()  # rounds that failed
     outcome: RoundsOutcome | None = None  # where it was pruned in rounds
     overrides: tuple[Override, ...] = ()  # what later verbs changed of the config
+    edit: Override | None = None  # of the plan by hand, which it follows
     readings: Readings | None = None  # who read the test data before
     files_at: str = "../"  # from the page to the run's files
     root: str = ""  # folder that paths of the config are relative to

@@ -17,6 +17,7 @@ from srinit.report.data import ReportInput
 from srinit.report.field_data import tested_text
 from srinit.report.figures import unsteady
 from srinit.report.money import Money, money_view
+from srinit.report.prose import edit_text
 from srinit.report.text import LocalizedText, Translator, join
 from srinit.report.worse import worse_class_text, worse_classes
 
@@ -249,6 +250,9 @@ def _of_custody(report: ReportInput, evidence: _Evidence) -> None:
     moved = [each.words() for each in report.overrides if each.moves_judgement]
     if moved:
         evidence.condition("overrides", changes="; ".join(moved))
+    if report.edit is not None:
+        what, reason = edit_text(report.edit, evidence.say), report.edit.reason
+        evidence.condition("edit", what=what, reason=reason)
     if report.readings is not None and report.readings.earlier:
         earlier = report.readings.earlier
         runs = ", ".join(dict.fromkeys(reading.run for reading in earlier))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from srinit.custody.overrides import Override
 from srinit.report.text import LocalizedText, Translator, join, untranslated
 
 RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
@@ -33,3 +34,10 @@ def device_words(device: str, runtime: str = "") -> LocalizedText:
     words = [device.upper() if device.startswith("cpu") else device]
     words += [RUNTIMES.get(runtime, runtime)] if runtime else []
     return join([untranslated(word) for word in words], ja="・", en=", ")
+
+
+def edit_text(edit: Override, say: Translator) -> LocalizedText:
+    """Return what an edit by hand changed of the plan that was computed."""
+    changes = {"added": edit.added, "left_out": edit.left_out}
+    words = [say(f"edit.{key}", names=", ".join(n)) for key, n in changes.items() if n]
+    return join(words) if words else say("edit.order", names=", ".join(edit.after))

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from srinit.custody.overrides import EDIT
 from srinit.display import quoted
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
 from srinit.report.decision import device_text
 from srinit.report.fingerprint import fingerprint
-from srinit.report.prose import device_words, scheme_text
+from srinit.report.prose import device_words, edit_text, scheme_text
 from srinit.report.scores import criterion_name
 from srinit.report.text import LocalizedText, Translator, join, untranslated
 
@@ -133,10 +134,14 @@ def _facts(report: ReportInput, say: Translator) -> list[tuple[LocalizedText, Lo
         rows.append(("packages", untranslated(listed)))
     if report.comparison is not None and report.comparison.data_hash:
         rows.append(("test_hash", untranslated(report.comparison.data_hash)))
-    if report.overrides:
-        rows.append(
-            ("overrides", untranslated("; ".join(each.words() for each in report.overrides)))
-        )
+    changes = [each.words() for each in report.overrides if each.key != EDIT]
+    if changes:
+        rows.append(("overrides", untranslated("; ".join(changes))))
+    for each in report.overrides:
+        if each.key == EDIT:
+            state = "edit_text" if each == report.edit else "edit_undone"
+            text = say(f"provenance.{state}", what=edit_text(each, say), reason=each.reason)
+            rows.append(("edit", text))
     if report.readings is not None:
         num, not_known = str(len(report.readings.earlier)), report.readings.not_known
         rows.append(

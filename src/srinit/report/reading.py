@@ -25,7 +25,7 @@ from typing import Any
 
 from srinit.config import Config, RoiInputs
 from srinit.config.sections import DataSection
-from srinit.custody.overrides import of_run
+from srinit.custody.overrides import edit_of, of_run
 from srinit.errors import ConfigError, UnsafeError
 from srinit.plan import PrunePlan
 from srinit.report.confusion_pairs import confusion_pairs_of
@@ -89,6 +89,7 @@ def load_report_input(run: Path) -> ReportInput:
         rejected=_rounds(folder, REJECTED),
         outcome=files.get(artifacts.OUTCOME),
         overrides=of_run(run),
+        edit=edit_of(of_run(run), config),
         readings=_last(folder).get(artifacts.READINGS),
         root=str(head.get("root") or ""),
         weights=config.model.weights or "",

@@ -22,10 +22,21 @@ from srinit.hugging_face import FolderFiles, FolderOutlook
 from srinit.inference_cost import InferenceCost
 from srinit.int8 import SCHEMA as INT8_SCHEMA
 from srinit.int8 import Int8
-from srinit.runs.kinds import TIMES, Arrays, Artifact, Network, Page, PairedArrays, Plan, Record
+from srinit.runs.kinds import (
+    TIMES,
+    Arrays,
+    Artifact,
+    Network,
+    Page,
+    PairedArrays,
+    Plan,
+    Record,
+    Times,
+)
 from srinit.runs.pictures import PICTURES_SCHEMA, Pictures
 from srinit.runs.records import (
     BaselineMetrics,
+    ComputedPlan,
     CutMetrics,
     DataFacts,
     Exports,
@@ -65,7 +76,12 @@ REFERENCE_SCORES = Artifact(
     "reference_scores", "scan/beside.json", "criteria beside it",
     Record(ReferenceScores, "srinit.reference_scores/1"),
 )  # fmt: skip
-PLAN = Artifact("plan", "plan.json", "the plan", Plan(), beside=(TIMES,))
+PLAN = Artifact("plan", "plan.json", "the plan", Plan())
+COMPUTED = Artifact(
+    "computed_plan", "plan_computed.json", "the units that the plan was computed to remove",
+    Record(ComputedPlan, "srinit.computed_plan/1"),
+)  # fmt: skip
+PLAN_TIMES = Artifact("plan_times", TIMES, "what a clock said about the plan", Times())
 OUTCOME = Artifact(
     "outcome", "rounds/outcome.json", "how the rounds ended",
     Record(RoundsOutcome, "srinit.outcome/1"),
@@ -158,8 +174,8 @@ RESULT = Artifact("result", "result.json", "the result", Record(RunResult, "srin
 
 ARTIFACTS = (
     OVERRIDES, DATA_FACTS, BASELINE_OUTCOMES, BASELINE, UNITS, SENSITIVITY, SCORES,
-    REFERENCE_SCORES, PLAN, ROUND_PLAN, PRUNED, CUT, TUNED, TUNE_LOG, VALIDATION,
-    VALIDATION_GATES, READINGS, PREDICTIONS, COMPARISON, SHIFT, SITE, SITE_GATES, GATES,
+    REFERENCE_SCORES, COMPUTED, PLAN, PLAN_TIMES, ROUND_PLAN, PRUNED, CUT, TUNED, TUNE_LOG,
+    VALIDATION, VALIDATION_GATES, READINGS, PREDICTIONS, COMPARISON, SHIFT, SITE, SITE_GATES, GATES,
     OWNERSHIP, OUTCOME, EXPORTS, INT8, PACKAGE, FOLDER_OUTLOOK, PLANNED_FOLDER, FOLDER, PICTURES,
     REPORT, RESULT,
 )  # fmt: skip

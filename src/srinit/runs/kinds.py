@@ -167,15 +167,27 @@ class Plan:
         beside = path.with_name(TIMES)
         if not files.folder.has(beside):
             return plan
-        content = files.folder.read_bytes(beside)
-        return plan.timed(PlanTimes.from_json(content, where=str(beside)))
+        return plan.timed(Times().read(files, beside))
 
     def write(self, files: RunFiles, path: Path, value: PrunePlan) -> None:
         """Write the plan and, before it, its measured latencies."""
         bare, times = value.untimed()
         if any(times.latency_ms):
-            files.folder.write_text(path.with_name(TIMES), times.to_json())
+            Times().write(files, path.with_name(TIMES), times)
         files.folder.write_text(path, bare.to_json())
+
+
+@dataclass(frozen=True)
+class Times:
+    """What a clock said about a plan."""
+
+    def read(self, files: RunFiles, path: Path) -> PlanTimes:
+        """Return the latencies; the file's hash is checked."""
+        return PlanTimes.from_json(files.folder.read_bytes(path), where=str(path))
+
+    def write(self, files: RunFiles, path: Path, value: PlanTimes) -> None:
+        """Write the latencies."""
+        files.folder.write_text(path, value.to_json())
 
 
 @dataclass(frozen=True)

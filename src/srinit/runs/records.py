@@ -66,6 +66,13 @@ class ReferenceScores:
 
 
 @record
+class ComputedPlan:
+    """The units that a plan was computed to remove; what an edit of plan.json is held against."""
+
+    remove: tuple[str, ...]  # first to last
+
+
+@record
 class Compensated:
     """What a run did after the cut; the record of the choice, or why there was none."""
 

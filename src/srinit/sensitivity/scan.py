@@ -83,7 +83,8 @@ def measure_sensitivity(
         device: Where inputs go; by default to the model's first parameter. Nothing moves a
             parameter.
         journal: File to which every observation is appended, and from which a scan that was
-            interrupted goes on, with the same result.
+            interrupted goes on, with the same result; with another `max_drop` or `num_remove`,
+            too.
         on_progress: Called after each batch with (units done, units, a note in words).
         precision: "equal": the same half-width for every unit. "decide": wide intervals for
             units that surely go or stay, down to `half_width` for those near the line, which is

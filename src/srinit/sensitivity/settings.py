@@ -16,6 +16,7 @@ from srinit.records import record
 from srinit.reinit import Scheme
 from srinit.units.records import UnitMap
 
+GOAL = ("max_drop", "num_remove")  # what the units of a scan are decided against
 CPU_BATCH = 64  # examples: what a small network computes then stays in the cache
 GPU_BATCHES = (1024, 512, 256)  # the largest of which one forward is at most that much work:
 GPU_WORK = 3e11  # FLOPs; less leaves a large GPU waiting for the next call
@@ -130,10 +131,14 @@ def identity(
     scorer: Scorer,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Return what a journal's first line holds: a resumed scan must have the same."""
+    """Return what a journal's first line holds: a resumed scan must have the same.
+
+    What the units are decided against may be another: observations serve every target, and
+    intervals hold wherever a scan stops.
+    """
     values = asdict(settings)
-    if settings.widths == "equal":
-        del values["widths"], values["num_remove"]
+    for name in GOAL if settings.widths == "decide" else (*GOAL, "widths"):
+        del values[name]
     values["scheme"] = _name(settings.scheme)
     return {
         **values,

@@ -21,6 +21,7 @@ from srinit.latency import LatencyPair
 from srinit.plan import PrunePlan
 from srinit.report import load_report_input, make_pictures, write_report
 from srinit.runs import RunFiles, artifacts
+from srinit.runs.inputs import config_of
 from srinit.runs.pictures import Pictures
 from srinit.runs.records import (
     BaselineMetrics,
@@ -204,6 +205,6 @@ def result(
         folder=str(place / FOLDER) if (place / FOLDER).is_dir() else "",
         perplexity=comparison.perplexity,
         test_readings=len(readings.earlier),
-        overrides=tuple(each.words() for each in overrides.of_run(place)),
+        overrides=overrides.told(overrides.of_run(place), config_of(files.folder)),
         warnings=tuple(each.text for each in baseline.warnings),
     )

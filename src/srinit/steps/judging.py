@@ -17,6 +17,7 @@ from srinit.config.sections import (
     RobustnessSection,
 )
 from srinit.custody import readings as ledger
+from srinit.custody.depends import ERRORS
 from srinit.custody.readings import Readings
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes
@@ -41,7 +42,7 @@ def readings(test: DataSet, files: RunFiles, execution: Execution) -> Readings:
     return found
 
 
-@step(artifacts.PREDICTIONS, part="comparison", together=True)
+@step(artifacts.PREDICTIONS, part="predictions", together=True)
 def predictions(
     model: nn.Module,
     tuned: nn.Module,
@@ -68,8 +69,7 @@ def predictions(
     artifacts.COMPARISON,
     part="comparison",
     says=("compare", lambda found: f"drop {found.score.drop}"),
-    keys={"task": ("compare", "roi.missed_defect_cost", "roi.false_reject_cost",
-                   "roi.defect_share")},
+    keys={"task": ("compare", *ERRORS)},
     but=("compare.on_production_device",),
 )  # fmt: skip
 def comparison(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -12,8 +12,9 @@ from srinit.config.sections import PlanSection
 from srinit.criteria import UnitScores
 from srinit.curve import PrefixMeter
 from srinit.errors import PlanError
-from srinit.plan import Prefix, PrunePlan, make_plan
+from srinit.plan import PlanTimes, Prefix, PrunePlan, make_plan
 from srinit.runs import artifacts, processes
+from srinit.runs.records import ComputedPlan
 from srinit.sensitivity import Sensitivity
 from srinit.steps.table import step
 from srinit.steps.task import Bench
@@ -82,12 +83,7 @@ class Planner:
         self, sensitivity: Sensitivity, options: dict[str, Any]
     ) -> Callable[[tuple[str, ...]], PrunePlan]:
         """Return a function that makes the plan without some units; rank 0 measures for all."""
-        meter = PrefixMeter(
-            self.model,
-            sensitivity.unit_map,
-            self.bench.inputs,
-            batch_sizes=self.bench.batch_sizes,
-        )
+        meter = self._meter(sensitivity.unit_map)
 
         def made(left_out: tuple[str, ...]) -> PrunePlan:
             given = {**options, "keep": (*options["keep"], *left_out)}
@@ -113,6 +109,21 @@ class Planner:
 
         return shared
 
+    def _meter(self, units: UnitMap) -> PrefixMeter:
+        sizes = self.bench.batch_sizes
+        return PrefixMeter(self.model, units, self.bench.inputs, batch_sizes=sizes)
+
+    def timed(self, plan: PrunePlan, units: UnitMap) -> PlanTimes | None:
+        """Return what a clock says about a plan that is there; None where no batch is timed."""
+        if not self.bench.batch_sizes:
+            return None
+        found = self._meter(units).prefixes(
+            plan.ranking,
+            wanted=lambda _: (len(plan.remove),),
+            on_progress=self.trials.compensator.execution.observer.progress,
+        )
+        return replace(plan, prefixes=found).untimed()[1]
+
     def _kept(self, units: UnitMap) -> tuple[str, ...]:
         """Return the protected units, also those that are protected only since the scan."""
         protected = matching(self.keep, dict(self.model.named_modules()), argument="units.keep")
@@ -127,9 +138,10 @@ class Planner:
 
 
 @step(
+    artifacts.COMPUTED,
     artifacts.PLAN,
     part="plan",
-    says=("plan", lambda made: f"remove {len(made.names)} units"),
+    says=("plan", lambda computed, _: f"remove {', '.join(computed.remove) or 'nothing'}"),
     together=True,
     but=("plan.beside", "plan.beside_examples"),
 )
@@ -138,8 +150,8 @@ def plan(
     sensitivity: Sensitivity,
     scores: UnitScores,
     planner: Planner,
-) -> PrunePlan:
-    """Return the plan for the targets of the config.
+) -> tuple[ComputedPlan, PrunePlan]:
+    """Return the plan for the targets of the config, and the names of its units.
 
     The network is built and measured after some removals of the ranking, those near the target
     among them, and the others lie between, so that the report's slider looks its costs up.
@@ -147,7 +159,14 @@ def plan(
     Raises:
         PlanError: The target cannot be met, or names unknown or locked units.
     """
-    return planner.made(model, sensitivity, scores)
+    made = planner.made(model, sensitivity, scores)
+    return ComputedPlan(remove=made.names), made
+
+
+@step(artifacts.PLAN_TIMES, part="plan times", keys={"planner": ("compare.latency_batches",)})
+def plan_times(plan: PrunePlan, sensitivity: Sensitivity, planner: Planner) -> PlanTimes | None:
+    """Return what a clock says about the plan, where other batch sizes are asked for since."""
+    return planner.timed(plan, sensitivity.unit_map)
 
 
 def _near(
