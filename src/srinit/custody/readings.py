@@ -2,7 +2,8 @@
 
 A network that is chosen by what test data said is chosen on test data, and its interval means
 less. Every comparison is written down in `readings.jsonl` beside the runs (a hash-chained log),
-and the runs there are looked through. Runs in other folders or on other machines are not known.
+and the runs there are looked through. Examples are known by content, whatever file or folder they
+come from. Runs in other folders or on other machines are not known.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from srinit.store import RunFolder, audit, read_npz
 from srinit.store.seal import AUDIT
 
 CONFIDENCE = "confidence"
+OWN = "its own comparison"
+SAMPLE = 1024  # smallest ids that the ledger keeps of a reading: all of few, and a sample of many
+DIGITS = 16  # of each
 LEDGER, FILE, SCHEMA = "readings.jsonl", "readings.json", "srinit.readings/1"
 
 
@@ -31,10 +35,12 @@ class Reading:
     passed: bool | None  # its gates; None: not judged, or not known
     limits: dict[str, Any]  # the limits it was judged by, and the confidence of its intervals
     gone: bool = False  # the run is not there any more; the ledger tells of it
+    how: str = OWN  # by what
 
     def words(self) -> str:
         """Return it as it is said."""
         judged = {True: "passed", False: "failed", None: "not judged"}[self.passed]
+        judged = judged if self.how == OWN else self.how
         return f"{self.run} ({judged}{', deleted since' if self.gone else ''})"
 
 
@@ -60,28 +66,41 @@ class Readings:
         )
 
 
-def find(run: Path, ids: Sequence[str], data_hash: str) -> Readings:
+def find(run: Path, ids: Sequence[str], data_hash: str, *, source: Path | None = None) -> Readings:
     """Return the earlier comparisons on any of these examples.
 
     Args:
         run: The run folder; runs beside it are looked through, and what it set aside itself.
         ids: Content hashes of its test examples.
         data_hash: Of all of them together.
+        source: The run that it begins with, if any: its network was judged before, too.
     """
     wanted, out = set(ids), run.absolute().parent
-    places = [path for path in sorted(out.iterdir()) if (path / "run.json").is_file()]
-    found = [reading for path in places for reading in _of(path, run, wanted, data_hash)]
-    known = {_identity(path) for path in places}
+    outs = {out: None} | ({source.resolve().parent: None} if source is not None else {})
+    found: list[Reading] = []
     not_known = "runs in other folders or on other machines"
-    try:
-        found += _of_ledger(out / LEDGER, known, data_hash)
-    except PruneError:
-        not_known += f", and runs that were deleted ({out / LEDGER} was edited or damaged)"
+    for place in outs:
+        if not place.is_dir():
+            continue
+        places = [path for path in sorted(place.iterdir()) if (path / "run.json").is_file()]
+        found += [reading for path in places for reading in _of(path, run, wanted, data_hash)]
+        known = {_identity(path) for path in places}
+        try:
+            found += _of_ledger(place / LEDGER, known, wanted, data_hash)
+        except PruneError:
+            not_known += f", and runs that were deleted ({place / LEDGER} was edited or damaged)"
     return Readings(
         num_examples=len(ids),
         earlier=tuple(sorted(found, key=lambda reading: reading.when)),
         not_known=not_known,
     )
+
+
+def note_read(folder: RunFolder, ids: Sequence[str], data_hash: str, how: str = OWN) -> None:
+    """Write down beside the runs that examples are read by networks of a run, and by what."""
+    kept = sorted({each[:DIGITS] for each in ids})[:SAMPLE]
+    told = {"data_hash": data_hash, "num_examples": len(ids), "how": how, "sample": kept}
+    note(folder, "read", "", told)
 
 
 def note(folder: RunFolder, verb: str, decision: str, inputs: Mapping[str, Any]) -> None:
@@ -174,24 +193,51 @@ def _when(path: Path) -> str:
     return times[-1] if times else ""
 
 
-def _of_ledger(path: Path, known: set[str], data_hash: str) -> list[Reading]:
+def _of_ledger(path: Path, known: set[str], wanted: set[str], data_hash: str) -> list[Reading]:
+    """Return what the ledger alone tells of: readings of runs that are gone, and other looks."""
     entries = audit.read(path).entries
     told = {
         str(e["inputs"]["identity"]): (e["decision"] == "passed", dict(e["inputs"]["limits"]))
         for e in entries
         if e["verb"] == "judged"
     }
-    return [
-        Reading(
-            run=str(entry["inputs"]["run"]),
-            when=str(entry["time"]),
-            shared=int(entry["inputs"]["num_examples"]),
-            passed=told.get(identity, (None, {}))[0],
-            limits=told.get(identity, (None, {}))[1],
-            gone=True,
-        )
-        for entry in entries
-        if entry["verb"] == "read"
-        and entry["inputs"]["data_hash"] == data_hash
-        and (identity := str(entry["inputs"]["identity"])) not in known
-    ]
+    found = []
+    for entry in entries:
+        if entry["verb"] != "read":
+            continue
+        inputs = entry["inputs"]
+        identity, how = str(inputs["identity"]), str(inputs["how"])
+        if how == OWN and identity in known:
+            continue  # its files tell more
+        same = inputs["data_hash"] == data_hash
+        shared = len(wanted) if same else _common(wanted, inputs["sample"])
+        if shared:
+            passed, limits = told.get(identity, (None, {})) if how == OWN else (None, {})
+            found.append(
+                Reading(
+                    run=str(inputs["run"]),
+                    when=str(entry["time"]),
+                    shared=shared,
+                    passed=passed,
+                    limits=limits,
+                    gone=identity not in known,
+                    how=how,
+                )
+            )
+    return found
+
+
+def _common(wanted: set[str], sample: Sequence[str]) -> int:
+    """Return how many of the examples were read, by the smallest ids of what was read.
+
+    Of few all ids are kept, of many the smallest: a random sample, ids being hashes.
+
+    Example:
+        >>> _common({"a1", "b2", "c3"}, ["a1", "c3", "d4"])
+        2
+    """
+    own = {each[:DIGITS] for each in wanted}
+    if len(sample) >= SAMPLE:
+        own = {each for each in own if each <= sample[-1]}
+    both = len(own.intersection(sample))
+    return max(round(both / len(own) * len(wanted)), 1) if both else 0

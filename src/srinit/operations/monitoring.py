@@ -9,6 +9,7 @@ import numpy as np
 
 from srinit import artifact, sources
 from srinit.class_names import ClassList
+from srinit.custody import readings
 from srinit.custody.beside import beside
 from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
@@ -243,6 +244,7 @@ def _observed(runner: Runner, source: str, names: tuple[str, ...]) -> tuple[Obse
         classes=ClassList(names, "the run") if names else None,
         root=Path(),
     )
+    readings.note_read(runner.folder, data.ids, data.data_hash, "monitor --data")
     found = observe.observe(
         runner.get(artifacts.TUNED),
         data,

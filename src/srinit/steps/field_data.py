@@ -15,10 +15,11 @@ from srinit.comparison import (
     unlabeled_outcomes,
 )
 from srinit.config.sections import DataSection, GatesSection
+from srinit.custody import readings
 from srinit.errors import DataError
 from srinit.evaluate import top1
 from srinit.gates import GateResult, check_gates, check_unlabeled
-from srinit.runs import artifacts
+from srinit.runs import RunFiles, artifacts
 from srinit.sources import DataSet
 from srinit.steps.table import step
 from srinit.steps.task import Evaluator, Task
@@ -46,6 +47,7 @@ def site_comparison(
     data_settings: DataSection,
     task: Task,
     outcomes_of: Evaluator,
+    files: RunFiles,
 ) -> tuple[GateResult | None, FieldComparison | None]:
     """Return the comparison on `data.site` and what the limits say of it; None without it.
 
@@ -54,6 +56,8 @@ def site_comparison(
     """
     if site is None:
         return None, None
+    if not outcomes_of.execution.ranks.rank:
+        readings.note_read(files.folder, site.ids, site.data_hash, "as data.site")
     found = compared_on(model, tuned, site, data_settings.site or "", task, outcomes_of)
     return judge(found, gates_settings), found
 

@@ -24,6 +24,7 @@ from srinit.evaluate import Outcomes
 from srinit.gates import GateResult, check_gates
 from srinit.inference_cost import InferenceCost, measure_pair
 from srinit.runs import RunFiles, artifacts
+from srinit.runs.inputs import config_of
 from srinit.runs.kinds import PairedOutcomes
 from srinit.runs.records import CutMetrics
 from srinit.sources import DataSet
@@ -36,7 +37,10 @@ from srinit.steps.task import Bench, Evaluator, Execution, Task
 @step(artifacts.READINGS, part="judgement")
 def readings(test: DataSet, files: RunFiles, execution: Execution) -> Readings:
     """Return how often the test data were read before, and say so."""
-    found = ledger.find(files.folder.path, test.ids, test.data_hash)
+    source, config = None, config_of(files.folder)
+    if config.model.source.startswith("run:"):
+        source = config.root / config.model.source.removeprefix("run:")
+    found = ledger.find(files.folder.path, test.ids, test.data_hash, source=source)
     if found.earlier:
         execution.observer.say(f"{WARNING} {found.words()}")
     return found
@@ -53,8 +57,7 @@ def predictions(
 ) -> PairedOutcomes:
     """Return what both networks answer on test data; it is read here and for its corruptions."""
     if not execution.ranks.rank:
-        told = {"data_hash": test.data_hash, "num_examples": len(test)}
-        ledger.note(files.folder, "read", "", told)
+        ledger.note_read(files.folder, test.ids, test.data_hash)
     count, progress = len(test), execution.observer.progress
     return PairedOutcomes(
         baseline=outcomes_of(model, test, on_progress=lambda done, _: progress(done, 2 * count)),

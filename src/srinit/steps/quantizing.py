@@ -14,6 +14,7 @@ from srinit import export as exporting
 from srinit import int8 as quantizing
 from srinit.comparison import Comparison, CostSide
 from srinit.config.sections import GatesSection
+from srinit.custody import readings
 from srinit.edge import device
 from srinit.errors import MissingExtraError, ModelError
 from srinit.evaluate import Outcomes, evaluate
@@ -86,7 +87,9 @@ def int8(
             count = _quantized(paths, quantizer, reduced_range=reduced)
         except (ModelError, MissingExtraError) as error:
             return quantizing.failed(*told, str(error))
-        outcomes = _outcomes(paths, predictions, quantizer.test, quantizer.task)
+        test = quantizer.test
+        readings.note_read(files.folder, test.ids, test.data_hash, "int8")
+        outcomes = _outcomes(paths, predictions, test, quantizer.task)
         latency, gain = _times(paths, quantizer.bench)
         cells = _cells(paths, outcomes, latency, quantizer.task, cost_side(cut))
         made = Int8(
