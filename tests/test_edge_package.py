@@ -18,6 +18,7 @@ import pytest
 import edge_project
 from srinit import cli, int8, latency, sources
 from srinit.comparison import compare_outcomes
+from srinit.display import CONTROL
 from srinit.evaluate import Outcomes
 from srinit.gates import check_gates
 from srinit.monitor import read_log
@@ -177,6 +178,24 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_answered(
     assert list(answers(found)) == ["b.png"]
     found = asked(python, package, tmp_path / "nowhere")
     assert (found.returncode, "no such file" in found.stderr) == (1, True)
+
+
+def test_names_of_files_do_nothing_to_the_terminal(
+    package: Path, python: list[str], tmp_path: Path
+) -> None:
+    hostile = "a\x1b[31m\x9b2J\u202e\x07\udc80.png"
+    example = next((package / "examples").glob("*.png")).read_bytes()
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / hostile).write_bytes(example)
+    (folder / f"broken{hostile}").write_bytes(b"no image")
+    for words in ((folder,), (tmp_path / f"none{hostile}",)):
+        found = asked(python, package, *words)
+        assert found.returncode == 1
+        assert not CONTROL.search(found.stdout + found.stderr), ascii(found)
+    found = asked(python, package, folder)
+    assert json.loads(found.stdout)["image"] == hostile
+    assert found.stderr.startswith("broken")
 
 
 def test_a_watched_folder_is_answered_once_an_image(

@@ -79,6 +79,24 @@ def test_every_verb_leaves_a_sealed_run_as_it_is(own: Path, capsys: Any) -> None
     assert call(capsys, "verify", own)[0] == 0
 
 
+def test_nothing_is_written_into_a_sealed_run_by_the_way(
+    run: Path, own: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before, config = content(own), run.parent.parent / "srinit.yaml"
+    (tmp_path / "way").symlink_to(own)
+    for place in (own, own / "report", own / "rounds" / "new", tmp_path / "way", "way/x"):
+        for words in (
+            ("report", own), ("report", own, own), ("inspect", "-c", config), ("demo",),
+        ):  # fmt: skip
+            code, body = call(capsys, *words, "--out", place)
+            assert (code, "is sealed" in body["error"]["message"]) == (6, True), (words, place)
+        code, body = call(capsys, "init", place)
+        assert (code, "is sealed" in body["error"]["message"]) == (6, True), place
+    assert content(own) == before
+    assert call(capsys, "verify", own)[0] == 0
+
+
 def test_limits_that_are_moved_after_the_judgement_are_on_record_and_stop_promotion(
     own: Path, capsys: Any
 ) -> None:

@@ -22,6 +22,16 @@ def printable(text: str) -> str:
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def json_printable(text: str) -> str:
+    r"""Return a JSON document with the control characters of its texts spelled out; it is the same.
+
+    Example:
+        >>> print(json_printable('"scratch\x9b"'))
+        "scratch\u009b"
+    """
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def one_line(text: str) -> str:
     r"""Return a name with its control characters spelled out, line feeds too.
 

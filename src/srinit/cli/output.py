@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 
-from srinit.display import CONTROL, printable
+from srinit.display import json_printable, printable
 from srinit.errors import ResourceError
 
 
@@ -135,8 +135,7 @@ def print_json(body: Any) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(body, indent=2, default=str)
-    text = CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # the same JSON
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{json_printable(text)}\n")
     sys.stdout.flush()
 
 

@@ -37,9 +37,11 @@ def report(
     from srinit.report import load_report_input, write_report
     from srinit.report.reading import seal_of
     from srinit.store import RunFolder, sha256_file
+    from srinit.store.seal import refuse_inside
 
     folder = RunFolder.open(run)
     place = report_folder(folder) if common.out is None else common.out
+    refuse_inside(place)
     if common.dry_run:
         return _dry([run], place / "report.html")
     with folder.lock():
@@ -65,9 +67,11 @@ def report(
 def _beside(runs: list[Path], common: Common, languages: list[Literal["ja", "en"]]) -> Result:
     from srinit.report import load_report_input, write_side_by_side
     from srinit.store import RunFolder
+    from srinit.store.seal import refuse_inside
 
     folders = [RunFolder.open(run) for run in runs]
     place = common.out or runs[0].absolute().parent / "side_by_side"
+    refuse_inside(place)
     if common.dry_run:
         return _dry(runs, place / "side_by_side.html")
     for folder in folders:

@@ -20,9 +20,11 @@ def demo(common: Common, lang: Lang = None) -> Result:
     from srinit.cli.run import finished
     from srinit.demo.prepare import prepare
     from srinit.pipeline import run
+    from srinit.store.seal import refuse_inside
 
     language(lang)
     folder = (common.out or Path("srinit-demo")).absolute()
+    refuse_inside(folder)
     if common.dry_run:
         text = f"trains a small network on handwritten digits in {folder}, then runs every step"
         return Result(verb="demo", data={"dry_run": True, "folder": str(folder)}, text=text)
@@ -41,8 +43,10 @@ def init(
     common: Common,
 ) -> Result:
     """Write a proof-of-concept template: config, checklist, README (ja and en)."""
+    from srinit.store.seal import refuse_inside
     from srinit.template import write_template
 
+    refuse_inside(folder)
     if common.dry_run:
         return Result(
             verb="init", data={"dry_run": True}, text=f"would write a template to {folder}"

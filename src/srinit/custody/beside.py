@@ -16,12 +16,15 @@ def beside(run: Path) -> Path:
         'runs/digits.after'
 
     Raises:
-        UnsafeError: A run has that name.
+        UnsafeError: A run has that name, or it, or one of its folders, is a link.
     """
     run = run if run.name not in ("", "..") else run.resolve()
     place = run.with_name(f"{run.name}.after")
     if (place / "run.json").exists():
         raise UnsafeError(f"{place} is a run itself; nothing is written there. Rename one of them.")
+    links = [path for path in (place, *place.glob("*")) if path.is_symlink()]
+    if links:
+        raise UnsafeError(f"{links[0]} is a link; nothing is written through it. Remove it.")
     return place
 
 

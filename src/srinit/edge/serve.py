@@ -38,7 +38,7 @@ def found(
             raise SystemExit("--watch takes one folder that is there.")
         there = [place] if place.is_file() else images(place, suffixes)
         if not there and not watch:
-            raise SystemExit(f"{place}: no such file, or no images in it.")
+            raise SystemExit(f"{str(place)!r}: no such file, or no images in it.")
         for path in watched(place, suffixes, log.known if log else ()) if watch else there:
             yield place, path
 

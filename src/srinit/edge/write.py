@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from srinit import store
+from srinit import display, store
 from srinit.edge import check, device, serve
 from srinit.edge.records import Answers, Package
 from srinit.errors import ModelError, require
@@ -23,7 +23,7 @@ from srinit.sources import deep, images, pixels
 
 SCHEMA = "srinit.edge/1"
 FILES = Path(__file__).parent / "files"
-SHIPPED = (check, deep, device, images, pixels, properties, serve)
+SHIPPED = (check, deep, device, display, images, pixels, properties, serve)
 """Modules of the product that the package runs as they are, in its folder `edge`."""
 NEEDED = ("onnxruntime", "numpy", "Pillow")
 BUILT_WITH = ("srinit", "torch", "onnx", *NEEDED)

@@ -26,7 +26,7 @@ from srinit.store.files import (
     write_text,
 )
 from srinit.store.lock import in_turn, locked
-from srinit.store.seal import AUDIT, OUTSIDE, SUMS, Seal, read_checked, refuse_sealed
+from srinit.store.seal import AUDIT, OUTSIDE, SUMS, Seal, read_checked, refuse_inside, refuse_sealed
 from srinit.store.sums import check_file, read_sums, write_sums
 from srinit.store.tree import kinds, no_link, no_links, remove_empty
 
@@ -69,10 +69,12 @@ class RunFolder:
 
         Raises:
             ConfigError: The name is no plain file name.
+            UnsafeError: `out` lies in a run that is sealed.
             ResourceError: The folder cannot be made.
         """
         if NAME.fullmatch(name) is None:
             raise ConfigError(f"{name!r} cannot be the name of a run; use letters, digits, . _ -")
+        refuse_inside(out)
         try:
             out.mkdir(parents=True, exist_ok=True)
             with in_turn(out / LOCK):

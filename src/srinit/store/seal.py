@@ -134,6 +134,13 @@ def refuse_sealed(folder: Path, what: str) -> None:
         )
 
 
+def refuse_inside(path: Path) -> None:
+    """Raise `UnsafeError` where something new would come to lie in a run that is sealed."""
+    for folder in (path.resolve(), *path.resolve().parents):
+        if (folder / AUDIT).is_file() and (folder / SUMS).is_file():
+            refuse_sealed(folder, str(path))
+
+
 def _check_kinds(folder: Path, found: dict[str, str], executable: Any) -> None:
     """Compare who may be run as a program; put right what a file system without modes says."""
     wanted = {name: EXECUTABLE if name in executable else PLAIN for name in found}

@@ -20,6 +20,7 @@ sys.dont_write_bytecode = True  # the folder stays as it was hashed
 import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
 from edge import check, serve  # noqa: E402
+from edge.display import json_printable, one_line, printable  # noqa: E402
 from edge.images import SUFFIXES, open_image  # noqa: E402
 from edge.pixels import input_pixels  # noqa: E402
 from edge.properties import image_properties  # noqa: E402
@@ -45,9 +46,8 @@ class Network:
         names = ("size", "crop", "channels", "interpolation", "bits")
         pixels = input_pixels(image, **{name: self.how[name] for name in names})
         scale, mean, std = (np.float32(self.how[name]) for name in ("scale", "mean", "std"))
-        return ((pixels.astype(np.float32) / scale - mean[:, None, None]) / std[:, None, None])[
-            None
-        ]
+        pixels = (pixels.astype(np.float32) / scale - mean[:, None, None]) / std[:, None, None]
+        return pixels[None]
 
     def answer(self, content):
         """Return class, confidence, time and properties for the bytes of an image file."""
@@ -82,9 +82,9 @@ def answer_all(network, args):
             answer = network.answer(path.read_bytes())
         except Exception as error:  # a line on stderr; the others go on
             failed = 1
-            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            print(one_line(f"{name}: {error}"), file=sys.stderr, flush=True)
             continue
-        print(json.dumps({"image": name, **answer}, ensure_ascii=False), flush=True)
+        print(json_printable(json.dumps({"image": name, **answer}, ensure_ascii=False)), flush=True)
         if log:
             log.write(name, answer)
     return failed
@@ -111,7 +111,7 @@ def main():
     if not args.time and not args.self_test:
         return answer_all(networks[0], args)
     lines = take_times(networks, args) if args.time else check.self_test(networks[0], HERE)
-    print("\n".join(lines))
+    print(printable("\n".join(lines)))
     return int(lines[0].startswith("FAILED"))
 
 
