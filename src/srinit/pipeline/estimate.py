@@ -38,11 +38,13 @@ def seconds_of_one(resources: Resources) -> float:
 def scan_seconds(resources: Resources, units: UnitMap) -> float:
     """Return how long the scan will take, from the first batches of it or from a few forwards."""
     settings = resources.config.scan
+    if not settings.measure:
+        return 0.0
     return estimate_time(
         resources.model,
         units,
         resources.execution.batches(resources.split("calibration")),
-        **settings.model_dump(exclude={"precision", "num_remove"}),  # no early end is foreseen
+        **{k: v for k, v in settings.options().items() if k != "precision"},  # no early end
         max_drop=resources.config.plan.max_drop,
         seed=resources.config.seed,
         scorer=resources.scorer,
