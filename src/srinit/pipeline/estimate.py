@@ -128,12 +128,14 @@ def whole_run(config: Config) -> dict[str, Any]:
     resources = Resources(config)
     units = found_units(resources)
     seconds = step_seconds(resources, units)
+    needed = resources.recovery.memory(resources.model)
     return {
         "model": config.model.source,
         "examples": {name: len(data) for name, data in resources.data.items()},
         "units": len(units),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "total_seconds": round(sum(seconds.values()), 1),
+        "training_memory": None if needed is None else needed.words(),
         "note": "from a few timed forwards or batches; latency measurements, export and report "
         "come on top",
     }
