@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srinit.criteria import UnitScore, UnitScores
 from srinit.errors import ConfigError, PlanError
 from srinit.plan import PlanTimes, PrunePlan, make_plan
 from srinit.records import Interval
@@ -151,3 +153,41 @@ def test_what_a_clock_said_is_kept_apart_and_found_again() -> None:
     assert bare.timed(PlanTimes.from_json(apart.to_json())) == timed
     other = dataclasses.replace(bare, ranking=bare.ranking[::-1])
     assert other.timed(apart) == other  # latencies of another ranking are not taken
+
+
+def _scored(is_drop: bool = False) -> UnitScores:
+    units = tuple(UnitScore(unit=f"block.{i}", score=(0.3, 0.1, 0.2)[i]) for i in range(3))
+    return UnitScores(
+        criterion="removal_drop" if is_drop else "cka",
+        units=units, is_drop=is_drop, num_examples=8, seed=0,
+    )  # fmt: skip
+
+
+def test_a_plan_needs_units_and_scores_and_no_scan() -> None:
+    units = scan([0.1, 0.2, 0.3]).unit_map
+    plan = make_plan(units, scores=_scored(), units=2)
+    assert (plan.names, plan.criterion) == (("block.1", "block.2"), "cka")
+    assert [r.evidence.score for r in plan.remove] == [0.1, 0.2]
+    assert all(r.evidence.reinit_drop is None for r in plan.remove)
+    assert make_plan(units, scores=_scored(is_drop=True), max_drop=0.2).names == plan.names
+
+
+def test_a_plan_by_names_alone_says_that_nothing_ranked() -> None:
+    plan = make_plan(scan([None] * 3).unit_map, remove=["block.2", "block.0"])
+    assert (plan.names, plan.criterion) == (("block.2", "block.0"), "names")
+    assert PrunePlan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("scores", "asked", "message"),
+    [
+        (None, {"units": 1}, "units chooses by what was measured"),
+        (None, {"flops": 0.8}, "flops chooses by what was measured"),
+        (_scored(), {"max_drop": 0.1}, "max_drop bounds losses of the score"),
+    ],
+)
+def test_a_target_that_nothing_was_measured_for_is_refused(
+    scores: UnitScores | None, asked: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PlanError, match=message):
+        make_plan(scan([0.1, 0.2, 0.3]).unit_map, scores=scores, **asked)

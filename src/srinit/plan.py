@@ -12,13 +12,14 @@ from srinit import records
 from srinit.criteria import UnitScores, scores_of
 from srinit.errors import PlanError, as_names
 from srinit.records import Interval, record
-from srinit.sensitivity.records import Sensitivity
+from srinit.sensitivity.records import Sensitivity, unscanned
 from srinit.tables import Shown, Table, removal_table
 from srinit.units.records import Unit, UnitMap
 from srinit.wanted import best_run, check_names, check_numbers, ends, enough
 
 SCHEMA = "srinit.plan/2"
 TIMES_SCHEMA = "srinit.plan-latency/1"
+NAMES = "names"  # what a plan of units alone rests on
 Rule = Literal["interval", "point"]
 
 
@@ -155,7 +156,7 @@ class PrunePlan(Shown):
 
 
 def make_plan(
-    sensitivity: Sensitivity,
+    sensitivity: Sensitivity | UnitMap,
     *,
     scores: UnitScores | None = None,
     max_drop: float | None = None,
@@ -175,13 +176,14 @@ def make_plan(
 ) -> PrunePlan:
     """Return the plan that removes the units a criterion ranks lowest.
 
-    Units are ranked by `scores`, without them by their `reinit_drop`; where `max_drop` decides
-    by interval, by the upper end of a drop. Budgets are met by the shortest prefix of that
+    Units are ranked by `scores`, without them by the `reinit_drop` of a scan; where `max_drop`
+    decides by interval, by the upper end of a drop. Budgets are met by the shortest prefix of that
     ranking that meets all of them; `max_drop` bounds every unit of it. Without any target
     nothing is removed. The last unit of a stage stays unless named or `empty_stages` is set.
 
     Args:
-        sensitivity: The scan; its drops are part of the evidence whatever ranks.
+        sensitivity: The scan, whose drops are part of the evidence whatever ranks; or the units
+            alone, where `scores` rank them or `remove` names all that go.
         scores: What ranks (`srinit.criteria.score_units`). Where they are losses of the task's
             score, `max_drop` bounds them; else it bounds the `reinit_drop`, and units beyond it
             are ranked behind the others.
@@ -209,7 +211,17 @@ def make_plan(
             says what can.
         TypeError: `remove` or `keep` is a text in place of a list of names, or something else
             is of a wrong kind.
+
+    Example:
+        >>> from torch import nn, zeros
+        >>> from srinit.units import find_units
+        >>> layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        >>> model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+        >>> make_plan(find_units(model, zeros(2, 4, 8)), remove=["layers.1"]).names
+        ('layers.1',)
     """
+    if isinstance(sensitivity, UnitMap):
+        sensitivity = unscanned(sensitivity)
     _check_arguments(sensitivity, scores, rule, max_drop)
     unit_map = sensitivity.unit_map
     named = as_names(remove, "remove")
@@ -220,7 +232,8 @@ def make_plan(
     check_numbers(units, named, wanted, contiguous=contiguous)
     by_interval = max_drop is not None and rule == "interval"
     evidence = scores_of(sensitivity)
-    scores = scores or evidence
+    scores = scores or (_names_alone() if sensitivity.is_off else evidence)
+    _check_ranked(sensitivity, scores, {"max_drop": max_drop, "units": units, **wanted})
     values = _values(scores, by_interval=by_interval)
     bounded = values if scores.is_drop else _values(evidence, by_interval=by_interval)
     over = _over(bounded, max_drop)
@@ -268,8 +281,9 @@ def make_plan(
 def _check_arguments(sensitivity: object, scores: object, rule: object, max_drop: Any) -> None:
     if not isinstance(sensitivity, Sensitivity):
         raise TypeError(
-            f"a plan is made from a scan (Sensitivity), found {type(sensitivity).__name__}; "
-            "measure_sensitivity gives one, and scores= takes those of a criterion."
+            "a plan is made from a scan (Sensitivity) or from units (UnitMap), found "
+            f"{type(sensitivity).__name__}; measure_sensitivity and find_units give them, and "
+            "scores= takes those of a criterion."
         )
     if scores is not None and not isinstance(scores, UnitScores):
         raise TypeError(
@@ -279,6 +293,30 @@ def _check_arguments(sensitivity: object, scores: object, rule: object, max_drop
         raise PlanError(f"rule is one of {', '.join(get_args(Rule))}, not {rule!r}.")
     if max_drop is not None and not math.isfinite(max_drop):
         raise PlanError(f"max_drop={max_drop} cannot be met: give a fraction such as 0.01.")
+
+
+def _names_alone() -> UnitScores:
+    """Return what a plan by names rests on where nothing was measured."""
+    return UnitScores(criterion=NAMES, units=(), is_drop=False, num_examples=0, seed=0)
+
+
+def _check_ranked(
+    sensitivity: Sensitivity, scores: UnitScores, asked: Mapping[str, float | None]
+) -> None:
+    """Raise `PlanError` for a target that asks for numbers which nobody measured."""
+    if not sensitivity.is_off:
+        return
+    targets = [name for name, value in asked.items() if value is not None]
+    if scores.criterion == NAMES and targets:
+        raise PlanError(
+            f"{targets[0]} chooses by what was measured, and here are units alone: give scores= "
+            "(score_units) or a scan, or name all that go in remove."
+        )
+    if "max_drop" in targets and not scores.is_drop:
+        raise PlanError(
+            f"max_drop bounds losses of the score, which {scores.criterion} does not measure and "
+            "the scan was left out: give a scan, scores of removal_drop, or another target."
+        )
 
 
 def _values(scores: UnitScores, *, by_interval: bool) -> dict[str, float | None]:
@@ -385,8 +423,11 @@ def _cost(prefix: Prefix, name: str, batch: str) -> float:
 
 def _evidence(reinit: UnitScores, scores: UnitScores, name: str) -> RemovalEvidence:
     """Return the re-initialization drop, and beside it what ranks."""
-    drop = reinit[name]
-    found = RemovalEvidence(reinit_drop=drop.score, interval=drop.interval)
-    if scores.criterion.startswith("reinit_drop"):
+    found = RemovalEvidence()
+    for drop in reinit.units:
+        if drop.unit == name:
+            found = RemovalEvidence(reinit_drop=drop.score, interval=drop.interval)
+    ranked = [unit for unit in scores.units if unit.unit == name]
+    if scores.criterion.startswith("reinit_drop") or not ranked:
         return found
-    return replace(found, score=scores[name].score, score_interval=scores[name].interval)
+    return replace(found, score=ranked[0].score, score_interval=ranked[0].interval)

@@ -37,6 +37,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         f"Model: {facts['model']}, {facts['units']} units that can be removed.",
         f"Data: {examples} examples.",
         f"Time: about {_span(facts['total_seconds'])} ({parts}); {facts['note']}.",
+        *([f"Memory: {facts['training_memory']}"] if facts.get("training_memory") else []),
         "Nothing was written.",
     ]
 

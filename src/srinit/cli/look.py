@@ -74,5 +74,9 @@ def scan(config: ConfigFile, common: Common) -> Result:
         data={"run": str(runner.path), "sensitivity": records.plain(sensitivity)},
         text=sensitivity_table(sensitivity),
         quiet=runner.rank > 0,
-        next=command("plan", runner.path, "--max-drop", "0.02"),
+        next=command(
+            "plan",
+            runner.path,
+            *(("--params", "0.9") if sensitivity.is_off else ("--max-drop", "0.02")),
+        ),
     )

@@ -74,6 +74,8 @@ class Bar:
 
 def sensitivity_table(sensitivity: Sensitivity) -> RenderableType:
     """Return the scan: a bar for each unit's drop, its interval, the decision; then remarks."""
+    if sensitivity.is_off:
+        return Text("the scan was left out (scan: off); nothing was re-initialized.")
     title = Text(
         f"accuracy lost when a unit is re-initialized ({sensitivity.scheme}), points, "
         f"{percent(sensitivity.confidence, 0)} intervals; "
@@ -149,9 +151,11 @@ def plan_table(plan: PrunePlan) -> RenderableType:
 
 def _plan(plan: PrunePlan, *, wide: bool) -> RenderableType:
     target = ", ".join(f"{key} {_word(value)}" for key, value in plan.target.items()) or "none"
+    is_scanned = any(each.evidence.reinit_drop is not None for each in plan.remove)
+    scanned = "re-initialized (scan), " if is_scanned or not plan.remove else ""
     title = Text(
         f"plan: {len(plan.names)} of {len(plan.ranking)} units go; target: {target}; ranked by "
-        f"{plan.criterion}. Losses in points: re-initialized (scan), taken out alone and together "
+        f"{plan.criterion}. Losses in points: {scanned}taken out alone and together "
         "(trials on a copy). Left: share of the unpruned network.",
         style="italic",
     )
@@ -160,18 +164,22 @@ def _plan(plan: PrunePlan, *, wide: bool) -> RenderableType:
     table.add_column("unit", overflow="fold")
     batches = list((plan.prefixes[0].latency_ms or {}).keys())
     times = [f"ms, {batch}" for batch in batches]
-    for name in ("re-init", "alone", "together", "params", "FLOPs", *times):
+    for name in ("re-init" if scanned else "score", "alone", "together", "params", "FLOPs", *times):
         table.add_column(name, justify="right", no_wrap=True)
     evidence = {removal.unit.name: removal.evidence for removal in plan.remove}
     base = plan.prefixes[0]
     for number, name in enumerate(plan.ranking, start=1):
         prefix, goes, found = plan.prefixes[number], name in evidence, evidence.get(name)
-        losses = found.losses.values() if found else [(None, None)] * 3
+        losses = [*found.losses.values()] if found else [(None, None)] * 3
+        first = _loss(*losses[0], wide)
+        if found and not scanned:
+            first = "-" if found.score is None else f"{found.score:.3g}"
         timed = prefix.latency_ms or {}
         table.add_row(
             "[green]✂[/]" if goes else "",
             escape(name),
-            *(_loss(value, interval, wide) for value, interval in losses),
+            first,
+            *(_loss(value, interval, wide) for value, interval in losses[1:]),
             percent(prefix.params / base.params if base.params else None),
             percent(prefix.flops / base.flops if base.flops else None),
             *(

@@ -3,13 +3,14 @@
 from srinit.config.inputs import DataSection, PreprocessSection
 from srinit.config.load import check_targets, load_config
 from srinit.config.outputs import RoiInputs
-from srinit.config.recovery import RecipeSettings
+from srinit.config.recovery import LoraSettings, RecipeSettings
 from srinit.config.sections import Config
 from srinit.config.yaml import dump_yaml, parse_yaml
 
 __all__ = [
     "Config",
     "DataSection",
+    "LoraSettings",
     "PreprocessSection",
     "RecipeSettings",
     "RoiInputs",

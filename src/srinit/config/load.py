@@ -13,6 +13,8 @@ from srinit.config.sections import Config, PlanSection
 from srinit.config.yaml import MAX_BYTES, parse_yaml
 from srinit.errors import ConfigError
 
+SHORT = (("finetune", "auto", {"recipe": "auto"}), ("scan", "off", {"measure": False}))
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Return the validated config of a YAML file.
@@ -30,8 +32,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: Every problem of the file and the overrides, in one message.
     """
     body = parse_yaml(_content(path), where=str(path))
-    if body.get("finetune") == "auto":  # short for the section, which overrides may add to
-        body["finetune"] = {"recipe": "auto"}
+    for key, word, section in SHORT:  # for the section, which overrides may add to
+        if body.get(key) == word:
+            body[key] = dict(section)
     problems: list[str] = []
     pairs = _parsed(overrides, problems)
     _apply(body, pairs, problems)

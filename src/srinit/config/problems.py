@@ -16,6 +16,7 @@ from srinit.config.sections import (
     PlanSection,
     RobustnessSection,
     RoiInputs,
+    ScanSection,
     UnitsSection,
 )
 
@@ -122,9 +123,27 @@ def across_sections(body: dict[str, Any]) -> list[str]:
     if units is not None and plan is not None:
         both = [name for name in plan.remove if name in units.keep]
         lines += [f"  plan.remove: {name!r} is also in units.keep" for name in both]
+    scan = _valid(ScanSection, body.get("scan"))
+    if scan is not None and plan is not None and not scan.measure:
+        lines += _without_scan(plan)
     model = body.get("model")
     if isinstance(model, dict) and model.get("weights_sha256") and not model.get("weights"):
         lines.append("  model.weights_sha256: is the hash of model.weights, which is not given")
+    return lines
+
+
+def _without_scan(plan: PlanSection) -> list[str]:
+    """Return the keys that rest on the scan where `scan: off` leaves it out."""
+    lines = []
+    if plan.criterion == "reinit_drop":
+        lines.append("  plan.criterion: reinit_drop is the scan, and scan is off; name another one")
+    if "reinit_drop" in plan.beside:
+        lines.append("  plan.beside: reinit_drop is the scan, and scan is off")
+    if plan.max_drop is not None and plan.criterion != "removal_drop":
+        lines.append(
+            "  plan.max_drop: bounds the drops of the scan, and scan is off; write "
+            "plan.criterion: removal_drop, whose drops it bounds too, or another target"
+        )
     return lines
 
 

@@ -13,14 +13,35 @@ Schedule = Literal["finetune", "rewind"]
 TrainingPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+class LoraSettings(Section):
+    """Low-rank adapters that are trained in place of the weights, and merged into them."""
+
+    r: int = Field(
+        default=0, ge=0, le=4096, description="rank, such as 16; 0: all weights are trained"
+    )
+    alpha: int | None = Field(
+        default=None, ge=1, description="their weight is alpha / r; default: 2 r"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="on what they read")
+    targets: Literal["auto"] | tuple[str, ...] = Field(
+        default="auto",
+        description="linear maps that get them: auto (all but the output), or names, ends of names "
+        "or globs",
+    )
+
+
 class RecipeSettings(Section):
     """How a network is trained after a cut; `srinit.finetune.Recipe` has the same settings."""
 
     epochs: float = Field(
         default=5, ge=0, le=100_000, description="passes over the training data; 0: none"
     )
-    optimizer: Optimizer = Field(default="sgd", description="with cosine schedule")
-    lr: float | None = Field(default=None, gt=0, description="peak rate; default 0.02 or 5e-4")
+    optimizer: Optimizer = Field(
+        default="sgd", description="with cosine schedule; with lora the default is adamw"
+    )
+    lr: float | None = Field(
+        default=None, gt=0, description="peak rate; default 0.02 or 5e-4, with lora 1e-3"
+    )
     weight_decay: float | None = Field(default=None, ge=0, description="not on norms and biases")
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the targets")
@@ -28,6 +49,12 @@ class RecipeSettings(Section):
         default=0.5, description="share of the loss that copies the unpruned network"
     )
     temperature: float = Field(default=2.0, gt=0, description="of distillation")
+    distill_top: int | None = Field(
+        default=None,
+        ge=1,
+        description="of the unpruned network's classes or tokens only the so many likeliest are "
+        "copied, the rest as one; null: all",
+    )
     feature_weight: float = Field(
         default=0.0, ge=0, description="weight of copying features after every cut; 0: none"
     )
@@ -35,6 +62,16 @@ class RecipeSettings(Section):
         default="finetune", description="rewind: default peak rate 0.1 or 2e-3, of a first training"
     )
     batch_size: int = Field(default=128, ge=1, le=65536, description="examples a step")
+    micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="examples at a time, whose gradients add up to a step's; null: all of a step",
+    )
+    checkpointing: bool = Field(
+        default=False,
+        description="compute layers again in the backward pass in place of keeping what they put "
+        "out (models of transformers)",
+    )
     patience: int | None = Field(
         default=None, ge=1, description="validations without gain before stopping"
     )
@@ -45,6 +82,22 @@ class RecipeSettings(Section):
         default="auto",
         description="of the forward pass; auto: bfloat16 where device and network gain by it",
     )
+    lora: LoraSettings = Field(
+        default=LoraSettings(),
+        description="low-rank adapters in place of all weights; needs peft",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adapters_by_adamw(cls, value: object) -> object:
+        """Let AdamW train adapters, where no optimizer is named; take them as a mapping too."""
+        if not isinstance(value, dict) or not value.get("lora"):
+            return value
+        given = value["lora"]
+        lora = LoraSettings.model_validate(given) if isinstance(given, dict) else given
+        if not isinstance(lora, LoraSettings) or not lora.r:
+            return {**value, "lora": lora}
+        return {"optimizer": "adamw", **value, "lora": lora}
 
 
 class FinetuneSection(RecipeSettings):

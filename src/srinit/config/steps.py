@@ -51,7 +51,7 @@ class UnitsSection(Section):
 
 
 class ScanSection(Section):
-    """How sensitivity is measured."""
+    """How sensitivity is measured; `scan: off` is short for `scan: {measure: false}`."""
 
     scheme: str = Field(
         default="auto", description="auto, paper, default, keep_norm, matched or permuted"
@@ -75,6 +75,19 @@ class ScanSection(Section):
         ge=1,
         description="how many units go, for precision: decide; default: about as the plan says",
     )
+    measure: bool = Field(
+        default=True,
+        description="false, also written `scan: off`: no scan; another criterion has to rank",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off_is_short(cls, value: object) -> object:
+        return {"measure": False} if value == "off" else value
+
+    def options(self) -> dict[str, Any]:
+        """Return what `measure_sensitivity` takes of it."""
+        return self.model_dump(exclude={"measure", "num_remove"})
 
 
 class PlanSection(Section):

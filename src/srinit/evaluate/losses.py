@@ -123,7 +123,11 @@ def _classes_second(logits: Tensor) -> Tensor:
 
 
 def distillation(
-    student: object, teacher: object, temperature: float, counted: Tensor | None = None
+    student: object,
+    teacher: object,
+    temperature: float,
+    counted: Tensor | None = None,
+    top: int | None = None,
 ) -> Tensor:
     """Return how far the student's soft predictions are from the teacher's.
 
@@ -135,13 +139,25 @@ def distillation(
         teacher: Output of the same shape.
         temperature: Of both.
         counted: Which examples, tokens or pixels count; None: all.
+        top: Of the teacher's classes only the so many likeliest are told apart; the others count
+            as one, which has the rest of the probability.
     """
     ours = F.log_softmax(_classes_second(modules.logits_of(student)) / temperature, 1)
     theirs = F.log_softmax(_classes_second(modules.logits_of(teacher)) / temperature, 1)
+    if top is not None and top < theirs.shape[1]:
+        theirs, places = theirs.topk(top, 1)
+        ours, theirs = (_with_rest(each) for each in (ours.gather(1, places), theirs))
     divergence = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
     if counted is not None and not bool(counted.all()):
         divergence = divergence[counted] if bool(counted.any()) else divergence * 0
     return divergence.mean() * temperature**2  # over examples, and pixels or tokens
+
+
+def _with_rest(logs: Tensor) -> Tensor:
+    """Return log probabilities of some classes with that of all others behind them."""
+    least = torch.finfo(logs.dtype).eps
+    rest = (1 - logs.exp().sum(1, keepdim=True)).clamp_min(least).log()
+    return torch.cat([logs, rest], 1)
 
 
 def loss_for(scorer: Scorer, *, label_smoothing: float = 0.0) -> CrossEntropy:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from srinit import modules
 from srinit.copying import detached_copy
 from srinit.engine import has_fast_bfloat16
-from srinit.errors import ModelError
+from srinit.errors import ConfigError, ModelError
 from srinit.finetune.records import Recipe
 
 LARGE = 200_000  # weights from which bfloat16 gained on a CPU
@@ -38,6 +38,36 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Return the arithmetic of the forward pass; weights and updates stay as they are."""
     kind = torch.float16 if precision == "float16" else torch.bfloat16
     return torch.autocast(device.type, kind, enabled=precision != "float32")
+
+
+@contextmanager
+def checkpointed(model: nn.Module, recipe: Recipe) -> Iterator[None]:
+    """Hold a network of transformers so that it computes layers again in the backward pass.
+
+    Raises:
+        ConfigError: The recipe asks for it, and the network has no words for it.
+    """
+    if not recipe.checkpointing:
+        yield
+        return
+    word = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    enable = getattr(model, f"{word}_checkpointing_enable", None)
+    if not callable(enable) or not getattr(model, "supports_gradient_checkpointing", False):
+        raise ConfigError(
+            f"finetune.checkpointing: {type(model).__name__} does not support it (that of "
+            "transformers, gradient_checkpointing_enable); use finetune.micro_batch."
+        )
+    config: Any = model.config
+    uses_cache = getattr(config, "use_cache", None)
+    enable({"use_reentrant": False})
+    try:
+        if uses_cache:
+            config.use_cache = False
+        yield
+    finally:
+        getattr(model, f"{word}_checkpointing_disable")()
+        if uses_cache:
+            config.use_cache = uses_cache
 
 
 def is_laid_out(model: nn.Module) -> bool:

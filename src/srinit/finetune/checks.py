@@ -33,6 +33,12 @@ def check_trainable(model: nn.Module) -> None:
         )
 
 
+def frozen(model: nn.Module) -> set[str]:
+    """Return the keys of the state dict that training does not change: frozen parameters."""
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in parameters if not parameter.requires_grad}
+
+
 def check_validation(recipe: Recipe, validation: Iterable[Any] | None) -> None:
     """Raise where validation data cannot do what they are for.
 

@@ -18,11 +18,18 @@ from srinit.errors import CheckpointError, DataError
 from srinit.evaluate import BatchSplitter, Loss, Scorer, top1
 from srinit.evaluate.losses import places_of
 from srinit.finetune import checkpoint
-from srinit.finetune.arithmetic import inputs_as, laid_out, precision_of, teacher_of
+from srinit.finetune.arithmetic import (
+    checkpointed,
+    inputs_as,
+    laid_out,
+    precision_of,
+    teacher_of,
+)
 from srinit.finetune.average import averaged
-from srinit.finetune.checks import check_trainable, check_validation, task_loss
+from srinit.finetune.checks import check_trainable, check_validation, frozen, task_loss
 from srinit.finetune.features import watched
 from srinit.finetune.gradient_sync import GradientSync
+from srinit.finetune.lora import adapted
 from srinit.finetune.optimizer import optimizer_of
 from srinit.finetune.records import FallBack, Recipe, TuneLog, TunePoint, nothing_to_do
 from srinit.finetune.schedule import fall_back, learning_rate
@@ -104,13 +111,18 @@ def fine_tune(
         return nothing_to_do(recipe)
     check_trainable(model)
     chosen = task_loss(loss, scorer, recipe, teacher)
-    with process_group() as ranks, laid_out(model):
+    with (
+        process_group() as ranks,
+        laid_out(model),
+        adapted(model, recipe.lora, seed),
+        checkpointed(model, recipe),
+    ):
         run = _Run(model, recipe, total, seed, validation, scorer, GradientSync(ranks))
         run.begin(state)
         stopped = _trained(
             run, train, teacher, features, augment, chosen, per_epoch, state, on_progress,
         )  # fmt: skip
-    run.keep_best()
+        run.keep_best()
     if state is not None and run.together.rank == 0:
         state.unlink(missing_ok=True)
     return run.log(stopped)
@@ -179,7 +191,8 @@ class _Run:
         self.optimizer = optimizer_of(model, recipe)
         half = recipe.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half)
-        self.parts = BatchSplitter(self.device, least=2)
+        least = 2 if recipe.micro_batch is None else min(2, recipe.micro_batch)
+        self.parts = BatchSplitter(self.device, least=least, limit=recipe.micro_batch)
         self.average = averaged(model, recipe.ema) if recipe.ema else None
         self.points: list[TunePoint] = []
         self.best: dict[str, Tensor] = {}
@@ -190,6 +203,7 @@ class _Run:
         self.fall_backs: list[FallBack] = []
         normed = any(isinstance(module, _BatchNorm) for module in model.modules())
         self.fewest = 2 if normed else 1  # examples of a step: batch normalization needs two
+        self.parts.least = max(self.parts.least, self.fewest)
         self.skipped = 0
 
     def begin(self, state: Path | None) -> None:
@@ -276,7 +290,7 @@ class _Run:
         if found is None:
             return
         self.fall_backs.append(found)
-        modules.load_state(self.model, self.best)
+        self.keep_best()
         self.optimizer = optimizer_of(self.model, self.recipe)
         self.average = averaged(self.model, self.recipe.ema) if self.recipe.ema else None
         self.stale = 0
@@ -302,14 +316,15 @@ class _Run:
         if score is None or score > self.best_score:
             self.best_score = -1.0 if score is None else score
             self.best_step, self.stale = self.step, 0
-            entries = candidate.state_dict().items()
+            same = frozen(self.model)
+            entries = [e for e in candidate.state_dict().items() if e[0] not in same]
             self.best = {name: copy.deepcopy(value) for name, value in entries}
         else:
             self.stale += 1
 
     def keep_best(self) -> None:
-        """Load the best weights into the model."""
-        modules.load_state(self.model, self.best)
+        """Load the best weights into the model; what is frozen is as it was."""
+        modules.load_state(self.model, {**self.model.state_dict(), **self.best})
 
     def log(self, stopped: Any) -> TuneLog:
         """Return the record."""
@@ -322,7 +337,7 @@ class _Run:
             score_after=self.best_score if self.best_score >= 0 else None,
             stopped=stopped,
             note=self.why,
-            part_size=self.parts.limit,
+            part_size=None if self.parts.limit == self.recipe.micro_batch else self.parts.limit,
             fall_backs=tuple(self.fall_backs),
         )
 
@@ -338,7 +353,7 @@ class _Run:
     def _note(self) -> str:
         last = next((p for p in reversed(self.points) if p.validation_score is not None), None)
         said = [f"validation {100 * (last.validation_score or 0):.2f} %"] if last else []
-        if self.parts.limit is not None:
+        if self.parts.limit != self.recipe.micro_batch:
             said.append(f"memory is short: {self.parts.limit} examples at a time")
         return ", ".join(said)
 

@@ -54,7 +54,7 @@ def combined(
     terms = [] if loss is None else [loss(output, target)]
     if weight > 0:
         counted = places.places(output, target)
-        copied = distillation(output, guide, recipe.temperature, counted)
+        copied = distillation(output, guide, recipe.temperature, counted, recipe.distill_top)
         terms = [weight * copied, *[(1 - weight) * own for own in terms]]
     distance = feature_loss(*features) if copies and features is not None else None
     if distance is not None:

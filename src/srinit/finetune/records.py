@@ -55,6 +55,8 @@ class Recipe(RecipeSettings):
         """
         if self.lr is not None:
             return self.lr
+        if self.lora.r and self.optimizer == "adamw":
+            return 1e-3
         high = self.schedule == "rewind"
         return {"sgd": 0.1 if high else 0.02, "adamw": 2e-3 if high else 5e-4}[self.optimizer]
 

@@ -38,11 +38,13 @@ def seconds_of_one(resources: Resources) -> float:
 def scan_seconds(resources: Resources, units: UnitMap) -> float:
     """Return how long the scan will take, from the first batches of it or from a few forwards."""
     settings = resources.config.scan
+    if not settings.measure:
+        return 0.0
     return estimate_time(
         resources.model,
         units,
         resources.execution.batches(resources.split("calibration")),
-        **settings.model_dump(exclude={"precision", "num_remove"}),  # no early end is foreseen
+        **{k: v for k, v in settings.options().items() if k != "precision"},  # no early end
         max_drop=resources.config.plan.max_drop,
         seed=resources.config.seed,
         scorer=resources.scorer,
@@ -126,12 +128,14 @@ def whole_run(config: Config) -> dict[str, Any]:
     resources = Resources(config)
     units = found_units(resources)
     seconds = step_seconds(resources, units)
+    needed = resources.recovery.memory(resources.model)
     return {
         "model": config.model.source,
         "examples": {name: len(data) for name, data in resources.data.items()},
         "units": len(units),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "total_seconds": round(sum(seconds.values()), 1),
+        "training_memory": None if needed is None else needed.words(),
         "note": "from a few timed forwards or batches; latency measurements, export and report "
         "come on top",
     }

@@ -133,7 +133,7 @@ def num_to_decide(config: Config, num_units: Callable[[], int]) -> int | None:
         ConfigError: There is nothing to decide.
     """
     settings, plan = config.scan, config.plan
-    if settings.precision == "equal" or settings.num_remove is not None:
+    if not settings.measure or settings.precision == "equal" or settings.num_remove is not None:
         return settings.num_remove
     if not (plan.flops or plan.params or plan.latency or plan.remove or plan.units):
         if plan.max_drop is None:

@@ -64,8 +64,10 @@ def metrics(runner: Runner) -> dict[str, float]:
         "baseline.score": before.score,
         "baseline.params": before.params,
         "baseline.flops": before.flops,
-        "scan.units": len(sensitivity.units),
-        "scan.redundant": sum(unit.decision == "redundant" for unit in sensitivity.units),
+        "scan.units": None if sensitivity.is_off else len(sensitivity.units),
+        "scan.redundant": None
+        if sensitivity.is_off
+        else sum(unit.decision == "redundant" for unit in sensitivity.units),
         "plan.removed": len(cut.removed),
         "prune.score_cut": cut.score_cut,
         "prune.score_compensated": cut.score_compensated,

@@ -144,6 +144,8 @@ def _evaluation(report: ReportInput, say: Translator) -> str:
 def _how(report: ReportInput, say: Translator) -> str:
     facts = provenance_view(report, say).facts
     lines = [f"- {plain(label.en)}: {plain(value.en)}" for label, value in facts]
+    if report.sensitivity.is_off:
+        return "\n".join([*lines, "- The scan was left out: no re-initialization drop is known"])
     did = "ranked" if report.plan.criterion.startswith("reinit_drop") else "did not rank"
     lines.append(
         "- The scan measured the re-initialization drop (SR-init, "

@@ -80,7 +80,7 @@ class Layers:
     command: str
     curve: Markup
     curve_doubt: LocalizedText | None  # where the times of the curve and of the comparison disagree
-    dots_note: LocalizedText
+    dots_note: LocalizedText | None  # None: there was no scan
     undecided: tuple[str, ...]
     trials: tuple[Trial, ...]
     sources: tuple[str, ...]  # files behind it, relative to the run folder
@@ -112,9 +112,9 @@ def layers_view(report: ReportInput, say: Translator) -> Layers:
         command=plan_command(report.run, report.plan.names),
         curve=_curve(steps, batches, chosen, say),
         curve_doubt=_curve_doubt(report, steps[chosen], batches, say),
-        dots_note=say(
-            "layers.legend_dots", confidence=fmt.percent(report.sensitivity.confidence, 0)
-        ),
+        dots_note=None
+        if report.sensitivity.is_off
+        else say("layers.legend_dots", confidence=fmt.percent(report.sensitivity.confidence, 0)),
         undecided=tuple(
             unit.unit
             for unit in units
@@ -189,7 +189,8 @@ def _rows(
     for depth, unit in enumerate(known):
         found = measured.get(unit.name)
         is_locked = unit.name in locked  # nothing is to be decided about it
-        flags = list(_flags(found, None if is_locked else scan.max_drop, say))
+        limit = None if is_locked else scan.max_drop
+        flags = [] if scan.is_off else _flags(found, limit, say)
         if is_locked:
             flags.insert(0, say(f"lock.{_key(locked[unit.name].reason)}"))
         kind = "locked" if is_locked else "gone" if unit.name in removed else "kept"

@@ -119,7 +119,7 @@ def _facts(report: ReportInput, say: Translator) -> list[tuple[LocalizedText, Lo
             for key, value in (report.data_sources or {}).items()
         ),
         ("seed", untranslated(str(report.seed))),
-        ("scheme", scheme_text(scan.scheme, scan.scale, say)),
+        *([] if scan.is_off else [("scheme", scheme_text(scan.scheme, scan.scale, say))]),
         ("scan", _scan(report, say)),
         ("criterion", _criterion(report.plan.criterion, say)),
         ("target", _target(report.plan.target, say)),
@@ -152,6 +152,8 @@ def _facts(report: ReportInput, say: Translator) -> list[tuple[LocalizedText, Lo
 
 def _scan(report: ReportInput, say: Translator) -> LocalizedText:
     scan = report.sensitivity
+    if scan.is_off:
+        return say("provenance.scan_off")
     return say(
         "provenance.scan_text",
         num=fmt.fixed(scan.num_examples),
@@ -165,7 +167,8 @@ def _scan(report: ReportInput, say: Translator) -> LocalizedText:
 
 def _limits(report: ReportInput, say: Translator) -> list[LocalizedText]:
     found = report.comparison
-    limits = [say("limit.drop"), say("limit.flops")]
+    limits = [say("limit.no_scan" if report.sensitivity.is_off else "limit.drop")]
+    limits.append(say("limit.flops"))
     if found is not None and found.cost is not None and found.cost.not_counted:
         limits.append(say("limit.not_counted", names=", ".join(found.cost.not_counted)))
     if found is not None:

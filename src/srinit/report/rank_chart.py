@@ -74,7 +74,8 @@ def _values(report: ReportInput) -> dict[str, dict[str, float | None]]:
     found: dict[str, dict[str, float | None]] = {}
     if ranks is not None:
         found[ranks.criterion] = {unit.unit: unit.score for unit in ranks.units}
-    found["reinit_drop"] = dict(scan)
+    if not report.sensitivity.is_off:
+        found["reinit_drop"] = dict(scan)
     for scores in report.beside:
         found.setdefault(scores.criterion, {unit.unit: unit.score for unit in scores.units})
     return found

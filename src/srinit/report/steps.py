@@ -43,17 +43,21 @@ def ranked_by(report: ReportInput, say: Translator) -> LocalizedText:
     """Return what the order of removal rests on."""
     criterion = report.plan.criterion
     if criterion and not criterion.startswith("reinit_drop"):
-        return say("layers.by_other", criterion=criterion_name(criterion, say), rule=criterion)
+        key = "layers.by_other_off" if report.sensitivity.is_off else "layers.by_other"
+        return say(key, criterion=criterion_name(criterion, say), rule=criterion)
     return say("layers.by_high" if by_high(report) else "layers.by_mean")
 
 
 def lead(report: ReportInput, say: Translator) -> LocalizedText:
     """Return what the section explains first: the criterion that ranked, not one beside it."""
     criterion = report.plan.criterion
-    if report.plan.target.get("remove"):
-        return say("layers.lead_named")
+    off = report.sensitivity.is_off
+    earlier = {name for round_ in report.rounds[:-1] for name in round_.removed}
+    if set(report.plan.target.get("remove", ())) - earlier:
+        return say("layers.lead_named_off" if off else "layers.lead_named")
     if criterion and not criterion.startswith("reinit_drop"):
-        return say("layers.lead_other", criterion=criterion_name(criterion, say))
+        key = "layers.lead_other_off" if off else "layers.lead_other"
+        return say(key, criterion=criterion_name(criterion, say))
     return say("layers.lead")
 
 

@@ -40,7 +40,7 @@ def make_networks(
         if row.reinit_drop is not None and row.unit in named.names
     ]
     if len(known) < 2:
-        missing.append("no_scan")
+        missing.append("scan_off" if sensitivity.is_off else "no_scan")
         return [("baseline", baseline), ("pruned", pruned)], ("", "")
     lowest, highest = min(known)[1], max(known)[1]
     reference = modules.to_device(inputs_of(data, chosen), modules.device_of(baseline))

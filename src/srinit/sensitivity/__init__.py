@@ -2,7 +2,13 @@
 
 from srinit.sensitivity.estimate import Estimate, estimate_time, seconds_per_example
 from srinit.sensitivity.progress import OnProgress
-from srinit.sensitivity.records import Decision, SchemeTrial, Sensitivity, UnitSensitivity
+from srinit.sensitivity.records import (
+    Decision,
+    SchemeTrial,
+    Sensitivity,
+    UnitSensitivity,
+    unscanned,
+)
 from srinit.sensitivity.scan import measure_sensitivity
 from srinit.sensitivity.settings import Settings
 
@@ -17,4 +23,5 @@ __all__ = [
     "estimate_time",
     "measure_sensitivity",
     "seconds_per_example",
+    "unscanned",
 ]

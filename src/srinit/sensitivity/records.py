@@ -78,10 +78,10 @@ class Sensitivity:
     confidence: float
     half_width: float | None  # the precision that was asked for
     max_drop: float | None  # the limit that decisions refer to, if one was asked for
-    baseline_score: float
+    baseline_score: float | None  # None: the scan was left out
     num_examples: int  # distinct examples seen
     seed: int
-    stopped_by: str  # "precision", "decision" or "data"
+    stopped_by: str  # "precision", "decision", "data", or "off": the scan was left out
     precision: str = "equal"  # or "decide": wide intervals where all is clear
     num_remove: int | None = None  # how many units go, where precision follows that
     selection_error: float | None = (
@@ -92,8 +92,27 @@ class Sensitivity:
     scheme_certainty: float | None = None  # share of resamples of it with the same choice
     seconds: float | None = None  # not part of what is reproducible; None in files
 
+    @property
+    def is_off(self) -> bool:
+        """Whether the scan was left out (`unscanned`): no unit was measured."""
+        return self.stopped_by == "off"
+
     def __getitem__(self, name: str) -> UnitSensitivity:
         for unit in self.units:
             if unit.unit == name:
                 return unit
         raise KeyError(name)
+
+
+def unscanned(units: UnitMap, *, confidence: float = 0.95, seed: int = 0) -> Sensitivity:
+    """Return what stands in for a scan that was left out: the units, and no measurement.
+
+    Args:
+        units: Of the network.
+        confidence: Of the intervals of other criteria.
+        seed: Of the run.
+    """
+    return Sensitivity(
+        units=(), unit_map=units, scheme="off", scale=1.0, confidence=confidence, half_width=None,
+        max_drop=None, baseline_score=None, num_examples=0, seed=seed, stopped_by="off",
+    )  # fmt: skip

@@ -22,7 +22,7 @@ from srinit.runs.records import (
     SetFacts,
     class_scores,
 )
-from srinit.sensitivity import Sensitivity, measure_sensitivity
+from srinit.sensitivity import Sensitivity, measure_sensitivity, unscanned
 from srinit.sources import DataSet, describe
 from srinit.steps.normalization import better_normalization
 from srinit.steps.table import step
@@ -156,7 +156,10 @@ def units(
 @step(
     artifacts.SENSITIVITY,
     part="scan",
-    says=("scan", lambda found: f"measured {len(found.units)} units"),
+    says=(
+        "scan",
+        lambda found: "left out" if found.is_off else f"measured {len(found.units)} units",
+    ),
     together=True,
 )
 def sensitivity(
@@ -170,13 +173,15 @@ def sensitivity(
     execution: Execution,
 ) -> Sensitivity:
     """Return the sensitivity of every unit; the journal beside it makes the scan resumable."""
+    if not scan_settings.measure:
+        return unscanned(units, confidence=scan_settings.confidence, seed=execution.seed)
     journal = files.path(artifacts.SENSITIVITY).with_name("observations.jsonl")
     files.folder.refuse_links(journal)
     found = measure_sensitivity(
         model,
         units,
         execution.batches(calibration),
-        **scan_settings.model_dump(exclude={"num_remove"}),
+        **scan_settings.options(),
         **scan_goal,
         seed=execution.seed,
         scorer=scorer,

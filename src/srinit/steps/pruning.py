@@ -27,6 +27,7 @@ from srinit.surgery import kept_names, remove_with_origins
 from srinit.units import UnitMap
 
 TRIAL_FINE_TUNING_SCHEMA = "srinit.rehearsal/2"
+TOLD_FROM = 1_000_000_000  # bytes of a training
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,9 @@ def cut(
     if set(round_plan.names) > set(before.gone):
         trial = _tried(pruned, recovery, trials)
         say(recovery.expected(before.log, trial))
+        needed = recovery.memory(pruned)
+        if needed is not None and needed.total >= TOLD_FROM:
+            say(needed.words())
     metrics = CutMetrics(
         removed=round_plan.names,
         num_examples=baseline.num_examples,

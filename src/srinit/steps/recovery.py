@@ -16,12 +16,16 @@ from srinit.engine import faster_copy, has_fast_bfloat16
 from srinit.evaluate import evaluate
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.finetune.arithmetic import lay_out
+from srinit.finetune.checks import task_loss
+from srinit.finetune.memory import TrainingMemory, training_memory
 from srinit.plan import PrunePlan
 from srinit.records import Interval
 from srinit.runs.records import TrialFineTuning
 from srinit.sources import Augment, DataSet
 from srinit.steps.task import Execution, Task
 from srinit.trialbench import NOTHING
+
+MEASURED_ON = 3  # examples
 
 
 def is_own(config: Config) -> bool:
@@ -122,6 +126,20 @@ class Recovery:
         )
         cost = compare_outcomes(before, after, confidence=self.task.confidence).score
         return TrialFineTuning(steps=self.config.finetune.rehearsal, cost=cost)
+
+    def memory(self, network: nn.Module) -> TrainingMemory | None:
+        """Return what training a network will hold in memory; None where nothing is known of it.
+
+        Args:
+            network: As its training will begin, or the unpruned one, which needs as much at most.
+        """
+        train, recipe = self.train, self.recipe
+        if is_own(self.config) or not recipe.epochs or train is None or len(train) < MEASURED_ON:
+            return None
+        batch = next(iter(train.batches(MEASURED_ON)))
+        scorer, teacher = self.task.scorer, self.teacher
+        loss = task_loss(self.task.loss, scorer, recipe, teacher)
+        return training_memory(network, batch, recipe, loss=loss, scorer=scorer, teacher=teacher)
 
     def expected(self, before: TuneLog | None, trial: TrialFineTuning | None) -> str:
         """Return what is known of the recovery before it begins, and what is not.
