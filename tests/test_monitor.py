@@ -32,6 +32,7 @@ from srinit.monitor import (
 )
 from srinit.monitor import distances as d
 from srinit.stats import paired
+from srinit.stats.power import paired_power
 
 
 def seen_in(
@@ -149,6 +150,10 @@ def test_looking_all_the_time_hardly_ever_misleads() -> None:
 
 def test_the_planned_number_of_images_has_the_planned_power() -> None:
     plan = plan_test(0.03, discordant=0.1, expected_drop=0.005, power=0.8)
+    exact = paired_power(
+        plan.num_examples, margin=0.03, discordant=0.1, drop=0.005, quantile=paired.quantile(0.95)
+    )
+    assert 0.8 <= exact < 0.805
     random = np.random.default_rng(2)
     shares = [(0.1 + 0.005) / 2, (0.1 - 0.005) / 2, 0.9]
     draws = random.multinomial(plan.num_examples, shares, size=400)
@@ -156,7 +161,7 @@ def test_the_planned_number_of_images_has_the_planned_power() -> None:
         paired.tango_interval(int(a), int(b), plan.num_examples, 0.95)[1] <= 0.03
         for a, b, _ in draws
     ]
-    assert 0.74 <= np.mean(passed) <= 0.86
+    assert abs(np.mean(passed) - exact) <= 0.06
     assert plan_test(0.02, discordant=0.0).num_examples == 189  # as the gate needs
     with pytest.raises(ValueError, match="must exceed the expected loss"):
         plan_test(0.01, discordant=0.1, expected_drop=0.02)

@@ -8,6 +8,7 @@ still say the same, other parts come; if not, it is the network.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from scipy import stats
@@ -20,6 +21,8 @@ Cause = Literal[
 ]
 FEWEST = 30  # answers of the unpruned network that say something
 ALPHA = 0.01
+QUANTILE = 1.645
+AT_MOST = 0.03  # "as before": the agreement fell by less, by the end of its 95 % interval
 MIX = ("class_mix", "class_share", "class_trend", "features")
 
 
@@ -122,4 +125,9 @@ def _agreement(
         return "unknown", before, now, count
     past = round(before * size)
     p_value = float(stats.hypergeom.cdf(hits, size + count, past + hits, count))
-    return ("fell" if p_value < ALPHA else "as_before"), before, now, count
+    if p_value < ALPHA:
+        return "fell", before, now, count
+    share = (hits + 0.5) / (count + 1)
+    spread = math.sqrt(share * (1 - share) / count + before * (1 - before) / size)
+    surely = before - now + QUANTILE * spread < AT_MOST
+    return ("as_before" if surely else "unknown"), before, now, count

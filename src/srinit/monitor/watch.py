@@ -74,6 +74,7 @@ class Watch:
         self._pending: Observations | None = None
         self._seen = set[str]()
         self._run = dict[str, int]()
+        self._standing: tuple[str, ...] = ()  # alarms that the window before a pause was part of
         self._causes = dict[str, int]()
         self._trends = dict[str, ShareTrend]()
 
@@ -186,11 +187,18 @@ class Watch:
             del self.windows[0]
             self.windows_before += 1
         self._run = {name: self._run.get(name, 0) + 1 for name in window.beyond}
-        for name, length in self._run.items():
-            if length >= self.settings.confirm or name in TRENDS:
-                self._causes.setdefault(name, number)
+        for name in self._standing:
+            self._causes.pop(name, None)
+        for name in filter(self._confirmed, self._run):
+            self._causes.setdefault(name, number)
+        if self._standing and not self._causes.keys() & set(self._standing):
+            self.alarm_digest = ""  # the alarm before is over
+        self._standing = ()
         if self._causes and not self.alarm_digest:
             self.alarm_digest = self.digest
+
+    def _confirmed(self, name: str) -> bool:
+        return self._run[name] >= self.settings.confirm or name in TRENDS
 
     def _share(self) -> float:
         """Return what every quantity may err: all have the same part of the false alarms."""
@@ -359,7 +367,7 @@ class Watch:
 
         Args:
             state: Of a watch with the same baseline.
-            standing: An alarm that the last window was still part of is one now.
+            standing: An alarm that the last window was still part of is one until the next window.
         """
         self.size, self.examples = state["size"], int(state["examples"])
         self.windows_before = int(state["windows"])
@@ -370,11 +378,9 @@ class Watch:
             self._trends[name].resume(kept)
         if state["pending"] is not None:
             self._pending = from_plain(state["pending"])
-        for name, length in self._run.items():
-            if standing and (length >= self.settings.confirm or name in TRENDS):
-                self._causes[name] = self.windows_before - 1
-        if not self._causes:
-            self.alarm_digest = ""
+        self._standing = tuple(name for name in self._run if self._confirmed(name))
+        if standing:
+            self._causes = dict.fromkeys(self._standing, self.windows_before - 1)
 
 
 def _hits(values: Floats | None) -> tuple[int, int]:
