@@ -172,8 +172,11 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_answered(
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(b"no image")
     shutil.copy(project / "test" / "dim" / "1-color.png", tmp_path / "in" / "b.png")
-    found = asked(python, package, tmp_path / "in")
+    log = tmp_path / "preds.jsonl"
+    found = asked(python, package, tmp_path / "in", "--log", log)
     assert found.returncode == 1
+    logged = read_log(log)
+    assert (len(logged.predictions), logged.failed) == (1, 1)  # monitoring counts what failed
     assert "a.png: not an image of a known format" in found.stderr
     assert list(answers(found)) == ["b.png"]
     found = asked(python, package, tmp_path / "nowhere")

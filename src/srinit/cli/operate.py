@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from srinit.cli.options import Common, RunPath, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
 from srinit.display import command
+
+if TYPE_CHECKING:
+    from srinit.operations.monitoring import Monitored
 
 Reason = Annotated[str, typer.Option(help="Why; goes on record.", show_default=False)]
 
@@ -104,40 +107,79 @@ def monitor(
         str | None, typer.Option(help="New data, e.g. folder:today.", show_default=False)
     ] = None,
     auto_rollback: Annotated[
-        bool, typer.Option("--auto-rollback", help="Roll back after an alarm.")
+        bool,
+        typer.Option("--auto-rollback", help="Roll back after an alarm, where that may help."),
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a page that draws the windows, ja and en.", show_default=False),
+    ] = None,
+    follow: Annotated[
+        Path | None,
+        typer.Option(help="A log that grows: goes on where it was.", show_default=False),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="With --follow: what is new, then end (for cron).")
     ] = False,
 ) -> Result:
-    """Compare production with the run's own baseline; exit code 3 and the way back on alarm."""
+    """Compare production with the run's own baseline; exit code 3 and the cause on alarm."""
     from srinit.errors import ConfigError
     from srinit.store import RunFolder
 
     RunFolder.open(run)
-    if (log is None) == (data is None):
-        raise ConfigError("give one of --log preds.jsonl and --data folder:DIR.")
+    if [log, data, follow].count(None) != 2:
+        raise ConfigError("give one of --log preds.jsonl, --data folder:DIR, --follow preds.jsonl.")
     if common.dry_run:
-        text = f"would compare {log or data} with the baseline of {run}"
+        text = f"would compare {log or data or follow} with the baseline of {run}"
         return Result(verb="monitor", data={"dry_run": True, "run": str(run)}, text=text)
-    from srinit import records
-    from srinit.monitor import describe
+    from srinit.operations import following
     from srinit.operations.monitoring import monitor as watch
 
     with RichObserver() as observer:
-        found = watch(
-            run, observer, common.overrides, log=log, data=data, auto_rollback=auto_rollback
+        if follow is not None:
+            found = following.follow(
+                run, observer, common.overrides, log=follow, once=once, auto_rollback=auto_rollback
+            )
+        else:
+            found = watch(
+                run, observer, common.overrides, log=log, data=data, auto_rollback=auto_rollback
+            )
+    return _monitored(found, run, report)
+
+
+def _monitored(found: Monitored, run: Path, report: Path | None) -> Result:
+    from srinit import records, store
+    from srinit.report.monitoring import render_monitoring, words
+    from srinit.report.text import Translator
+
+    say = Translator(("en",))
+    told = words(found.watch, found.diagnosis, found.lines, found.doubled, say)
+    lines = [line.en for line in told.lines]
+    for finding in found.watch.windows[-1].findings if found.watch.windows else ():
+        sign = "BEYOND" if finding.beyond else "within"
+        lines.append(
+            f"{finding.quantity}: {finding.effect:.3f}, {sign} its limit {finding.limit:.3f} "
+            f"({finding.window_examples} examples against {finding.baseline_examples})"
         )
-    lines = describe(found.watch)
-    if found.alarm:
-        lines.append(f"ALARM: {', '.join(found.watch.causes)} beyond the limit.")
-    else:
-        lines.append(f"No alarm in {len(found.watch.windows)} windows.")
+    lines.append(f"{told.verdict.en}. {' '.join(line.en for line in told.reason)}")
+    if told.cause is not None:
+        lines.append(f"{told.cause.en}. {' '.join(line.en for line in told.todo)}")
+        lines += [f"  {line.en}" for line in told.evidence]
     if found.rolled_back is not None:
         lines.append(f"Rolled back to version {found.rolled_back.target}.")
     if found.rollback_failed:
         lines.append(f"NOT rolled back: {found.rollback_failed}")
+    body = records.plain(found)
+    if report is not None:
+        page = report if report.suffix == ".html" else report / "monitoring.html"
+        facts = {name: body[name] for name in ("run", "watched", "order", "lines", "doubled")}
+        facts["baseline_examples"] = found.baseline_examples
+        store.write_text(page, render_monitoring(facts, found.watch, found.diagnosis))
+        lines.append(f"page: {page}")
     following = found.rollback if found.rolled_back is None else command("verify", run)
     return Result(
         verb="monitor",
-        data=records.plain(found),
+        data=body,
         text="\n".join(lines),
         next=following if found.alarm else "",
         exit_code=ALARM if found.alarm else 0,

@@ -94,6 +94,12 @@ class MonitorSection(Section):
     block: int = Field(
         default=1, ge=1, le=100_000, description="baseline examples that vary together, in order"
     )
+    max_left_out: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="share of a log's lines that may fail, be left out or lack a field",
+    )
     shadow: float = Field(
         default=0.1, ge=0, le=1, description="share that the unpruned network answers too"
     )

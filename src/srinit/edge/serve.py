@@ -98,10 +98,11 @@ class Log:
         self._file.truncate(begin + tail.rfind(b"\n") + 1)
         self._file.seek(0)
         lines = (json.loads(line) for line in self._file if line.strip())
-        self.known = {line["image"] for line in lines if line.get("model") == model}
+        mine = (line for line in lines if line.get("model") == model)
+        self.known = {line["image"] for line in mine if "error" not in line}
 
     def write(self, image: str, answer: Mapping[str, Any]) -> None:
-        """Append one answer; the line is on disk whole or not at all."""
+        """Append one answer, or the `error` why there is none; whole or not at all."""
         now = datetime.now().astimezone().isoformat(timespec="milliseconds")
         body = {"time": now, "model": self.model, "image": image, **answer}
         self._file.write((json.dumps(body, ensure_ascii=False) + "\n").encode("utf-8", "replace"))

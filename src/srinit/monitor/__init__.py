@@ -8,32 +8,38 @@ from srinit.monitor.compare import (
     plan_test,
     sequential,
 )
-from srinit.monitor.drift import SCHEMA, DriftReport, Finding, Window, describe, detect_drift
+from srinit.monitor.drift import SCHEMA, DriftReport, Finding, Window
 from srinit.monitor.limits import Limits, Reference
-from srinit.monitor.log import LaterLabel, LogWriter, Prediction, PredictionLog, read_log
-from srinit.monitor.observations import Observations, from_log
+from srinit.monitor.log import LogWriter, Prediction, PredictionLog, read_log
+from srinit.monitor.observations import Observations, joined
 from srinit.monitor.properties import image_properties
+from srinit.monitor.rows import LineCount, LogReader, later_labels, observe_log
+from srinit.monitor.watch import Watch, WatchSettings, detect_drift
 
 __all__ = [
     "SCHEMA",
     "AnytimeInterval",
     "DriftReport",
     "Finding",
-    "LaterLabel",
     "Limits",
+    "LineCount",
     "LogComparison",
+    "LogReader",
     "LogWriter",
     "Observations",
     "Prediction",
     "PredictionLog",
     "Reference",
     "SamplePlan",
+    "Watch",
+    "WatchSettings",
     "Window",
     "compare_logs",
-    "describe",
     "detect_drift",
-    "from_log",
     "image_properties",
+    "joined",
+    "later_labels",
+    "observe_log",
     "plan_test",
     "read_log",
     "sequential",

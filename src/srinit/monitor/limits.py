@@ -4,16 +4,17 @@ Windows and baselines are drawn anew from the baseline many times. Each pair giv
 quantity; the limits are set so that, over all quantities together, at most the wanted share of
 such pairs goes beyond any of them (Westfall and Young's max-T, with each distance scaled by its
 own mean and spread). So a limit knows the size of the window, the size of the baseline, and how
-the quantities hang together.
+the quantities hang together. All windows share the error of one baseline, which the bootstrap
+only estimates: the limits are set for `KEPT_BACK` of the share that was asked for.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import cdist
 
 from srinit.errors import DataError
 from srinit.monitor import distances
@@ -24,6 +25,7 @@ from srinit.monitor.properties import PROPERTIES
 
 Floats = npt.NDArray[np.float64]
 MIN_REFERENCE = 50
+KEPT_BACK = 0.5
 SCALARS = ("confidence", *PROPERTIES)
 SHARES = {"class_mix": distances.total_variation, "class_share": distances.largest_change}
 
@@ -33,8 +35,15 @@ class Limits:
     """The distances of good windows of one size, by quantity."""
 
     window: int
+    baseline: int
     limit: dict[str, float]
+    least: float  # smaller distances never count
     drawn: dict[str, Floats]  # R distances of good windows, sorted
+
+    def of(self, name: str, count: int) -> float:
+        """Return the limit of a quantity that was seen on fewer examples than the window has."""
+        widened = (1 / count + 1 / self.baseline) / (1 / self.window + 1 / self.baseline)
+        return max(self.limit[name] * math.sqrt(max(widened, 1.0)), self.least)
 
     def p_value(self, name: str, effect: float) -> float:
         """Return the share of good windows at least as far away; never 0."""
@@ -69,39 +78,53 @@ class Reference:
         random = np.random.default_rng(seed)
         chosen = np.sort(random.permutation(len(baseline))[:most])
         self.whole, self.sample = baseline, baseline.part(chosen)
+        self._sorted = {
+            name: np.sort(values)
+            for name in SCALARS
+            if (values := getattr(self.sample, name)) is not None
+        }
         if self.sample.features is not None:
-            self._distance = cdist(self.sample.features, self.sample.features)
+            self._distance = distances.between(self.sample.features, self.sample.features)
+            self._spread = float(self._distance.mean())
 
     def watched(self, window: Observations) -> tuple[str, ...]:
         """Return the quantities that both the baseline and a window have."""
-        names = (*SHARES, *SCALARS, "features")
         return tuple(
             name
-            for name in names
+            for name in (*SHARES, *SCALARS, "features")
             if name in SHARES
             or (getattr(self.sample, name) is not None and getattr(window, name) is not None)
         )
 
-    def distances(self, window: Observations) -> dict[str, float]:
-        """Return how far a window lies from the baseline, by quantity, each in [0, 1]."""
-        found: dict[str, float] = {}
+    def distances(self, window: Observations) -> dict[str, tuple[float, int]]:
+        """Return how far a window lies from the baseline, by quantity.
+
+        Each distance lies in [0, 1]; beside it stands on how many examples it was seen.
+        """
+        found: dict[str, tuple[float, int]] = {}
         for name in self.watched(window):
             if name in SHARES:
-                shares = [self._shares(part.prediction) for part in (self.sample, window)]
-                found[name] = float(SHARES[name](*shares))
+                shares = [self.shares(part.prediction) for part in (self.sample, window)]
+                found[name] = float(SHARES[name](*shares)), len(window)
                 continue
-            mine, theirs = getattr(self.sample, name), getattr(window, name)
+            theirs = getattr(window, name)
+            theirs = theirs[np.isfinite(theirs if theirs.ndim == 1 else theirs[:, 0])]
+            if not len(theirs):
+                continue
             if name == "features":
+                mine = self.sample.features
+                assert mine is not None
                 if mine.shape[1] != theirs.shape[1]:
                     raise DataError(
                         f"the window has {theirs.shape[1]} features, the baseline "
                         f"{mine.shape[1]}; they are not of the same model."
                     )
-                across = cdist(mine, theirs).mean()
-                own = self._distance.mean(), cdist(theirs, theirs).mean()
-                found[name] = float(distances.energy(own[0], own[1], across))
+                across = distances.between(mine, theirs).mean()
+                within = distances.between(theirs, theirs).mean()
+                effect = float(distances.energy(np.array(self._spread), within, across))
             else:
-                found[name] = distances.kolmogorov(mine, theirs)
+                effect = distances.kolmogorov_to(self._sorted[name], theirs)
+            found[name] = effect, len(theirs)
         return found
 
     def limits(
@@ -146,9 +169,11 @@ class Reference:
         centers = {name: float(values.mean()) for name, values in table.items()}
         spreads = {name: float(values.std()) or 1e-12 for name, values in table.items()}
         worst_R = np.max([(table[n] - centers[n]) / spreads[n] for n in table], axis=0)
-        reach = float(np.quantile(worst_R, 1 - false_alarm, method="higher"))
+        reach = float(np.quantile(worst_R, 1 - KEPT_BACK * false_alarm, method="higher"))
         found = Limits(
             window=window,
+            baseline=count,
+            least=min_effect,
             limit={n: max(centers[n] + reach * spreads[n], min_effect) for n in table},
             drawn={name: np.sort(values) for name, values in table.items()},
         )
@@ -159,14 +184,16 @@ class Reference:
         """Return the permutation p-value of the features' energy distance; None without."""
         if self.sample.features is None or window.features is None:
             return None
+        theirs = window.features[np.isfinite(window.features[:, 0])]
         return distances.energy_permutation(
             self.sample.features[:500],
-            window.features[:500],
+            theirs[:500],
             permutations=permutations,
             random=np.random.default_rng(self.seed),
         )
 
-    def _shares(self, prediction: npt.NDArray[np.int64]) -> Floats:
+    def shares(self, prediction: npt.NDArray[np.int64]) -> Floats:
+        """Return the share of every class."""
         counts = np.bincount(prediction, minlength=self.num_classes)
         shares: Floats = counts / len(prediction)
         return shares

@@ -1,32 +1,33 @@
 """Prediction logs: one JSON line a prediction, appended by whatever serves the model.
 
-A line is a prediction, or a label that came later::
+A line is a prediction, a label that came later, or a part that got no answer::
 
     {"time": "2026-11-24T08:15:02.120+09:00", "model": "SHA-256 of the weights", "image": "A-17",
      "prediction": "good", "confidence": 0.97, "latency_ms": 3.1}
     {"time": "2026-11-25T10:00:00.000+09:00", "image": "A-17", "label": "crack"}
+    {"time": "2026-11-24T08:15:03.002+09:00", "image": "A-18", "error": "the file cannot be read"}
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime
 
 from srinit.errors import DataError
+from srinit.monitor.lines import MAX_LINE, Features, Number, Text, Time, Unit, parsed
 from srinit.records import plain, record
 from srinit.store.files import refused
 from srinit.store.lock import in_turn
 
-Text = Annotated[str, Field(min_length=1, max_length=1024)]
-Unit = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-MAX_LINE, MAX_SHOWN = 1 << 20, 8
+MAX_SHOWN, BATCH = 8, 2000
 
 
 @record
@@ -38,22 +39,13 @@ class Prediction:
     image: Text  # id of the example, the same for every model that saw it
     prediction: Text  # class name
     confidence: Unit  # probability of the prediction
-    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    latency_ms: Time
     label: Text | None = None
     shadow: Text | None = None  # what the unpruned network said
     brightness: Number | None = None  # see `image_properties`
     contrast: Number | None = None
     sharpness: Number | None = None
-    features: Annotated[tuple[Number, ...], Field(max_length=4096)] | None = None
-
-
-@record
-class LaterLabel:
-    """The truth about an image, known later than the prediction."""
-
-    time: AwareDatetime
-    image: Text
-    label: Text
+    features: Features | None = None
 
 
 @record
@@ -63,6 +55,7 @@ class PredictionLog:
     predictions: tuple[Prediction, ...]
     labels: dict[str, str]  # image -> label, the last one counts
     torn: bool  # a half-written last line was left out
+    failed: int = 0  # parts that got no answer
 
     def of_model(self, model: str) -> tuple[Prediction, ...]:
         """Return the predictions of one model."""
@@ -71,10 +64,6 @@ class PredictionLog:
     def label_of(self, prediction: Prediction) -> str | None:
         """Return the label of a prediction, its own or one that came later."""
         return self.labels.get(prediction.image, prediction.label)
-
-
-_PREDICTION: TypeAdapter[Prediction] = TypeAdapter(Prediction)
-_LABEL: TypeAdapter[LaterLabel] = TypeAdapter(LaterLabel)
 
 
 def read_log(path: Path) -> PredictionLog:
@@ -88,57 +77,61 @@ def read_log(path: Path) -> PredictionLog:
     predictions: list[Prediction] = []
     labels: dict[str, str] = {}
     problems: list[str] = []
-    torn = False
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path} cannot be read: it is no file.")
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(MAX_LINE + 1):
-                number += 1
+    torn, failed = False, 0
+    for first, lines in batches(path):
+        for number, (line, found) in enumerate(zip(lines, parsed(lines), strict=True), first):
+            if isinstance(found, str):
                 if len(line) > MAX_LINE:
-                    raise DataError(f"{path}, line {number}: is longer than {MAX_LINE:,} bytes.")
-                if not line.strip():
-                    continue
-                try:
-                    found = _parse(line)
-                except ValueError as error:
-                    if not line.endswith(b"\n"):
-                        torn = True
-                    else:
-                        problems.append(f"  line {number}: {_said(error)}")
-                    continue
-                if isinstance(found, Prediction):
-                    predictions.append(found)
-                if found.label is not None:
-                    labels[found.image] = found.label
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+                    raise DataError(f"{path}, line {number}: {found}.")
+                if line.endswith(b"\n") and found:
+                    problems.append(f"  line {number}: {found}")
+                torn = torn or bool(found and not line.endswith(b"\n"))
+                continue
+            if "prediction" in found:
+                fields: dict[str, Any] = {k: v for k, v in found.items() if k != "error"}
+                predictions.append(Prediction(**fields))
+            failed += "prediction" not in found and bool(found.get("error"))
+            if label := found.get("label"):
+                labels[found["image"]] = label
     if problems:
         more = len(problems) - MAX_SHOWN
         shown = problems[:MAX_SHOWN] + ([f"  and {more} more lines"] if more > 0 else [])
         raise DataError(f"{path} is no prediction log:\n" + "\n".join(shown))
-    return PredictionLog(predictions=tuple(predictions), labels=labels, torn=torn)
+    return PredictionLog(predictions=tuple(predictions), labels=labels, torn=torn, failed=failed)
 
 
-def _parse(line: bytes) -> Prediction | LaterLabel:
+def read_models(path: Path, most: int = 20_000) -> frozenset[str]:
+    """Return the models that the first lines of a log name."""
+    found = set[str]()
+    for first, lines in batches(path):
+        found |= {line.get("model", "") for line in parsed(lines) if not isinstance(line, str)}
+        if first > most:
+            break
+    return frozenset(found - {""})
+
+
+def batches(path: Path, start: int = 0) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the lines of a log, some at a time, with the number of the first of them.
+
+    Args:
+        path: The file.
+        start: Bytes to leave out; numbers then count from there.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} cannot be read: it is no file.")
+    number = 1
     try:
-        body = json.loads(line)
-    except RecursionError:
-        raise ValueError("is nested too deep") from None
-    if isinstance(body, dict) and "label" in body and "prediction" not in body:
-        return _LABEL.validate_python(body)
-    return _PREDICTION.validate_python(body)
-
-
-def _said(error: ValueError) -> str:
-    if isinstance(error, ValidationError):
-        parts = [
-            f"{'.'.join(map(str, problem['loc'])) or 'the line'}: {problem['msg']}"
-            for problem in error.errors()[:3]
-        ]
-        return "; ".join(parts)
-    return f"is not JSON ({error})"
+        with path.open("rb") as file:
+            file.seek(start)
+            each = iter(partial(file.readline, MAX_LINE + 1), b"")
+            while lines := list(itertools.islice(each, BATCH)):
+                yield number, lines
+                number += len(lines)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 class LogWriter:
@@ -216,12 +209,16 @@ class LogWriter:
         """Append the truth about an image that was predicted before."""
         self._append({"time": _text(time), "image": image, "label": label})
 
+    def write_failure(self, image: str, error: str, *, time: datetime | None = None) -> None:
+        """Append that a part got no answer, and why."""
+        body = {"time": _text(time), "model": self.model, "image": image, "error": error[:1024]}
+        self._append(body)
+
     def _append(self, body: dict[str, Any]) -> None:
         line = (json.dumps(plain(body), ensure_ascii=False) + "\n").encode("utf-8", "replace")
-        try:
-            _parse(line)
-        except ValueError as error:
-            raise DataError(f"this is no line of a prediction log: {_said(error)}.") from None
+        (found,) = parsed([line])
+        if isinstance(found, str):
+            raise DataError(f"this is no line of a prediction log: {found}.")
         try:
             with in_turn(self._lock):
                 end = self._file.seek(0, os.SEEK_END)

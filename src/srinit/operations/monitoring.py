@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from srinit import artifact, sources
 from srinit.class_names import ClassList
@@ -15,25 +14,30 @@ from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
 from srinit.monitor import (
     DriftReport,
+    LineCount,
+    LogReader,
     Observations,
-    PredictionLog,
     Reference,
-    detect_drift,
-    from_log,
-    read_log,
+    Watch,
+    WatchSettings,
+    observe_log,
 )
+from srinit.monitor.diagnosis import Diagnosis, diagnose
+from srinit.monitor.drift import MIN_WINDOW
+from srinit.monitor.log import read_models
+from srinit.monitor.rows import later_labels
 from srinit.observer import Observer
 from srinit.operations import observe
+from srinit.operations.baseline import baseline, class_names
 from srinit.operations.returning import RolledBack, rollback
 from srinit.pipeline.runner import Runner
 from srinit.records import record
 from srinit.runs import artifacts
 from srinit.runs.inputs import config_of
-from srinit.store import RunFolder, audit, sha256_bytes, sha256_file, write_npz
-from srinit.store.files import parse_npz
-from srinit.store.seal import AUDIT, read_checked
+from srinit.store import RunFolder, audit, sha256_bytes, sha256_file
+from srinit.store.seal import AUDIT
 
-BASELINE, OBSERVED = "baseline.npz", "baseline observed"
+LEAST_SHADOW = 200  # examples that the unpruned network answers too, where there are so many
 
 
 @record
@@ -45,11 +49,64 @@ class Monitored:
     watched_sha256: str
     num_examples: int
     baseline_examples: int
+    order: str  # of the examples: "time", or "content" where no time is known
+    lines: dict[str, Any] | None  # of a log: what became of every line
+    doubled: int  # images or lines that were there twice; counted once
     watch: DriftReport
     alarm: bool
-    rollback: str  # the command that goes back
+    diagnosis: Diagnosis | None
+    rollback: str  # the command that goes back, where it may help
     rolled_back: RolledBack | None = None
     rollback_failed: str = ""
+
+
+@dataclass
+class Watched:
+    """A run, and what watches its network."""
+
+    folder: RunFolder
+    runner: Runner
+    weights: str  # SHA-256
+    names: tuple[str, ...]
+    watch: Watch
+
+
+def watched(
+    path: Path, observer: Observer, overrides: list[str] | None = None, *, asked: bool = False
+) -> Watched:
+    """Return what watches a run's network, its baseline at hand.
+
+    Args:
+        path: The run.
+        observer: Told what happens.
+        overrides: Of the run's config.
+        asked: The network is to be asked: the kept predictions are no baseline then.
+    """
+    folder = RunFolder.open(path)
+    runner = Runner(config_of(folder, overrides or ()), folder, observer)
+    recipe = runner.files.path(artifacts.TUNED)
+    folder.check(recipe)
+    observer.step("baseline")
+    found = baseline(runner, needed=asked)
+    names = class_names(runner)
+    settings = runner.config.monitor
+    reference = Reference(
+        found, num_classes=len(names), most=settings.reference, seed=runner.config.seed
+    )
+    watch = Watch(
+        reference,
+        WatchSettings(
+            window=settings.window,
+            false_alarm=settings.false_alarm,
+            confirm=settings.confirm,
+            min_effect=settings.min_effect,
+            block=settings.block,
+            max_left_out=settings.max_left_out,
+        ),
+        names,
+    )
+    weights = artifact.read_recipe(recipe.parent).weights_sha256
+    return Watched(folder=folder, runner=runner, weights=weights, names=names, watch=watch)
 
 
 def monitor(
@@ -72,8 +129,8 @@ def monitor(
         overrides: Of the run's config.
         log: A prediction log.
         data: A data source, to ask the network about now; the unpruned one answers a share.
-        auto_rollback: Roll the registry back after an alarm, if the watched network is the
-            champion, and once for the same alarm.
+        auto_rollback: Roll the registry back after an alarm, if that may help, if the watched
+            network is the champion, and once for the same alarm.
 
     Raises:
         ConfigError: Neither or both of `log` and `data`.
@@ -81,90 +138,122 @@ def monitor(
     """
     if (log is None) == (data is None):
         raise ConfigError("give one of --log preds.jsonl and --data folder:DIR.")
-    folder = RunFolder.open(path)
-    runner = Runner(config_of(folder, overrides or ()), folder, observer)
-    recipe = runner.files.path(artifacts.TUNED)
-    folder.check(recipe)
-    weights = artifact.read_recipe(recipe.parent).weights_sha256
-    observer.step("baseline")
-    baseline = _baseline(runner, needed=data is not None)
-    names = _class_names(runner)
+    here = watched(path, observer, overrides, asked=data is not None)
     observer.step("watch")
     if log is not None:
-        read = read_log(log)
-        weights = _model_of(read, weights, runner)
-        observed = from_log(read, weights, names)
         source, digest = str(log), sha256_file(log)
+        found, count, model = _of_log(here, log)
+        order, doubled = "time", count.doubled
     else:
-        observed, digest = _observed(runner, str(data), names)
-        source = str(data)
-    settings = runner.config.monitor
-    reference = Reference(
-        baseline, num_classes=len(names), most=settings.reference, seed=runner.config.seed
-    )
-    found = detect_drift(
-        reference,
-        observed,
-        window=settings.window,
-        false_alarm=settings.false_alarm,
-        confirm=settings.confirm,
-        min_effect=settings.min_effect,
-        block=settings.block,
-    )
-    make = partial(
-        Monitored,
+        source, model, count = str(data), here.weights, None
+        observed, digest, order, doubled = _of_data(here.runner, source, here.names)
+        if len(observed) < MIN_WINDOW:
+            raise DataError(_too_few(len(observed)))
+        here.watch.add(observed)
+        found = here.watch.finish()
+    lines = count.plain() if count is not None else None
+    result = Monitored(
         run=str(path),
         watched=source,
         watched_sha256=digest,
-        num_examples=len(observed),
-        baseline_examples=len(reference.sample),
+        num_examples=here.watch.examples + found.examples_left,
+        baseline_examples=len(here.watch.reference.sample),
+        order=order,
+        lines=lines,
+        doubled=doubled,
         watch=found,
         alarm=found.alarm,
-        rollback=command("rollback", path, "--reason", f"monitoring: {', '.join(found.causes)}")
-        if found.alarm
-        else "",
+        diagnosis=diagnose(found),
+        rollback="",
     )
-    if not found.alarm:
-        return make()
-    reason = f"beyond their limits: {', '.join(found.causes)}"
-    folder.audit("monitor", "alarm", reason=reason, inputs={source: digest, "model": weights})
+    return answered(here, result, model, path, overrides, auto_rollback=auto_rollback)
+
+
+def answered(
+    here: Watched,
+    result: Monitored,
+    model: str,
+    path: Path,
+    overrides: list[str] | None,
+    *,
+    auto_rollback: bool,
+) -> Monitored:
+    """Return a result with its alarm on record, and rolled back where that was asked and helps."""
+    if not result.alarm or result.diagnosis is None:
+        return result
+    causes = ", ".join(result.watch.causes)
+    reason = f"beyond their limits: {causes}; probable cause: {result.diagnosis.cause}"
+    here.folder.audit(
+        "monitor",
+        "alarm",
+        reason=reason,
+        inputs={result.watched: result.watched_sha256, "model": model},
+    )
+    if result.diagnosis.rollback == "does_not_help":
+        cause = result.diagnosis.cause
+        why = f"the probable cause is {cause}: the version before would see the same."
+        return replace(result, rollback_failed=why if auto_rollback else "")
+    way_back = command("rollback", path, "--reason", f"monitoring: {causes}")
+    result = replace(result, rollback=way_back)
     if not auto_rollback:
-        return make()
-    alarm = _identity(found, observed, weights)
-    answered = _answered(folder, alarm)
-    if answered:
-        return make(rollback_failed=answered)
+        return result
+    alarm = sha256_bytes(f"{model} {here.watch.alarm_digest}".encode())
+    if before := _answered(here.folder, alarm):
+        return replace(result, rollback_failed=before)
     try:
         gone_back = rollback(
             path,
             overrides,
             reason=f"monitoring: {reason}",
-            watched=weights,
+            watched=model,
             more={"alarm": alarm},
         )
     except PruneError as error:  # an alarm is told of even if there is no way back
-        return make(rollback_failed=str(error))
-    return make(rolled_back=gone_back)
+        return replace(result, rollback_failed=str(error))
+    return replace(result, rolled_back=gone_back)
 
 
-def _model_of(log: PredictionLog, weights: str, runner: Runner) -> str:
+def _of_log(here: Watched, log: Path) -> tuple[DriftReport, LineCount, str]:
+    """Return what was found in a log, what became of its lines, and by which hash it was read."""
+    model = model_of(read_models(log), here.weights, here.runner)
+    reader = LogReader(model, here.names, labels=later_labels(log))
+    for observed in observe_log(log, reader):
+        here.watch.add(observed)
+    count = reader.count
+    if not count.used and count.other_models:
+        others = ", ".join(name[:12] for name in sorted(count.other_models))
+        raise DataError(
+            f"the log holds no prediction of the model {model[:12]}... of this run (found: "
+            f"{others}). `model` is the SHA-256 of its weights."
+        )
+    if count.answers < MIN_WINDOW:
+        raise DataError(_too_few(count.answers))
+    return with_lines(here.watch.finish(), count, here.watch.settings.max_left_out), count, model
+
+
+def with_lines(found: DriftReport, count: LineCount, most: float) -> DriftReport:
+    """Return a report that is an alarm too if too many lines of the whole log say nothing."""
+    shares = {"lines_failed": count.failed, "lines_left_out": count.left_out}
+    beyond = [
+        name
+        for name, lines in shares.items()
+        if lines > most * max(count.answers, 1) and name not in found.causes
+    ]
+    if not beyond:
+        return found
+    return replace(found, alarm=True, causes=(*found.causes, *beyond))
+
+
+def _too_few(count: int) -> str:
+    return f"{count} examples are too few to watch; wait for {MIN_WINDOW} at least."
+
+
+def model_of(models: frozenset[str], weights: str, runner: Runner) -> str:
     """Return by which hash a log names the run's network: its weights, or its int8 file."""
     int8 = runner.files.get(artifacts.INT8)
-    if int8 is not None and int8.file and not log.of_model(weights) and log.of_model(int8.sha256):
+    if int8 is not None and int8.file and weights not in models and int8.sha256 in models:
         return int8.sha256
     return weights
-
-
-def _identity(found: DriftReport, observed: Observations, weights: str) -> str:
-    """Return what tells alarms apart: all that was observed up to the end of the first one.
-
-    A log that only grew gives the same alarm again.
-    """
-    window = found.windows[found.first_alarm or 0]
-    end = window.first + window.num_examples
-    seen = (observed.prediction[:end], observed.confidence[:end])
-    content = b"".join(np.ascontiguousarray(values).tobytes() for values in seen)
-    return sha256_bytes(weights.encode() + content)
 
 
 def _answered(folder: RunFolder, alarm: str) -> str:
@@ -179,64 +268,10 @@ def _answered(folder: RunFolder, alarm: str) -> str:
     return ""
 
 
-def _class_names(runner: Runner) -> tuple[str, ...]:
-    recipe = artifact.read_recipe(runner.files.round_folder)
-    names = tuple(str(name) for name in recipe.metadata.get("class_names", ()))
-    if not names:
-        raise DataError("monitoring needs a network with named classes, and this run has none.")
-    return names
-
-
-def _baseline(runner: Runner, *, needed: bool) -> Observations:
-    """Return what the run's network did on its test data; observed once and kept."""
-    path = beside(runner.path) / BASELINE
-    digest = _recorded(runner.folder)
-    if digest and path.is_file():
-        content = read_checked(path.parent, path.name, digest)
-        return observe.from_arrays(parse_npz(content, path))
-    try:
-        test = runner.resources.split("test")
-        recorded = runner.files.read(artifacts.COMPARISON).data_hash
-        if test.data_hash != recorded:
-            raise DataError("the test data is another than at the comparison.")
-    except PruneError as error:
-        if needed:
-            raise
-        runner.observer.say(f"only the kept predictions serve as baseline: {error}")
-        return _kept(runner)
-    found = observe.observe(
-        runner.get(artifacts.TUNED),
-        test,
-        batch_size=runner.config.data.batch_size,
-        unpruned=runner.resources.model,
-    )
-    with runner.folder.lock():
-        write_npz(path, observe.to_arrays(found))
-        inputs = {"test": recorded, BASELINE: sha256_file(path)}
-        runner.folder.audit("monitor", OBSERVED, inputs=inputs)
-    return found
-
-
-def _recorded(folder: RunFolder) -> str:
-    """Return the hash of the kept baseline, as the audit log tells; empty for none."""
-    entries = audit.read(folder.path / AUDIT).entries
-    found = [e["inputs"].get(BASELINE, "") for e in entries if e["decision"] == OBSERVED]
-    return str(found[-1]) if found else ""
-
-
-def _kept(runner: Runner) -> Observations:
-    kept = runner.files.read(artifacts.PREDICTIONS)
-    if not len(kept.pruned.predictions):
-        raise DataError("monitoring needs a network that chooses one class an example.")
-    return Observations(
-        prediction=kept.pruned.predictions.clip(min=0),
-        confidence=kept.pruned.confidence,
-        agrees=(kept.baseline.predictions == kept.pruned.predictions).astype(float),
-        right=kept.pruned.scores.astype(float),
-    )
-
-
-def _observed(runner: Runner, source: str, names: tuple[str, ...]) -> tuple[Observations, str]:
+def _of_data(
+    runner: Runner, source: str, names: tuple[str, ...]
+) -> tuple[Observations, str, str, int]:
+    """Return what is seen on data, its hash, by what it is ordered, and images there twice."""
     config = runner.config
     data = sources.load_data(
         source,
@@ -245,12 +280,15 @@ def _observed(runner: Runner, source: str, names: tuple[str, ...]) -> tuple[Obse
         root=Path(),
     )
     readings.note_read(runner.folder, data.ids, data.data_hash, "monitor --data")
+    positions, order = observe.order_of(data, config.seed)
+    chosen = data.subset(positions)
+    shadow = config.monitor.shadow
     found = observe.observe(
         runner.get(artifacts.TUNED),
-        data,
+        chosen,
         batch_size=config.data.batch_size,
-        unpruned=runner.resources.model if config.monitor.shadow else None,
-        shadow=config.monitor.shadow,
+        unpruned=runner.resources.model if shadow else None,
+        shadow=max(shadow, min(1.0, LEAST_SHADOW / max(len(chosen), 1))),
         seed=config.seed,
     )
-    return found, data.data_hash
+    return found, data.data_hash, order, len(data) - len(chosen)

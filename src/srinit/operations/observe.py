@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import ExifTags, Image
 from torch import nn
 
 from srinit.errors import DataError
@@ -17,7 +19,8 @@ from srinit.monitor.properties import PROPERTIES
 from srinit.report.features import classifier_of, collect
 from srinit.rng import generator, seed_for
 from srinit.sources import DataSet
-from srinit.sources.examples import ImageExamples
+from srinit.sources.examples import EncodedImages, ImageExamples, ImageFiles
+from srinit.store import sha256_bytes
 
 MAX_FEATURES = 64  # more are projected at random, the same way every time
 
@@ -60,6 +63,44 @@ def observe(
         right=right if known.any() else None,
         **_properties(data),
     )
+
+
+def order_of(data: DataSet, seed: int = 0) -> tuple[list[int], str]:
+    """Return the examples in their order, each content once, and what it is the order of.
+
+    "time" where every image tells when it was taken (Exif); else "content": by a hash of it, so
+    that files that come class by class are shuffled, the same way every time. The times of files
+    are not looked at: to copy them changes those.
+    """
+    ids, first = data.ids, dict[str, int]()
+    for position, name in enumerate(ids):
+        first.setdefault(name, position)
+    positions = sorted(
+        first.values(), key=lambda position: sha256_bytes(f"{seed} {ids[position]}".encode())
+    )
+    times = dict[int, str]()
+    for position in positions:
+        taken = _taken(data, position)
+        if not taken:
+            return positions, "content"
+        times[position] = taken
+    if len(set(times.values())) < 2:
+        return positions, "content"
+    return sorted(positions, key=times.__getitem__), "time"
+
+
+def _taken(data: DataSet, position: int) -> str:
+    """Return when a camera took an image, as it wrote it; empty where nothing says so."""
+    examples = data.pool.examples
+    if not isinstance(examples, ImageFiles | EncodedImages):
+        return ""
+    try:
+        with Image.open(BytesIO(examples.content(data.indices[position]))) as image:
+            tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
+    except (OSError, ValueError):
+        return ""
+    moment = str(tags.get(ExifTags.Base.DateTimeOriginal, ""))
+    return moment and f"{moment}.{tags.get(ExifTags.Base.SubsecTimeOriginal, '')}"
 
 
 class _Unlabeled:

@@ -46,8 +46,8 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
     """
     say = Translator(languages)
     layers, rounds = layers_view(report, say), rounds_view(report, say)
-    style = tight(_asset("page.css") + _order_rules(layers.rows))
-    script = _asset("page.js")
+    style = tight(asset("page.css") + _order_rules(layers.rows))
+    script = asset("page.js")
     environment = Environment(
         loader=PackageLoader("srinit.report"),
         autoescape=True,
@@ -107,7 +107,7 @@ def _sources(report: ReportInput, rounds: Rounds) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     """Return a file of the package, its lines without indentation: the page is to be small."""
     text = files("srinit.report").joinpath(name).read_text("utf-8")
     lines = (line.strip() for line in text.splitlines())

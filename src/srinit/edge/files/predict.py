@@ -81,10 +81,11 @@ def answer_all(network, args):
         try:
             answer = network.answer(path.read_bytes())
         except Exception as error:  # a line on stderr; the others go on
-            failed = 1
+            failed, answer = 1, {"error": str(error)[:1000] or type(error).__name__}
             print(one_line(f"{name}: {error}"), file=sys.stderr, flush=True)
-            continue
-        print(json_printable(json.dumps({"image": name, **answer}, ensure_ascii=False)), flush=True)
+        else:
+            line = json.dumps({"image": name, **answer}, ensure_ascii=False)
+            print(json_printable(line), flush=True)
         if log:
             log.write(name, answer)
     return failed
