@@ -1,6 +1,6 @@
 """The config file: its sections, and how it is read."""
 
-from srinit.config.inputs import DataSection, PreprocessSection
+from srinit.config.inputs import DataSection, MasksSection, PreprocessSection
 from srinit.config.load import check_targets, load_config
 from srinit.config.outputs import RoiInputs
 from srinit.config.recovery import RecipeSettings
@@ -10,6 +10,7 @@ from srinit.config.yaml import dump_yaml, parse_yaml
 __all__ = [
     "Config",
     "DataSection",
+    "MasksSection",
     "PreprocessSection",
     "RecipeSettings",
     "RoiInputs",

@@ -12,6 +12,7 @@ from srinit.class_names import ClassList
 from srinit.custody.beside import beside
 from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
+from srinit.evaluate import PartTask
 from srinit.monitor import (
     DriftReport,
     Observations,
@@ -208,6 +209,7 @@ def _baseline(runner: Runner, *, needed: bool) -> Observations:
         test,
         batch_size=runner.config.data.batch_size,
         unpruned=runner.resources.model,
+        task=_task(runner),
     )
     with runner.folder.lock():
         write_npz(path, observe.to_arrays(found))
@@ -231,8 +233,14 @@ def _kept(runner: Runner) -> Observations:
         prediction=kept.pruned.predictions.clip(min=0),
         confidence=kept.pruned.confidence,
         agrees=(kept.baseline.predictions == kept.pruned.predictions).astype(float),
-        right=kept.pruned.scores.astype(float),
+        right=(kept.pruned.predictions == kept.pruned.targets).astype(float),
     )
+
+
+def _task(runner: Runner) -> PartTask | None:
+    """Return what reads the answers of a network that lie in images; None for classes."""
+    scorer = runner.resources.scorer
+    return scorer if isinstance(scorer, PartTask) else None
 
 
 def _observed(runner: Runner, source: str, names: tuple[str, ...]) -> tuple[Observations, str]:
@@ -242,6 +250,7 @@ def _observed(runner: Runner, source: str, names: tuple[str, ...]) -> tuple[Obse
         preprocess=sources.preprocess_from(config.data.preprocess),
         classes=ClassList(names, "the run") if names else None,
         root=Path(),
+        masks=config.data.masks,
     )
     found = observe.observe(
         runner.get(artifacts.TUNED),
@@ -250,5 +259,6 @@ def _observed(runner: Runner, source: str, names: tuple[str, ...]) -> tuple[Obse
         unpruned=runner.resources.model if config.monitor.shadow else None,
         shadow=config.monitor.shadow,
         seed=config.seed,
+        task=_task(runner),
     )
     return found, data.data_hash

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from srinit.errors import ConfigError
-from srinit.evaluate import NEXT_TOKEN, SCORERS, unwrapped
+from srinit.evaluate import NEXT_TOKEN, SCORERS, PartTask, unwrapped
 from srinit.finetune.checks import check_trainable, task_loss
 from srinit.gates import check_feasible
 from srinit.pipeline.resources import Resources
@@ -51,6 +51,12 @@ def check(runner: Runner) -> None:
         shift_examples=config.shift.examples,
         shift_points=len(config.shift.corruptions) * len(config.shift.severities),
     )
+    if config.export.package and isinstance(resources.scorer, PartTask):
+        raise ConfigError(
+            f"export.package: a package answers with one class an image, and score: {config.score} "
+            "reads answers that lie in the image; take export/pruned.onnx, and write "
+            "export.package: false."
+        )
     _check_site(resources)
     if config.prune.in_rounds:
         _check_rounds(resources)

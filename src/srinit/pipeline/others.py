@@ -24,6 +24,7 @@ def other_data(source: str, resources: Resources) -> DataSet:
         classes=ClassList(names, "the run") if names else None,
         root=Path(),
         may_lack_classes=True,
+        masks=resources.config.data.masks,
         text=text_reading(
             resources.config.data,
             resources.config.root,

@@ -6,7 +6,16 @@ import math
 
 from markupsafe import Markup
 
-from srinit.comparison.records import ClassChange, Comparison, DefectRisk, ErrorCost, Rate
+from srinit.comparison.records import (
+    ClassChange,
+    Comparison,
+    Count,
+    DefectRisk,
+    ErrorCost,
+    Rate,
+    Share,
+)
+from srinit.evaluate import MORE_IS_BETTER
 from srinit.finetune.records import TuneLog
 from srinit.records import record
 from srinit.report import formats as fmt
@@ -58,6 +67,7 @@ class Differences:
     losses: Markup = Markup("")
     training_note: LocalizedText | None = None
     agreement: LocalizedText | None = None
+    counts_note: LocalizedText | None = None  # where objects or pixels are counted
     perplexity: LocalizedText | None = None
     sample_note: LocalizedText | None = None
     cost_notes: tuple[LocalizedText, ...] = ()
@@ -79,6 +89,7 @@ def differences_view(report: ReportInput, say: Translator) -> Differences:
         else None,
         classes=_classes(found) if found else (),
         errors=_errors(found, report.roi.currency, say) if found and found.defects else (),
+        counts_note=say("error.counts.note") if found and found.counts else None,
         training=_training(tune, say) if tune else Markup(""),
         losses=_losses(tune, say) if tune else Markup(""),
         training_note=_training_note(tune, say) if tune else None,
@@ -154,7 +165,7 @@ def _most(found: Comparison | None, say: Translator) -> LocalizedText | None:
 
 def _errors(found: Comparison, currency: str, say: Translator) -> tuple[ErrorRow, ...]:
     assert found.defects is not None
-    rows = _of_parts(found.defects, say)
+    rows = (*_of_parts(found.defects, say), *(_counted(row, say) for row in found.counts))
     if found.error_cost is None:
         return rows
     rise = found.error_cost.increase
@@ -167,6 +178,28 @@ def _errors(found: Comparison, currency: str, say: Translator) -> tuple[ErrorRow
         range=LocalizedText(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}"),
     )
     return (*rows, cost)
+
+
+def _counted(count: Count, say: Translator) -> ErrorRow:
+    """Return one kind of what is counted within images."""
+    kind, _, of_class = count.name.partition(".")
+    suffix, change = ("_of" if of_class else ""), count.change
+
+    def share(found: Share) -> LocalizedText:
+        ends = fmt.ends(fmt.percent(found.low, 2), fmt.percent(found.high, 2))
+        rate = fmt.percent(found.value, 2)
+        if kind in MORE_IS_BETTER:
+            return say("error.counts.mean", rate=rate, range=ends)
+        hits, total = fmt.fixed(found.part), fmt.fixed(found.whole)
+        return say("error.rate", hits=hits, total=total, rate=rate, range=ends)
+
+    return ErrorRow(
+        name=say(f"error.counts.{kind}{suffix}", **({"name": of_class} if of_class else {})),
+        before=share(count.baseline),
+        after=share(count.pruned),
+        change=say("figure.points", points=fmt.points(change.rise)),
+        range=fmt.ends(fmt.points(change.low), fmt.points(change.high)),
+    )
 
 
 def _cost_notes(found: ErrorCost, say: Translator) -> tuple[LocalizedText, ...]:
@@ -274,7 +307,7 @@ def _training_note(tune: TuneLog, say: Translator) -> LocalizedText:
 
 def _agreement(found: Comparison, say: Translator) -> LocalizedText:
     return say(
-        "compare.agreement",
+        "compare.agreement" if found.p_value is not None else "compare.agreement_scores",
         rate=fmt.percent(found.agreement.rate, 2),
         lost=fmt.fixed(found.lost),
         gained=fmt.fixed(found.gained),
