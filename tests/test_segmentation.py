@@ -19,7 +19,7 @@ from srinit.config import MasksSection
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import CrossEntropy, Segmentation, evaluate, image_iou, loss_for
 from srinit.pipeline import run as pipeline
-from srinit.sources import Augment, DataSet, Preprocess, load_data
+from srinit.sources import Augment, DataSet, Marks, Preprocess, load_data
 from srinit.stats.clustered import change_interval, share_interval
 from srinit.stats.paired import clopper_pearson, tango_interval
 
@@ -125,7 +125,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def masked(folder: Path, preprocess: Preprocess = GRAY, **settings: Any) -> DataSet:
     return load_data(
         "masks:parts/images:parts/masks", root=folder, preprocess=preprocess,
-        masks=MasksSection(**settings),
+        marks=Marks(MasksSection(**settings)),
     )  # fmt: skip
 
 
@@ -285,7 +285,7 @@ def test_torchvision_networks_with_two_outputs_are_read(parts: Path) -> None:
     model = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=3
     ).eval()
-    data = load_data("masks:parts", root=parts, masks=MasksSection(missing="good"),
+    data = load_data("masks:parts", root=parts, marks=Marks(MasksSection(missing="good")),
                      classes=project.CLASSES, preprocess=Preprocess(size=(32, 32)))  # fmt: skip
     few = list(data.subset(range(4)).batches(4))
     found = evaluate(model, few, scorer=Segmentation(class_names=project.CLASSES))

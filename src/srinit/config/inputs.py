@@ -25,7 +25,8 @@ class ModelSection(SourceSection):
 
     source: str = Field(
         min_length=1,
-        description="timm:NAME, torchvision:NAME, hf:FOLDER, py:FILE.py:FACTORY or run:RUN",
+        description="timm:NAME, torchvision:NAME, detector:NAME (of torchvision), hf:FOLDER, "
+        "py:FILE.py:FACTORY or run:RUN",
     )
     args: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
     weights: str | None = Field(
@@ -128,13 +129,26 @@ class MasksSection(Section):
     )
 
 
+class BoxesSection(Section):
+    """How objects (coco:, yolo:, voc:) belong to images, and what a detection is."""
+
+    missing: Literal["refuse", "good"] = Field(
+        default="refuse",
+        description="an image without a file of boxes is refused, or one without objects",
+    )
+    threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="detections that are less sure do not count"
+    )
+
+
 class DataSection(SourceSection):
     """Where examples come from, and which are for what; `data: SOURCE` is short for its source."""
 
     source: str | None = Field(
         default=None,
         description="folder:DIR, csv:FILE, parquet:FILE, npz:FILE, hf:FOLDER, text:FILE, "
-        "masks:IMAGES:MASKS or py:FILE.py:FUNCTION; shared out by `split`",
+        "masks:IMAGES:MASKS, coco:FILE, yolo:DIR, voc:DIR or py:FILE.py:FUNCTION; shared out "
+        "by `split`",
     )
     train: str | None = Field(default=None, description="source of the fine-tuning examples")
     calibration: str | None = Field(
@@ -177,6 +191,7 @@ class DataSection(SourceSection):
     )
     preprocess: PreprocessSection = Field(default=PreprocessSection(), description="of images")
     masks: MasksSection = Field(default=MasksSection(), description="of defects")
+    boxes: BoxesSection = Field(default=BoxesSection(), description="of objects")
     text: TextSection = Field(default=TextSection(), description="of texts")
     augment: AugmentSection = Field(default=AugmentSection(), description="of training images")
     batch_size: int = Field(default=64, ge=1, le=65536, description="examples a batch")

@@ -8,6 +8,7 @@ from srinit.evaluate.batches import (
     inputs_and_target,
     inputs_of,
 )
+from srinit.evaluate.detection import Detection
 from srinit.evaluate.loop import Progress, evaluate
 from srinit.evaluate.losses import LOSSES, CrossEntropy, Loss, loss_for
 from srinit.evaluate.outcomes import Outcomes, load_outcomes, save_outcomes
@@ -38,6 +39,7 @@ __all__ = [
     "TASKS",
     "BatchSplitter",
     "CrossEntropy",
+    "Detection",
     "Labeled",
     "Loss",
     "Outcomes",

@@ -8,6 +8,7 @@ which defect, makes missed defects and rejected parts, monitoring and money the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -16,8 +17,21 @@ from torch import Tensor
 
 from srinit.records import record
 
+
+class Mark(IntEnum):
+    """What is at a place of an image."""
+
+    NOTHING = 0
+    FOUND = 1  # called, and there
+    LOST = 2  # missed
+    ALARM = 3  # called, and not there
+
+
 MISSED, FALSE = "missed_objects", "false_alarms"  # counts that every such task has
 MORE_IS_BETTER = frozenset({"dice"})  # of the counts; all others are errors
+
+
+Counts = dict[str, tuple[float, float]]  # kind of error: how many of how many
 
 
 @record
@@ -50,8 +64,8 @@ class PartTask(Protocol):
         """Return what outputs say of whole parts; a target of None: nothing is known."""
         ...
 
-    def marks(self, output: object, target: object) -> tuple[Tensor, Tensor]:
-        """Return what is really there and what is called, (B, H, W) each, for pictures."""
+    def marks(self, output: object, target: object, size: tuple[int, int]) -> Tensor:
+        """Return `Mark` of the pixels of images of that size (B, H, W), to be drawn."""
         ...
 
     def of_classes(self, names: Sequence[str], settings: Mapping[str, Any]) -> Self:
@@ -73,15 +87,15 @@ def counted(columns: Mapping[str, Sequence[tuple[float, float]]]) -> npt.NDArray
     return table
 
 
-def by_class(found: Sequence[tuple[int, bool]], names: Sequence[str]) -> dict[str, list[float]]:
+def by_class(found: Sequence[tuple[int, bool]], names: Sequence[str]) -> Counts:
     """Return how many objects of one example are missed of how many, in all and by class.
 
     Args:
         found: The class of each object, from 1 on, and whether it was found.
         names: Of the classes, the good one first.
     """
-    rows = {MISSED: [float(sum(not ok for _, ok in found)), float(len(found))]}
+    rows: Counts = {MISSED: (float(sum(not ok for _, ok in found)), float(len(found)))}
     for index, name in enumerate(names[1:] if len(names) > 2 else (), start=1):
         own = [ok for label, ok in found if label == index]
-        rows[f"{MISSED}.{name}"] = [float(own.count(False)), float(len(own))]
+        rows[f"{MISSED}.{name}"] = (float(own.count(False)), float(len(own)))
     return rows

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from srinit.errors import DataError
 from srinit.evaluate.losses import CrossEntropy
-from srinit.evaluate.reading import FALSE, Reading, by_class, counted
+from srinit.evaluate.reading import FALSE, Mark, Reading, by_class, counted
 from srinit.evaluate.scorers import predicted, scored
 from srinit.evaluate.targets import VOID, check_range, class_indices, num_classes
 from srinit.padding import IGNORED
@@ -94,11 +94,14 @@ class Segmentation:
         """Return the cross entropy of pixels."""
         return CrossEntropy(label_smoothing=label_smoothing)
 
-    def marks(self, output: object, target: object) -> tuple[Tensor, Tensor]:
-        """Return the defect pixels of images, real ones and called ones (B, H, W)."""
+    def marks(self, output: object, target: object, size: tuple[int, int]) -> Tensor:
+        """Return what is found, missed and called falsely, pixel by pixel (B, H, W)."""
         logits, wanted = _fitted(output, target)
-        known = (wanted != VOID) & (wanted != IGNORED)
-        return (wanted > 0) & known, (predicted(logits) > 0) & known
+        real, called = wanted > 0, predicted(logits) > 0
+        marks = torch.where(real & called, Mark.FOUND, Mark.NOTHING)
+        marks[real & ~called], marks[called & ~real] = Mark.LOST, Mark.ALARM
+        marks[(wanted == VOID) | (wanted == IGNORED)] = Mark.NOTHING
+        return marks
 
     def of_classes(self, names: Sequence[str], settings: Mapping[str, Any]) -> Segmentation:
         """Return the task with class names, and with what counts as a spot."""

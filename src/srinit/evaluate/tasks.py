@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srinit.errors import ConfigError
+from srinit.evaluate.detection import Detection
 from srinit.evaluate.reading import PartTask
 from srinit.evaluate.scorers import SCORERS, Scorer
 from srinit.evaluate.segmentation import Segmentation
@@ -14,6 +15,7 @@ from srinit.evaluate.segmentation import Segmentation
 TASKS: dict[str, PartTask] = {
     "defect_iou": Segmentation("iou"),
     "defect_dice": Segmentation("dice"),
+    "objects": Detection(),
 }
 """Scores that say of whole parts whether they are good, and count what was missed in them."""
 

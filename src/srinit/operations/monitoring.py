@@ -250,7 +250,7 @@ def _observed(runner: Runner, source: str, names: tuple[str, ...]) -> tuple[Obse
         preprocess=sources.preprocess_from(config.data.preprocess),
         classes=ClassList(names, "the run") if names else None,
         root=Path(),
-        masks=config.data.masks,
+        marks=sources.marks_of(config.data),
     )
     found = observe.observe(
         runner.get(artifacts.TUNED),

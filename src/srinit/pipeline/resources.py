@@ -102,7 +102,10 @@ class Resources:
             root=self.config.root,
         )
         if isinstance(found, PartTask):
-            return found.of_classes(self.class_names, self.config.data.masks.model_dump())
+            data = self.config.data
+            return found.of_classes(
+                self.class_names, {**data.masks.model_dump(), **data.boxes.model_dump()}
+            )
         return found
 
     @cached_property

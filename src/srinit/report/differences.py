@@ -6,6 +6,7 @@ import math
 
 from markupsafe import Markup
 
+from srinit.comparison import PrecisionChange
 from srinit.comparison.records import (
     ClassChange,
     Comparison,
@@ -24,7 +25,7 @@ from srinit.report.confusion_pairs import ConfusionRow, confusion_rows
 from srinit.report.data import ReportInput
 from srinit.report.field_data import FieldView, field_view
 from srinit.report.robustness import RobustnessView, robustness_view
-from srinit.report.text import LocalizedText, Translator
+from srinit.report.text import LocalizedText, Translator, untranslated
 
 MOST_CLASSES = 30  # rows of the table of classes
 
@@ -88,7 +89,7 @@ def differences_view(report: ReportInput, say: Translator) -> Differences:
         if any((gate.measured or 0) < 0 for gate in gates)
         else None,
         classes=_classes(found) if found else (),
-        errors=_errors(found, report.roi.currency, say) if found and found.defects else (),
+        errors=_errors(found, report, say) if found and found.defects else (),
         counts_note=say("error.counts.note") if found and found.counts else None,
         training=_training(tune, say) if tune else Markup(""),
         losses=_losses(tune, say) if tune else Markup(""),
@@ -163,9 +164,11 @@ def _most(found: Comparison | None, say: Translator) -> LocalizedText | None:
     )
 
 
-def _errors(found: Comparison, currency: str, say: Translator) -> tuple[ErrorRow, ...]:
+def _errors(found: Comparison, report: ReportInput, say: Translator) -> tuple[ErrorRow, ...]:
     assert found.defects is not None
     rows = (*_of_parts(found.defects, say), *(_counted(row, say) for row in found.counts))
+    rows += _precision(report.last.precision, say) if report.last and report.last.precision else ()
+    currency = report.roi.currency
     if found.error_cost is None:
         return rows
     rise = found.error_cost.increase
@@ -199,6 +202,33 @@ def _counted(count: Count, say: Translator) -> ErrorRow:
         after=share(count.pruned),
         change=say("figure.points", points=fmt.points(change.rise)),
         range=fmt.ends(fmt.points(change.low), fmt.points(change.high)),
+    )
+
+
+def _precision(found: PrecisionChange, say: Translator) -> tuple[ErrorRow, ...]:
+    """Return the mean average precision of detectors, in all and by class."""
+    one, other = found.baseline, found.pruned
+    named = [
+        (say("error.precision.mean", tool=found.tool), one.mean, other.mean),
+        (say("error.precision.at_half"), one.at_half, other.at_half),
+    ]
+    if len(one.classes) > 1:
+        named += [
+            (say("error.precision.of", name=name), value, other.classes[name])
+            for name, value in one.classes.items()
+        ]
+    return tuple(
+        ErrorRow(
+            name=name,
+            before=untranslated(fmt.percent(before, 2)),
+            after=untranslated(fmt.percent(after, 2)),
+            change=say(
+                "figure.points",
+                points=fmt.points(None if before is None or after is None else after - before),
+            ),
+            range=untranslated(fmt.NOTHING),
+        )
+        for name, before, after in named
     )
 
 

@@ -10,13 +10,18 @@ from torch import nn
 
 from srinit import modules
 from srinit.evaluate import PartTask
+from srinit.evaluate.reading import Mark
 from srinit.report import images
 from srinit.report.samples import class_name, pixels_of
 from srinit.runs.pictures import Overlay, Pictures
 from srinit.sources import DataSet
 
 # Colors that people who see few colors tell apart: Okabe and Ito, https://jfly.uni-koeln.de/color
-FOUND, LOST, FALSE = (0, 158, 115), (240, 228, 66), (204, 121, 167)
+COLORS = {
+    Mark.FOUND: (0, 158, 115),
+    Mark.LOST: (240, 228, 66),
+    Mark.ALARM: (204, 121, 167),
+}
 STRENGTH = 0.6  # of a color over the gray picture
 
 
@@ -69,16 +74,17 @@ def _drawn(
 ) -> tuple[images.Bytes, float]:
     """Return an image with what a network calls in it, and its score."""
     inputs, target = next(iter(data.subset([position]).batches(1)))
+    size = (int(inputs.shape[2]), int(inputs.shape[3]))
     with modules.untouched(model), torch.inference_mode():
         output = modules.call(model, modules.to_device(inputs, modules.device_of(model)))
         score = float(task(output, target)[0])
-        real, called = (part[0].cpu().numpy() for part in task.marks(output, target))
+        marks = task.marks(output, target, size)[0].cpu().numpy()
     pixels = _enlarged(pixels_of(data, position))
     gray = pixels.mean(axis=2) if pixels.ndim == 3 else pixels.astype(float)
-    factor = gray.shape[0] // real.shape[0]
+    factor = gray.shape[0] // size[0]
     colored = np.repeat(gray[..., None], 3, axis=2)
-    for where, color in ((real & called, FOUND), (real & ~called, LOST), (called & ~real, FALSE)):
-        place = where.repeat(factor, axis=0).repeat(factor, axis=1)
+    for mark, color in COLORS.items():
+        place = (marks == mark).repeat(factor, axis=0).repeat(factor, axis=1)
         colored[place] = (1 - STRENGTH) * colored[place] + STRENGTH * np.array(color)
     return colored.astype(np.uint8), score
 

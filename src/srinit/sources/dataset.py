@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from srinit.errors import DataError
+from srinit.pixels.images import to_channels
 from srinit.rng import generator
 from srinit.sources.augment import Augment
 from srinit.sources.examples import ImageExamples
-from srinit.sources.images import to_channels
 from srinit.sources.pool import Pool
 
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from srinit.sources.deep import Bits, scaled_image
-from srinit.sources.images import MAX_FILE_BYTES, open_image
+from srinit.pixels.deep import Bits, scaled_image
+from srinit.pixels.images import MAX_FILE_BYTES, open_image
 
 UNLABELED = -1  # target of an example that nobody labeled
 

@@ -19,6 +19,7 @@ from srinit.gates import GateResult
 from srinit.inference_cost import InferenceCost
 from srinit.int8 import Int8
 from srinit.latency import LatencyPair
+from srinit.networks import Detector
 from srinit.plan import PrunePlan
 from srinit.report import load_report_input, make_overlays, make_pictures, write_report
 from srinit.runs import RunFiles, artifacts
@@ -103,7 +104,7 @@ def _onnx_latency(model: nn.Module, inputs: Any, folder: Path, bench: Bench) -> 
         exporting.export_onnx(model.cpu(), inputs, baseline)
         return [
             exporting.measure_onnx_pair(baseline, folder / "pruned.onnx", inputs, batch_size=size)
-            for size in bench.batch_sizes
+            for size in ([1] if isinstance(model, Detector) else bench.batch_sizes)
         ]
     finally:
         baseline.unlink(missing_ok=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from srinit.sources.kinds.boxes import boxes
 from srinit.sources.kinds.folder import folder, some_classes, unlabeled_images
 from srinit.sources.kinds.huggingface import hugging_face
 from srinit.sources.kinds.loaded import Loaded
@@ -27,7 +29,12 @@ KINDS: dict[str, Reader] = {
 }
 """Each takes the name after the prefix, the folder relative paths start from, the class names."""
 
-MARKED = {"masks": masks}
-"""Sources whose targets lie in the images; they take preprocessing and `data.masks` as well."""
+MARKED: dict[str, Callable[..., Loaded]] = {
+    "masks": masks,
+    "coco": partial(boxes, "coco"),
+    "yolo": partial(boxes, "yolo"),
+    "voc": partial(boxes, "voc"),
+}
+"""Sources whose targets lie in the images; they take preprocessing and settings as well."""
 
 __all__ = ["KINDS", "MARKED", "Loaded", "Reader", "some_classes"]

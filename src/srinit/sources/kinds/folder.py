@@ -9,8 +9,8 @@ import numpy as np
 
 from srinit.class_names import canonical, difference, in_order, origin, spelled
 from srinit.errors import DataError
+from srinit.pixels.images import SUFFIXES
 from srinit.sources.examples import UNLABELED, ImageFiles
-from srinit.sources.images import SUFFIXES
 from srinit.sources.kinds.loaded import Loaded
 from srinit.sources.kinds.walk import Inventory
 

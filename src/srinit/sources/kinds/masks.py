@@ -12,10 +12,10 @@ from PIL import Image
 from srinit.annotations import Mask, largest, paired, prepared, read_mask, values_of
 from srinit.config import MasksSection
 from srinit.errors import DataError
+from srinit.pixels.pixels import input_pixels
 from srinit.sources.examples import MarkedImages
 from srinit.sources.kinds.folder import image_files
 from srinit.sources.kinds.loaded import Loaded, raise_problems
-from srinit.sources.pixels import input_pixels
 from srinit.sources.preprocess import Preprocess
 
 
