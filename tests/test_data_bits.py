@@ -13,8 +13,8 @@ from PIL import Image
 from deep_files import png, ppm, tiff
 from srinit import sources
 from srinit.errors import DataError
+from srinit.pixels.images import open_image
 from srinit.sources import Preprocess
-from srinit.sources.images import open_image
 
 RGB = np.random.default_rng(0).integers(0, 4096, (5, 7, 3))
 GRAY = RGB[..., :1]

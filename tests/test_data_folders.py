@@ -15,7 +15,7 @@ from class_project import config, make_project
 from srinit import cli, sources
 from srinit.class_names import in_order, natural_key
 from srinit.errors import DataError, UnsafeError
-from srinit.sources.images import FORMATS, SUFFIXES
+from srinit.pixels.images import FORMATS, SUFFIXES
 
 NFD, NFC = (unicodedata.normalize(form, "ダメ") for form in ("NFD", "NFC"))
 

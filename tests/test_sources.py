@@ -196,7 +196,7 @@ class TestData:
     def test_a_decompression_bomb_is_refused(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("srinit.sources.images.MAX_PIXELS", 10)
+        monkeypatch.setattr("srinit.pixels.images.MAX_PIXELS", 10)
         with pytest.raises(DataError, match="pixels are too many"):
             sources.load_data(f"folder:{folder}").check_readable()
 

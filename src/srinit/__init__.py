@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from srinit.errors import PruneError
     from srinit.finetune import TuneLog, fine_tune
     from srinit.gates import GateResult, check_gates
+    from srinit.networks import Detector
     from srinit.pipeline.run import run
     from srinit.plan import PrunePlan, make_plan
     from srinit.runs.result import RunResult
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "Compensation",
+    "Detector",
     "GateResult",
     "PruneError",
     "PrunePlan",
@@ -56,6 +58,7 @@ _ROOMS = {
     "finetune": ("TuneLog", "fine_tune"),
     "gates": ("GateResult", "check_gates"),
     "runs.result": ("RunResult",),
+    "networks": ("Detector",),
     "pipeline.run": ("run",),
     "plan": ("PrunePlan", "make_plan"),
     "sensitivity": ("Sensitivity", "measure_sensitivity"),

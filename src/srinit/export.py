@@ -18,6 +18,7 @@ from srinit import modules, store
 from srinit.errors import ModelError, ResourceError, is_out_of_memory, require
 from srinit.evaluate import inputs_of
 from srinit.latency import LatencyPair, pair, resized, time_in_turn
+from srinit.networks import Detector, OneImage
 from srinit.records import record
 
 TOLERANCES = {  # difference from PyTorch that is allowed, as a share of the largest output
@@ -27,6 +28,7 @@ TOLERANCES = {  # difference from PyTorch that is allowed, as a share of the lar
     torch.bfloat16: 8 * torch.finfo(torch.bfloat16).eps,
 }
 LEAST_SCALE = 0.1  # smaller outputs are sums of larger numbers, whose rounding they carry
+DETECTOR_OPSET = 17
 EXPORT_BATCH = 2  # a batch of one would be taken for a constant
 COLOR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")  # escape sequences of terminals
 NOISY = ("torch.onnx", "onnxscript", "torch.export", "torch.fx", "onnx_ir")
@@ -51,6 +53,9 @@ def export_onnx(
 ) -> Exported:
     """Write `model` as ONNX with a dynamic batch, and check it with onnxruntime.
 
+    A `Detector` is written for one image, by the exporter that torchvision supports for detectors
+    (https://docs.pytorch.org/vision/stable/models.html).
+
     Args:
         model: Exported in evaluation mode; not changed.
         inputs: Real examples: a tensor, a tuple of tensors (arguments) or a dict of them
@@ -66,6 +71,8 @@ def export_onnx(
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, "onnx", "for ONNX export")
     inputs = _bare(inputs, model)
+    if isinstance(model, Detector):
+        return _detector(model, inputs, path, opset or DETECTOR_OPSET)
     arguments = _arguments(inputs)
     names = [f"input{i}" if i else "input" for i in range(len(arguments))]
     if isinstance(inputs, dict):
@@ -112,6 +119,37 @@ def export_onnx(
     return _published(model, inputs, found, path, content, "onnx", opset=version)
 
 
+def _detector(model: Detector, inputs: Any, path: Path, opset: int) -> Exported:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    images = inputs.cpu()
+    try:
+        with modules.untouched(model), _quiet(), torch.no_grad():
+            torch.onnx.export(
+                OneImage(model).eval(), (images[:1],), str(temporary), dynamo=False,
+                input_names=["input"], output_names=["output"], opset_version=opset,
+                dynamic_axes={"output": [0]},
+            )  # fmt: skip
+            session = _session(temporary)
+            rows = [
+                torch.from_numpy(session.run(None, {"input": image[None].numpy()})[0])
+                for image in images
+            ]
+        content = temporary.read_bytes()
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(f"ONNX export failed: {_reason(error).rstrip('.')}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    found = torch.stack([torch.nn.functional.pad(each[: model.most],
+                                                 (0, 0, 0, max(0, model.most - len(each))))
+                         for each in rows])  # fmt: skip
+    return _published(model, images, found, path, content, "onnx", opset=opset)
+
+
 def export_torch(model: nn.Module, inputs: object, path: Path) -> Exported:
     """Write `model` as a torch.export program with a dynamic batch, and check it.
 
@@ -121,6 +159,11 @@ def export_torch(model: nn.Module, inputs: object, path: Path) -> Exported:
     Raises:
         ModelError: The network cannot be exported, or the file answers differently.
     """
+    if isinstance(model, Detector):
+        raise ModelError(
+            "torch.export failed: how many objects a detector finds depends on the image, which "
+            "torch.export cannot write; ONNX can."
+        )
     inputs = _bare(inputs, model)
     arguments = _arguments(inputs)
     try:

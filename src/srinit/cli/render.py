@@ -236,7 +236,7 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{points(found.low, 2)} … {points(found.high, 2)}",
         )
 
-    row("accuracy", score)
+    row("mean score" if comparison.counts else "accuracy", score)
     shown, more = folded(comparison.classes, lambda change: -change.recall.high)
     for change in shown:
         row(f"recall {change.name}", change.recall)
@@ -247,6 +247,8 @@ def comparison_table(comparison: Comparison) -> Table:
         row("good parts rejected", comparison.defects.rejected_increase)
         for missed in comparison.defects.classes if len(comparison.defects.classes) > 1 else ():
             row(f"missed defects {missed.name}", missed.increase)
+    for count in comparison.counts:
+        row(count.name.replace("_", " "), count.change)
     if comparison.error_cost is not None:
         for cells in _cost_rows(comparison.error_cost):
             table.add_row(*cells)

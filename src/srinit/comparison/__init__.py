@@ -9,6 +9,7 @@ from srinit.comparison.field_data import (
     flipped_examples,
 )
 from srinit.comparison.paired import compare, compare_outcomes
+from srinit.comparison.precision import AveragePrecision, PrecisionChange
 from srinit.comparison.records import (
     ClassChange,
     ClassMisses,
@@ -38,6 +39,7 @@ from srinit.comparison.unlabeled import (
 )
 
 __all__ = [
+    "AveragePrecision",
     "ClassChange",
     "ClassMisses",
     "Comparison",
@@ -53,6 +55,7 @@ __all__ = [
     "Flip",
     "FlippedExample",
     "PerplexityChange",
+    "PrecisionChange",
     "Rate",
     "Rise",
     "Unlabeled",

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import nn
 
 from srinit.comparison.costs import error_cost
+from srinit.comparison.counts import counts_of
 from srinit.comparison.defects import Costs, defect_risk, find_defects
 from srinit.comparison.differences import drop, rate
 from srinit.comparison.perplexity import perplexity_change
@@ -101,6 +102,7 @@ def compare_outcomes(
         raise DataError("the two networks were not measured on the same examples.")
     one, other = baseline.scores, pruned.scores
     binary = bool(np.isin(one, (0.0, 1.0)).all() and np.isin(other, (0.0, 1.0)).all())
+    binary = binary and not len(baseline.counts)  # overlaps may all be 0 or 1 by chance
     lost, gained = one > other, one < other
     defects = find_defects(class_names, defect_class, costs)
     classes = _classes(baseline, pruned, class_names, confidence) if binary else ()
@@ -129,14 +131,21 @@ def compare_outcomes(
             defect_share=defect_share,
             confidence=confidence,
         ),
-        newly_wrong=tuple(np.flatnonzero(lost)[:MAX_LISTED].tolist()),
-        newly_right=tuple(np.flatnonzero(gained)[:MAX_LISTED].tolist()),
+        newly_wrong=_most(one - other),
+        newly_right=_most(other - one),
         cost=cost,
         latency=latency,
         perplexity=perplexity_change(baseline, pruned, documents, confidence),
+        counts=counts_of(baseline, pruned, confidence),
         data=data,
         data_hash=data_hash,
     )
+
+
+def _most(change: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    """Return the positions with a change above 0, the largest first."""
+    order = np.argsort(-change, kind="stable")
+    return tuple(order[change[order] > 0][:MAX_LISTED].tolist())
 
 
 def _classes(

@@ -126,6 +126,25 @@ class ErrorCost:
 
 
 @record
+class Share(Interval):
+    """How much of what lies in the examples: objects, pixels; they need not be whole numbers."""
+
+    part: float
+    whole: float
+    num_examples: int  # that hold any
+
+
+@record
+class Count:
+    """One kind of what is counted within examples, in both networks."""
+
+    name: str  # "missed_objects", "missed_objects.CLASS", "false_alarms", "dice", ...
+    baseline: Share
+    pruned: Share
+    change: Rise  # pruned - baseline; of "dice" and the like more is better
+
+
+@record
 class CostSide:
     """Size and compute of both networks."""
 
@@ -155,11 +174,12 @@ class Comparison(Shown):
     classes: tuple[ClassChange, ...] = ()
     defects: DefectRisk | None = None
     error_cost: ErrorCost | None = None
-    newly_wrong: tuple[int, ...] = ()  # positions in the data; at most 200
+    newly_wrong: tuple[int, ...] = ()  # positions in the data, most changed first; at most 200
     newly_right: tuple[int, ...] = ()
     cost: CostSide | None = None
     latency: tuple[LatencyPair, ...] = ()
     perplexity: PerplexityChange | None = None  # of language models
+    counts: tuple[Count, ...] = ()  # of tasks that look for objects or pixels
     data: str = ""  # which data
     data_hash: str = ""
 
@@ -171,6 +191,7 @@ class Comparison(Shown):
         if self.defects is not None:
             named.append(("missed defects", self.defects.missed_increase))
             named.append(("good parts rejected", self.defects.rejected_increase))
+        named += [(count.name.replace("_", " "), count.change) for count in self.counts]
         worst = sorted(self.classes, key=lambda row: -row.recall.high)
         named += [(f"recall {row.name}", row.recall) for row in worst]
         rows = [

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from srinit import modules
 from srinit.errors import CompensationError
+from srinit.evaluate.detection import apart
 
-Measure = Literal["probabilities", "squared"]
+Measure = Literal["probabilities", "squared", "detections"]
 Floats = npt.NDArray[np.float64]
 
 
@@ -39,6 +40,7 @@ def divergence(
         measure: "probabilities": total variation distance of the class probabilities, in [0, 1]
             (classes are the second dimension of pictures and plain classes, the last of tokens),
             averaged over places. It is bounded, so that few examples tell.
+            "detections": 1 minus the score of detections, held to the unpruned network's.
             "squared": squared distance relative to the square of the unpruned network's answer.
 
     Raises:
@@ -56,6 +58,8 @@ def divergence(
 
 
 def _of_batch(one: Tensor, other: Tensor, batch: object, measure: Measure) -> Tensor:
+    if measure == "detections":
+        return apart(one, other)
     if measure == "squared" or one.ndim < 2:
         flat, difference = one.flatten(1), (one - other).flatten(1)
         if one.ndim < 2:

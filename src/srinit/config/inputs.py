@@ -25,7 +25,8 @@ class ModelSection(SourceSection):
 
     source: str = Field(
         min_length=1,
-        description="timm:NAME, torchvision:NAME, hf:FOLDER, py:FILE.py:FACTORY or run:RUN",
+        description="timm:NAME, torchvision:NAME, detector:NAME (of torchvision), hf:FOLDER, "
+        "py:FILE.py:FACTORY or run:RUN",
     )
     args: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
     weights: str | None = Field(
@@ -112,13 +113,42 @@ class TextSection(Section):
     )
 
 
+class MasksSection(Section):
+    """How masks (masks:IMAGES:MASKS) belong to images, and what is a defect in an answer."""
+
+    suffix: str = Field(
+        default="", description="what a mask's name has behind its image's, such as _mask"
+    )
+    missing: Literal["refuse", "good"] = Field(
+        default="refuse", description="an image without a mask is refused, or a good part"
+    )
+    min_area: int = Field(
+        default=1,
+        ge=1,
+        description="called spots of fewer pixels of the input are no defects; real ones always",
+    )
+
+
+class BoxesSection(Section):
+    """How objects (coco:, yolo:, voc:) belong to images, and what a detection is."""
+
+    missing: Literal["refuse", "good"] = Field(
+        default="refuse",
+        description="an image without a file of boxes is refused, or one without objects",
+    )
+    threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="detections that are less sure do not count"
+    )
+
+
 class DataSection(SourceSection):
     """Where examples come from, and which are for what; `data: SOURCE` is short for its source."""
 
     source: str | None = Field(
         default=None,
-        description="folder:DIR, csv:FILE, parquet:FILE, npz:FILE, hf:FOLDER, text:FILE or "
-        "py:FILE.py:FUNCTION; shared out by `split`",
+        description="folder:DIR, csv:FILE, parquet:FILE, npz:FILE, hf:FOLDER, text:FILE, "
+        "masks:IMAGES:MASKS, coco:FILE, yolo:DIR, voc:DIR or py:FILE.py:FUNCTION; shared out "
+        "by `split`",
     )
     train: str | None = Field(default=None, description="source of the fine-tuning examples")
     calibration: str | None = Field(
@@ -160,6 +190,8 @@ class DataSection(SourceSection):
         "roi.false_reject_cost",
     )
     preprocess: PreprocessSection = Field(default=PreprocessSection(), description="of images")
+    masks: MasksSection = Field(default=MasksSection(), description="of defects")
+    boxes: BoxesSection = Field(default=BoxesSection(), description="of objects")
     text: TextSection = Field(default=TextSection(), description="of texts")
     augment: AugmentSection = Field(default=AugmentSection(), description="of training images")
     batch_size: int = Field(default=64, ge=1, le=65536, description="examples a batch")

@@ -50,6 +50,11 @@ class GatesSection(Section):
         default=None,
         description="largest rise of the missed-defect rate; or of the defect classes named",
     )
+    max_missed_object_increase: Fraction | dict[str, Fraction] | None = Field(
+        default=None,
+        description="largest rise of the share of defects or objects missed, counted one by one "
+        "within images; or of those of the classes named",
+    )
     max_missed_defect_rate: Fraction | None = Field(
         default=None, description="largest missed-defect rate, whatever it was before"
     )
@@ -81,7 +86,8 @@ class GatesSection(Section):
         description="data.site must hold the limits on errors, too (without labels: min_agreement)",
     )
 
-    @field_validator("max_class_recall_drop", "max_missed_defect_increase")
+    @field_validator("max_class_recall_drop", "max_missed_defect_increase",
+                     "max_missed_object_increase")  # fmt: skip
     @classmethod
     def _composed(cls, value: object) -> object:
         return composed(value)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from srinit.class_names import unlisted
+from srinit.config.base import OF_PARTS
 from srinit.config.sections import (
     Config,
     DataSection,
@@ -108,12 +109,23 @@ def across_sections(body: dict[str, Any]) -> list[str]:
     roi = _valid(RoiInputs, body.get("roi"))
     shift = _valid(RobustnessSection, body.get("shift"))
     lines = []
+    score = str(body.get("score", "top1"))
     if data is not None and gates is not None:
         lines += _gates_of_no_class(data, gates)
     if data is not None and gates is not None and roi is not None and shift is not None:
-        lines += _gates_without(data, gates, roi, shift)
-    score = str(body.get("score", "top1"))
-    if score != "top1" and data is not None and gates is not None:
+        marked = score in OF_PARTS[1:]  # then all classes but the first are defects
+        lines += _gates_without(data, gates, roi, shift, defective=marked)
+    if score in OF_PARTS[1:] and gates is not None and gates.max_class_recall_drop is not None:
+        lines.append(
+            f"  gates.max_class_recall_drop: score: {score} has no recall of classes; write "
+            "gates.max_missed_object_increase, in all or {class: limit}"
+        )
+    if score not in OF_PARTS[1:] and gates is not None and gates.max_missed_object_increase:
+        lines.append(
+            f"  gates.max_missed_object_increase: score: {score} looks for no objects; it is for "
+            f"{', '.join(OF_PARTS[1:])}"
+        )
+    if score not in OF_PARTS and data is not None and gates is not None:
         lines += [
             f"  {key}: speaks of classes, and score: {score} knows none"
             for key in _about_classes(data, gates)
@@ -148,16 +160,18 @@ def _without_scan(plan: PlanSection) -> list[str]:
 
 
 def _gates_without(
-    data: DataSection, gates: GatesSection, roi: RoiInputs, shift: RobustnessSection
-) -> list[str]:
+    data: DataSection, gates: GatesSection, roi: RoiInputs, shift: RobustnessSection,
+    *, defective: bool,
+) -> list[str]:  # fmt: skip
     """Return the gates that judge what will not be measured, and costs that are given twice."""
+    defective = defective or bool(data.defect_classes)
     prices = ("missed_defect_cost", "false_reject_cost")
     given = [name for name in prices if getattr(roi, name) is not None]
-    priced = data.costs is not None or (len(given) == len(prices) and data.defect_classes)
+    priced = data.costs is not None or (len(given) == len(prices) and defective)
     lines = []
     if data.costs is not None:
         lines += [f"  roi.{name}: data.costs says what errors cost; keep one" for name in given]
-    if not data.defect_classes and data.costs is None:
+    if not defective and data.costs is None:
         lines += [
             f"  gates.{name}: needs data.defect_class, the class that means defective"
             for name in GATES_OF_DEFECTS

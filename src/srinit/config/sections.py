@@ -9,7 +9,9 @@ from pydantic import Field
 from srinit.config.base import Section
 from srinit.config.inputs import (
     AugmentSection,
+    BoxesSection,
     DataSection,
+    MasksSection,
     ModelSection,
     PreprocessSection,
     TextSection,
@@ -36,6 +38,7 @@ from srinit.config.steps import (
 __all__ = [
     "AugmentSection",
     "BaselineSection",
+    "BoxesSection",
     "CompareSection",
     "CompensateSection",
     "Config",
@@ -44,6 +47,7 @@ __all__ = [
     "FinetuneSection",
     "GatesSection",
     "InferenceCostSection",
+    "MasksSection",
     "ModelSection",
     "MonitorSection",
     "PlanSection",
@@ -80,10 +84,11 @@ class Config(Section):
     score: str = Field(
         default="top1",
         pattern=r"^(top1|token_accuracy|next_token_(accuracy|probability)|image_iou|agreement|"
-        r"py:.+:.+)$",
+        r"defect_(iou|dice)|objects|py:.+:.+)$",
         description="of an example, in [0, 1]: top1, token_accuracy, next_token_accuracy, "
-        "next_token_probability, image_iou, agreement (with the unpruned network; needs no labels) "
-        "or py:FILE.py:FUNCTION",
+        "next_token_probability, image_iou, agreement (with the unpruned network, without labels), "
+        "defect_iou or defect_dice (segmentation of defects), objects (detection), or "
+        "py:FILE.py:FUNCTION",
     )
     model: ModelSection = Field(description="the trained network")
     data: DataSection = Field(description="the examples")

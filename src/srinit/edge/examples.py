@@ -11,9 +11,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from srinit.edge.records import Answers
+from srinit.pixels.images import FORMATS, open_image, to_channels
 from srinit.sources import DataSet
 from srinit.sources.examples import ImageExamples
-from srinit.sources.images import FORMATS, open_image, to_channels
 
 COMPARED, SHIPPED = 1000, 10  # examples whose answers are compared; those that a package holds
 BATCH = 64

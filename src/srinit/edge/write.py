@@ -18,8 +18,8 @@ from srinit.edge import check, device, serve
 from srinit.edge.records import Answers, Package
 from srinit.errors import ModelError, require
 from srinit.monitor import properties
+from srinit.pixels import deep, images, pixels
 from srinit.records import plain
-from srinit.sources import deep, images, pixels
 
 SCHEMA = "srinit.edge/1"
 FILES = Path(__file__).parent / "files"

@@ -18,6 +18,7 @@ from srinit.copying import detached_copy, detached_copy_again
 from srinit.engine.folding import Pair, fold, pairs_of
 from srinit.engine.fusing import fuse
 from srinit.engine.layers import fused_dtypes, has_onednn
+from srinit.errors import ModelError
 
 Precision = Literal["auto", "keep", "bfloat16", "float16"]
 
@@ -59,7 +60,7 @@ def cheaper_copy(
             fuse(fresh, units)
             if is_close(modules.logits_of(modules.call(fresh, ready)), before):
                 return fresh, pairs
-    except (RuntimeError, TypeError, ValueError):
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ModelError):
         pass  # the model mixes number formats, or `fuse` misread it
     fresh, pairs = _folded(model, dtype, inputs, units)
     return convert(fresh, dtype), pairs

@@ -8,15 +8,16 @@ from srinit.evaluate.batches import (
     inputs_and_target,
     inputs_of,
 )
+from srinit.evaluate.detection import Detection
 from srinit.evaluate.loop import Progress, evaluate
 from srinit.evaluate.losses import LOSSES, CrossEntropy, Loss, loss_for
 from srinit.evaluate.outcomes import Outcomes, load_outcomes, save_outcomes
+from srinit.evaluate.reading import MORE_IS_BETTER, PartTask, Reading
 from srinit.evaluate.scorers import (
     NEXT_TOKEN,
     SCORERS,
     Scorer,
     agreement,
-    find_scorer,
     image_iou,
     next_token_accuracy,
     next_token_probability,
@@ -26,19 +27,27 @@ from srinit.evaluate.scorers import (
     top1,
     unwrapped,
 )
+from srinit.evaluate.segmentation import Segmentation
 from srinit.evaluate.soundness import Suspicion, suspicions
+from srinit.evaluate.tasks import TASKS, find_scorer
 
 __all__ = [
     "LOSSES",
+    "MORE_IS_BETTER",
     "NEXT_TOKEN",
     "SCORERS",
+    "TASKS",
     "BatchSplitter",
     "CrossEntropy",
+    "Detection",
     "Labeled",
     "Loss",
     "Outcomes",
+    "PartTask",
     "Progress",
+    "Reading",
     "Scorer",
+    "Segmentation",
     "Suspicion",
     "agreement",
     "batches_of",

@@ -16,6 +16,7 @@ from srinit.errors import ConfigError, DataError
 from srinit.evaluate.batch_splitter import BatchSplitter
 from srinit.evaluate.batches import batches_of
 from srinit.evaluate.outcomes import Outcomes
+from srinit.evaluate.reading import PartTask
 from srinit.evaluate.scorers import (
     NEXT_TOKEN,
     SCORERS,
@@ -122,6 +123,8 @@ def outcome_of(
     if within is not None and within.shape == finite_B.shape:
         finite_B = finite_B & within.to(finite_B.device)
     columns = {"scores": _shaped(scorer(output, target), finite_B, scorer), "finite": finite_B}
+    inner = unwrapped(scorer)
+    reading = inner.read(output, target) if confidence and isinstance(inner, PartTask) else None
     classes_B = classes_of(logits, target, scorer)
     if classes_B is not None:
         columns |= {"targets": classes_B, "predictions": predicted(logits)}
@@ -136,6 +139,9 @@ def outcome_of(
     scores = _checked(np.where(finite, found["scores"], 0.0), scorer)
     if len(targets):
         check_range(int(targets.min()), int(targets.max()), num_classes(logits))
+    if reading is not None:
+        found |= {name: getattr(reading, name) for name in ("targets", "predictions", "confidence")}
+        targets = reading.targets
     answers = {key: np.where(finite, found[key], wrong) for key, wrong in WRONG if key in found}
     return Outcomes(
         scores=scores,
@@ -145,6 +151,7 @@ def outcome_of(
         confidence=answers.get("confidence", np.empty(0)),
         losses=found.get("losses", np.empty(0)),
         tokens=found.get("tokens", np.empty(0)).astype(np.int64),
+        counts=np.empty(0) if reading is None else reading.counts,
     )
 
 

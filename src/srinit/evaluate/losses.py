@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from srinit import modules
 from srinit.errors import ConfigError, DataError
+from srinit.evaluate.reading import PartTask
 from srinit.evaluate.scorers import NEXT_TOKEN, SCORERS, Scorer, unwrapped
 from srinit.evaluate.targets import VOID, check_range, class_indices, num_classes
 from srinit.padding import IGNORED
@@ -160,7 +161,8 @@ def _with_rest(logs: Tensor) -> Tensor:
     return torch.cat([logs, rest], 1)
 
 
-def loss_for(scorer: Scorer, *, label_smoothing: float = 0.0) -> CrossEntropy:
+
+def loss_for(scorer: Scorer, *, label_smoothing: float = 0.0) -> Loss:
     """Return the loss that a score is trained with.
 
     Next tokens are scored at the place before them, so that the loss is shifted; all other scores
@@ -171,9 +173,13 @@ def loss_for(scorer: Scorer, *, label_smoothing: float = 0.0) -> CrossEntropy:
 
     Example:
         >>> from srinit.evaluate import next_token_accuracy, top1
-        >>> loss_for(next_token_accuracy).shifted, loss_for(top1).shifted
-        (True, False)
+        >>> loss_for(next_token_accuracy) == CrossEntropy(shifted=True), loss_for(top1)
+        (True, CrossEntropy(shifted=False, label_smoothing=0.0))
     """
+    inner = unwrapped(scorer)
+    if isinstance(inner, PartTask):
+        own: Loss = inner.loss(label_smoothing)
+        return own
     known = _known(scorer)
     if known is None:
         name = getattr(scorer, "__name__", type(scorer).__name__)

@@ -14,7 +14,7 @@ from srinit import store
 from srinit.errors import DataError
 from srinit.records import record
 
-OF_TOKENS = ("losses", "tokens")  # fields that files of earlier versions lack
+LATER = ("losses", "tokens", "counts")  # fields that files of earlier versions lack
 
 
 @record
@@ -33,6 +33,8 @@ class Outcomes:
     # Of causal language models, else empty: summed negative log probability, and tokens of it.
     losses: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     tokens: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    # Of tasks that count within an example, else empty: see `srinit.evaluate.reading`.
+    counts: npt.NDArray[Any] = field(default_factory=lambda: np.empty(0))
 
     @property
     def num_examples(self) -> int:
@@ -71,7 +73,7 @@ def load_outcomes(path: Path) -> tuple[dict[str, Outcomes], tuple[str, ...]]:
     keys = [field.name for field in fields(Outcomes)]
     names = [key.removesuffix("_scores") for key in arrays if key.endswith("_scores")]
     wanted = {f"{name}_{key}" for name in names for key in keys}
-    later = {f"{name}_{key}" for name in names for key in OF_TOKENS}
+    later = {f"{name}_{key}" for name in names for key in LATER}
     if not names or wanted - later != set(arrays) - later:
         raise DataError(f"{path} holds no outcomes (arrays: {sorted(arrays)[:8]}).")
     found = {name: _checked(arrays, name, keys, path) for name in names}
@@ -88,8 +90,9 @@ def _checked(
     empty = len(parts["predictions"]) == 0
     for key, array in parts.items():
         short = empty and key in ("targets", "predictions", "confidence")
-        short = short or (key in OF_TOKENS and len(array) == 0)
-        kinds = {"scores": "f", "confidence": "f", "losses": "f", "finite": "b"}.get(key, "i")
-        if array.shape != (0 if short else count,) or array.dtype.kind not in kinds:
+        short = short or (key in LATER and len(array) == 0)
+        kinds = {"finite": "b", "counts": "f" if short else "V"}
+        kinds |= dict.fromkeys(("scores", "confidence", "losses"), "f")
+        if array.shape != (0 if short else count,) or array.dtype.kind not in kinds.get(key, "i"):
             raise DataError(f"{path} is damaged: {name}_{key} is {array.dtype} {array.shape}.")
     return Outcomes(**parts)

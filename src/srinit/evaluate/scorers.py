@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srinit import modules
-from srinit.errors import ConfigError, DataError, ModelError
+from srinit.errors import DataError, ModelError
 from srinit.evaluate.targets import VOID, class_indices
 from srinit.padding import IGNORED
 
@@ -277,22 +276,3 @@ SCORERS: dict[str, Scorer] = {
     "image_iou": image_iou,
     "agreement": agreement,
 }
-
-
-def find_scorer(name: str, *, load: Callable[[str, Path], Any], root: Path = Path()) -> Scorer:
-    """Return a scorer by its name in `SCORERS`, or the user's own: `py:FILE.py:FUNCTION`.
-
-    Args:
-        name: Its name.
-        load: Finds the user's function; `srinit.functions.load_function`.
-        root: Folder that relative paths start from.
-
-    Raises:
-        ConfigError: There is no scorer of that name.
-    """
-    if name.startswith("py:"):
-        found: Scorer = load(name, root)
-        return found
-    if name not in SCORERS:
-        raise ConfigError(f"there is no score {name!r}; known are {', '.join(SCORERS)}, py:...")
-    return SCORERS[name]

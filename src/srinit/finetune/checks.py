@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from srinit.errors import ConfigError
-from srinit.evaluate import Loss, Scorer, check_rereadable, loss_for
+from srinit.evaluate import Detection, Loss, Scorer, check_rereadable, loss_for
 from srinit.evaluate.losses import checked
 from srinit.finetune.records import Recipe
 
@@ -63,6 +63,11 @@ def task_loss(
         ConfigError: The score is the caller's own, and no loss is given; or the loss cannot be
             called.
     """
+    if isinstance(scorer, Detection) and teacher is not None and recipe.distill_weight > 0:
+        raise ConfigError(
+            "a detector is trained by its own losses, and its answers cannot be copied: write "
+            "distill_weight=0 (finetune.distill_weight: 0)."
+        )
     if teacher is not None and recipe.distill_weight == 1:
         return None
     if loss is not None and not callable(loss):

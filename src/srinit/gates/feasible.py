@@ -19,11 +19,13 @@ LOSSES = (
     "max_drop",
     "max_class_recall_drop",
     "max_missed_defect_increase",
+    "max_missed_object_increase",
     "max_false_reject_increase",
     SHIFT,
 )
 OF_DEFECTS = (
     "max_missed_defect_increase",
+    "max_missed_object_increase",
     "max_missed_defect_rate",
     "max_false_reject_increase",
 )

@@ -14,6 +14,7 @@ from srinit.comparison import (
 )
 from srinit.comparison.defects import check_class
 from srinit.errors import ConfigError
+from srinit.evaluate.reading import MISSED
 from srinit.gates.records import Gate, GateResult, Limits
 
 Judge = Callable[[Comparison, str, float], Gate]
@@ -132,6 +133,24 @@ def _missed_of(comparison: Comparison, name: str, key: str, limit: float) -> Gat
     check_class(key, rows, f"gate {name} (defect classes only)")
     what = f"rise of missed defects, class {key}"
     return _loss(f"{name}.{key}", what, rows[key].increase, limit)
+
+
+def _objects(comparison: Comparison, name: str, limit: float) -> Gate:
+    return _loss(name, "rise of missed objects", _count(comparison, name, MISSED), limit)
+
+
+def _objects_of(comparison: Comparison, name: str, key: str, limit: float) -> Gate:
+    found = _count(comparison, name, f"{MISSED}.{key}")
+    return _loss(f"{name}.{key}", f"rise of missed objects, class {key}", found, limit)
+
+
+def _count(comparison: Comparison, name: str, kind: str) -> Difference:
+    found = {count.name: count.change for count in comparison.counts}
+    if not found:
+        raise ConfigError(f"gate {name} needs a task that looks for objects in images.")
+    check_class(kind.removeprefix(f"{MISSED}."), [n.removeprefix(f"{MISSED}.") for n in found],
+                f"gate {name}")  # fmt: skip
+    return found[kind]
 
 
 def _miss_rate(comparison: Comparison, name: str, limit: float) -> Gate:
@@ -266,6 +285,7 @@ JUDGES: dict[str, Judge] = {
     "max_drop": _max_drop,
     "max_class_recall_drop": _class_recall,
     "max_missed_defect_increase": _missed,
+    "max_missed_object_increase": _objects,
     "max_missed_defect_rate": _miss_rate,
     "max_false_reject_increase": _rejected,
     "max_cost_increase": _cost,
@@ -277,4 +297,5 @@ JUDGES: dict[str, Judge] = {
 CLASS_JUDGES: dict[str, ClassJudge] = {
     "max_class_recall_drop": _recall_of,
     "max_missed_defect_increase": _missed_of,
+    "max_missed_object_increase": _objects_of,
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
 from srinit.errors import ConfigError, require
 from srinit.functions import load_function
+from srinit.networks.detector import Detector
 from srinit.networks.hugging_face import hugging_face_model
 from srinit.networks.request import ModelRequest
 from srinit.networks.unknown import unknown
@@ -52,6 +54,13 @@ def torchvision_model(request: ModelRequest) -> nn.Module:
     return model
 
 
+def detector(request: ModelRequest) -> nn.Module:
+    """Return a detection network of torchvision that takes and gives tensors."""
+    args = dict(request.args)
+    most = args.pop("most", 100)
+    return Detector(torchvision_model(replace(request, args=args)), most)
+
+
 def python_model(request: ModelRequest) -> nn.Module:
     """Return what the user's own factory makes."""
     model: nn.Module = load_function(request.name, request.root)(**request.args)
@@ -61,6 +70,7 @@ def python_model(request: ModelRequest) -> nn.Module:
 BUILDERS: dict[str, Builder] = {
     "timm": timm_model,
     "torchvision": torchvision_model,
+    "detector": detector,
     "hf": hugging_face_model,
     "py": python_model,
 }

@@ -15,7 +15,10 @@ from srinit.networks.request import ModelRequest
 from srinit.networks.weights import read_weights
 from srinit.rng import isolated_rng, seed_for
 
-KINDS = "timm:NAME, torchvision:NAME, hf:FOLDER, py:FILE.py:FACTORY (and run:RUN in a config)"
+KINDS = (
+    "timm:NAME, torchvision:NAME, detector:NAME, hf:FOLDER, py:FILE.py:FACTORY (and run:RUN in a "
+    "config)"
+)
 
 
 def load_model(
@@ -35,7 +38,8 @@ def load_model(
     random state is left as it was.
 
     Args:
-        source: `timm:NAME`, `torchvision:NAME`, `hf:FOLDER` (a local Hugging Face folder or
+        source: `timm:NAME`, `torchvision:NAME`, `detector:NAME` (a detection network of torchvision
+            as a `Detector`), `hf:FOLDER` (a local Hugging Face folder or
             config.json, or a name in the local cache) or `py:FILE.py:FACTORY` (runs the user's own
             code).
         args: Keyword arguments of the factory.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from srinit import artifact
 from srinit.custody.beside import beside
 from srinit.errors import DataError, PruneError
+from srinit.evaluate import PartTask
 from srinit.monitor import Observations
 from srinit.operations import observe
 from srinit.pipeline.runner import Runner
@@ -56,12 +57,19 @@ def baseline(runner: Runner, *, needed: bool) -> Observations:
         test,
         batch_size=runner.config.data.batch_size,
         unpruned=runner.resources.model,
+        task=part_task(runner),
     )
     with runner.folder.lock():
         write_npz(path, observe.to_arrays(found))
         inputs = {"test": recorded, BASELINE: sha256_file(path)}
         runner.folder.audit("monitor", OBSERVED, inputs=inputs)
     return found
+
+
+def part_task(runner: Runner) -> PartTask | None:
+    """Return what reads the answers of a network that lie in images; None for classes."""
+    scorer = runner.resources.scorer
+    return scorer if isinstance(scorer, PartTask) else None
 
 
 def _recorded(folder: RunFolder) -> str:
@@ -79,5 +87,5 @@ def _kept(runner: Runner) -> Observations:
         prediction=kept.pruned.predictions.clip(min=0),
         confidence=kept.pruned.confidence,
         agrees=(kept.baseline.predictions == kept.pruned.predictions).astype(float),
-        right=kept.pruned.scores.astype(float),
+        right=(kept.pruned.predictions == kept.pruned.targets).astype(float),
     )

@@ -28,7 +28,7 @@ from srinit.monitor.log import read_models
 from srinit.monitor.rows import later_labels
 from srinit.observer import Observer
 from srinit.operations import observe
-from srinit.operations.baseline import baseline, class_names
+from srinit.operations.baseline import baseline, class_names, part_task
 from srinit.operations.returning import RolledBack, rollback
 from srinit.pipeline.runner import Runner
 from srinit.records import record
@@ -278,6 +278,7 @@ def _of_data(
         preprocess=sources.preprocess_from(config.data.preprocess),
         classes=ClassList(names, "the run") if names else None,
         root=Path(),
+        marks=sources.marks_of(config.data),
     )
     readings.note_read(runner.folder, data.ids, data.data_hash, "monitor --data")
     positions, order = observe.order_of(data, config.seed)
@@ -290,5 +291,6 @@ def _of_data(
         unpruned=runner.resources.model if shadow else None,
         shadow=max(shadow, min(1.0, LEAST_SHADOW / max(len(chosen), 1))),
         seed=config.seed,
+        task=part_task(runner),
     )
     return found, data.data_hash, order, len(data) - len(chosen)

@@ -12,8 +12,9 @@ import torch
 from PIL import ExifTags, Image
 from torch import nn
 
+from srinit import modules
 from srinit.errors import DataError
-from srinit.evaluate import evaluate
+from srinit.evaluate import PartTask, evaluate
 from srinit.monitor import Observations, image_properties
 from srinit.monitor.properties import PROPERTIES
 from srinit.report.features import classifier_of, collect
@@ -35,6 +36,7 @@ def observe(
     unpruned: nn.Module | None = None,
     shadow: float = 1.0,
     seed: int = 0,
+    task: PartTask | None = None,
 ) -> Observations:
     """Return what `model` says about some data, and what the data look like.
 
@@ -45,21 +47,31 @@ def observe(
         unpruned: Answers a share of the examples too, in its shadow.
         shadow: That share, drawn by `seed`.
         seed: Of the draw.
+        task: Reads outputs that lie in images; what it says of whole parts is watched.
 
     Raises:
         DataError: The network does not choose one class an example.
     """
-    targets = data.targets
-    if targets.ndim != 1:
+    targets = data.labels
+    if targets is None:
         raise DataError("monitoring needs a network that chooses one class an example.")
     known = targets >= 0
-    outcomes = evaluate(model, _Unlabeled(data, batch_size))
-    right = np.where(known, outcomes.predictions == targets, np.nan)
+    predictions, confidence = _answers(model, data, batch_size, task)
+    right = np.where(known, predictions == targets, np.nan)
+    agrees = None
+    if unpruned is not None and shadow > 0:
+        chosen = np.flatnonzero(
+            np.random.default_rng(seed_for("shadow", seed)).random(len(data)) < shadow
+        )
+        agrees = np.full(len(data), np.nan)
+        if len(chosen):
+            theirs, _ = _answers(unpruned, data.subset(chosen.tolist()), batch_size, task)
+            agrees[chosen] = theirs == predictions[chosen]
     return Observations(
-        prediction=np.maximum(outcomes.predictions, 0),
-        confidence=outcomes.confidence,
-        features=_features(model, data, batch_size),
-        agrees=_agreement(unpruned, outcomes.predictions, data, batch_size, shadow, seed),
+        prediction=np.maximum(predictions, 0),
+        confidence=confidence,
+        features=_features(model, data, batch_size) if task is None else None,
+        agrees=agrees,
         right=right if known.any() else None,
         **_properties(data),
     )
@@ -114,23 +126,22 @@ class _Unlabeled:
             yield inputs, torch.zeros_like(target)
 
 
-def _agreement(
-    unpruned: nn.Module | None,
-    predictions: npt.NDArray[np.int64],
-    data: DataSet,
-    batch_size: int,
-    shadow: float,
-    seed: int,
-) -> Floats | None:
-    if unpruned is None or shadow <= 0:
-        return None
-    random = np.random.default_rng(seed_for("shadow", seed))
-    chosen = np.flatnonzero(random.random(len(data)) < shadow)
-    found = np.full(len(data), np.nan)
-    if len(chosen):
-        answers = evaluate(unpruned, _Unlabeled(data.subset(chosen.tolist()), batch_size))
-        found[chosen] = answers.predictions == predictions[chosen]
-    return found
+def _answers(
+    model: nn.Module, data: DataSet, batch_size: int, task: PartTask | None
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Return the class that is said of every example, and how surely."""
+    if task is None:
+        outcomes = evaluate(model, _Unlabeled(data, batch_size))
+        return outcomes.predictions, outcomes.confidence
+    device, read = modules.device_of(model), []
+    with modules.untouched(model), torch.inference_mode():
+        for inputs, _ in data.batches(batch_size):
+            output = modules.call(model, modules.to_device(inputs, device))
+            read.append(task.read(output, None))
+    return (
+        np.concatenate([each.predictions for each in read]),
+        np.concatenate([each.confidence for each in read]),
+    )
 
 
 def _features(model: nn.Module, data: DataSet, batch_size: int) -> Floats | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from srinit.errors import ConfigError
-from srinit.evaluate import NEXT_TOKEN, SCORERS, unwrapped
+from srinit.evaluate import NEXT_TOKEN, SCORERS, Detection, PartTask, unwrapped
 from srinit.finetune.checks import check_trainable, task_loss
 from srinit.gates import check_feasible
 from srinit.pipeline.resources import Resources
@@ -37,6 +37,11 @@ def check(runner: Runner) -> None:
             "nothing will be trained: the network as it is compensated after the cut is the result."
         )
     elif not is_own(config):
+        if not recovery.copies and config.finetune.distill_weight:
+            runner.observer.say(
+                "finetune.distill_weight counts as 0: what a detector answers cannot be copied; it "
+                "is trained by its own losses."
+            )
         check_trainable(resources.model)
         task_loss(resources.loss, resources.scorer, recovery.recipe, resources.model)
     if config.gates.max_perplexity_ratio is not None:
@@ -51,6 +56,16 @@ def check(runner: Runner) -> None:
         shift_examples=config.shift.examples,
         shift_points=len(config.shift.corruptions) * len(config.shift.severities),
     )
+    if config.export.package and isinstance(resources.scorer, PartTask):
+        raise ConfigError(
+            f"export.package: a package answers with one class an image, and score: {config.score} "
+            "reads answers that lie in the image; take export/pruned.onnx, and write "
+            "export.package: false."
+        )
+    if config.export.int8 and isinstance(resources.scorer, Detection):
+        raise ConfigError(
+            "export.int8: a detector's ONNX file is not quantized here; write export.int8: false."
+        )
     _check_site(resources)
     if config.prune.in_rounds:
         _check_rounds(resources)

@@ -10,11 +10,17 @@ from torch import nn
 
 from srinit import modules
 from srinit.errors import DataError, ModelError, is_out_of_memory
-from srinit.evaluate import SCORERS, scored
+from srinit.evaluate import SCORERS, PartTask, Scorer, scored
 
 
 def check_fit(
-    model: nn.Module, inputs: Any, *, score: str, class_names: Sequence[str], holds_images: bool
+    model: nn.Module,
+    inputs: Any,
+    *,
+    score: str,
+    scorer: Scorer,
+    class_names: Sequence[str],
+    holds_images: bool,
 ) -> None:
     """Check that the model runs on the data, and that its output is what the score needs.
 
@@ -22,6 +28,7 @@ def check_fit(
         model: The network; not changed.
         inputs: A few examples on its device.
         score: As the config names it.
+        scorer: What it names.
         class_names: Of the data.
         holds_images: The inputs are images, so that another number of channels can be tried.
 
@@ -41,6 +48,9 @@ def check_fit(
         raise ModelError(
             f"the model does not run on the data (inputs {shapes}): {other or _reason(error)}"
         ) from error
+    if isinstance(scorer, PartTask):
+        scorer.check(output)
+        return
     logits = scored(output, score) if score in SCORERS else modules.logits_of(output)
     if score != "top1":
         return

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from srinit.config import Config
+from srinit.config.base import OF_PARTS
 from srinit.errors import DataError
 from srinit.evaluate import labeled_by
 from srinit.gates import check_class_names
@@ -76,7 +77,7 @@ def _stand_in(data: Data, config: Config, observer: Observer) -> None:
 def _check_named(data: Data, config: Config) -> None:
     """Check that the classes that gates name are some."""
     names = next((each.class_names for each in data.values() if each.class_names), ())
-    if names and config.score == "top1":
+    if names and config.score in OF_PARTS:
         check_class_names(
             config.gates.limits(),
             names,

@@ -11,7 +11,7 @@ from srinit.custody.networks import load_run
 from srinit.pipeline.resources import Resources
 from srinit.pipeline.runner import Runner
 from srinit.runs import artifacts
-from srinit.sources import DataSet, load_data, text_reading
+from srinit.sources import DataSet, load_data, marks_of, text_reading
 from srinit.steps.base import tokenizer_of
 from srinit.steps.field_data import compared_on
 from srinit.steps.looking import WARNING
@@ -27,6 +27,7 @@ def other_data(source: str, resources: Resources) -> DataSet:
         classes=ClassList(names, "the run") if names else None,
         root=Path(),
         may_lack_classes=True,
+        marks=marks_of(resources.config.data),
         text=text_reading(
             resources.config.data,
             resources.config.root,

@@ -13,7 +13,7 @@ from torch import nn
 from srinit import modules, sources
 from srinit.config import Config
 from srinit.errors import ConfigError, ModelError
-from srinit.evaluate import LOSSES, Loss, Scorer, find_scorer
+from srinit.evaluate import LOSSES, Loss, PartTask, Scorer, find_scorer
 from srinit.functions import load_function
 from srinit.observer import Observer, Silent
 from srinit.pipeline import labels
@@ -96,11 +96,17 @@ class Resources:
     @cached_property
     def scorer(self) -> Scorer:
         """The score of an example that the config names."""
-        return find_scorer(
+        found = find_scorer(
             self.config.score,
             load=lambda name, root: load_function(name.removeprefix("py:"), root),
             root=self.config.root,
         )
+        if isinstance(found, PartTask):
+            data = self.config.data
+            return found.of_classes(
+                self.class_names, {**data.masks.model_dump(), **data.boxes.model_dump()}
+            )
+        return found
 
     @cached_property
     def loss(self) -> Loss | None:
@@ -165,6 +171,8 @@ class Resources:
         """What errors mean here: keyword arguments of `compare_outcomes` and `check_feasible`."""
         data, roi = self.config.data, self.config.roi
         defects, costs = data.defect_classes, data.costs
+        if not defects and isinstance(self.scorer, PartTask):
+            defects = self.class_names[1:]
         prices = (roi.missed_defect_cost, roi.false_reject_cost)
         if costs is None and defects and None not in prices and any(prices):
             good = [name for name in self.class_names if name not in defects]
@@ -313,6 +321,7 @@ class Resources:
             self.model,
             self.example_inputs,
             score=self.config.score,
+            scorer=self.scorer,
             class_names=self.class_names,
             holds_images=calibration.pool.holds_images,
         )

@@ -28,6 +28,7 @@ STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("fine-tune", artifacts.TUNE_LOG),
     ("", artifacts.READINGS),
     ("compare", artifacts.COMPARISON),
+    ("", artifacts.PRECISION),
     ("shift", artifacts.SHIFT),
     ("site", artifacts.SITE),
     ("gate", artifacts.GATES),

@@ -2,6 +2,7 @@
 
 from srinit.config import RoiInputs
 from srinit.report.data import DataFile, ReportInput, RoundInput
+from srinit.report.overlays import make_overlays
 from srinit.report.pictures import make_pictures
 from srinit.report.reading import load_report_input
 from srinit.report.roi import Roi, RoiFacts, return_on_investment
@@ -18,6 +19,7 @@ __all__ = [
     "RoiInputs",
     "RoundInput",
     "load_report_input",
+    "make_overlays",
     "make_pictures",
     "return_on_investment",
     "write_report",

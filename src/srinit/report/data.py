@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import Any
 
 from srinit.comparison.field_data import FieldComparison
+from srinit.comparison.precision import PrecisionChange
 from srinit.comparison.records import Comparison
 from srinit.comparison.robustness import CorruptionRobustness
 from srinit.config import RoiInputs
@@ -36,6 +37,7 @@ class RoundInput:
     tune: TuneLog | None = None
     comparison: Comparison | None = None
     gates: GateResult | None = None
+    precision: PrecisionChange | None = None  # of detectors
     shift: CorruptionRobustness | None = None
     site: FieldComparison | None = None  # the site's own data
     site_gates: GateResult | None = None

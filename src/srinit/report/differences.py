@@ -6,7 +6,17 @@ import math
 
 from markupsafe import Markup
 
-from srinit.comparison.records import ClassChange, Comparison, DefectRisk, ErrorCost, Rate
+from srinit.comparison import PrecisionChange
+from srinit.comparison.records import (
+    ClassChange,
+    Comparison,
+    Count,
+    DefectRisk,
+    ErrorCost,
+    Rate,
+    Share,
+)
+from srinit.evaluate import MORE_IS_BETTER
 from srinit.finetune.records import TuneLog
 from srinit.records import record
 from srinit.report import formats as fmt
@@ -15,7 +25,7 @@ from srinit.report.confusion_pairs import ConfusionRow, confusion_rows
 from srinit.report.data import ReportInput
 from srinit.report.field_data import FieldView, field_view
 from srinit.report.robustness import RobustnessView, robustness_view
-from srinit.report.text import LocalizedText, Translator
+from srinit.report.text import LocalizedText, Translator, untranslated
 
 MOST_CLASSES = 30  # rows of the table of classes
 
@@ -58,6 +68,7 @@ class Differences:
     losses: Markup = Markup("")
     training_note: LocalizedText | None = None
     agreement: LocalizedText | None = None
+    counts_note: LocalizedText | None = None  # where objects or pixels are counted
     perplexity: LocalizedText | None = None
     sample_note: LocalizedText | None = None
     cost_notes: tuple[LocalizedText, ...] = ()
@@ -78,7 +89,8 @@ def differences_view(report: ReportInput, say: Translator) -> Differences:
         if any((gate.measured or 0) < 0 for gate in gates)
         else None,
         classes=_classes(found) if found else (),
-        errors=_errors(found, report.roi.currency, say) if found and found.defects else (),
+        errors=_errors(found, report, say) if found and found.defects else (),
+        counts_note=say("error.counts.note") if found and found.counts else None,
         training=_training(tune, say) if tune else Markup(""),
         losses=_losses(tune, say) if tune else Markup(""),
         training_note=_training_note(tune, say) if tune else None,
@@ -152,9 +164,11 @@ def _most(found: Comparison | None, say: Translator) -> LocalizedText | None:
     )
 
 
-def _errors(found: Comparison, currency: str, say: Translator) -> tuple[ErrorRow, ...]:
+def _errors(found: Comparison, report: ReportInput, say: Translator) -> tuple[ErrorRow, ...]:
     assert found.defects is not None
-    rows = _of_parts(found.defects, say)
+    rows = (*_of_parts(found.defects, say), *(_counted(row, say) for row in found.counts))
+    rows += _precision(report.last.precision, say) if report.last and report.last.precision else ()
+    currency = report.roi.currency
     if found.error_cost is None:
         return rows
     rise = found.error_cost.increase
@@ -167,6 +181,55 @@ def _errors(found: Comparison, currency: str, say: Translator) -> tuple[ErrorRow
         range=LocalizedText(ja=f"{low.ja}〜{high.ja}", en=f"{low.en} to {high.en}"),
     )
     return (*rows, cost)
+
+
+def _counted(count: Count, say: Translator) -> ErrorRow:
+    """Return one kind of what is counted within images."""
+    kind, _, of_class = count.name.partition(".")
+    suffix, change = ("_of" if of_class else ""), count.change
+
+    def share(found: Share) -> LocalizedText:
+        ends = fmt.ends(fmt.percent(found.low, 2), fmt.percent(found.high, 2))
+        rate = fmt.percent(found.value, 2)
+        if kind in MORE_IS_BETTER:
+            return say("error.counts.mean", rate=rate, range=ends)
+        hits, total = fmt.fixed(found.part), fmt.fixed(found.whole)
+        return say("error.rate", hits=hits, total=total, rate=rate, range=ends)
+
+    return ErrorRow(
+        name=say(f"error.counts.{kind}{suffix}", **({"name": of_class} if of_class else {})),
+        before=share(count.baseline),
+        after=share(count.pruned),
+        change=say("figure.points", points=fmt.points(change.rise)),
+        range=fmt.ends(fmt.points(change.low), fmt.points(change.high)),
+    )
+
+
+def _precision(found: PrecisionChange, say: Translator) -> tuple[ErrorRow, ...]:
+    """Return the mean average precision of detectors, in all and by class."""
+    one, other = found.baseline, found.pruned
+    named = [
+        (say("error.precision.mean", tool=found.tool), one.mean, other.mean),
+        (say("error.precision.at_half"), one.at_half, other.at_half),
+    ]
+    if len(one.classes) > 1:
+        named += [
+            (say("error.precision.of", name=name), value, other.classes[name])
+            for name, value in one.classes.items()
+        ]
+    return tuple(
+        ErrorRow(
+            name=name,
+            before=untranslated(fmt.percent(before, 2)),
+            after=untranslated(fmt.percent(after, 2)),
+            change=say(
+                "figure.points",
+                points=fmt.points(None if before is None or after is None else after - before),
+            ),
+            range=untranslated(fmt.NOTHING),
+        )
+        for name, before, after in named
+    )
 
 
 def _cost_notes(found: ErrorCost, say: Translator) -> tuple[LocalizedText, ...]:
@@ -274,7 +337,7 @@ def _training_note(tune: TuneLog, say: Translator) -> LocalizedText:
 
 def _agreement(found: Comparison, say: Translator) -> LocalizedText:
     return say(
-        "compare.agreement",
+        "compare.agreement" if found.p_value is not None else "compare.agreement_scores",
         rate=fmt.percent(found.agreement.rate, 2),
         lost=fmt.fixed(found.lost),
         gained=fmt.fixed(found.gained),

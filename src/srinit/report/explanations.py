@@ -52,7 +52,9 @@ def explanations_view(report: ReportInput, say: Translator) -> Explanations:
         maps=_maps(pictures.projection, report.class_names, say) if pictures.projection else (),
         alike=tuple(_alike(row) for row in pictures.similarity),
         missing=tuple(say(f"explanations.missing.{key}") for key in pictures.missing),
-        note=say(
+        note=None
+        if pictures.overlays
+        else say(
             f"explanations.note.{pictures.gradient}",
             lowest=pictures.lowest,
             highest=pictures.highest,

@@ -58,6 +58,8 @@ def make_pictures(
     """
     if len(data) == 0 or not _is_image(data):
         return Pictures(missing=("no_images",))
+    if data.targets.ndim != 1:
+        return Pictures(missing=("places",))
     missing: list[str] = []
     wrong = comparison.newly_wrong if comparison else ()
     right = comparison.newly_right if comparison else ()

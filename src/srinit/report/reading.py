@@ -146,11 +146,14 @@ def _rounds(folder: RunFolder, rounds: str) -> tuple[RoundInput, ...]:
                 tune=files.get(artifacts.TUNE_LOG),
                 comparison=files.get(artifacts.COMPARISON),
                 gates=files.get(artifacts.GATES),
+                precision=files.get(artifacts.PRECISION),
                 shift=files.get(artifacts.SHIFT),
                 site=files.get(artifacts.SITE),
                 site_gates=files.get(artifacts.SITE_GATES),
                 ownership=files.get(artifacts.OWNERSHIP),
-                confusion_pairs=confusion_pairs_of(predictions) if predictions else (),
+                confusion_pairs=confusion_pairs_of(predictions)
+                if predictions and not len(predictions.baseline.counts)
+                else (),
                 removed=cut.removed if cut else (),
                 validation=files.get(artifacts.VALIDATION),
                 validation_gates=files.get(artifacts.VALIDATION_GATES),

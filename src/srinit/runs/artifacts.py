@@ -6,6 +6,7 @@ from srinit.comparison import (
     Comparison,
     CorruptionRobustness,
     FieldComparison,
+    PrecisionChange,
     field_csv,
     robustness_csv,
 )
@@ -121,6 +122,10 @@ COMPARISON = Artifact(
     "comparison", "comparison.json", "the comparison",
     Record(Comparison, "srinit.comparison/2"), in_round=True,
 )  # fmt: skip
+PRECISION = Artifact(
+    "precision", "precision.json", "mean average precision",
+    Record(PrecisionChange, "srinit.precision/1"), in_round=True,
+)  # fmt: skip
 SHIFT = Artifact(
     "shift", "shift.json", "corrupted images",
     Record(CorruptionRobustness, "srinit.shift/2", robustness_csv), in_round=True,
@@ -175,7 +180,8 @@ RESULT = Artifact("result", "result.json", "the result", Record(RunResult, "srin
 ARTIFACTS = (
     OVERRIDES, DATA_FACTS, BASELINE_OUTCOMES, BASELINE, UNITS, SENSITIVITY, SCORES,
     REFERENCE_SCORES, COMPUTED, PLAN, PLAN_TIMES, ROUND_PLAN, PRUNED, CUT, TUNED, TUNE_LOG,
-    VALIDATION, VALIDATION_GATES, READINGS, PREDICTIONS, COMPARISON, SHIFT, SITE, SITE_GATES, GATES,
+    VALIDATION, VALIDATION_GATES, READINGS, PREDICTIONS, COMPARISON, PRECISION, SHIFT, SITE, SITE_GATES,
+    GATES,
     OWNERSHIP, OUTCOME, EXPORTS, INT8, PACKAGE, FOLDER_OUTLOOK, PLANNED_FOLDER, FOLDER, PICTURES,
     REPORT, RESULT,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import nn
 from srinit import artifact, records
 from srinit.errors import DataError
 from srinit.evaluate import Outcomes
-from srinit.evaluate.outcomes import OF_TOKENS
+from srinit.evaluate.outcomes import LATER
 from srinit.plan import PlanTimes, PrunePlan
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class PairedOutcomes:
                     **{
                         name: arrays[f"{side}_{name}"]
                         for name in names
-                        if name not in OF_TOKENS or f"{side}_{name}" in arrays
+                        if name not in LATER or f"{side}_{name}" in arrays
                     }
                 )
                 for side in ("baseline", "pruned")

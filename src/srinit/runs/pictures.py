@@ -83,6 +83,19 @@ class Similarity:
 
 
 @record
+class Overlay:
+    """What two networks call in one image, drawn into it."""
+
+    position: int  # in the data
+    label: str  # class of the part
+    picture: Picture
+    baseline: Picture  # right, missed and falsely called places in three colors
+    pruned: Picture
+    score_baseline: float  # of the image, in [0, 1]
+    score_pruned: float
+
+
+@record
 class Pictures:
     """What `make_pictures` hands on."""
 
@@ -97,5 +110,6 @@ class Pictures:
     newly_right: tuple[Thumb, ...] = ()
     projection: Projection | None = None
     similarity: tuple[Similarity, ...] = ()
+    overlays: tuple[Overlay, ...] = ()
     num_features_examples: int = 0  # examples behind projection and similarity
     missing: tuple[str, ...] = ()  # what could not be drawn: keys of the texts that say why

@@ -29,6 +29,7 @@ class RunResult:
     overrides: tuple[str, ...] = ()  # what later verbs changed of the config
     finished_earlier: bool = False  # it was there already, and nothing was done
     perplexity: PerplexityChange | None = None  # of language models
+    measured: str = "Accuracy"  # what the score is
     warnings: tuple[str, ...] = ()  # signs that the unpruned network was put together wrongly
 
     @property
@@ -84,9 +85,10 @@ class RunResult:
     def _accuracy(self) -> str:
         score, drop = self.score, self.score.drop or 0.0
         return (
-            f"Accuracy: {100 * self.score_before:.2f} % before, {100 * self.score_after:.2f} % "
-            f"after, on {score.num_examples} test examples; {abs(100 * drop):.2f} points "
-            f"{'lost' if drop >= 0 else 'gained'} ({100 * score.confidence:.0f} % interval of the "
+            f"{self.measured}: {100 * self.score_before:.2f} % before, "
+            f"{100 * self.score_after:.2f} % after, on {score.num_examples} test examples; "
+            f"{abs(100 * drop):.2f} points {'lost' if drop >= 0 else 'gained'} "
+            f"({100 * score.confidence:.0f} % interval of the "
             f"loss: {100 * score.low:+.2f} to {100 * score.high:+.2f} points)."
         )
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from srinit.errors import DataError
 from srinit.records import record
 
 # B batch, C channels, H W space
@@ -20,6 +21,26 @@ class Augment:
 
     crop_padding: int = 0  # pixels of black around the image before a random crop of its old size
     flip: bool = False  # half of the images, left to right
+
+    def both(
+        self, pixels: Tensor, target: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return changed pixels, and masks (B, H, W) of bytes changed alike; other targets stay.
+
+        What a crop brings in from beyond the edge is of no class (255).
+
+        Raises:
+            DataError: The targets lie in the images, and are no such masks.
+        """
+        if target.ndim < 2 or not (self.flip or self.crop_padding):
+            return self(pixels, generator), target
+        if target.shape != (len(pixels), *pixels.shape[2:]) or target.dtype != torch.uint8:
+            raise DataError(
+                f"data.augment changes images, and the targets {tuple(target.shape)} "
+                f"{target.dtype} in them cannot be changed alike: only masks: can. Leave it out."
+            )
+        moved = self(torch.cat([pixels, 255 - target[:, None]], 1), generator)
+        return moved[:, :-1], 255 - moved[:, -1]
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Return a changed copy of bytes (B, C, H, W)."""

@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from srinit.errors import DataError
+from srinit.pixels.images import to_channels
 from srinit.rng import generator
 from srinit.sources.augment import Augment
 from srinit.sources.examples import ImageExamples
-from srinit.sources.images import to_channels
 from srinit.sources.pool import Pool
 
 
@@ -51,9 +51,20 @@ class DataSet:
         return self.pool.examples.targets[list(self.indices)]
 
     @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """Class of every example as a whole: its target, or that of its largest defect."""
+        marked = getattr(self.pool.examples, "labels", None)
+        if marked is not None:
+            return np.asarray(marked, dtype=np.int64)[list(self.indices)]
+        return self.targets if self.targets.ndim == 1 else None
+
+    @property
     def class_counts(self) -> dict[str, int]:
-        """Number of examples of every class."""
-        counts = np.bincount(self.targets[self.targets >= 0], minlength=len(self.class_names))
+        """Number of examples of every class; empty where they have none."""
+        labels = self.labels
+        if labels is None:
+            return {}
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.class_names))
         return dict(zip(self.class_names, counts.tolist(), strict=False))
 
     @property
@@ -154,7 +165,7 @@ class DataSet:
             return self.pool.inputs(indices), target
         pixels = self.pool.pixels(indices)
         if augment is not None and random is not None:
-            pixels = augment(pixels, random)
+            pixels, target = augment.both(pixels, target, random)
         return self.pool.preprocess.normalized(pixels), target
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from srinit.sources.deep import LARGEST, Bits
-from srinit.sources.images import SEVERAL
+from srinit.pixels.deep import LARGEST, Bits
+from srinit.pixels.images import SEVERAL
 
 CHOICES = (10, 12, 14, 16)
 UNKNOWN, EIGHT_BITS = -2, -1

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from srinit.sources.deep import Bits, scaled_image
-from srinit.sources.images import MAX_FILE_BYTES, open_image
+from srinit.pixels.deep import Bits, scaled_image
+from srinit.pixels.images import MAX_FILE_BYTES, open_image
 
 UNLABELED = -1  # target of an example that nobody labeled
 
@@ -69,7 +69,7 @@ class ImageFiles:
 
     root: Path
     names: Sequence[str]  # relative to the root
-    targets: npt.NDArray[np.int64]
+    targets: npt.NDArray[Any]
 
     def content(self, index: int) -> bytes:
         """Return the bytes of the file.
@@ -90,6 +90,13 @@ class ImageFiles:
     def image(self, index: int, bits: Bits) -> Image.Image:
         """Return the decoded image."""
         return open_image(self.content(index), bits)
+
+
+@dataclass(frozen=True)
+class MarkedImages(ImageFiles):
+    """Images whose targets lie in them, and the class of each as a whole (0: good)."""
+
+    labels: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def describe(sets: Mapping[str, DataSet]) -> list[str]:
     lines: list[str] = []
     for name, data in sets.items():
         unlabeled = data.targets.ndim == 1 and bool((data.targets < 0).all())
-        counts = data.class_counts if data.targets.ndim == 1 and not unlabeled else {}
+        counts = {} if unlabeled else data.class_counts
         shown = ", ".join(f"{key} {count}" for key, count in list(counts.items())[:12])
         lines.append(f"{name}: {len(data)} examples" + (f" ({shown})" if shown else "")
                      + (", unlabeled" if unlabeled else ""))  # fmt: skip

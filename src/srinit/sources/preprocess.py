@@ -14,9 +14,9 @@ from torch import Tensor
 
 from srinit.config import PreprocessSection
 from srinit.errors import ConfigError
+from srinit.pixels.deep import Bits
+from srinit.pixels.pixels import input_pixels
 from srinit.records import record
-from srinit.sources.deep import Bits
-from srinit.sources.pixels import input_pixels
 
 # B batch, C channels, H W space
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from srinit.class_names import ClassList
-from srinit.config import DataSection
+from srinit.config import BoxesSection, DataSection, MasksSection
 from srinit.errors import ConfigError, DataError
 from srinit.sources import strata
 from srinit.sources.agreement import check_classes, keys
 from srinit.sources.dataset import DataSet
-from srinit.sources.kinds import KINDS, some_classes
+from srinit.sources.kinds import KINDS, MARKED, Loaded, some_classes
 from srinit.sources.overlap import check_overlap
 from srinit.sources.pool import Pool
 from srinit.sources.preprocess import Preprocess, preprocess_from
@@ -28,6 +28,22 @@ TEXT = "text"  # a source whose documents become rows after they were shared out
 FROM_TRAIN = "train"  # as the source of calibration data: drawn out of the training data
 
 
+class Marks(NamedTuple):
+    """How masks and boxes belong to images."""
+
+    masks: MasksSection = MasksSection()
+    boxes: BoxesSection = BoxesSection()
+
+    def of(self, kind: str) -> MasksSection | BoxesSection:
+        """Return the settings of a kind of source."""
+        return self.masks if kind == "masks" else self.boxes
+
+
+def marks_of(settings: DataSection) -> Marks:
+    """Return how masks and boxes of a `data` section are read."""
+    return Marks(settings.masks, settings.boxes)
+
+
 def load_data(
     source: str,
     *,
@@ -36,19 +52,22 @@ def load_data(
     root: Path | None = None,
     may_lack_classes: bool = False,
     text: TextReading | None = None,
+    marks: Marks | None = None,
 ) -> DataSet:
     """Return the examples a source names, all of them, in the order of the source.
 
     Args:
         source: `folder:DIR` (one sub-folder a class), `images:DIR` (unlabeled), `csv:FILE`
             (columns path, label), `parquet:FILE`, `npz:FILE`, `hf:FOLDER` (a local Hugging Face
-            data set), `text:FILE` (.txt, .jsonl, .parquet) or `py:FILE.py:FUNCTION`.
+            data set), `text:FILE` (.txt, .jsonl, .parquet), `masks:IMAGES:MASKS`,
+            `coco:FILE`, `yolo:DIR`, `voc:DIR` or `py:FILE.py:FUNCTION`.
         preprocess: How images become inputs.
         classes: Class names in the order of the model's outputs, or "alphabetical" or "natural";
             by default the source's own.
         root: Folder that relative paths start from.
         may_lack_classes: Take a folder that has not every one of `classes`.
         text: How texts become rows of tokens.
+        marks: How masks and boxes belong to images.
 
     Raises:
         ConfigError: The source has no known prefix, or is a text without a tokenizer.
@@ -62,6 +81,7 @@ def load_data(
         root=root,
         may_lack_classes=may_lack_classes,
         text=text,
+        marks=marks,
     )
     return _as_rows(found, text)
 
@@ -78,10 +98,11 @@ def _loaded(
     root: Path | None = None,
     may_lack_classes: bool = False,
     text: TextReading | None = None,
+    marks: Marks | None = None,
 ) -> DataSet:
     """Return what `load_data` does, but documents where those are texts."""
     kind, _, name = source.partition(":")
-    known = (*KINDS, TEXT)
+    known = (*KINDS, *MARKED, TEXT)
     if kind not in known or not name:
         near = difflib.get_close_matches(kind, known, n=1)
         raise ConfigError(
@@ -92,8 +113,17 @@ def _loaded(
         documents, notes = text_documents(name, root or Path(), text or TextReading(None))
         pool = Pool(source, documents, (), preprocess or Preprocess(), notes=notes)
         return DataSet(pool, tuple(range(len(pool))))
+    if kind in MARKED:
+        loaded = MARKED[kind](
+            name, root or Path(), classes, preprocess=preprocess or Preprocess(),
+            settings=(marks or Marks()).of(kind),
+        )  # fmt: skip
+        return _of_loaded(source, loaded, preprocess)
     reader = some_classes if may_lack_classes and kind == "folder" else KINDS[kind]
-    loaded = reader(name, root or Path(), classes)
+    return _of_loaded(source, reader(name, root or Path(), classes), preprocess)
+
+
+def _of_loaded(source: str, loaded: Loaded, preprocess: Preprocess | None) -> DataSet:
     pool = Pool(
         source,
         loaded.examples,
@@ -217,6 +247,7 @@ def _sources(settings: DataSection, root: Path, seed: int, text: TextReading) ->
         "text": text,
         "preprocess": preprocess_from(settings.preprocess),
         "classes": settings.classes,
+        "marks": marks_of(settings),
         "root": root,
     }
     given = {name: getattr(settings, name) for name in SPLITS if getattr(settings, name)}

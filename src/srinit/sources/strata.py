@@ -27,7 +27,7 @@ GOLDEN = (5**0.5 - 1) / 2  # multiples of it spread evenly: not every class roun
 def places(data: DataSet, *, seed: int, together: bool) -> npt.NDArray[np.float64]:
     """Return the place of every example in its class, in [0, 1), shape (N,).
 
-    Without classes (tokens, masks, no labels) all examples are one class.
+    Without classes (tokens, no labels) all examples are one class.
 
     Args:
         data: The examples.
@@ -35,8 +35,8 @@ def places(data: DataSet, *, seed: int, together: bool) -> npt.NDArray[np.float6
         together: Equal contents have one place, also where their labels differ: they belong to the
             class with the smaller index.
     """
-    targets = data.targets
-    strata = targets.tolist() if targets.ndim == 1 else [0] * len(data)
+    labels = data.labels
+    strata = [0] * len(data) if labels is None else labels.tolist()
     ids = data.ids
     found = np.empty(len(data))
     groups: dict[int, list[tuple[float, list[int]]]] = defaultdict(list)

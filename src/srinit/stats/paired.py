@@ -54,7 +54,9 @@ def mcnemar_exact(lost: int, gained: int) -> float:
     return min(1.0, 2 * fair_tail(max(lost, gained), lost + gained))
 
 
-def tango_interval(lost: int, gained: int, total: int, confidence: float) -> tuple[float, float]:
+def tango_interval(
+    lost: float, gained: float, total: float, confidence: float
+) -> tuple[float, float]:
     """Return the score interval of the paired difference of two proportions, (lost - gained) / n.
 
     It keeps its coverage for small samples and for few discordant pairs, where Wald's does not.

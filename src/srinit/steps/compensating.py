@@ -14,6 +14,7 @@ from srinit.compensation.choose import Offer
 from srinit.compensation.variants import Method
 from srinit.config.sections import CompensateSection
 from srinit.errors import CompensationError, DataError
+from srinit.evaluate import Detection
 from srinit.runs.records import Compensated
 from srinit.sources import DataSet
 from srinit.steps.task import Execution, Task
@@ -69,6 +70,8 @@ class Compensator:
     @property
     def measure(self) -> Measure:
         """How answers are compared: what a user's own score reads need not be class scores."""
+        if isinstance(self.task.scorer, Detection):
+            return "detections"
         return "squared" if self.task.score.startswith("py:") else "probabilities"
 
     @property

@@ -14,12 +14,14 @@ from srinit.config.sections import ExportSection, ReportSection
 from srinit.custody import overrides
 from srinit.custody.readings import Readings
 from srinit.errors import MissingExtraError, ModelError
+from srinit.evaluate import PartTask
 from srinit.gates import GateResult
 from srinit.inference_cost import InferenceCost
 from srinit.int8 import Int8
 from srinit.latency import LatencyPair
+from srinit.networks import Detector
 from srinit.plan import PrunePlan
-from srinit.report import load_report_input, make_pictures, write_report
+from srinit.report import load_report_input, make_overlays, make_pictures, write_report
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.inputs import config_of
 from srinit.runs.pictures import Pictures
@@ -35,7 +37,7 @@ from srinit.sensitivity import Sensitivity
 from srinit.sources import DataSet
 from srinit.steps.base import FOLDER
 from srinit.steps.table import step
-from srinit.steps.task import Bench, Execution
+from srinit.steps.task import Bench, Evaluator, Execution
 
 CHECKED_EXAMPLES = 64
 WRITTEN = ("pruned.onnx", "baseline.onnx", "pruned.pt2")
@@ -103,7 +105,7 @@ def _onnx_latency(model: nn.Module, inputs: Any, folder: Path, bench: Bench) -> 
         exporting.export_onnx(model.cpu(), inputs, baseline)
         return [
             exporting.measure_onnx_pair(baseline, folder / "pruned.onnx", inputs, batch_size=size)
-            for size in bench.batch_sizes
+            for size in ([1] if isinstance(model, Detector) else bench.batch_sizes)
         ]
     finally:
         baseline.unlink(missing_ok=True)
@@ -118,11 +120,24 @@ def pictures(
     test: DataSet,
     comparison: Comparison,
     report_settings: ReportSection,
-    execution: Execution,
+    outcomes_of: Evaluator,
 ) -> Pictures | None:
-    """Return heat maps and feature maps of both networks; None where the config wants none."""
+    """Return heat maps and feature maps of both networks; None where the config wants none.
+
+    Where answers lie in images, what both networks call is drawn into those instead.
+    """
     if not report_settings.pictures:
         return None
+    execution = outcomes_of.execution
+    if isinstance(outcomes_of.scorer, PartTask):
+        return make_overlays(
+            model,
+            tuned,
+            task=outcomes_of.scorer,
+            data=test,
+            changed=(comparison.newly_wrong, comparison.newly_right),
+            count=2 * report_settings.pictures,
+        )
     try:
         return make_pictures(
             model,
@@ -191,6 +206,7 @@ def result(
         stopped_because=outcome.reason,
         removed=cut.removed,
         score=comparison.score,
+        measured="Accuracy" if comparison.p_value is not None else "Mean score",
         score_cut=cut.score_cut,
         params=(cut.cost_before.params, cut.cost_after.params),
         flops=(cut.cost_before.flops, cut.cost_after.flops),

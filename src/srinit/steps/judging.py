@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from srinit.comparison import Comparison, CorruptionRobustness, CostSide, measure_robustness
+from srinit.comparison import (
+    Comparison,
+    CorruptionRobustness,
+    CostSide,
+    PrecisionChange,
+    measure_robustness,
+)
+from srinit.comparison.precision import average_precision
+from srinit.comparison.precision import tool as precision_tool
 from srinit.config.sections import (
     DataSection,
     GatesSection,
@@ -19,8 +27,9 @@ from srinit.config.sections import (
 from srinit.custody import readings as ledger
 from srinit.custody.depends import ERRORS
 from srinit.custody.readings import Readings
-from srinit.errors import DataError
-from srinit.evaluate import Outcomes
+from srinit.errors import DataError, MissingExtraError
+from srinit.evaluate import Detection, Outcomes
+from srinit.evaluate.detection import detections
 from srinit.gates import GateResult, check_gates
 from srinit.inference_cost import InferenceCost, measure_pair
 from srinit.runs import RunFiles, artifacts
@@ -94,6 +103,35 @@ def comparison(
         documents=test.documents,
         data=data_settings.test or data_settings.source or "",
         data_hash=test.data_hash,
+    )
+
+
+@step(artifacts.PRECISION, part="comparison")
+def precision(
+    predictions: PairedOutcomes,
+    model: nn.Module,
+    tuned: nn.Module,
+    test: DataSet,
+    outcomes_of: Evaluator,
+) -> PrecisionChange | None:
+    """Return the mean average precision of two detectors; None for other networks.
+
+    `predictions` were read before: what is read here again is the same.
+    """
+    if not isinstance(outcomes_of.scorer, Detection):
+        return None
+    batches = outcomes_of.execution.batches(test)
+    objects = [image[image[:, 0] > 0] for image in test.targets.astype(float)]
+    try:
+        sides = [
+            average_precision(detections(network, batches), objects, test.class_names)
+            for network in (model, tuned)
+        ]
+    except MissingExtraError as error:
+        outcomes_of.execution.observer.say(f"no mean average precision: {error}")
+        return None
+    return PrecisionChange(
+        baseline=sides[0], pruned=sides[1], num_images=len(test), tool=precision_tool()
     )
 
 

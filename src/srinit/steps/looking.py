@@ -40,7 +40,7 @@ def data_facts(data: Mapping[str, DataSet]) -> DataFacts:
         sets={
             name: SetFacts(
                 num_examples=len(each),
-                classes=each.class_counts if each.targets.ndim == 1 else {},
+                classes=each.class_counts,
                 data_hash=each.data_hash,
             )
             for name, each in data.items()

@@ -138,6 +138,8 @@ def _check(exports: Exports, predictions: PairedOutcomes, test: DataSet, task: T
     why = ""
     if not test.pool.holds_images:
         why = "its examples are no images"
+    elif len(predictions.pruned.counts):
+        why = "the network's answers lie in the image, and a package answers with one class"
     elif not len(predictions.pruned.predictions) or not task.class_names:
         why = "the network does not choose one of several named classes"
     elif "pruned.onnx" not in {each.file for each in exports.files}:

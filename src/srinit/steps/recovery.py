@@ -13,7 +13,7 @@ from srinit.comparison import compare_outcomes
 from srinit.config import Config, RecipeSettings
 from srinit.distributed import by_itself
 from srinit.engine import faster_copy, has_fast_bfloat16
-from srinit.evaluate import evaluate
+from srinit.evaluate import Detection, evaluate
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.finetune.arithmetic import lay_out
 from srinit.finetune.checks import task_loss
@@ -49,11 +49,18 @@ class Recovery:
         """The recipe of the config; `finetune: auto` looks at the size of the data."""
         settings = self.config.finetune
         given = Recipe(**{name: getattr(settings, name) for name in RecipeSettings.model_fields})
+        if not self.copies:
+            given = given.changed(distill_weight=0.0)
         if not self.trains:
             return given.changed(epochs=0)
         if settings.recipe != "auto" or given.epochs == 0 or self.train is None:
             return given
         return auto_recipe(len(self.train), validated=self.validation is not None, given=given)
+
+    @property
+    def copies(self) -> bool:
+        """Whether training can copy the unpruned network's answers; not those of a detector."""
+        return not isinstance(self.task.scorer, Detection)
 
     @property
     def trains(self) -> bool:

@@ -9,8 +9,8 @@ import numpy as np
 
 from srinit.class_names import canonical, difference, in_order, origin, spelled
 from srinit.errors import DataError
+from srinit.pixels.images import SUFFIXES
 from srinit.sources.examples import UNLABELED, ImageFiles
-from srinit.sources.images import SUFFIXES
 from srinit.sources.kinds.loaded import Loaded
 from srinit.sources.kinds.walk import Inventory
 
@@ -74,15 +74,26 @@ def unlabeled_images(name: str, root: Path, classes: Sequence[str] | None) -> Lo
         DataError: No folder, no images in it, links that lead nowhere, folders that cannot be read.
         UnsafeError: A link leads out of the folder.
     """
-    base = _folder("images", name, root)
+    base, files, notes = image_files("images", name, root)
+    targets = np.full(len(files), UNLABELED, dtype=np.int64)
+    names = () if classes is None or isinstance(classes, str) else tuple(map(canonical, classes))
+    return Loaded(ImageFiles(base, files, targets), names, notes)
+
+
+def image_files(kind: str, name: str, root: Path) -> tuple[Path, list[str], tuple[str, ...]]:
+    """Return a folder, the images below it, relative to it, and what was left out.
+
+    Raises:
+        DataError: No folder, no images in it, links that lead nowhere, folders that cannot be read.
+        UnsafeError: A link leads out of the folder.
+    """
+    base = _folder(kind, name, root)
     inventory = Inventory(base)
     files = inventory.images(base)
     inventory.check(files)
     if not files:
         raise DataError(f"{base} holds no images (endings: {ENDINGS}).")
-    targets = np.full(len(files), UNLABELED, dtype=np.int64)
-    names = () if classes is None or isinstance(classes, str) else tuple(map(canonical, classes))
-    return Loaded(ImageFiles(base, files, targets), names, inventory.notes(files))
+    return base, files, inventory.notes(files)
 
 
 def _folder(kind: str, name: str, root: Path) -> Path:

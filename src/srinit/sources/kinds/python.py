@@ -14,7 +14,7 @@ from PIL import Image
 
 from srinit.errors import DataError
 from srinit.functions import load_function
-from srinit.sources.deep import Bits, refuse_deep
+from srinit.pixels.deep import Bits, refuse_deep
 from srinit.sources.examples import Examples
 from srinit.sources.kinds.loaded import Loaded, class_indices
 from srinit.sources.kinds.npz import from_arrays

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from srinit.class_names import natural_key
 from srinit.errors import DataError
-from srinit.sources.images import SUFFIXES
+from srinit.pixels.images import SUFFIXES
 from srinit.sources.kinds.loaded import (
     listing,
     outside,

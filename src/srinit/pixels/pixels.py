@@ -35,7 +35,7 @@ def input_pixels(
         ValueError: The image is smaller than the crop, or has more bits than `bits`.
     """
     image = to_channels(image, channels, bits)
-    target = _resized(size, image.height, image.width)
+    target = resized(size, image.height, image.width)
     if target != (image.height, image.width):
         method = Image.Resampling[interpolation.upper()]
         image = image.resize((target[1], target[0]), method)
@@ -45,7 +45,8 @@ def input_pixels(
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def _resized(size: int | tuple[int, int] | None, height: int, width: int) -> tuple[int, int]:
+def resized(size: int | tuple[int, int] | None, height: int, width: int) -> tuple[int, int]:
+    """Return height and width of an image after resizing, before the crop."""
     if size is None:
         return height, width
     if not isinstance(size, int):
@@ -61,6 +62,11 @@ def _center(image: Image.Image, height: int, width: int) -> Image.Image:
             f"is {image.height}x{image.width} (height x width), smaller than the crop of "
             f"{height}x{width}; write data.preprocess.size"
         )
-    # rounded as torchvision does: a picture of odd margin is not shifted against training
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    top, left = margins(image.height, image.width, height, width)
     return image.crop((left, top, left + width, top + height))
+
+
+def margins(height: int, width: int, kept_height: int, kept_width: int) -> tuple[int, int]:
+    """Return what a crop of the middle takes off at the top and at the left."""
+    # rounded as torchvision does: a picture of odd margin is not shifted against training
+    return round((height - kept_height) / 2), round((width - kept_width) / 2)

@@ -1,0 +1,1 @@
+"""Image files become pixels. Shipped with edge packages, so it needs Pillow and numpy alone."""
