@@ -38,7 +38,8 @@ class Network:
 def network_view(report: ReportInput, say: Translator) -> Network | None:
     """Return the drawing; None for a network without units."""
     found = report.sensitivity.unit_map
-    units = sorted([*found.removable, *found.locked], key=lambda unit: unit.position)
+    units: list[Unit | LockedUnit] = [*found.removable, *found.locked]
+    units.sort(key=lambda unit: unit.position)
     if not units:
         return None
     names = {unit.name for unit in units}
@@ -67,8 +68,8 @@ def _drawing(units: Sequence[Unit | LockedUnit], removed: set[str], total: int) 
     dense = max(len(group) for _, group in stages) >= NARROWEST
     pitch, per_row = (NARROW, 2 * PER_ROW) if dense else (PITCH, PER_ROW)
     largest = max(max(unit.params for unit in units), 1)
-    parts, top = [], 0
-    ends: list[tuple[float, float]] = []  # where the stream leaves a row
+    parts, top = list[str](), 0
+    ends: list[tuple[int, int]] = []  # where the stream leaves a row
     for stage, group in stages:
         parts.append(_stage(stage, group, removed, total, top))
         for begin in range(0, len(group), per_row):
@@ -87,7 +88,7 @@ def _drawing(units: Sequence[Unit | LockedUnit], removed: set[str], total: int) 
 
 
 def _stage(
-    stage: str, units: Sequence[Unit | LockedUnit], removed: set[str], total: int, top: float
+    stage: str, units: Sequence[Unit | LockedUnit], removed: set[str], total: int, top: int
 ) -> str:
     """Return the name of a stage, its shape, and its share of the parameters before and after."""
     name = stage.partition("@")[0] or units[0].name.rpartition(".")[0]
@@ -107,7 +108,7 @@ def _stage(
 
 def _blocks(
     row: Sequence[Unit | LockedUnit],
-    place: tuple[float, int],
+    place: tuple[int, int],
     removed: set[str],
     total: int,
     largest: int,
@@ -135,7 +136,7 @@ def _blocks(
     return [*(f'<path class={kind} d="{shape}"/>' for kind, shape in together.items()), *parts]
 
 
-def _onward(end: tuple[float, float], middle: float) -> str:
+def _onward(end: tuple[int, int], middle: int) -> str:
     """Return the stream from the end of a row to the beginning of the next one."""
     right, height = end
     turn = middle - 37
