@@ -247,8 +247,7 @@ def table(args: argparse.Namespace) -> None:
     """Write the rank correlations of every network measured, as JSON and markdown."""
     text, found = tables()
     (RESULTS / "criterion_summary.json").write_text(json.dumps(found, indent=1) + "\n")
-    for page in (HERE.parent / "docs" / "criteria.md", HERE.parent / "README.md"):
-        rewrite(page, "criterion", text)
+    rewrite(HERE.parent / "docs" / "criteria.md", "criterion", text)
     print(text)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
-    "criterion": ("README.md", "docs/criteria.md"),
+    "criterion": ("docs/criteria.md",),
     "field": ("docs/criteria.md",),
     "recovery": ("docs/finetune.md",),
 }

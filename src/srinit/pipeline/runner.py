@@ -61,6 +61,8 @@ class Runner:
         round_number: int | None = None,
         base: str = "",
     ) -> None:
+        from srinit.pipeline import parts  # noqa: F401  (fills the table of steps; imports this file)
+
         self.config, self.folder, self.rank, self.origin = config, folder, rank, origin or Path()
         self.observer: Observer = observer or Silent()
         self.resources = resources or Resources(config, self.observer)

@@ -59,6 +59,8 @@ class Line:
     color: int = 0
     solid: tuple[bool, ...] = ()
     marks: bool = True
+    low: tuple[float | None, ...] = ()  # with `high` the band around it
+    high: tuple[float | None, ...] = ()
 
 
 @record
@@ -304,7 +306,8 @@ def _line(frame: _Frame, line: Line) -> str:
     ]
     full, dashed = _pieces(known, sure=True), _pieces(known, sure=False)
     color = f"c{line.color % 10}"
-    parts = [f'<path class="line {color}" d="{full}"/>'] if full else []
+    parts = [_band(frame, line, color)] if line.low else []
+    parts += [f'<path class="line {color}" d="{full}"/>'] if full else []
     if dashed:
         parts.append(f'<path class="line dashed {color}" d="{dashed}"/>')
     if line.marks:
@@ -313,6 +316,18 @@ def _line(frame: _Frame, line: Line) -> str:
             if path:
                 parts.append(f'<path class="{kind} {color}" d="{path}"/>')
     return "".join(parts)
+
+
+def _band(frame: _Frame, line: Line, color: str) -> str:
+    """Return the area between the ends of the intervals."""
+    ends = [
+        (frame.x(x), frame.y(low), frame.y(high))
+        for x, low, high in zip(line.x, line.low, line.high, strict=True)
+        if low is not None and high is not None
+    ]
+    upper = "L".join(f"{x:.1f} {high:.1f}" for x, _, high in ends)
+    lower = "L".join(f"{x:.1f} {low:.1f}" for x, low, _ in reversed(ends))
+    return f'<path class="band {color}" d="M{upper}L{lower}Z"/>'
 
 
 def _pieces(known: Sequence[tuple[float, float, bool]], *, sure: bool) -> str:

@@ -14,6 +14,7 @@ from srinit.records import Interval, record
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, scale, track
 from srinit.report.data import ReportInput
+from srinit.report.expected import ExpectedLoss, expected_loss
 from srinit.report.prose import scheme_text
 from srinit.report.rank_chart import SideBySide, side_by_side
 from srinit.report.removals import CRITERION, Removals, Taken, removals_of
@@ -25,6 +26,7 @@ from srinit.units.records import LockedUnit, Unit
 
 DOTS = 800  # single observations in the whole drawing
 MANY = 100  # units from which the page has no room for them
+TICKS = 20  # numbers below the slider, at most
 DOUBT = 1.5  # factor between times of the curve and those taken in turn
 COLLAPSED = 0.9  # share of one prediction from which a re-initialized network has collapsed
 
@@ -92,6 +94,9 @@ class Layers:
     scale: Markup  # of the strips
     removals: Removals
     criteria: SideBySide | None
+    expected: ExpectedLoss | None
+    ticks: Markup  # of the slider
+    ends: LocalizedText
 
 
 def layers_view(report: ReportInput, say: Translator) -> Layers:
@@ -103,8 +108,9 @@ def layers_view(report: ReportInput, say: Translator) -> Layers:
     scored = score_cells(report) if shown else {}
     extent = _extent(units := report.sensitivity.units, removals)
     chosen = len(report.plan.remove)
+    rows = _rows(report, scored, removals, extent, say)
     return Layers(
-        rows=_rows(report, scored, removals, extent, say),
+        rows=rows,
         steps=steps,
         batches=batches,
         chosen=chosen,
@@ -132,7 +138,18 @@ def layers_view(report: ReportInput, say: Translator) -> Layers:
         scale=scale(*extent, factor=100, count=6),
         removals=removals,
         criteria=side_by_side(report, say),
+        expected=expected_loss(report, say),
+        ticks=_ticks(len(steps) - 1),
+        ends=say("layers.ends", most=str(len(steps) - 1), total=str(len(rows))),
     )
+
+
+def _ticks(most: int) -> Markup:
+    """Return the numbers below the slider, its two ends among them."""
+    step = -(-most // TICKS) or 1
+    numbers = [*range(0, most - step // 2, step), most] if most else []
+    marks = (f'<text x="{100 * n / most:.4g}%" y=12>{n}</text>' for n in numbers)
+    return Markup(f"<svg class=scale aria-hidden=true>{''.join(marks)}</svg>")
 
 
 def plan_command(run: str, names: Sequence[str]) -> str:

@@ -52,10 +52,8 @@
     const names = rows.slice(1, count + 1).map((each) => cell(each, "unit").textContent);
     $("#command").textContent = `srinit plan ${document.body.dataset.run} --remove ${quote(names.join(","))}`;
     slider.setAttribute("aria-valuetext", `${count}; ${cell(row, "params").textContent}`);
-    const marker = $("[data-marker]");
-    if (marker) {
+    for (const marker of all("[data-marker]"))
       marker.setAttribute("transform", `translate(${count * Number(marker.dataset.step)} 0)`);
-    }
   }
   if (slider) {
     $("#slider-box").hidden = false;

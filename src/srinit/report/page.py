@@ -23,6 +23,7 @@ from srinit.report.int8 import int8_view
 from srinit.report.justification import justification_view
 from srinit.report.layers import cut_view, layers_view
 from srinit.report.money import money_view
+from srinit.report.network import network_view
 from srinit.report.prose import prose
 from srinit.report.provenance import provenance_view
 from srinit.report.rounds import Rounds, rounds_view
@@ -77,6 +78,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         "worse": worse_view(report, say),
         "figures": headline(report, say),
         "layers": layers,
+        "network": network_view(report, say),
         "money": money_view(report, say),
         "sections": SECTIONS,
         "differences": differences_view(report, say),

@@ -1,0 +1,51 @@
+"""The documentation: its site is built strictly, and asks nothing of anybody."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import processes
+import srinit
+
+ROOT = Path(__file__).resolve().parent.parent
+FETCHED = r'<(?:script|link|img|iframe)[^>]*?(?:src|href)="(https?:[^"]+)'
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    env = processes.environment(SRINIT_DOCS=str(folder / "docs"), NO_MKDOCS_2_WARNING="1")
+    script = str(ROOT / "scripts" / "gather_docs.py")
+    build = ("-m", "mkdocs", "build", "-f", str(ROOT / "mkdocs.yml"), "-d", str(folder / "site"))
+    for command in ((script, str(folder / "docs")), build):
+        done = subprocess.run(
+            [sys.executable, *command], env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    return folder / "site"
+
+
+def test_no_page_of_the_site_fetches_anything(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 30
+    found = {page.name: re.findall(FETCHED, page.read_text("utf-8")) for page in pages}
+    # Where a page stands is no request.
+    assert {name: links for name, links in found.items() if links} == {}
+
+
+def test_every_public_name_has_its_docstring_on_the_site(site: Path) -> None:
+    page = (site / "api.html").read_text("utf-8")
+    headings = set(re.findall(r'<h2 id="[^"]*\.(\w+)"', page))
+    assert headings >= set(srinit.__all__)
+
+
+def test_search_knows_both_languages(site: Path) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
+    assert set(index["config"]["lang"]) == {"en", "ja"}
+    assert any("報告書" in page["title"] for page in index["docs"])
