@@ -34,7 +34,7 @@ class Latency:
     repeats: int
     device: str
     threads: int
-    runtime: str = "torch"  # or "onnxruntime"
+    runtime: str = "torch"  # or "onnxruntime", "openvino"
     samples_ms: tuple[float, ...] = ()  # every timed call, in order; to 0.1 microseconds
 
 

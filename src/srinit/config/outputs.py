@@ -16,13 +16,16 @@ class ExportSection(Section):
     """What is written for deployment."""
 
     onnx: bool = Field(default=True, description="ONNX with a dynamic batch")
+    openvino: bool = Field(
+        default=False, description="OpenVINO IR too (the extra openvino); int8 by NNCF beside"
+    )
     torch_export: bool = Field(default=True, description="torch.export program")
     opset: int | None = Field(
         default=None, ge=17, le=30, description="ONNX opset; default: the exporter's"
     )
     int8: bool = Field(
         default=False,
-        description="quantize by onnxruntime, beside the others; written if gates and time agree",
+        description="quantize, beside the others; written if gates and time agree",
     )
     package: bool = Field(
         default=False,

@@ -284,6 +284,7 @@ class Resources:
         return Quantizer(
             model=self.model,
             calibration=self.split("calibration"),
+            validation=self.split("validation"),
             test=self.split("test"),
             task=self.task,
             bench=self.bench,

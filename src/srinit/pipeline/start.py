@@ -28,7 +28,8 @@ from srinit.runs.artifacts import BASELINE_OUTCOMES, DATA_FACTS, HEADS, UNITS
 from srinit.runs.inputs import config_of, files_of, inputs_lock
 from srinit.store import RunFolder, write_text
 
-PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime",
+            "openvino", "nncf")  # fmt: skip
 FINISHED = "result.json"
 LOOKED = {*HEADS, DATA_FACTS.path, BASELINE_OUTCOMES.path}  # nothing came about yet
 

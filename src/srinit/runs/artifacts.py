@@ -132,7 +132,7 @@ EXPORTS = Artifact(
 )  # fmt: skip
 INT8 = Artifact(
     "int8", "export/int8.json", "int8 after pruning", Record(Int8, INT8_SCHEMA),
-    beside=("export/pruned-int8.onnx",),
+    beside=("export/pruned-int8.*",),
 )  # fmt: skip
 PACKAGE = Artifact(
     "package", "export/package.json", "the edge package", Record(Package, "srinit.package/1"),
