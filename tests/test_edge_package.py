@@ -417,6 +417,36 @@ def test_int8_by_nncf_stands_beside_that_of_onnxruntime_and_is_packaged(
     assert (broken.returncode, "not the file that model.json names" in broken.stderr) == (1, True)
 
 
+def test_alternatives_are_measured_on_validation_data_and_the_page_names_what_to_take(
+    project: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {
+        "alternatives.resolutions": [0.75],
+        "alternatives.siblings": ["py:model.py:make", "py:model.py:nothing"],
+    }
+    pairs = [w for k, v in settings.items() for w in ("--set", f"{k}={json.dumps(v)}")]
+    code, body = call(capsys, "alternatives", copied, *pairs)
+    run, found = Path(body["run"]), body["alternatives"]
+    assert (code, found["data"], found["num_examples"]) == (0, "validation", found_examples(run))
+    kinds = [(each["kind"], each["numbers"], each["runtime"]) for each in found["tried"]]
+    assert kinds[0] == ("unpruned", "float32", "onnxruntime")
+    for network in ("unpruned", "pruned"):
+        assert {(network, "int8", "onnxruntime"), (network, "float32", "torch")} <= set(kinds)
+    details = {each["kind"]: each["detail"] for each in found["tried"]}
+    assert (details["resolution"], details["sibling"]) == ("12x14", "py:model.py:make")
+    first, *others = found["tried"]
+    assert all(len(each["latency"]) == 2 for each in others)
+    assert first["latency"][0]["ratio"]["value"] == 1.0
+    assert "nothing" in found["not_tried"]["sibling py:model.py:nothing"]
+    assert found["not_tried"]["torch.compile"] == "alternatives.compile: false"
+    assert len(found["front"]) >= 1
+    assert call(capsys, "report", run)[0] == 0
+    page = (run / "report" / "report.html").read_text("utf-8")
+    assert "Is pruning the right tool?" in page
+    readings = json.loads((run / "rounds/01/readings.json").read_text())
+    assert readings == json.loads((copied / "rounds/01/readings.json").read_text())
+
+
 def test_nothing_is_sent_when_openvino_is_imported(in_openvino: tuple[Path, Any, Any]) -> None:
     import nncf.telemetry
 

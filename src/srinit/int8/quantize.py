@@ -28,6 +28,11 @@ def helps_int8(instructions: Sequence[str]) -> bool:
     return any(name in instructions for name in DOT_PRODUCTS)
 
 
+def needs_reduced_range(instructions: Sequence[str]) -> bool:
+    """Return whether weights get 7 bits: on x86 that does not sum bytes in one step."""
+    return "avx2" in instructions and not helps_int8(instructions)
+
+
 def quantize(
     source: Path, target: Path, batches: Iterable[tuple[Any, Any]], *, reduced_range: bool = False
 ) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from srinit import export as exporting
+from srinit.alternatives import Alternatives
 from srinit.comparison import Comparison
 from srinit.config.sections import ExportSection, ReportSection
 from srinit.custody import overrides
@@ -177,8 +178,8 @@ def report(
     pictures: Pictures | None,
     gates: GateResult,
     ownership: InferenceCost,
-    exports: Exports,
     int8: Int8 | None,
+    alternatives: Alternatives | None,
     reference_scores: ReferenceScores,
     report_settings: ReportSection,
     files: RunFiles,

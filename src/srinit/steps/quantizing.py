@@ -15,7 +15,7 @@ from srinit.edge import device
 from srinit.errors import MissingExtraError, ModelError
 from srinit.evaluate import Outcomes
 from srinit.gates import check_gates
-from srinit.int8 import Cell, Int8
+from srinit.int8 import Cell, Int8, Kind, Served, own_times
 from srinit.latency import pair
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.kinds import PairedOutcomes
@@ -23,7 +23,6 @@ from srinit.runs.records import CutMetrics, Exports
 from srinit.runtimes import files_of, version_of
 from srinit.sources import DataSet
 from srinit.steps.judging import cost_side
-from srinit.steps.served import Kind, Served, own_times, reduced_range
 from srinit.steps.table import step
 from srinit.steps.task import Bench, Execution, Task
 from srinit.store import sha256_bytes, write_bytes
@@ -101,12 +100,17 @@ def int8(
                 Path(name), quantizer.calibration,
                 lambda found: _loss(quantizer.task, baseline_outcomes, found).value or 0.0,
                 quantizer.validation, quantizer.max_drop,
+                reduced_range=quantizing.needs_reduced_range(told[1]),
             )  # fmt: skip
         except (ModelError, MissingExtraError) as error:
             return quantizing.failed(*told, str(error))
         made = _measured(served, baseline_outcomes, predictions, quantizer, cut)
         made = replace(
-            made, processor=told[0], instructions=tuple(told[1]), runtimes=tuple(told[2])
+            made,
+            processor=told[0],
+            instructions=tuple(told[1]),
+            runtimes=tuple(told[2]),
+            reduced_range=quantizing.needs_reduced_range(told[1]),
         )
         made = _judged(made, quantizer.gates, served, folder)
     said = "int8: {} is exported" if made.file else "int8 is not exported: {}"
@@ -126,7 +130,8 @@ def _measured(
     cut: CutMetrics,
 ) -> Int8:
     """Return the table, the runtime that was chosen, and its gain; float32 answers were kept."""
-    task, times = quantizer.task, served.times(quantizer.bench)
+    task, bench = quantizer.task, quantizer.bench
+    times = served.times(bench.inputs, bench.batch_sizes)
     kept = {"unpruned": predictions.baseline, "pruned": predictions.pruned}
     cells = []
     for kind in served.paths:
@@ -154,7 +159,7 @@ def _measured(
                 network=kind.network, numbers=kind.numbers, runtime=kind.runtime,
                 size_bytes=served.size_bytes(kind), latency=own_times(times, kind),
                 comparison=comparison, held_out=held_out,
-                method=served.methods.get(kind, ""), in_float=served.in_float(kind),
+                method=served.methods.get(kind, ""), in_float=served.stayed_float(kind),
             )
         )  # fmt: skip
     best = quantizing.chosen(cells, quantizer.max_drop)
@@ -167,7 +172,7 @@ def _measured(
     )  # fmt: skip
     return Int8(
         processor="", instructions=(), runtimes=(),
-        calibration_examples=served.calibration_examples, reduced_range=reduced_range(),
+        calibration_examples=served.calibration_examples,
         cells=tuple(cells), failed=served.failed, chosen=best, gain=gain,
     )  # fmt: skip
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from srinit import export as exporting
-from srinit import int8 as quantizing
-from srinit.edge import device
 from srinit.errors import MissingExtraError, ModelError
 from srinit.evaluate import Outcomes, Scorer, evaluate
+from srinit.int8.openvino import in_float_openvino, quantize_openvino
+from srinit.int8.quantize import in_float, quantize
 from srinit.latency import Latency, summarize
 from srinit.runtimes import files_of
 from srinit.serving import FileNetwork, time_files
 from srinit.sources import DataSet
-from srinit.steps.task import Bench
 
 CALIBRATION, BATCH, REPEATS = 256, 64, 30
 SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml"}
@@ -70,7 +69,7 @@ class Served:
 
     def add_int8(
         self, folder: Path, calibration: DataSet, loses: Callable[[Outcomes], float], data: DataSet,
-        max_drop: float,
+        max_drop: float, *, reduced_range: bool,
     ) -> None:  # fmt: skip
         """Add every network in int8; a runtime that cannot is named, with the reason.
 
@@ -81,6 +80,7 @@ class Served:
             loses: What the outcomes on `data` show as the loss.
             data: Examples that show whether it is too much; others than for calibration.
             max_drop: More is too much, a fraction.
+            reduced_range: Of onnxruntime; see `quantize`.
 
         Raises:
             ModelError: No runtime can.
@@ -93,17 +93,17 @@ class Served:
                     target = folder / f"{kind.network}-int8{SUFFIXES[runtime]}"
                     self.methods[made] = "default"
                     if runtime == "onnxruntime":
-                        self.calibration_examples = quantizing.quantize(
+                        self.calibration_examples = quantize(
                             self.paths[kind], target, some.batches(BATCH),
-                            reduced_range=reduced_range(),
+                            reduced_range=reduced_range,
                         )  # fmt: skip
                         self.paths[made] = target
                         continue
                     singles = some.batches(1)
-                    quantizing.quantize_openvino(self.paths[kind], target, singles)
+                    quantize_openvino(self.paths[kind], target, singles)
                     self.paths[made] = target
                     if loses(self.outcomes(made, data)) > max_drop:
-                        quantizing.quantize_openvino(
+                        quantize_openvino(
                             self.paths[kind], target, singles, max_drop=max_drop,
                             score=lambda net: evaluate(
                                 net, calibration.by_content(1000).batches(BATCH),
@@ -121,30 +121,30 @@ class Served:
         """Return what a file answers on a data set."""
         return evaluate(FileNetwork(self.paths[kind]), data.batches(BATCH), scorer=self.scorer)
 
-    def times(self, bench: Bench) -> dict[int, dict[Kind, list[float]]]:
+    def times(self, inputs: Any, sizes: Sequence[int]) -> dict[int, dict[Kind, list[float]]]:
         """Return the seconds of every file's calls, taken in turn, by batch size."""
         return {
             size: dict(
                 zip(
                     self.paths,
-                    time_files(list(self.paths.values()), bench.inputs, size, REPEATS),
+                    time_files(list(self.paths.values()), inputs, size, REPEATS),
                     strict=True,
                 )
             )
-            for size in bench.batch_sizes
+            for size in sizes
         }
 
     def size_bytes(self, kind: Kind) -> int:
         """Return the bytes of a file, or files."""
         return sum(path.stat().st_size for path in files_of(self.paths[kind]))
 
-    def in_float(self, kind: Kind) -> tuple[str, ...]:
+    def stayed_float(self, kind: Kind) -> tuple[str, ...]:
         """Return what stayed float32 in int8."""
         if kind.numbers == "float32":
             return ()
         if kind.runtime == "openvino":
-            return quantizing.in_float_openvino(self.paths[kind])
-        return quantizing.in_float(self.paths[kind])
+            return in_float_openvino(self.paths[kind])
+        return in_float(self.paths[kind])
 
 
 def own_times(times: dict[int, dict[Kind, list[float]]], kind: Kind) -> tuple[Latency, ...]:
@@ -153,9 +153,3 @@ def own_times(times: dict[int, dict[Kind, list[float]]], kind: Kind) -> tuple[La
         summarize(found[kind], batch_size=size, device="cpu", runtime=kind.runtime)
         for size, found in times.items()
     )
-
-
-def reduced_range() -> bool:
-    """Return whether onnxruntime's weights get 7 bits here: on x86 without sums of bytes."""
-    there = device.instructions()
-    return "avx2" in there and not quantizing.helps_int8(there)
