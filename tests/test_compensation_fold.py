@@ -16,7 +16,7 @@ from srinit import cli, compensate, load_pruned, save_pruned
 from srinit.compensation import compensated, realign
 from srinit.compensation.answers import answers, divergence
 from srinit.compensation.variants import fit_variants
-from srinit.export import export_onnx, run_onnx
+from srinit.export import export_onnx, run_file
 from srinit.rng import generator, isolated_rng
 from srinit.surgery import remove_with_origins
 from srinit.units import find_units
@@ -157,7 +157,7 @@ def test_a_fold_beside_shared_weights_survives_saving_loading_and_onnx(tmp_path:
     assert torch.equal(loaded(x_BCHW), network(x_BCHW))
     assert loaded.blocks[0].conv.weight is loaded.blocks[1].conv.weight
     export_onnx(loaded, x_BCHW[:4], tmp_path / "net.onnx")
-    said = run_onnx(tmp_path / "net.onnx", (x_BCHW[:4],))
+    said = run_file(tmp_path / "net.onnx", (x_BCHW[:4],))
     torch.testing.assert_close(said, network(x_BCHW[:4]).detach(), rtol=1e-4, atol=1e-4)
 
 

@@ -6,8 +6,11 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 import time
 import zipfile
+from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import pytest
 
 import edge_project
 from srinit import cli, int8, latency, sources
-from srinit.comparison import compare_outcomes
+from srinit.comparison import Drop, compare_outcomes
 from srinit.display import CONTROL
 from srinit.evaluate import Outcomes
 from srinit.gates import check_gates
@@ -139,7 +142,7 @@ def test_the_self_test_passes_and_names_what_was_changed(
     package: Path, python: list[str], tmp_path: Path
 ) -> None:
     found = asked(python, package, "--self-test")
-    assert (found.returncode, found.stdout) == (0, "ok: 24 hashes, 10 answers\n")
+    assert (found.returncode, found.stdout) == (0, "ok: 25 hashes, 10 answers\n")
     copy = shutil.copytree(package, tmp_path / "copy")
     how = json.loads((copy / "preprocess.json").read_text())
     (copy / "preprocess.json").write_text(json.dumps({**how, "mean": [0.0, 0.0, 0.0]}))
@@ -331,6 +334,8 @@ def test_int8_is_compared_with_three_others_and_is_written_only_if_it_is_exporte
     assert cells["pruned", "float32"]["comparison"]["score"] == fp32
     assert [gate["name"] for gate in found["gates"]["gates"]] == ["max_drop"]
     assert found["calibration_examples"] == 12
+    assert found["chosen"] == "onnxruntime"
+    assert cells["pruned", "int8"]["held_out"]["num_examples"] == found_examples(run)
     there = (run / "export" / "pruned-int8.onnx").is_file()
     assert there == bool(found["file"]) == (not found["reason"])
 
@@ -351,7 +356,7 @@ def test_a_package_holds_int8_with_its_own_answers_and_monitoring_knows_it(
     assert (code, body["int8"]["file"]) == (0, "pruned-int8.onnx")
     which = ("--model", "model-int8.onnx")
     found = asked(python, package, "--self-test", *which)
-    assert (found.returncode, found.stdout) == (0, "ok: 35 hashes, 10 answers\n")
+    assert (found.returncode, found.stdout) == (0, "ok: 36 hashes, 10 answers\n")
     log = tmp_path / "preds.jsonl"
     assert asked(python, package, project / "test", "--log", log, *which).returncode == 0
     assert {entry.model for entry in read_log(log).predictions} == {body["int8"]["sha256"]}
@@ -361,6 +366,140 @@ def test_a_package_holds_int8_with_its_own_answers_and_monitoring_knows_it(
     page = (run / "report" / "report.html").read_text("utf-8")
     assert "8-bit integers, before and after the cut" in page
     assert "pruned-int8.onnx passes the gates and is faster" in page
+
+
+def found_examples(run: Path) -> int:
+    """Return how many validation examples a run has."""
+    return int(json.loads((run / "data.json").read_text())["sets"]["validation"]["num_examples"])
+
+
+@pytest.fixture(scope="module")
+def in_openvino(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
+    """A run exported as IR too, int8 by both runtimes; its package for OpenVINO, and a Python."""
+    if not all(map(find_spec, ("openvino", "nncf"))):  # importing them here would tell of it
+        pytest.skip("OpenVINO IR and int8 by NNCF need the extra openvino")
+    folder = tmp_path_factory.mktemp("openvino")
+    shutil.copytree(project / "runs", folder / "runs", copy_function=shutil.copy2)
+    pairs = [word for key in ("openvino", "int8") for word in ("--set", f"export.{key}=true")]
+    words = ["export", str(folder / "runs" / "kinds"), "--package", "--json", *pairs]
+    out = folder / "out.json"
+    with pytest.MonkeyPatch.context() as patch, out.open("w") as stream, redirect_stdout(stream):
+        patch.setattr(int8, "verdict", lambda *_: "")  # whatever the clock says here
+        patch.setattr(int8, "chosen", lambda *_: "openvino")
+        assert cli.run(words) == 0
+    body = json.loads(out.read_text())
+    package = Path(body["package"]["folder"])
+    shutil.copy(package / "requirements-openvino.txt", folder / "requirements.txt")
+    return package, body, edge_project.python_without(folder)
+
+
+def test_an_ir_answers_as_the_product_does_where_openvino_numpy_and_pillow_are(
+    project: Path, in_openvino: tuple[Path, Any, Any], tmp_path: Path
+) -> None:
+    package, body, python = in_openvino
+    exported = {each["format"]: each for each in body["export"]["files"]}
+    assert exported["openvino"]["agreement"] == 1.0
+    assert {pair["baseline"]["runtime"] for pair in body["export"]["onnx_latency"]} == {
+        "onnxruntime", "openvino",
+    }  # fmt: skip
+    which = ("--model", "model.xml")
+    found = asked(python, package, "--self-test", *which)
+    assert (found.returncode, found.stdout.startswith("ok: ")) == (0, True), found.stderr
+    said = answers(asked(python, package, project / "test", *which))
+    test = Resources(config_of(RunFolder.open(project / "runs" / "kinds"))).split("test")
+    kept = np.load(project / "runs" / "kinds" / "rounds" / "01" / "predictions.npz")
+    names = [edge_project.CLASSES[each] for each in kept["pruned_predictions"]]
+    assert [said[name]["prediction"] for name in test.names] == names
+    apart = [said[name]["confidence"] for name in test.names] - kept["pruned_confidence"]
+    assert np.abs(apart).max() <= WITHIN
+    times = tmp_path / "times.json"
+    assert asked(python, package, "--time", times, "--repeats", "3").returncode == 0
+    rows = {row["file"]: row["runtime"] for row in json.loads(times.read_text())["times"]}
+    assert {"model.xml": "openvino", "model-int8.xml": "openvino"}.items() <= rows.items()
+
+
+def test_int8_by_nncf_stands_beside_that_of_onnxruntime_and_is_packaged(
+    in_openvino: tuple[Path, Any, Any],
+) -> None:
+    package, body, python = in_openvino
+    found = body["int8"]
+    assert len(found["cells"]) == 8
+    assert {cell["runtime"] for cell in found["cells"]} == {"onnxruntime", "openvino"}
+    made = [c for c in found["cells"] if (c["numbers"], c["runtime"]) == ("int8", "openvino")]
+    assert all(cell["held_out"]["num_examples"] > 0 for cell in made)
+    assert all(cell["in_float"] == [] or cell["method"] == "accuracy-aware" for cell in made)
+    assert (found["file"], found["failed"]) == ("pruned-int8.xml", {})
+    parts = [package / f"model-int8.{ending}" for ending in ("xml", "bin")]
+    joined = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+    assert joined == found["sha256"]
+    which = ("--model", "model-int8.xml")
+    assert asked(python, package, "--self-test", *which).stdout.startswith("ok: ")
+    parts[1].write_bytes(parts[1].read_bytes() + b"\0")
+    broken = asked(python, package, "--self-test", *which)
+    assert (broken.returncode, "not the file that model.json names" in broken.stderr) == (1, True)
+
+
+def test_alternatives_are_measured_on_validation_data_and_the_page_names_what_to_take(
+    project: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {
+        "alternatives.resolutions": [0.75],
+        "alternatives.siblings": ["py:model.py:make", "py:model.py:nothing"],
+    }
+    pairs = [w for k, v in settings.items() for w in ("--set", f"{k}={json.dumps(v)}")]
+    code, body = call(capsys, "alternatives", copied, *pairs)
+    run, found = Path(body["run"]), body["alternatives"]
+    assert (code, found["data"], found["num_examples"]) == (0, "validation", found_examples(run))
+    kinds = [(each["kind"], each["numbers"], each["runtime"]) for each in found["tried"]]
+    assert kinds[0] == ("unpruned", "float32", "onnxruntime")
+    for network in ("unpruned", "pruned"):
+        assert {(network, "int8", "onnxruntime"), (network, "float32", "torch")} <= set(kinds)
+    details = {each["kind"]: each["detail"] for each in found["tried"]}
+    assert (details["resolution"], details["sibling"]) == ("12x14", "py:model.py:make")
+    first, *others = found["tried"]
+    assert all(len(each["latency"]) == 2 for each in others)
+    assert first["latency"][0]["ratio"]["value"] == 1.0
+    assert "nothing" in found["not_tried"]["sibling py:model.py:nothing"]
+    assert found["not_tried"]["torch.compile"] == "alternatives.compile: false"
+    assert len(found["front"]) >= 1
+    assert call(capsys, "report", run)[0] == 0
+    page = (run / "report" / "report.html").read_text("utf-8")
+    assert "Is pruning the right tool?" in page
+    readings = json.loads((run / "rounds/01/readings.json").read_text())
+    assert readings == json.loads((copied / "rounds/01/readings.json").read_text())
+
+
+def test_nothing_is_sent_when_openvino_is_imported(in_openvino: tuple[Path, Any, Any]) -> None:
+    import nncf.telemetry
+
+    assert sys.modules["openvino_telemetry"] is None
+    assert "Mock" in type(nncf.telemetry.telemetry).__name__
+
+
+@pytest.mark.parametrize(
+    ("losses", "times", "best"),
+    [
+        ({"onnxruntime": 0.005, "openvino": 0.005}, {"onnxruntime": 2.0, "openvino": 1.0},
+         "openvino"),
+        ({"onnxruntime": 0.005, "openvino": 0.05}, {"onnxruntime": 2.0, "openvino": 1.0},
+         "onnxruntime"),
+        ({"onnxruntime": 0.04, "openvino": 0.03}, {"onnxruntime": 1.0, "openvino": 2.0},
+         "openvino"),
+    ],
+)  # fmt: skip
+def test_the_fastest_runtime_is_taken_of_those_that_keep_the_limit_else_the_truest(
+    losses: dict[str, float], times: dict[str, float], best: str
+) -> None:
+    cells = [
+        int8.Cell(
+            network="pruned", numbers="int8", runtime=name, size_bytes=1,
+            latency=(latency.summarize([times[name]] * 7, batch_size=1, device="cpu"),),
+            held_out=Drop(value=loss, low=loss, high=loss, confidence=0.95, baseline=1.0,
+                          pruned=1 - loss, num_examples=9),
+        )
+        for name, loss in losses.items()
+    ]  # fmt: skip
+    assert int8.chosen(cells, 0.01) == best
 
 
 def test_int8_of_a_network_without_an_onnx_file_says_so(

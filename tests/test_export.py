@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from srinit import export
 from srinit.errors import ModelError
-from srinit.export import export_onnx, export_torch, measure_onnx_pair, run_onnx
+from srinit.export import export_onnx, export_torch, measure_file_pair, run_file
 from zoo_plain import Branching
 
 
@@ -40,7 +40,7 @@ def test_onnx_answers_as_torch_does_for_any_batch(tmp_path: Path, images: Tensor
     assert found.agreement == 1.0
     for size in (1, 3, 7):
         expected = model(images[:size]).detach()
-        assert torch.allclose(run_onnx(path, (images[:size],)), expected, atol=1e-5)
+        assert torch.allclose(run_file(path, (images[:size],)), expected, atol=1e-5)
 
 
 def test_torch_export_answers_as_torch_does_and_holds_no_pickle(
@@ -74,7 +74,7 @@ def test_a_network_that_cannot_be_exported_is_said_to_be_so(tmp_path: Path) -> N
 def test_onnx_latency_is_measured_in_turn(tmp_path: Path, images: Tensor) -> None:
     path = tmp_path / "m.onnx"
     export_onnx(small(), images, path)
-    pair = measure_onnx_pair(path, path, images, batch_size=2, repeats=5)
+    pair = measure_file_pair(path, path, images, batch_size=2, repeats=5)
     assert pair.baseline.runtime == "onnxruntime"
     assert pair.baseline.batch_size == 2
     assert pair.ratio.low <= pair.ratio.known <= pair.ratio.high
@@ -83,8 +83,8 @@ def test_onnx_latency_is_measured_in_turn(tmp_path: Path, images: Tensor) -> Non
 def test_a_file_that_answers_differently_is_never_left_behind(
     tmp_path: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = export.run_onnx
-    monkeypatch.setattr(export, "run_onnx", lambda path, inputs: real(path, inputs) + 0.1)
+    real = export.run_file
+    monkeypatch.setattr(export, "run_file", lambda path, inputs: real(path, inputs) + 0.1)
     with pytest.raises(ModelError, match="answers differently from PyTorch"):
         export_onnx(small(), images, tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ from srinit.pipeline.sizes import unread
 from srinit.runs import artifacts
 from srinit.steps.table import TABLE
 
-ALL_LATER = {"export", "int8", "package", "folder", "site", "predictions", "comparison", "shift",
+ALL_LATER = {"export", "int8", "alternatives", "package", "folder", "site", "predictions", "comparison", "shift",
              "rounds", "inference cost", "judgement", "report"}  # fmt: skip
 SCORED = {"scores", "reference scores"}
 PLANNED = {"plan", "plan times", "planned folder", "cut", "recovery"}
@@ -27,11 +27,16 @@ PLANNED = {"plan", "plan times", "planned folder", "cut", "recovery"}
 @pytest.mark.parametrize(
     ("key", "redone"),
     [
-        ("gates.max_drop", {"site", "rounds", "judgement", "int8", "package", "folder", "report"}),
+        (
+            "gates.max_drop",
+            {"site", "rounds", "judgement", "int8", "alternatives", "package", "folder", "report"},
+        ),
         ("report.languages", {"report"}),
         ("roi.hourly_rate", {"report"}),
         ("compare.on_production_device", {"report"}),
         ("export.onnx", {"export", "int8", "package", "report"}),
+        ("export.openvino", {"export", "int8", "package", "report"}),
+        ("alternatives.measure", {"alternatives", "report"}),
         ("export.package", {"package"}),
         ("export.huggingface", {"folder outlook", "planned folder", "folder"}),
         ("export.int8", {"int8", "package", "report"}),

@@ -18,6 +18,8 @@ OPTIONAL = {
     "onnx": "onnx",
     "onnxscript": "onnx",
     "onnxruntime": "onnx",
+    "openvino": "openvino",
+    "nncf": "openvino",
     "pyarrow": "parquet",
     "accelerate": "distributed",
     "captum": "explain",

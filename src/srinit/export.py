@@ -1,25 +1,26 @@
-"""The pruned network for deployment: ONNX and torch.export, checked against PyTorch."""
+"""The pruned network for deployment: ONNX, OpenVINO and torch.export, checked against PyTorch."""
 
 from __future__ import annotations
 
 import logging
 import re
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from srinit import modules, store
+from srinit import modules, runtimes, store
 from srinit.errors import ModelError, ResourceError, is_out_of_memory, require
 from srinit.evaluate import inputs_of
-from srinit.latency import LatencyPair, pair, resized, time_in_turn
+from srinit.latency import LatencyPair, pair, resized
 from srinit.networks import Detector, OneImage
 from srinit.records import record
+from srinit.serving import FileNetwork, run_file, time_files
 
 TOLERANCES = {  # difference from PyTorch that is allowed, as a share of the largest output
     torch.float64: 1e-6,
@@ -38,9 +39,9 @@ NOISY = ("torch.onnx", "onnxscript", "torch.export", "torch.fx", "onnx_ir")
 class Exported:
     """One exported file and how it was checked."""
 
-    format: str  # "onnx" or "torch.export"
+    format: str  # "onnx", "openvino" or "torch.export"
     file: str
-    sha256: str
+    sha256: str  # of an IR that of the .xml and the .bin, one after the other
     size_bytes: int
     num_examples: int  # real examples it was checked on
     max_difference: float  # largest absolute difference of an output from PyTorch's
@@ -79,7 +80,7 @@ def export_onnx(
         names = list(inputs)
     options: dict[str, Any] = {} if opset is None else {"opset_version": opset}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".tmp-{path.name}")  # the ending names the runtime
     try:
         with modules.untouched(model), _quiet(), torch.no_grad():
             named = isinstance(inputs, dict)
@@ -100,7 +101,7 @@ def export_onnx(
                 verbose=False,
                 **options,
             )
-        found = run_onnx(temporary, arguments)
+        found = run_file(temporary, arguments)
         import onnx
 
         opsets = onnx.load(temporary).opset_import
@@ -116,7 +117,7 @@ def export_onnx(
     finally:
         temporary.unlink(missing_ok=True)
     version = max(o.version for o in opsets if o.domain in ("", "ai.onnx"))
-    return _published(model, inputs, found, path, content, "onnx", opset=version)
+    return _published(model, inputs, found, path, "onnx", content, opset=version)
 
 
 def _detector(model: Detector, inputs: Any, path: Path, opset: int) -> Exported:
@@ -130,11 +131,8 @@ def _detector(model: Detector, inputs: Any, path: Path, opset: int) -> Exported:
                 input_names=["input"], output_names=["output"], opset_version=opset,
                 dynamic_axes={"output": [0]},
             )  # fmt: skip
-            session = _session(temporary)
-            rows = [
-                torch.from_numpy(session.run(None, {"input": image[None].numpy()})[0])
-                for image in images
-            ]
+            written = FileNetwork(temporary)
+            rows = [written(image[None]) for image in images]
         content = temporary.read_bytes()
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
@@ -189,7 +187,7 @@ def export_torch(model: nn.Module, inputs: object, path: Path) -> Exported:
         raise ModelError(f"torch.export failed: {_reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return _published(model, inputs, modules.logits_of(output), path, content, "torch.export")
+    return _published(model, inputs, modules.logits_of(output), path, "torch.export", content)
 
 
 class _Keywords(nn.Module):
@@ -219,53 +217,42 @@ def _traced(
     )
 
 
-def run_onnx(path: Path, arguments: tuple[Tensor, ...]) -> Tensor:
-    """Return the first output of an ONNX file for the given inputs, on the CPU."""
-    session = _session(path)
-    feeds = _feeds(session, arguments)
-    return torch.from_numpy(np.asarray(session.run(None, feeds)[0]))
+def export_openvino(model: nn.Module, inputs: object, source: Path, path: Path) -> Exported:
+    """Write an ONNX file as OpenVINO IR in its own precision, and check it with OpenVINO.
+
+    Args:
+        model: What `source` was exported from.
+        inputs: Real examples, as in `export_onnx`.
+        source: The ONNX file.
+        path: The `.xml`; its `.bin` is written beside it.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+        ModelError: It cannot be converted, or answers differently.
+    """
+    require("openvino", "openvino", "for OpenVINO export")
+    inputs = _bare(inputs, model)
+    try:
+        with tempfile.TemporaryDirectory(prefix="srinit-") as name:
+            made = Path(name) / path.name
+            openvino = runtimes.openvino()
+            openvino.save_model(openvino.Core().read_model(source), made, compress_to_fp16=False)
+            found = run_file(made, inputs)
+            contents = [each.read_bytes() for each in runtimes.files_of(made)]
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(f"OpenVINO export failed: {_reason(error)}") from error
+    return _published(model, inputs, found, path, "openvino", *contents)
 
 
-def measure_onnx_pair(
+def measure_file_pair(
     baseline: Path, pruned: Path, inputs: object, *, batch_size: int = 1, repeats: int = 30
 ) -> LatencyPair:
-    """Return the onnxruntime latency of two files on the CPU, timed in turn."""
-    one, other = time_onnx([baseline, pruned], inputs, batch_size, repeats)
-    return pair(one, other, batch_size=batch_size, device="cpu", runtime="onnxruntime")
-
-
-def time_onnx(
-    paths: Sequence[Path], inputs: object, batch_size: int, repeats: int
-) -> list[list[float]]:
-    """Return the times in seconds of each ONNX file's calls on the CPU, taken in turn."""
-    batch = _arguments(resized(_bare(inputs), batch_size))
-    return time_in_turn([_caller(path, batch) for path in paths], repeats)
-
-
-def _caller(path: Path, arguments: tuple[Tensor, ...]) -> Callable[[], None]:
-    session = _session(path)
-    feeds = _feeds(session, arguments)
-
-    def call() -> None:
-        session.run(None, feeds)
-
-    return call
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    # Else the threads of one session go on spinning while the other is timed in turn.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _feeds(session: Any, arguments: tuple[Tensor, ...]) -> dict[str, Any]:
-    names = [node.name for node in session.get_inputs()]
-    return {name: value.cpu().numpy() for name, value in zip(names, arguments, strict=True)}
+    """Return the latency of two files on the CPU in their runtime, timed in turn."""
+    one, other = time_files([baseline, pruned], inputs, batch_size, repeats)
+    runtime = runtimes.RUNTIMES[baseline.suffix]
+    return pair(one, other, batch_size=batch_size, device="cpu", runtime=runtime)
 
 
 def _bare(inputs: object, model: nn.Module | None = None) -> object:
@@ -285,12 +272,11 @@ def _published(
     inputs: Any,
     found: Tensor,
     path: Path,
-    content: bytes,
     kind: str,
-    *,
+    *contents: bytes,
     opset: int | None = None,
 ) -> Exported:
-    """Write the file if its answers are PyTorch's, and return the record."""
+    """Write the file, in all its parts, if its answers are PyTorch's, and return the record."""
     with modules.untouched(model), torch.no_grad():
         output = modules.logits_of(modules.call(model, inputs)).detach()
     coarsest = _number_format(model, output)
@@ -304,13 +290,15 @@ def _published(
             f"the {kind} of {path.name} answers differently from PyTorch: by {difference:.3g}, on "
             f"outputs up to {largest:.3g}; {allowed:.3g} is allowed for {_name(coarsest)}."
         )
-    store.write_bytes(path, content)
+    written = dict(zip(runtimes.files_of(path), contents, strict=True))
+    for place, content in written.items():
+        store.write_bytes(place, content)
     same = expected.argmax(-1) == found.argmax(-1) if expected.ndim > 1 else expected == found
     return Exported(
         format=kind,
         file=path.name,
-        sha256=store.sha256_file(path),
-        size_bytes=path.stat().st_size,
+        sha256=store.sha256_bytes(b"".join(contents)),
+        size_bytes=sum(map(len, contents)),
         num_examples=modules.batch_size(inputs),
         max_difference=difference,
         agreement=float(same.float().mean()),

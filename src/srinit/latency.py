@@ -34,7 +34,7 @@ class Latency:
     repeats: int
     device: str
     threads: int
-    runtime: str = "torch"  # or "onnxruntime"
+    runtime: str = "torch"  # or "onnxruntime", "openvino"
     samples_ms: tuple[float, ...] = ()  # every timed call, in order; to 0.1 microseconds
 
 
@@ -66,7 +66,7 @@ def measure_latency(
         max_seconds: After which a network counts as slow.
         least: Timed calls of a slow one.
     """
-    caller = _caller(model, inputs, batch_size)
+    caller = call_of(model, inputs, batch_size)
     with modules.untouched(model):
         times = time_in_turn([caller], repeats, max_seconds=max_seconds, least=least)[0]
     return summarize(times, batch_size=batch_size, device=modules.device_of(model))
@@ -81,7 +81,7 @@ def measure_latency_pair(
     repeats: int = 30,
 ) -> LatencyPair:
     """Return the latency of both networks, timed call by call in turn."""
-    callers = [_caller(model, inputs, batch_size) for model in (baseline, pruned)]
+    callers = [call_of(model, inputs, batch_size) for model in (baseline, pruned)]
     with modules.untouched(baseline), modules.untouched(pruned):
         one, other = time_in_turn(callers, repeats)
     return pair(one, other, batch_size=batch_size, device=modules.device_of(baseline))
@@ -176,7 +176,7 @@ def unit_times(
         Zero for a unit that cannot be watched, or is not called.
     """
     owners = {part: name for name, parts in units.items() for part in parts}
-    clock, call = _Clock(modules.device_of(model)), _caller(model, inputs, batch_size)
+    clock, call = _Clock(modules.device_of(model)), call_of(model, inputs, batch_size)
     found: dict[str, list[float]] = {name: [] for name in units}
     handles: list[Any] = []
     try:
@@ -231,7 +231,8 @@ def resized(inputs: Any, batch_size: int) -> Any:
     return modules.tree_map(fit, inputs)
 
 
-def _caller(model: nn.Module, inputs: object, batch_size: int) -> Callable[[], None]:
+def call_of(model: nn.Module, inputs: object, batch_size: int) -> Callable[[], None]:
+    """Return a call of a network on some examples, repeated or cut to `batch_size`."""
     batch = resized(inputs_of(inputs, model), batch_size)
     device = modules.device_of(model)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from srinit import __version__
-from srinit.cli import cut, look, operate, reports, start
+from srinit.cli import alternatives, cut, look, operate, reports, start
 from srinit.cli.help import Verbs
 from srinit.cli.run import run
 
@@ -37,6 +37,7 @@ app.command(rich_help_panel=CUT)(cut.prune)
 app.command(rich_help_panel=CUT)(cut.finetune)
 app.command(rich_help_panel=CUT)(cut.compare)
 app.command(rich_help_panel=CUT)(cut.export)
+app.command(rich_help_panel=CUT)(alternatives.alternatives)
 app.command(rich_help_panel=CUT)(reports.report)
 app.command(rich_help_panel=CUT)(cut.seal)
 app.command(rich_help_panel=CUT)(cut.verify)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from srinit.config.base import Section
+from srinit.config.inputs import ModelSection
 
 Amount = Annotated[float, Field(ge=0)]
 Currency = Literal["JPY", "USD", "EUR"]
@@ -16,13 +17,16 @@ class ExportSection(Section):
     """What is written for deployment."""
 
     onnx: bool = Field(default=True, description="ONNX with a dynamic batch")
+    openvino: bool = Field(
+        default=False, description="OpenVINO IR too (the extra openvino); int8 by NNCF beside"
+    )
     torch_export: bool = Field(default=True, description="torch.export program")
     opset: int | None = Field(
         default=None, ge=17, le=30, description="ONNX opset; default: the exporter's"
     )
     int8: bool = Field(
         default=False,
-        description="quantize by onnxruntime, beside the others; written if gates and time agree",
+        description="quantize, beside the others; written if gates and time agree",
     )
     package: bool = Field(
         default=False,
@@ -40,6 +44,24 @@ class ExportSection(Section):
         default="5GB",
         pattern=r"^[1-9][0-9]*(KB|MB|GB|KiB|MiB|GiB)$",
         description="largest file of weights in that folder",
+    )
+
+
+class AlternativesSection(Section):
+    """What else would make the network faster: measured beside pruning, on validation data."""
+
+    measure: bool = Field(
+        default=False, description="in `srinit run`; `srinit alternatives RUN` measures in any case"
+    )
+    examples: int = Field(
+        default=2000, ge=30, description="validation examples that each answers at most"
+    )
+    resolutions: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default=[0.75, 0.5], description="shares of the sides of the images, with the same weights"
+    )
+    compile: bool = Field(default=False, description="torch.compile too")
+    siblings: list[ModelSection] = Field(
+        default=[], description="smaller trained networks for the same inputs and classes"
     )
 
 

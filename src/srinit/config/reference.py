@@ -35,6 +35,8 @@ def _section(model: type[BaseModel], indent: str) -> Iterator[str]:
 
 
 def _inner(field: FieldInfo) -> type[BaseModel] | None:
+    if isinstance(field.default, list):  # of sections: how each is written stands elsewhere
+        return None
     for found in (field.annotation, *get_args(field.annotation)):
         if isinstance(found, type) and issubclass(found, BaseModel):
             return found

@@ -18,6 +18,7 @@ from srinit.config.inputs import (
 )
 from srinit.config.judging import CompareSection, GatesSection, RobustnessSection
 from srinit.config.outputs import (
+    AlternativesSection,
     ExportSection,
     InferenceCostSection,
     MonitorSection,
@@ -36,6 +37,7 @@ from srinit.config.steps import (
 )
 
 __all__ = [
+    "AlternativesSection",
     "AugmentSection",
     "BaselineSection",
     "BoxesSection",
@@ -107,6 +109,9 @@ class Config(Section):
     )
     gates: GatesSection = Field(default=GatesSection(), description="pass or fail")
     export: ExportSection = Field(default=ExportSection(), description="for deployment")
+    alternatives: AlternativesSection = Field(
+        default=AlternativesSection(), description="beside pruning"
+    )
     report: ReportSection = Field(default=ReportSection(), description="the report")
     registry: RegistrySection = Field(default=RegistrySection(), description="versions")
     monitor: MonitorSection = Field(default=MonitorSection(), description="in operation")

@@ -4,9 +4,9 @@ from srinit.edge.examples import (
     chosen_positions,
     compared,
     confidence_of,
+    file_logits,
     image_file,
     named,
-    onnx_logits,
     spread,
 )
 from srinit.edge.records import ANSWERS_WITHIN, INT8_WITHIN, Answers, Package, refused
@@ -23,9 +23,9 @@ __all__ = [
     "chosen_positions",
     "compared",
     "confidence_of",
+    "file_logits",
     "image_file",
     "named",
-    "onnx_logits",
     "refused",
     "spread",
     "write_package",

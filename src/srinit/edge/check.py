@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import device
 
 
@@ -38,28 +40,33 @@ def self_test(network: Any, folder: Path) -> list[str]:
     return [f"FAILED {line}" for line in wrong] or [f"ok: {count}"]
 
 
-def write_times(
-    networks: Sequence[Any], batches: Sequence[Any], path: Path, repeats: int, **where: Any
-) -> list[str]:
-    """Time the files of a package in turn, write hashed JSON, and return a line for each.
+def write_times(networks: Sequence[Any], path: Path, repeats: int, **where: Any) -> list[str]:
+    """Time the files of a package in turn on numbers drawn at random; return a line for each.
 
     Args:
         networks: Those of `predict.py`.
-        batches: Inputs of the sizes to time.
-        path: The JSON file.
+        path: The JSON file to write, with its own hash.
         repeats: Calls of each.
         where: What else the times depend on.
     """
     rows: list[Mapping[str, Any]] = []
+    where["runtimes"] = sorted({n.model.version for n in networks})
+    facts = networks[0].facts
+    one = np.random.default_rng(0).standard_normal((1, *facts["input"]["shape"][1:]))
+    batches = [np.repeat(np.float32(one), size, axis=0) for size in facts["batch_sizes"]]
     for batch in batches:
         calls = {n.entry["file"]: partial(n.run, batch) for n in networks}
         times = device.in_turn(calls, repeats)
         for network in networks:
-            row = {"file": network.entry["file"], "sha256": network.entry["sha256"]}
+            row = {key: network.entry[key] for key in ("file", "runtime", "sha256")}
             row |= {"batch_size": len(batch), **device.summary(times[row["file"]])}
             rows.append(row)
-    name = networks[0].facts["name"]
+    models = [m["file"] for m in facts["models"]]
+    left = [name for name in models if name not in {n.entry["file"] for n in networks}]
+    name = facts["name"]
     here = {**device.device(), **where}
     body = {"schema": device.SCHEMA, "package": name, "device": here, "times": rows}
+    body["not_timed"] = left  # for want of their runtime, or by --model
     path.write_text(json.dumps(device.hashed(body), indent=2) + "\n", "utf-8")
-    return [f"{r['file']}  batch {r['batch_size']}  {r['median_ms']:.3f} ms" for r in rows]
+    lines = [f"{r['file']}  batch {r['batch_size']}  {r['median_ms']:.3f} ms" for r in rows]
+    return lines + [f"{name}  not timed" for name in left]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from srinit.edge.records import Answers
 from srinit.pixels.images import FORMATS, open_image, to_channels
+from srinit.runtimes import ModelFile
 from srinit.sources import DataSet
 from srinit.sources.examples import ImageExamples
 
@@ -28,17 +29,11 @@ def chosen_positions(test: DataSet) -> list[int]:
     return sorted(range(len(ids)), key=ids.__getitem__)[:COMPARED]
 
 
-def onnx_logits(content: bytes | Path, data: DataSet) -> Floats:
-    """Return what an ONNX file answers on a data set, shape (N, classes); one logit as two."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    source = str(content) if isinstance(content, Path) else content
-    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    name, parts = session.get_inputs()[0].name, []
+def file_logits(path: Path, data: DataSet) -> Floats:
+    """Return what a model file answers on a data set, shape (N, classes); one logit as two."""
+    file, parts = ModelFile(path), []
     for inputs, _ in data.batches(BATCH):
-        logits = session.run(None, {name: inputs.numpy()})[0].astype(np.float64)
+        logits = np.asarray(file({file.names[0]: inputs.numpy()}), np.float64)
         logits = logits.reshape(len(inputs), -1)
         parts.append(np.pad(logits, ((0, 0), (1, 0))) if logits.shape[1] == 1 else logits)
     return np.concatenate(parts)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from srinit import display, store
+from srinit import display, runtimes, store
 from srinit.edge import check, device, serve
 from srinit.edge.records import Answers, Package
 from srinit.errors import ModelError, require
@@ -23,10 +23,11 @@ from srinit.records import plain
 
 SCHEMA = "srinit.edge/1"
 FILES = Path(__file__).parent / "files"
-SHIPPED = (check, deep, device, display, images, pixels, properties, serve)
+SHIPPED = (check, deep, device, display, images, pixels, properties, runtimes, serve)
 """Modules of the product that the package runs as they are, in its folder `edge`."""
-NEEDED = ("onnxruntime", "numpy", "Pillow")
-BUILT_WITH = ("srinit", "torch", "onnx", *NEEDED)
+NEEDED = ("numpy", "Pillow")
+REQUIREMENTS = {"onnxruntime": "requirements.txt", "openvino": "requirements-openvino.txt"}
+BUILT_WITH = ("srinit", "torch", "onnx", "onnxruntime", *NEEDED)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in the zip, so that equal files make equal zips
 
 
@@ -45,7 +46,7 @@ class Candidate:
     """One model file that can answer."""
 
     file: str  # its name in the package
-    content: bytes  # ONNX
+    contents: Sequence[bytes]  # of it, and of an IR's .bin
     numbers: str  # "float32" or "int8"
     log_as: str  # by which prediction logs name it; empty: by its own hash
     tolerance: float  # of the examples' confidence
@@ -108,20 +109,31 @@ def _contents(facts: Facts, candidates: Sequence[Candidate]) -> dict[str, bytes]
     for module in SHIPPED:
         path = Path(str(module.__file__))
         found[f"edge/{path.name}"] = path.read_bytes()
-    found["requirements.txt"] = "".join(f"{n}=={version(n)}\n" for n in NEEDED).encode()
+    for name in {runtime_of(each.file) for each in candidates}:
+        lines = [f"{package}=={version(package)}\n" for package in (name, *NEEDED)]
+        found[REQUIREMENTS[name]] = "".join(lines).encode()
     found["preprocess.json"] = _json(dict(facts.preprocess))
     found["labels.txt"] = "".join(f"{name}\n" for name in facts.class_names).encode()
     told = _told(facts)
     models = []
     for each in candidates:
-        found[each.file] = with_metadata(each.content, {**told, "numbers": each.numbers})
+        contents = each.contents
+        if runtime_of(each.file) == "onnxruntime":
+            contents = [with_metadata(contents[0], {**told, "numbers": each.numbers})]
+        parts = [path.name for path in runtimes.files_of(Path(each.file))]
+        found |= dict(zip(parts, contents, strict=True))
         found |= {example.name: example.content for example in each.examples}
-        models.append(_entry(each, store.sha256_bytes(found[each.file])))
+        models.append(_entry(each, store.sha256_bytes(b"".join(contents))))
     hashes = {name: store.sha256_bytes(content) for name, content in sorted(found.items())}
     signature = _signature(found[candidates[0].file])
     body = {"schema": SCHEMA, **told, **signature, "models": models, "files": hashes}
     found["model.json"] = _json(body)
     return found
+
+
+def runtime_of(file: str) -> str:
+    """Return what answers with a file of this name."""
+    return runtimes.RUNTIMES[Path(file).suffix]
 
 
 def _told(facts: Facts) -> dict[str, Any]:
@@ -144,8 +156,9 @@ def _told(facts: Facts) -> dict[str, Any]:
 def _entry(candidate: Candidate, digest: str) -> dict[str, Any]:
     return {
         "file": candidate.file,
-        "sha256": digest,
-        "sha256_of_run": store.sha256_bytes(candidate.content),  # without the metadata
+        "runtime": runtime_of(candidate.file),
+        "sha256": digest,  # of an IR that of the .xml and the .bin, one after the other
+        "sha256_of_run": store.sha256_bytes(b"".join(candidate.contents)),  # without the metadata
         "numbers": candidate.numbers,
         "log_as": candidate.log_as or digest,
         "tolerance": candidate.tolerance,

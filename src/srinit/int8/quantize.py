@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from srinit.errors import ModelError, is_out_of_memory, require
+from srinit.runtimes import ModelFile
+from srinit.serving import feeds_of
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
@@ -27,6 +26,11 @@ def helps_int8(instructions: Sequence[str]) -> bool:
         (False, True)
     """
     return any(name in instructions for name in DOT_PRODUCTS)
+
+
+def needs_reduced_range(instructions: Sequence[str]) -> bool:
+    """Return whether weights get 7 bits: on x86 that does not sum bytes in one step."""
+    return "avx2" in instructions and not helps_int8(instructions)
 
 
 def quantize(
@@ -52,7 +56,7 @@ def quantize(
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    reader = _Reader(_input_names(source), batches)
+    reader = _Reader(ModelFile(source).names, batches)
     try:
         with _quiet(), tempfile.TemporaryDirectory(prefix="srinit-") as name:
             joined = Path(name) / "joined.onnx"
@@ -87,7 +91,7 @@ class _Reader:
         inputs = next(self._batches, (None, None))[0]
         if inputs is None:
             return None
-        feeds = _feeds(self._names, inputs)
+        feeds = feeds_of(self._names, inputs)
         self.count += len(next(iter(feeds.values())))
         return feeds
 
@@ -100,44 +104,6 @@ class _Reader:
         if feeds is None:
             raise StopIteration
         return feeds
-
-
-def _feeds(names: Sequence[str], inputs: Any) -> dict[str, Any]:
-    if isinstance(inputs, Mapping):
-        return {name: inputs[name].cpu().numpy() for name in names}
-    values = inputs if isinstance(inputs, tuple | list) else (inputs,)
-    return {name: value.cpu().numpy() for name, value in zip(names, values, strict=True)}
-
-
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _input_names(path: Path) -> list[str]:
-    return [node.name for node in _session(path).get_inputs()]
-
-
-class OnnxNetwork(nn.Module):
-    """An ONNX file that is called as a network is, on the CPU.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._session = _session(path)
-        self._names = [node.name for node in self._session.get_inputs()]
-
-    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
-        """Return the first output."""
-        found = self._session.run(None, _feeds(self._names, named or inputs))[0]
-        return torch.from_numpy(found)
 
 
 def in_float(path: Path) -> tuple[str, ...]:

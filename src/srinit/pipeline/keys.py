@@ -33,6 +33,13 @@ KEYS: dict[str, tuple[str, ...]] = {
         "compare.confidence",
         *ERRORS,
     ),
+    "explorer": (
+        "alternatives",
+        "gates",
+        "compare.latency_batches",
+        "compare.confidence",
+        *ERRORS,
+    ),
     "packer": ("export.package", "export.license"),
     "corruptions": ("shift.corruptions",),
     "base": ("model", "export"),

@@ -8,6 +8,7 @@ from srinit.pipeline.keys import APART, INPUTS, KEYS
 from srinit.pipeline.runner import VIEWS
 from srinit.runs.files import REJECTED, ROUNDS
 from srinit.steps import (  # noqa: F401  (steps come into the table where they are written)
+    alternatives,
     field_data,
     finishing,
     folder,

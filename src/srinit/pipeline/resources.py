@@ -20,6 +20,7 @@ from srinit.pipeline import labels
 from srinit.pipeline.fit import check_fit
 from srinit.pipeline.network import load_network
 from srinit.sources import DataSet
+from srinit.steps.alternatives import Explorer
 from srinit.steps.base import Base, base_of_run, tokenizer_of
 from srinit.steps.compensating import Compensator
 from srinit.steps.packaging import Packer
@@ -292,11 +293,31 @@ class Resources:
         return Quantizer(
             model=self.model,
             calibration=self.split("calibration"),
+            validation=self.split("validation"),
             test=self.split("test"),
             task=self.task,
             bench=self.bench,
             gates=self.config.gates,
             execution=self.execution,
+        )
+
+    @property
+    def explorer(self) -> Explorer | None:
+        """Makes and measures alternatives to pruning; None where the config wants none."""
+        if not self.config.alternatives.measure:
+            return None
+        return Explorer(
+            model=self.model,
+            calibration=self.split("calibration"),
+            validation=self.split("validation"),
+            task=self.task,
+            bench=self.bench,
+            gates=self.config.gates,
+            settings=self.config.alternatives,
+            execution=self.execution,
+            load=lambda settings: load_network(
+                self.config.model_copy(update={"model": settings}), on_note=self.observer.say
+            ),
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,17 @@ STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("export", artifacts.EXPORTS),
     ("hugging face", artifacts.FOLDER),
     ("int8", artifacts.INT8),
+    ("alternatives", artifacts.ALTERNATIVES),
     ("package", artifacts.PACKAGE),
     ("report", artifacts.REPORT),
 )
-WANTED = ("int8", "package")  # only if the config wants them, keys of `export`
+WANTED: dict[
+    str, Callable[[Config], bool]
+] = {  # steps that are taken only if the config wants them
+    "int8": lambda config: config.export.int8,
+    "alternatives": lambda config: config.alternatives.measure,
+    "package": lambda config: config.export.package,
+}
 ALONE = ("inference cost", "export", "hugging face", *WANTED, "report")
 """Rank 0 takes them while the others wait."""
 
@@ -103,7 +110,7 @@ def carry_out(runner: Runner) -> RunResult:
         if runner.rank:
             return runner.files.read(artifacts.RESULT)
         for title, artifact in STEPS:
-            if title in WANTED and not getattr(runner.config.export, title):
+            if title in WANTED and not WANTED[title](runner.config):
                 continue
             if title in ALONE:
                 runner.observer.step(title)

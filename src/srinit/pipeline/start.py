@@ -30,7 +30,8 @@ from srinit.runs.inputs import config_of, files_of, inputs_lock
 from srinit.store import RunFolder, write_text
 from srinit.store.sums import read_sums
 
-PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime")
+PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "scipy", "onnxruntime",
+            "openvino", "nncf")  # fmt: skip
 FINISHED = "result.json"
 LOOKED = {*HEADS, DATA_FACTS.path, BASELINE_OUTCOMES.path}  # nothing came about yet
 

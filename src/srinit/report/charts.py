@@ -123,6 +123,45 @@ def line_chart(
     )
 
 
+def front_chart(
+    groups: Sequence[Dots],
+    points: Sequence[tuple[float, float]],
+    front: Sequence[tuple[float, float]],
+    x: Axis,
+    y: Axis,
+) -> Markup:
+    """Return numbered points in groups, with a line through those that none beats in both.
+
+    Args:
+        groups: Points of one color each.
+        points: All of them, in the order of their numbers.
+        front: Those that none beats, from left to right.
+        x: Horizontal axis, less is better.
+        y: Vertical axis, more is better.
+    """
+    frame = _Frame(x, y)
+    parts = [frame.axes()]
+    places = [(frame.x(px), frame.y(py)) for px, py in front]
+    if len(places) > 1:
+        path = f"M{places[0][0]:.1f} {places[0][1]:.1f}"
+        path += "".join(f"H{px:.1f}V{py:.1f}" for px, py in places[1:])
+        parts.append(f'<path class="line dashed c9" d="{path}"/>')
+    for group in groups:
+        path = "".join(f"M{frame.x(px):.1f} {frame.y(py):.1f}h0" for px, py in group.points)
+        parts.append(f'<path class="dot c{group.color % 10}" d="{path}"/>')
+    taken: list[tuple[float, float, float]] = []
+    for number, (px, py) in enumerate(points, start=1):
+        at, half = frame.x(px), 4.2 * len(str(number))
+        height = _free(at, frame.y(py) - 8, half, taken, HEIGHT)
+        taken.append((at, height, half))
+        parts.append(f'<text class=name x="{at:.0f}" y="{height:.0f}">{number}</text>')
+    legend = _legend([(group.label, group.color) for group in groups], "round")
+    drawing = "".join(parts)
+    return Markup(
+        f'<svg class=plot viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden=true>{drawing}</svg>{legend}'
+    )
+
+
 def square(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
     """Return left end, lower end and side of the square around points."""
     spans = [(min(values), max(values)) for values in zip(*points, strict=True)] or [(0.0, 1.0)] * 2
@@ -282,7 +321,7 @@ class _Frame:
         marks = self.x_axis.marks()
         for tick in marks:
             label, at = self.x_axis.text(tick), self.x(tick)
-            last = bool(self.x_axis.names) and tick == marks[-1]
+            last = bool(self.x_axis.names) and tick == marks[-1] == self.x_axis.high
             kind = '"xtick last"' if last else "xtick"
             parts.append(
                 f'<text class={kind} x="{WIDTH - 2 if last else at:.1f}" '

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any
 
+from srinit.alternatives import Alternatives
 from srinit.comparison.field_data import FieldComparison
 from srinit.comparison.precision import PrecisionChange
 from srinit.comparison.records import Comparison
@@ -71,6 +72,7 @@ class ReportInput:
     failed_exports: dict[str, str] = field(default_factory=dict)  # format to reason
     onnx_latency: tuple[LatencyPair, ...] = ()
     int8: Int8 | None = None  # the pruned network in int8, beside the others
+    alternatives: Alternatives | None = None  # to pruning
     baseline_score: float | None = None  # validation data, a fraction
     baseline_examples: int = 0
     baseline_warnings: tuple[Suspicion, ...] = ()

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from srinit.report import formats as fmt
 from srinit.report.acceptance import criteria_rows
+from srinit.report.alternatives import alternatives_view
 from srinit.report.data import ReportInput
 from srinit.report.decision import decide
 from srinit.report.differences import differences_view
@@ -86,6 +87,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         "rounds": rounds,
         "times": times_view(report, say),
         "int8": int8_view(report, say),
+        "alternatives": alternatives_view(report, say),
         "explanations": explanations_view(report, say),
         "provenance": provenance_view(report, say),
         "sources": _sources(report, rounds),
@@ -104,6 +106,7 @@ def _sources(report: ReportInput, rounds: Rounds) -> list[str]:
         "baseline/metrics.json",
         "export/export.json",
         "export/int8.json",
+        "export/alternatives.json",
     ]
     found += ["rounds/outcome.json", *(path for row in rounds.rows for path in row.sources)]
     return list(dict.fromkeys(found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from srinit.custody.overrides import Override
 from srinit.report.text import LocalizedText, Translator, join, untranslated
 
-RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def prose(*texts: LocalizedText | None) -> LocalizedText:
@@ -31,7 +31,7 @@ def scheme_name(scheme: str, say: Translator) -> LocalizedText:
 
 def device_words(device: str, runtime: str = "") -> LocalizedText:
     """Return a device, and what ran the network on it, as people write them."""
-    words = [device.upper() if device.startswith("cpu") else device]
+    words = [device.upper() if device.startswith("cpu") else device] if device else []
     words += [RUNTIMES.get(runtime, runtime)] if runtime else []
     return join([untranslated(word) for word in words], ja="・", en=", ")
 

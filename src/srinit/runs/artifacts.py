@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from srinit.alternatives import SCHEMA as ALTERNATIVES_SCHEMA
+from srinit.alternatives import Alternatives
 from srinit.comparison import (
     Comparison,
     CorruptionRobustness,
@@ -153,7 +155,11 @@ EXPORTS = Artifact(
 )  # fmt: skip
 INT8 = Artifact(
     "int8", "export/int8.json", "int8 after pruning", Record(Int8, INT8_SCHEMA),
-    beside=("export/pruned-int8.onnx",),
+    beside=("export/pruned-int8.*",),
+)  # fmt: skip
+ALTERNATIVES = Artifact(
+    "alternatives", "export/alternatives.json", "alternatives to pruning",
+    Record(Alternatives, ALTERNATIVES_SCHEMA),
 )  # fmt: skip
 PACKAGE = Artifact(
     "package", "export/package.json", "the edge package", Record(Package, "srinit.package/1"),
@@ -182,6 +188,6 @@ ARTIFACTS = (
     REFERENCE_SCORES, COMPUTED, PLAN, PLAN_TIMES, ROUND_PLAN, PRUNED, CUT, TUNED, TUNE_LOG,
     VALIDATION, VALIDATION_GATES, READINGS, PREDICTIONS, COMPARISON, PRECISION, SHIFT, SITE, SITE_GATES,
     GATES,
-    OWNERSHIP, OUTCOME, EXPORTS, INT8, PACKAGE, FOLDER_OUTLOOK, PLANNED_FOLDER, FOLDER, PICTURES,
+    OWNERSHIP, OUTCOME, EXPORTS, INT8, ALTERNATIVES, PACKAGE, FOLDER_OUTLOOK, PLANNED_FOLDER, FOLDER, PICTURES,
     REPORT, RESULT,
 )  # fmt: skip

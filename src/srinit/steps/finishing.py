@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from srinit import export as exporting
+from srinit.alternatives import Alternatives
 from srinit.comparison import Comparison
 from srinit.config.sections import ExportSection, ReportSection
 from srinit.custody import overrides
@@ -40,7 +43,8 @@ from srinit.steps.table import step
 from srinit.steps.task import Bench, Evaluator, Execution
 
 CHECKED_EXAMPLES = 64
-WRITTEN = ("pruned.onnx", "baseline.onnx", "pruned.pt2")
+WRITTEN = ("pruned.onnx", "pruned.xml", "pruned.bin", "pruned.pt2")
+NO_ONNX = "export.onnx: false"
 
 
 @step(
@@ -76,39 +80,64 @@ def exports(
     exported: list[exporting.Exported] = []
     failed: dict[str, str] = {}
     latency: list[LatencyPair] = []
+    pruned, onnx = tuned.cpu(), folder / "pruned.onnx"
+
+    def to_onnx() -> None:
+        exported.append(exporting.export_onnx(pruned, inputs, onnx, opset=export_settings.opset))
+
+    def to_openvino() -> None:
+        if not any(each.file == onnx.name for each in exported):
+            raise ModelError(f"there is no ONNX file to convert ({failed.get('onnx', NO_ONNX)})")
+        exported.append(exporting.export_openvino(pruned, inputs, onnx, folder / "pruned.xml"))
+
+    def to_torch() -> None:
+        exported.append(exporting.export_torch(pruned, inputs, folder / "pruned.pt2"))
+
+    wanted = {
+        "onnx": (export_settings.onnx, to_onnx),
+        "openvino": (export_settings.openvino, to_openvino),
+        "torch.export": (export_settings.torch_export, to_torch),
+    }
     try:
-        pruned = tuned.cpu()
-        if export_settings.onnx:
-            try:
-                target = folder / "pruned.onnx"
-                exported.append(
-                    exporting.export_onnx(pruned, inputs, target, opset=export_settings.opset)
-                )
-                latency = _onnx_latency(model, inputs, folder, bench)
-            except (ModelError, MissingExtraError) as error:
-                failed["onnx"] = str(error)
-        execution.observer.progress(1, 2)
-        if export_settings.torch_export:
-            try:
-                exported.append(exporting.export_torch(pruned, inputs, folder / "pruned.pt2"))
-            except ModelError as error:
-                failed["torch.export"] = str(error)
+        for number, (name, (is_wanted, write)) in enumerate(wanted.items(), start=1):
+            if is_wanted:
+                try:
+                    write()
+                except (ModelError, MissingExtraError) as error:
+                    failed[name] = str(error)
+            execution.observer.progress(number, len(wanted))
+        served = [folder / each.file for each in exported if each.format != "torch.export"]
+        if served:
+            latency = _latency(model, inputs, served, bench, failed)
     finally:
         for network in (model, tuned):
             network.to(execution.device)
     return Exports(files=tuple(exported), failed=failed, onnx_latency=tuple(latency))
 
 
-def _onnx_latency(model: nn.Module, inputs: Any, folder: Path, bench: Bench) -> list[LatencyPair]:
-    baseline = folder / "baseline.onnx"
-    try:
-        exporting.export_onnx(model.cpu(), inputs, baseline)
+def _latency(
+    model: nn.Module,
+    inputs: Any,
+    served: Sequence[Path],
+    bench: Bench,
+    failed: dict[str, str],
+) -> list[LatencyPair]:
+    """Return the times of each file beside those of the unpruned network in its runtime."""
+    with tempfile.TemporaryDirectory(prefix="srinit-") as name:
+        onnx = Path(name) / "baseline.onnx"
+        places = {".onnx": onnx, ".xml": onnx.with_suffix(".xml")}
+        try:
+            exporting.export_onnx(model.cpu(), inputs, onnx)
+            if any(path.suffix == ".xml" for path in served):
+                exporting.export_openvino(model, inputs, onnx, places[".xml"])
+        except (ModelError, MissingExtraError) as error:
+            failed["onnx"] = str(error)
+            return []
         return [
-            exporting.measure_onnx_pair(baseline, folder / "pruned.onnx", inputs, batch_size=size)
+            exporting.measure_file_pair(places[path.suffix], path, inputs, batch_size=size)
+            for path in served
             for size in ([1] if isinstance(model, Detector) else bench.batch_sizes)
         ]
-    finally:
-        baseline.unlink(missing_ok=True)
 
 
 @step(artifacts.PICTURES, part="report")
@@ -165,8 +194,8 @@ def report(
     pictures: Pictures | None,
     gates: GateResult,
     ownership: InferenceCost,
-    exports: Exports,
     int8: Int8 | None,
+    alternatives: Alternatives | None,
     reference_scores: ReferenceScores,
     report_settings: ReportSection,
     files: RunFiles,

@@ -22,6 +22,7 @@ from srinit.records import plain
 from srinit.runs import RunFiles, artifacts
 from srinit.runs.kinds import PairedOutcomes
 from srinit.runs.records import Exports, RoundsOutcome
+from srinit.runtimes import files_of
 from srinit.sources import DataSet
 from srinit.steps.table import step
 from srinit.steps.task import Task
@@ -106,9 +107,7 @@ def packed(
     """
     test, task, predictions = packer.test, packer.task, made.predictions
     _check(made.exports, predictions, test, task)
-    path = files.path(artifacts.EXPORTS).with_name("pruned.onnx")
-    files.folder.check(path)
-    content = path.read_bytes()
+    export = files.path(artifacts.EXPORTS).parent
     digest = artifact.read_recipe(files.round_folder).weights_sha256
     facts = Facts(
         name=str(json.loads((files.folder.path / "run.json").read_text("utf-8"))["name"]),
@@ -126,12 +125,20 @@ def packed(
         license=packer.license,
         batch_sizes=packer.batch_sizes,
     )
-    candidates = [_float32(content, digest, predictions, test, task)]
+    served = [export / each.file for each in made.exports.files if each.format != "torch.export"]
+    candidates = _float32(_checked(served, files), digest, predictions, test, task)
     if made.int8 is not None and made.int8.file:
-        path = path.with_name(made.int8.file)
-        files.folder.check(path)
-        candidates.append(_int8(path.read_bytes(), made.int8.sha256, predictions, test, task))
+        (path,) = _checked([export / made.int8.file], files)
+        candidates.append(_int8(path, made.int8.sha256, predictions, test, task))
     return edge.write_package(folder, facts, candidates)
+
+
+def _checked(paths: Sequence[Path], files: RunFiles) -> Sequence[Path]:
+    """Return model files whose bytes are those that were written."""
+    for path in paths:
+        for part in files_of(path):
+            files.folder.check(part)
+    return paths
 
 
 def _check(exports: Exports, predictions: PairedOutcomes, test: DataSet, task: Task) -> None:
@@ -149,51 +156,57 @@ def _check(exports: Exports, predictions: PairedOutcomes, test: DataSet, task: T
 
 
 def _float32(
-    content: bytes, digest: str, predictions: PairedOutcomes, test: DataSet, task: Task
-) -> Candidate:
-    """Return the exported network, compared with what the run's network answered."""
+    paths: Sequence[Path], digest: str, predictions: PairedOutcomes, test: DataSet, task: Task
+) -> list[Candidate]:
+    """Return the exported files, compared with what the run's network answered."""
     chosen = edge.chosen_positions(test)
     said = predictions.pruned.predictions[chosen]
     confidence = predictions.pruned.confidence[chosen]
-    logits = edge.onnx_logits(content, test.subset(chosen))
-    answers = edge.compared("model.onnx", logits, said, confidence)
-    apart = np.abs(edge.confidence_of(logits) - confidence)
-    sure = (logits.argmax(1) == said) & (apart <= edge.ANSWERS_WITHIN / 2)
-    if not sure.any():
-        raise ModelError(
-            f"the edge package cannot be made: the ONNX file gives none of {len(chosen)} test "
-            f"images the answer of the network within {edge.ANSWERS_WITHIN:g}."
+    logits = {path: edge.file_logits(path, test.subset(chosen)) for path in paths}
+    sure = np.ones(len(chosen), bool)
+    for path, found in logits.items():
+        apart = np.abs(edge.confidence_of(found) - confidence)
+        sure &= (found.argmax(1) == said) & (apart <= edge.ANSWERS_WITHIN / 2)
+        if not sure.any():
+            raise ModelError(
+                f"the edge package cannot be made: {path.name} gives none of {len(chosen)} test "
+                f"images the answer of the network within {edge.ANSWERS_WITHIN:g}."
+            )
+    examples = _examples(test, chosen, edge.spread(said, sure), task, said, confidence)
+    return [
+        Candidate(
+            file=f"model{path.suffix}",
+            contents=[part.read_bytes() for part in files_of(path)],
+            numbers="float32",
+            log_as=digest,
+            tolerance=edge.ANSWERS_WITHIN,
+            examples=examples,
+            answers=edge.compared(f"model{path.suffix}", found, said, confidence),
         )
-    return Candidate(
-        file="model.onnx",
-        content=content,
-        numbers="float32",
-        log_as=digest,
-        tolerance=edge.ANSWERS_WITHIN,
-        examples=_examples(test, chosen, edge.spread(said, sure), task, said, confidence),
-        answers=answers,
-    )
+        for path, found in logits.items()
+    ]
 
 
 def _int8(
-    content: bytes, digest: str, predictions: PairedOutcomes, test: DataSet, task: Task
+    path: Path, digest: str, predictions: PairedOutcomes, test: DataSet, task: Task
 ) -> Candidate:
     """Return the int8 network with its own answers to examples; compared with the run's network."""
     chosen = edge.chosen_positions(test)
     against = predictions.pruned.predictions[chosen], predictions.pruned.confidence[chosen]
-    logits = edge.onnx_logits(content, test.subset(chosen))
+    logits = edge.file_logits(path, test.subset(chosen))
     said, confidence = logits.argmax(1), edge.confidence_of(logits)
     sure = confidence > 0.5 + edge.INT8_WITHIN  # the largest, also where kernels round otherwise
     rows = edge.spread(said, sure if sure.any() else confidence >= confidence.max())
     examples = _examples(test, chosen, rows, task, said, confidence)
+    name = f"model-int8{path.suffix}"
     return Candidate(
-        file="model-int8.onnx",
-        content=content,
+        file=name,
+        contents=[part.read_bytes() for part in files_of(path)],
         numbers="int8",
         log_as=digest,
         tolerance=edge.INT8_WITHIN,
         examples=[replace(e, name=e.name.replace("/", "/int8-")) for e in examples],
-        answers=edge.compared("model-int8.onnx", logits, *against),
+        answers=edge.compared(name, logits, *against),
     )
 
 

@@ -1,4 +1,4 @@
-"""Answers of the network in this folder on image files; needs onnxruntime, numpy and Pillow.
+"""Answers of the network in this folder on image files; README.md says what it needs.
 
 python predict.py --self-test
 python predict.py photo.png folder --log preds.jsonl
@@ -18,8 +18,7 @@ sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True  # the folder stays as it was hashed
 
 import numpy as np  # noqa: E402
-import onnxruntime  # noqa: E402
-from edge import check, serve  # noqa: E402
+from edge import check, runtimes, serve  # noqa: E402
 from edge.display import json_printable, one_line, printable  # noqa: E402
 from edge.images import SUFFIXES, open_image  # noqa: E402
 from edge.pixels import input_pixels  # noqa: E402
@@ -30,14 +29,13 @@ class Network:
     """A model file of the package, its hash checked, with how images become its input."""
 
     def __init__(self, facts, entry, args):
-        self.facts, self.entry, content = facts, entry, (HERE / entry["file"]).read_bytes()
-        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            sys.exit(f"{entry['file']} is not the file that model.json names (other SHA-256).")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = args.threads, 3
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        session = onnxruntime.InferenceSession(content, options, providers=[args.provider])
-        self.run = lambda inputs: session.run(None, {facts["input"]["name"]: inputs})[0]
+        self.facts, self.entry, path = facts, entry, HERE / entry["file"]
+        contents = [each.read_bytes() for each in runtimes.files_of(path)]
+        if hashlib.sha256(b"".join(contents)).hexdigest() != entry["sha256"]:
+            sys.exit(f"{path.name} is not the file that model.json names (other SHA-256).")
+        how = {"threads": args.threads, "provider": args.provider, "contents": contents}
+        self.model = runtimes.ModelFile(path, **how)
+        self.run = lambda inputs: self.model({self.model.names[0]: inputs})
         self.how = json.loads((HERE / "preprocess.json").read_text("utf-8"))
         self.labels = (HERE / "labels.txt").read_text("utf-8").split("\n")[:-1]
 
@@ -46,8 +44,8 @@ class Network:
         names = ("size", "crop", "channels", "interpolation", "bits")
         pixels = input_pixels(image, **{name: self.how[name] for name in names})
         scale, mean, std = (np.float32(self.how[name]) for name in ("scale", "mean", "std"))
-        pixels = (pixels.astype(np.float32) / scale - mean[:, None, None]) / std[:, None, None]
-        return pixels[None]
+        inputs = (pixels.astype(np.float32) / scale - mean[:, None, None]) / std[:, None, None]
+        return inputs[None]
 
     def answer(self, content):
         """Return class, confidence, time and properties for the bytes of an image file."""
@@ -61,16 +59,6 @@ class Network:
         best, shares = int(logits.argmax()), np.exp(logits - logits.max())
         found = {"prediction": self.labels[best], "confidence": float(shares[best] / shares.sum())}
         return {**found, "latency_ms": took, **image_properties(image)}
-
-
-def take_times(networks, args):
-    """Time every model file at every batch size; return a line for each."""
-    content = (HERE / networks[0].entry["examples"][0]["file"]).read_bytes()
-    one = networks[0].input(open_image(content, networks[0].how["bits"]))
-    batches = [np.repeat(one, size, axis=0) for size in networks[0].facts["batch_sizes"]]
-    where = {"onnxruntime": onnxruntime.__version__, "dependency": args.provider}
-    where["threads"] = args.threads
-    return check.write_times(networks, batches, args.time, args.repeats, **where)
 
 
 def answer_all(network, args):
@@ -100,18 +88,27 @@ def main():
     parser.add_argument("--self-test", action="store_true", help="check hashes and ten answers")
     parser.add_argument("--time", type=Path, help="time every model file, write this JSON")
     parser.add_argument("--repeats", type=int, default=50, help="of --time")
-    parser.add_argument("--model", help="model file of the package; default: the first")
+    parser.add_argument(
+        "--model", help="model file; default: the first that a runtime is there for"
+    )
     parser.add_argument("--provider", default="CPUExecutionProvider", help="of onnxruntime")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as cores")
     args = parser.parse_args()
     facts = json.loads((HERE / "model.json").read_text("utf-8"))
-    entries = [m for m in facts["models"] if args.model in (None, m["file"])]
-    if not entries or not (args.paths or args.self_test or args.time):
+    named = [m for m in facts["models"] if args.model in (None, m["file"])]
+    entries = [m for m in named if runtimes.installed(m["runtime"])]
+    if not named or not (args.paths or args.self_test or args.time):
         parser.error("name images or a folder, --self-test or --time; --model: one of model.json")
+    if not entries:
+        sys.exit(f"not installed: {', '.join(sorted({m['runtime'] for m in named}))}")
     networks = [Network(facts, entry, args) for entry in (entries if args.time else entries[:1])]
     if not args.time and not args.self_test:
         return answer_all(networks[0], args)
-    lines = take_times(networks, args) if args.time else check.self_test(networks[0], HERE)
+    if args.time:
+        where = {"dependency": args.provider, "threads": args.threads}
+        lines = check.write_times(networks, args.time, args.repeats, **where)
+    else:
+        lines = check.self_test(networks[0], HERE)
     print(printable("\n".join(lines)))
     return int(lines[0].startswith("FAILED"))
 
