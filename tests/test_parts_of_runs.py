@@ -35,7 +35,7 @@ PLANNED = {"plan", "planned folder", "cut", "recovery"}
         ("export.int8", {"int8", "package", "report"}),
         ("shift.examples", {"shift", "judgement", "package", "folder", "report"}),
         ("data.site", {"data", "site", "judgement", "package", "folder", "report"}),
-        ("finetune.rehearsal", set()),
+        ("finetune.rehearsal", {"recovery"} | ALL_LATER),
         ("finetune.epochs", {"recovery"} | ALL_LATER),
         ("prune.rounds", {"cut", "recovery"} | ALL_LATER),
         ("compensate.examples", {"cut", "recovery"} | ALL_LATER),

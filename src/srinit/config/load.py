@@ -31,7 +31,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """
     body = parse_yaml(_content(path), where=str(path))
     if body.get("finetune") == "auto":  # short for the section, which overrides may add to
-        body["finetune"] = {"recipe": "auto"}
+        body["finetune"] = {}
     problems: list[str] = []
     pairs = _parsed(overrides, problems)
     _apply(body, pairs, problems)
