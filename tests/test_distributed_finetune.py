@@ -115,7 +115,7 @@ def test_shares_of_a_batch_are_the_batch(tmp_path: Path) -> None:
 RUN = (
     "plan.remove=[stage1.1,stage2.1]", "plan.flops=null", "plan.trial_examples=100",
     "scan.scheme=permuted", "scan.half_width=0.3",
-    "finetune.epochs=2", "finetune.batch_size=64", "finetune.rehearsal=4",
+    "finetune.epochs=2", "finetune.batch_size=64", "finetune.rehearsal=4", "finetune.lr=0.02",
     "compare.latency_batches=[1]",
     "gates.max_drop=1.0",
     "export.onnx=false", "export.torch_export=false", "report.pictures=0", "device=cpu",

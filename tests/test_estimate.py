@@ -50,24 +50,18 @@ def test_rounds_are_counted(prune: dict[str, Any], rounds: int) -> None:
 def test_every_trial_is_counted_with_its_reference_and_its_steps() -> None:
     tried = config(
         plan={"flops": 0.5, "trial_examples": 100, "trial_steps": 3},
-        finetune={"rehearsal": 0, "batch_size": 8},
     )
     # alone: two units; together: the pair; each as it was cut and compensated; two references
     fits = 3 * 12
-    assert estimate.trial_examples(tried, 2, calibration=1000) == (8 * 100 + fits * 32, 3 * 3 * 8)
+    found = estimate.trial_examples(tried, 2, calibration=1000, batch=8)
+    assert found == (8 * 100 + fits * 32, 3 * 3 * 8)
     assert estimate.trial_examples(tried, 2, calibration=10)[0] == 8 * 10 + fits * 3
     plain = tried.model_copy(
         update={"compensate": tried.compensate.model_copy(update={"method": "none"})}
     )
     assert estimate.trial_examples(plain, 2, calibration=1000)[0] == 5 * 100
-    rehearsed = config(
-        plan={"flops": 0.5, "trial_examples": 100}, finetune={"rehearsal": 5, "batch_size": 8}
-    )
-    assert estimate.trial_examples(rehearsed, 2, calibration=1000) == (
-        10 * 100 + fits * 32, 5 * 8,
-    )  # fmt: skip
 
 
 def test_without_trials_nothing_is_counted() -> None:
-    none = config(plan={"flops": 0.5, "trial_examples": 0}, finetune={"rehearsal": 5})
+    none = config(plan={"flops": 0.5, "trial_examples": 0})
     assert estimate.trial_examples(none, 10, calibration=1000) == (0, 0)

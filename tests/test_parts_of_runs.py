@@ -18,8 +18,8 @@ from srinit.pipeline.sizes import unread
 from srinit.runs import artifacts
 from srinit.steps.table import TABLE
 
-ALL_LATER = {"export", "int8", "alternatives", "package", "folder", "site", "predictions", "comparison", "shift",
-             "rounds", "inference cost", "judgement", "report"}  # fmt: skip
+ALL_LATER = {"export", "int8", "alternatives", "package", "folder", "site", "predictions", "comparison",
+             "shift", "rounds", "inference cost", "judgement", "report"}  # fmt: skip
 SCORED = {"scores", "reference scores"}
 PLANNED = {"plan", "plan times", "planned folder", "cut", "recovery"}
 
@@ -42,7 +42,7 @@ PLANNED = {"plan", "plan times", "planned folder", "cut", "recovery"}
         ("export.int8", {"int8", "package", "report"}),
         ("shift.examples", {"shift", "judgement", "package", "folder", "report"}),
         ("data.site", {"data", "site", "judgement", "package", "folder", "report"}),
-        ("finetune.rehearsal", set()),
+        ("finetune.rehearsal", {"recovery"} | ALL_LATER),
         ("finetune.epochs", {"recovery"} | ALL_LATER),
         ("prune.rounds", {"cut", "recovery"} | ALL_LATER),
         ("compensate.examples", {"cut", "recovery"} | ALL_LATER),

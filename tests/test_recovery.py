@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from srinit.config import dump_yaml, load_config
+from srinit.config.yaml import parse_yaml
 from srinit.errors import CheckpointError, ConfigError, ModelError, PruneError
-from srinit.finetune import Recipe, auto_recipe
+from srinit.finetune import auto_recipe
 from srinit.observer import Silent
 from srinit.pipeline.run import run_file
 from srinit.store import sha256_file
@@ -28,9 +30,9 @@ def test_a_recipe_follows_the_size_of_the_data_and_keeps_what_is_given() -> None
     found = [auto_recipe(size) for size in sizes]
     assert [recipe.batch_size for recipe in found] == [16, 32, 128, 128]
     assert [recipe.epochs for recipe in found] == [100, 80, 7, 5]
-    assert {recipe.feature_weight for recipe in found} == {1.0}
-    assert auto_recipe(800, validated=False).patience is None
-    given = auto_recipe(800, given=Recipe(epochs=2, batch_size=64, ema=0.9))
+    assert {recipe.optimizer for recipe in found} == {"sgd"}
+    assert auto_recipe(800, model=nn.LayerNorm(4)).optimizer == "adamw"
+    given = auto_recipe(800, epochs=2, batch_size=64, ema=0.9)
     assert (given.epochs, given.batch_size, given.ema) == (2, 64, 0.9)
 
 
@@ -38,7 +40,7 @@ def test_auto_is_short_for_a_section_and_other_words_are_named(tmp_path: Path) -
     body = {"model": {"source": "py:m.py:f"}, "data": {"source": "npz:d.npz"}}
     file = tmp_path / "srinit.yaml"
     file.write_text(dump_yaml({**body, "finetune": "auto"}))
-    assert load_config(file).finetune.recipe == "auto"
+    assert load_config(file).finetune == load_config(file, ["finetune.epochs=null"]).finetune
     assert load_config(file, ["finetune.epochs=3"]).finetune.epochs == 3
     file.write_text(dump_yaml({**body, "finetune": "automatic"}))
     with pytest.raises(ConfigError, match="finetune"):
@@ -100,26 +102,54 @@ def test_a_training_of_the_users_own_that_fails_leaves_the_run_as_it_was(
 
 
 @pytest.mark.slow
-def test_what_a_short_recovery_brings_is_said_before_the_training_and_kept(
+def test_a_rate_that_is_not_given_is_chosen_by_trials_on_copies(
     digits: Path, tmp_path: Path
 ) -> None:
     heard = Heard()
-    overrides = [*QUICK, f"out={tmp_path}", "finetune.epochs=0.2", "finetune.rehearsal=5"]
+    overrides = [
+        *QUICK, f"out={tmp_path}", "finetune.epochs=8", "finetune.rehearsal=6", "finetune.lr=null",
+        "finetune.batch_size=32",
+    ]  # fmt: skip
     run = Path(run_file(digits / "srinit.yaml", overrides, observer=heard).run)
-    metrics = json.loads((run / "rounds" / "01" / "metrics.json").read_text())
-    rehearsal = metrics["rehearsal"]
-    cost = rehearsal["cost"]
-    assert rehearsal["steps"] == 5
-    assert cost["low"] <= cost["value"] <= cost["high"]
-    (line,) = [line for line in heard.said if line.startswith("Expected recovery:")]
-    assert f"5 steps on a copy leave a loss of {100 * cost['value']:.1f} points" in line
+    training = json.loads((run / "rounds" / "01" / "training.json").read_text())
+    losses = {trial["lr"]: trial["loss"] for trial in training["trials"]}
+    assert {0.02, 0.005} <= set(losses)
+    assert (training["how"], training["steps"]) == ("tried", 6)
+    chosen = training["recipe"]["lr"]
+    assert losses[chosen] == min(losses.values())
+    log = json.loads((run / "rounds" / "01" / "tune.json").read_text())
+    assert log["recipe"] == training["recipe"]
+    cost = training["cost"]
+    (line,) = [line for line in heard.said if line.startswith("Recovery by")]
+    assert f"6 steps on a copy leave a loss of {100 * cost['value']:.1f} points" in line
+    assert f"peak rate {chosen:.3g}, the best of {len(losses)} recipes" in line
+    optimizer = training["recipe"]["optimizer"]
+    given = [*overrides, f"finetune.lr={chosen}", f"finetune.optimizer={optimizer}"]
     again = run_file(
-        digits / "srinit.yaml", [*overrides, "finetune.rehearsal=0", f"out={tmp_path / 'b'}"]
+        digits / "srinit.yaml", [*given, "finetune.rehearsal=0", f"out={tmp_path / 'b'}"]
     )
-    plain = json.loads((Path(again.run) / "rounds" / "01" / "metrics.json").read_text())
-    assert plain.pop("rehearsal") is None
     weights = [
         sha256_file(folder / "rounds" / "01" / "model.safetensors")
         for folder in (run, Path(again.run))
     ]
-    assert weights[0] == weights[1]  # a rehearsal leaves no trace in the network
+    assert weights[0] == weights[1]  # trials leave no trace in the network
+
+
+@pytest.mark.slow
+def test_minutes_say_how_long_is_trained(digits: Path, tmp_path: Path) -> None:
+    heard = Heard()
+    overrides = [*QUICK, f"out={tmp_path}", "finetune.lr=0.01", "finetune.rehearsal=0"]
+    file = digits / "minutes.yaml"
+    body = parse_yaml((digits / "srinit.yaml").read_bytes(), where="srinit.yaml")
+    body["finetune"] = {"minutes": 0.02}
+    file.write_text(dump_yaml(body))
+    run = Path(run_file(file, overrides, observer=heard).run)
+    training = json.loads((run / "rounds" / "01" / "training.json").read_text())
+    log = json.loads((run / "rounds" / "01" / "tune.json").read_text())
+    assert training["step_seconds"] > 0
+    assert log["recipe"]["epochs"] == training["recipe"]["epochs"]
+    assert 0 < log["steps"] * training["step_seconds"] < 60 * 0.02 + training["step_seconds"]
+    file.write_text(dump_yaml({**body, "finetune": {"minutes": 1e-6}}))
+    run = Path(run_file(file, [*overrides, f"out={tmp_path / 'b'}"], observer=heard).run)
+    assert json.loads((run / "rounds" / "01" / "tune.json").read_text())["steps"] == 0
+    assert any("finetune.minutes leave no time for 10 steps" in line for line in heard.said)

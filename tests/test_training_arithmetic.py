@@ -11,6 +11,7 @@ from torch import nn
 
 from srinit.finetune import Recipe, arithmetic, fine_tune
 from srinit.finetune.arithmetic import precision_of
+from srinit.finetune.teacher import Teacher
 from srinit.rng import isolated_rng
 from srinit.steps import recovery
 
@@ -129,7 +130,7 @@ def test_networks_with_other_dimensions_and_shared_buffers_are_laid_out_and_put_
     assert model.mask is model.first.mask is mask
     assert mask.is_contiguous()
     assert weight.is_contiguous()
-    teacher = arithmetic.teacher_of(model)
+    teacher = Teacher(model, "float32").model
     assert teacher is not model
     assert teacher.mask is teacher.first.mask
     assert teacher.second.weight.is_contiguous(memory_format=torch.channels_last)

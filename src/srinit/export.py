@@ -145,7 +145,7 @@ def _detector(model: Detector, inputs: Any, path: Path, opset: int) -> Exported:
     found = torch.stack([torch.nn.functional.pad(each[: model.most],
                                                  (0, 0, 0, max(0, model.most - len(each))))
                          for each in rows])  # fmt: skip
-    return _published(model, images, found, path, content, "onnx", opset=opset)
+    return _published(model, images, found, path, "onnx", content, opset=opset)
 
 
 def export_torch(model: nn.Module, inputs: object, path: Path) -> Exported:

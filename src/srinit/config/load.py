@@ -13,7 +13,10 @@ from srinit.config.sections import Config, PlanSection
 from srinit.config.yaml import MAX_BYTES, parse_yaml
 from srinit.errors import ConfigError
 
-SHORT = (("finetune", "auto", {"recipe": "auto"}), ("scan", "off", {"measure": False}))
+SHORT: tuple[tuple[str, str, dict[str, bool]], ...] = (
+    ("finetune", "auto", {}),
+    ("scan", "off", {"measure": False}),
+)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

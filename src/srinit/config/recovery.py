@@ -30,18 +30,10 @@ class LoraSettings(Section):
     )
 
 
-class RecipeSettings(Section):
-    """How a network is trained after a cut; `srinit.finetune.Recipe` has the same settings."""
+class TrainingSettings(Section):
+    """What a recipe and the config's section have in common."""
 
-    epochs: float = Field(
-        default=5, ge=0, le=100_000, description="passes over the training data; 0: none"
-    )
-    optimizer: Optimizer = Field(
-        default="sgd", description="with cosine schedule; with lora the default is adamw"
-    )
-    lr: float | None = Field(
-        default=None, gt=0, description="peak rate; default 0.02 or 5e-4, with lora 1e-3"
-    )
+    lr: float | None = Field(default=None, gt=0, description="peak rate; null: chosen by trials")
     weight_decay: float | None = Field(default=None, ge=0, description="not on norms and biases")
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of the steps")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the targets")
@@ -61,7 +53,6 @@ class RecipeSettings(Section):
     schedule: Schedule = Field(
         default="finetune", description="rewind: default peak rate 0.1 or 2e-3, of a first training"
     )
-    batch_size: int = Field(default=128, ge=1, le=65536, description="examples a step")
     micro_batch: int | None = Field(
         default=None,
         ge=1,
@@ -77,6 +68,12 @@ class RecipeSettings(Section):
     )
     ema: float | None = Field(
         default=None, gt=0, lt=1, title="decay", description="decay of averaged weights"
+    )
+    views: int | None = Field(
+        default=None,
+        ge=1,
+        description="versions of every augmented image, which then repeat; what the unpruned "
+        "network says of them is kept; null: new versions every epoch",
     )
     precision: TrainingPrecision = Field(
         default="auto",
@@ -100,13 +97,37 @@ class RecipeSettings(Section):
         return {"optimizer": "adamw", **value, "lora": lora}
 
 
-class FinetuneSection(RecipeSettings):
-    """Recovery after the cut; a command or function of your own may take its place."""
+class RecipeSettings(TrainingSettings):
+    """How a network is trained after a cut; `srinit.finetune.Recipe` has the same settings."""
 
-    recipe: Literal["default", "auto"] = Field(
-        default="default",
-        description="auto, also written `finetune: auto`: keys above that are left at their "
-        "defaults are chosen from the size of the data",
+    epochs: float = Field(
+        default=5, ge=0, le=100_000, description="passes over the training data; 0: none"
+    )
+    optimizer: Optimizer = Field(default="sgd", description="with cosine schedule")
+    batch_size: int = Field(default=128, ge=1, le=65536, description="examples a step")
+
+
+class FinetuneSection(TrainingSettings):
+    """Recovery after the cut; a command or function of your own may take its place.
+
+    What is left out is chosen from the data, the network and trials on copies of it.
+    """
+
+    epochs: float | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="passes over the training data; 0: none; null: from their number or minutes",
+    )
+    minutes: float | None = Field(
+        default=None, gt=0, description="time for the training of each round, in place of epochs"
+    )
+    optimizer: Optimizer | None = Field(
+        default=None,
+        description="with cosine schedule; null: by the network's kind and trials, with lora adamw",
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, le=65536, description="examples a step; null: from the number of data"
     )
     loss: str | None = Field(
         default=None,
@@ -116,10 +137,10 @@ class FinetuneSection(RecipeSettings):
         "score, which has to be named for a score of your own",
     )
     rehearsal: int = Field(
-        default=10,
+        default=20,
         ge=0,
-        description="steps of recovery tried on a copy of the cut network before it is trained, to "
-        "say what to expect; 0: none",
+        description="steps of every recipe that is tried on a copy of the cut network before it is "
+        "trained, to choose by and to say what to expect; 0: none",
     )
     command: str | None = Field(
         default=None, description="your own training: a command with {weights} and {out}"
@@ -130,20 +151,22 @@ class FinetuneSection(RecipeSettings):
 
     @field_validator("batch_size")
     @classmethod
-    def _more_than_one(cls, value: int) -> int:
-        if value < 2:  # of one example, batch normalization has no spread
+    def _more_than_one(cls, value: int | None) -> int | None:
+        if value is not None and value < 2:  # of one example, batch normalization has no spread
             raise ValueError("should be greater than or equal to 2")
         return value
 
     @model_validator(mode="before")
     @classmethod
     def _auto_is_short(cls, value: object) -> object:
-        return {"recipe": "auto"} if value == "auto" else value
+        return {} if value == "auto" else value
 
     @model_validator(mode="after")
     def _one_way_of_training(self) -> FinetuneSection:
         if self.command is not None and self.fn is not None:
             raise ValueError("command and fn are both given; keep one")
+        if self.epochs is not None and self.minutes is not None:
+            raise ValueError("epochs and minutes are both given; keep one")
         lacking = [part for part in ("{weights}", "{out}") if part not in (self.command or part)]
         if lacking:
             raise ValueError(f"command should name {' and '.join(lacking)}")

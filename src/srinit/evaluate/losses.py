@@ -161,7 +161,6 @@ def _with_rest(logs: Tensor) -> Tensor:
     return torch.cat([logs, rest], 1)
 
 
-
 def loss_for(scorer: Scorer, *, label_smoothing: float = 0.0) -> Loss:
     """Return the loss that a score is trained with.
 

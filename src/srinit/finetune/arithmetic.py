@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
-from srinit.copying import detached_copy
 from srinit.engine import has_fast_bfloat16
-from srinit.errors import ConfigError, ModelError
+from srinit.errors import ConfigError
 from srinit.finetune.records import Recipe
 
 LARGE = 200_000  # weights from which bfloat16 gained on a CPU
@@ -105,21 +104,6 @@ def _pictures(model: nn.Module) -> list[Tensor]:
     """Return the floating tensors of four dimensions, each once."""
     found = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return [t for t in found.values() if t.ndim == IMAGES and t.is_floating_point()]
-
-
-def teacher_of(teacher: nn.Module | None) -> nn.Module | None:
-    """Return the teacher as it is asked: a copy with channels last, where that is faster.
-
-    One that cannot be copied is asked as it is.
-    """
-    if teacher is None or not is_laid_out(teacher):
-        return teacher
-    try:
-        found, _ = detached_copy(teacher)
-    except ModelError:
-        return teacher
-    lay_out(found)
-    return found
 
 
 def inputs_as(model: nn.Module, inputs: Any) -> Any:

@@ -23,7 +23,6 @@ from srinit.finetune.arithmetic import (
     inputs_as,
     laid_out,
     precision_of,
-    teacher_of,
 )
 from srinit.finetune.average import averaged
 from srinit.finetune.checks import check_trainable, check_validation, frozen, task_loss
@@ -35,6 +34,7 @@ from srinit.finetune.records import FallBack, Recipe, TuneLog, TunePoint, nothin
 from srinit.finetune.schedule import fall_back, learning_rate
 from srinit.finetune.step import Gradients
 from srinit.finetune.stream import num_batches, stream
+from srinit.finetune.teacher import KeptPredictions, Teacher, keeps_predictions
 from srinit.records import plain
 from srinit.rng import seed_for
 from srinit.state import check_initialized
@@ -69,7 +69,7 @@ def fine_tune(
     averaged, all decide alike and end with the same weights. Only rank 0 writes `state`. Batch
     normalization sees the share of its process, as usual in data-parallel training.
 
-    Where an epoch leaves validation far below the start (five points at least, and three standard
+    Where an epoch leaves validation below the start (two points at least, and three standard
     errors) and none was better, training goes on from the first weights again, at a quarter of the
     rate; `TuneLog.fall_backs` tells of it.
 
@@ -141,9 +141,10 @@ def _trained(
 ) -> object:
     """Take all steps, with the hooks on features that the recipe asks for."""
     model, recipe = run.model, run.recipe
-    teacher = teacher_of(teacher)
-    guide = nn.Module() if teacher is None else teacher  # a module may define a false `__len__`
     pairs = dict(features or {}) if recipe.feature_weight and teacher is not None else {}
+    precision = precision_of(recipe, model)
+    asked = None if teacher is None else Teacher(teacher, precision, hooked=bool(pairs))
+    guide = nn.Module() if asked is None else asked.model
     with (
         modules.eval_mode(model),
         modules.untouched(guide),  # train flags are restored
@@ -153,17 +154,22 @@ def _trained(
         gradients = Gradients(
             model=model,
             recipe=recipe,
-            precision=precision_of(recipe, model),
+            precision=precision,
             loss=loss,
             places=places_of(run.scorer),
-            teacher=teacher,
+            teacher=asked,
             features=(ours, theirs, pairs) if pairs else None,
             scaler=run.scaler,
             together=run.together,
             parts=run.parts,
         )
+        kept = None
+        alone = run.together.count == 1
+        if alone and keeps_predictions(asked, train, recipe, augment, run.total, per_epoch):
+            assert asked is not None
+            kept = KeptPredictions(asked, train, recipe, augment, run.seed)
         return run.train(
-            stream(model, train, recipe, augment, run.seed, per_epoch, run.step, run.together),
+            stream(model, train, recipe, augment, run.seed, run.step, run.together, kept),
             gradients,
             per_epoch=per_epoch,
             state=state,
@@ -219,7 +225,7 @@ class _Run:
 
     def train(
         self,
-        batches: Iterator[tuple[Any, Any, int]],
+        batches: Iterator[tuple[Any, Any, int, Tensor | None]],
         gradients: Gradients,
         *,
         per_epoch: int,
@@ -228,9 +234,9 @@ class _Run:
     ) -> object:
         """Take steps until the end; return why it ended."""
         while self.step < self.total:
-            inputs, target, whole = next(batches)
+            inputs, target, whole, kept = next(batches)
             fitted = self.parts.limit
-            value = self._one_step(inputs, target, whole, gradients)
+            value = self._one_step(inputs, target, whole, kept, gradients)
             self.step += 1
             if not math.isfinite(value):
                 self.why = self._diverged(value)
@@ -253,18 +259,25 @@ class _Run:
                 on_progress(self.step, self.total, self._note())
         return "finished"
 
-    def _one_step(self, inputs: object, target: object, whole: int, gradients: Gradients) -> float:
+    def _one_step(
+        self,
+        inputs: object,
+        target: object,
+        whole: int,
+        kept: Tensor | None,
+        gradients: Gradients,
+    ) -> float:
         if whole < self.fewest * self.together.count:
             self.skipped += 1
             return self.losses[-1] if self.losses else 0.0
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(self.step)
-        inputs, target = modules.to_device((inputs, target), self.device)
+        inputs, target, kept = modules.to_device((inputs, target, kept), self.device)
         inputs = inputs_as(self.model, inputs)
         self.model.train()
         rank = [self.together.rank] if self.together.rank else []
         seed = seed_for("step", self.seed, self.step, *rank)
-        found = gradients.of(inputs, target, whole, seed=seed)
+        found = gradients.of(inputs, target, whole, kept=kept, seed=seed)
         if not math.isfinite(found):
             return found
         self.together.average_gradients(self.model)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from srinit import modules
 from srinit.evaluate import CrossEntropy, Loss
 from srinit.evaluate.losses import distillation
 from srinit.finetune.features import feature_loss
@@ -21,35 +19,31 @@ Features = tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, str]]
 def combined(
     output: object,
     target: object,
-    inputs: Any,
+    guide: object,
     *,
     loss: Loss | None,
     places: CrossEntropy,
-    teacher: nn.Module | None,
     recipe: Recipe,
     features: Features | None = None,
 ) -> Tensor:
     """Return the loss of one batch; without a teacher the task's alone.
 
-    The teacher runs once, for its predictions and its features. Predictions are copied where the
-    output has a target; padding and other places with a target of -100 are left out.
+    Predictions are copied where the output has a target; padding and other places with a target of
+    -100 are left out.
 
     Args:
         output: Of the network that is trained.
         target: Of the batch.
-        inputs: Of the batch, for the teacher.
+        guide: What the teacher says of the batch; None without one.
         loss: Of the task; None: nothing but the teacher is followed.
         places: Says which places of the output have a target.
-        teacher: The unpruned network.
         recipe: Its weights and its temperature.
         features: Of both networks.
     """
     copies = recipe.feature_weight > 0 and features is not None
-    if teacher is None or (recipe.distill_weight == 0 and not copies):
+    if guide is None or (recipe.distill_weight == 0 and not copies):
         assert loss is not None
         return loss(output, target)
-    with torch.no_grad():
-        guide = modules.call(teacher, inputs)
     weight = recipe.distill_weight
     terms = [] if loss is None else [loss(output, target)]
     if weight > 0:

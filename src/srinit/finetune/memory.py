@@ -84,9 +84,13 @@ def training_memory(
 
         def run() -> Tensor:
             with autocast(precision, modules.device_of(model)):
+                guide = None
+                if teacher is not None and copies:
+                    with torch.no_grad():
+                        guide = modules.call(teacher, inputs)
                 return combined(
-                    modules.call(model, inputs), target, inputs, loss=loss,
-                    places=places_of(scorer), teacher=teacher if copies else None, recipe=recipe,
+                    modules.call(model, inputs), target, guide, loss=loss,
+                    places=places_of(scorer), recipe=recipe,
                 )  # fmt: skip
 
         return _saved(model, run)

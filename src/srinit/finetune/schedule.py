@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from srinit.finetune.records import FallBack, Recipe, TunePoint
 
-FALL = 0.05  # of the score below the start, at least, that is taken for destruction
+FALL = 0.02  # of the score below the start, at least, that is taken for destruction
 ERRORS = 3  # standard errors of it
 SLOWER = 0.25  # the learning rate after such a fall
 MOST_FALLS = 3

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from srinit.errors import ConfigError, DataError
 from srinit.finetune.gradient_sync import GradientSync
 from srinit.finetune.records import Recipe
+from srinit.finetune.teacher import KeptPredictions, augment_seed
 from srinit.rng import seed_for
 
 
@@ -38,14 +39,16 @@ def stream(
     recipe: Recipe,
     augment: object,
     seed: int,
-    per_epoch: int,
     start: int,
     together: GradientSync,
-) -> Iterator[tuple[Any, Any, int]]:
+    kept: KeptPredictions | None,
+) -> Iterator[tuple[Any, Any, int, Tensor | None]]:
     """Yield this process's share of the batches, without end, from step `start` on.
 
-    With it comes the number of examples of the whole batch.
+    With it come the number of examples of the whole batch, and what the teacher said of them where
+    that is kept.
     """
+    per_epoch = num_batches(train, recipe)
     epoch, skip = divmod(start, per_epoch)
     while True:
         if hasattr(train, "batches"):
@@ -54,14 +57,19 @@ def stream(
                 recipe.batch_size,
                 shuffle_seed=seed_for("shuffle", seed, epoch),
                 augment=augment,
+                augment_seed=augment_seed(seed, epoch, recipe.views),
                 start=skip,
                 **options,
             )
             sizes = range(len(train) - skip * recipe.batch_size, 0, -recipe.batch_size)
-            for (inputs, target), left in zip(batches, sizes, strict=True):
-                yield inputs, target, min(left, recipe.batch_size)
+            numbers = range(skip, per_epoch)
+            for (inputs, target), left, number in zip(batches, sizes, numbers, strict=True):
+                said = kept.of(epoch, batches.positions(number)) if kept is not None else None
+                yield inputs, target, min(left, recipe.batch_size), said
         else:
             yield from (
-                together.share(batch, model) for number, batch in enumerate(train) if number >= skip
+                (*together.share(batch, model), None)
+                for number, batch in enumerate(train)
+                if number >= skip
             )
         epoch, skip = epoch + 1, 0

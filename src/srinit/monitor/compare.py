@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+
 from srinit.comparison import Drop, Rate, drop, rate
 from srinit.errors import DataError
 from srinit.gates import examples_needed

@@ -9,7 +9,6 @@ from typing import Any
 from srinit import artifact, sources
 from srinit.class_names import ClassList
 from srinit.custody import readings
-from srinit.custody.beside import beside
 from srinit.display import command
 from srinit.errors import ConfigError, DataError, PruneError
 from srinit.monitor import (

@@ -7,6 +7,7 @@ from typing import Any
 
 from srinit.config import Config
 from srinit.config.steps import COMPENSATED
+from srinit.finetune.choice import MOST_RATES, SHARE
 from srinit.pipeline.resources import Resources
 from srinit.pipeline.sizes import criterion_of, num_removed, num_rounds
 from srinit.runs.records import DataFacts
@@ -54,7 +55,7 @@ def scan_seconds(resources: Resources, units: UnitMap) -> float:
 
 
 def trial_examples(
-    config: Config, removed: int, calibration: int, *, ranked: int = 0
+    config: Config, removed: int, calibration: int, *, ranked: int = 0, batch: int = 128
 ) -> tuple[int, int]:
     """Return how many examples the trials before one cut read, and how many they train on.
 
@@ -66,6 +67,7 @@ def trial_examples(
         removed: How many units go.
         calibration: How many examples there are.
         ranked: How many units trials rank, before that.
+        batch: Examples of a step of training.
     """
     plan = config.plan
     if plan.trial_examples == 0 or not removed:
@@ -73,12 +75,11 @@ def trial_examples(
     read = min(plan.trial_examples, calibration)
     trials = 2 * removed - 1 + ranked
     compensates = config.compensate.method != "none"
-    networks = trials * (1 + compensates) + 2 + 2 * (config.finetune.rehearsal > 0)
+    networks = trials * (1 + compensates) + 2
     fitted = trials * compensates * min(TRIAL_FIT, calibration // 3)
-    steps = (trials - ranked) * plan.trial_steps + config.finetune.rehearsal
     return (
         networks * read + round(FIT_FACTOR * fitted),
-        steps * config.finetune.batch_size,
+        (trials - ranked) * plan.trial_steps * batch,
     )
 
 
@@ -87,6 +88,7 @@ def step_seconds(resources: Resources, units: UnitMap) -> dict[str, float]:
     config = resources.config
     each = seconds_of_one(resources)
     sizes = {name: len(data) for name, data in resources.data.items()}
+    recipe = resources.recovery.recipe
     removed = num_removed(config, len(units))
     count = num_rounds(config, removed, len(units))
     is_tried = criterion_of(config, len(units)) == COMPENSATED
@@ -95,20 +97,22 @@ def step_seconds(resources: Resources, units: UnitMap) -> dict[str, float]:
         math.ceil(removed / count),
         sizes.get("calibration", 0),
         ranked=is_tried * len(units),
+        batch=recipe.batch_size,
     )
     if resources.recovery.few_steps(1) is None:
         trained = 0
+    whole = TRAINING_FACTOR * sizes.get("train", 0) + sizes.get("validation", 0)
+    training = each * recipe.epochs * whole
+    if config.finetune.minutes is not None:
+        training = 60 * config.finetune.minutes
+    tried = config.finetune.rehearsal * recipe.batch_size * MOST_RATES * TRAINING_FACTOR
+    training += each * min(tried, SHARE * recipe.epochs * whole)
     return {
         "baseline": each * sizes.get("validation", 0),
         "scan": count * scan_seconds(resources, units),
         "plan": count * each * (TRIAL_FACTOR * read + TRAINING_FACTOR * trained),
         "prune": count * 3 * each * sizes.get("validation", 0),
-        "fine-tune": count
-        * each
-        * (
-            resources.recovery.recipe.epochs
-            * (TRAINING_FACTOR * sizes.get("train", 0) + sizes.get("validation", 0))
-        ),
+        "fine-tune": count * training,
         "compare": 2 * each * sizes.get("test", 0),
     }
 

@@ -18,6 +18,7 @@ from srinit.steps import (  # noqa: F401  (steps come into the table where they 
     planning,
     pruning,
     quantizing,
+    training,
 )
 from srinit.steps.table import TABLE, Step
 

@@ -20,6 +20,7 @@ from srinit.custody.readings import SCHEMA as READINGS_SCHEMA
 from srinit.custody.readings import Readings
 from srinit.edge.records import Package
 from srinit.finetune import TuneLog
+from srinit.finetune.choice import RecipeChoice
 from srinit.gates import GateResult
 from srinit.hugging_face import FolderFiles, FolderOutlook
 from srinit.inference_cost import InferenceCost
@@ -98,6 +99,11 @@ PRUNED = Artifact(
     beside=("cut/model.safetensors",), logged=False,
 )  # fmt: skip
 CUT = Artifact("cut", "metrics.json", "the cut", Record(CutMetrics, "srinit.cut/1"), in_round=True)
+TRAINING_SCHEMA = "srinit.training/1"
+TRAINING = Artifact(
+    "training", "training.json", "how it is trained", Record(RecipeChoice, TRAINING_SCHEMA),
+    in_round=True,
+)  # fmt: skip
 TUNED = Artifact(
     "tuned", "recipe.json", "the pruned network", Network(), in_round=True,
     beside=("model.safetensors", "t*.safetensors"), logged=False,
@@ -185,9 +191,9 @@ RESULT = Artifact("result", "result.json", "the result", Record(RunResult, "srin
 
 ARTIFACTS = (
     OVERRIDES, DATA_FACTS, BASELINE_OUTCOMES, BASELINE, UNITS, SENSITIVITY, SCORES,
-    REFERENCE_SCORES, COMPUTED, PLAN, PLAN_TIMES, ROUND_PLAN, PRUNED, CUT, TUNED, TUNE_LOG,
-    VALIDATION, VALIDATION_GATES, READINGS, PREDICTIONS, COMPARISON, PRECISION, SHIFT, SITE, SITE_GATES,
-    GATES,
-    OWNERSHIP, OUTCOME, EXPORTS, INT8, ALTERNATIVES, PACKAGE, FOLDER_OUTLOOK, PLANNED_FOLDER, FOLDER, PICTURES,
+    REFERENCE_SCORES, COMPUTED, PLAN, PLAN_TIMES, ROUND_PLAN, PRUNED, CUT, TRAINING, TUNED, TUNE_LOG,
+    VALIDATION, VALIDATION_GATES, READINGS, PREDICTIONS, COMPARISON, PRECISION, SHIFT, SITE,
+    SITE_GATES, GATES, OWNERSHIP, OUTCOME, EXPORTS, INT8, ALTERNATIVES, PACKAGE, FOLDER_OUTLOOK,
+    PLANNED_FOLDER, FOLDER, PICTURES,
     REPORT, RESULT,
 )  # fmt: skip

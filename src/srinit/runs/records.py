@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from srinit.comparison import Drop
 from srinit.compensation import Choice
 from srinit.cost import Cost
 from srinit.criteria import UnitScores
@@ -81,14 +80,6 @@ class Compensated:
 
 
 @record
-class TrialFineTuning:
-    """A short recovery, tried on a copy of the cut network before it is trained."""
-
-    steps: int
-    cost: Drop  # score of the unpruned network - score after the steps, on calibration data
-
-
-@record
 class CutMetrics:
     """What the cut of one round did, on validation data; scores are fractions."""
 
@@ -99,7 +90,6 @@ class CutMetrics:
     score_compensated: float | None  # after what was done without training
     cost_before: Cost
     cost_after: Cost
-    rehearsal: TrialFineTuning | None = None  # the recovery tried on a copy beforehand
     compensation: Compensated | None = None  # what was done without training, among what
 
 

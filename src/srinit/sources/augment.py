@@ -14,7 +14,7 @@ from srinit.records import record
 
 @record
 class Augment:
-    """Random crops and flips: the same for a generator in the same state.
+    """Random crops and flips, drawn for every image beforehand.
 
     Both are off by default: a mirrored part may be another part, or a defect.
     """
@@ -22,9 +22,7 @@ class Augment:
     crop_padding: int = 0  # pixels of black around the image before a random crop of its old size
     flip: bool = False  # half of the images, left to right
 
-    def both(
-        self, pixels: Tensor, target: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def both(self, pixels: Tensor, target: Tensor, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """Return changed pixels, and masks (B, H, W) of bytes changed alike; other targets stay.
 
         What a crop brings in from beyond the edge is of no class (255).
@@ -33,30 +31,46 @@ class Augment:
             DataError: The targets lie in the images, and are no such masks.
         """
         if target.ndim < 2 or not (self.flip or self.crop_padding):
-            return self(pixels, generator), target
+            return self(pixels, drawn), target
         if target.shape != (len(pixels), *pixels.shape[2:]) or target.dtype != torch.uint8:
             raise DataError(
                 f"data.augment changes images, and the targets {tuple(target.shape)} "
                 f"{target.dtype} in them cannot be changed alike: only masks: can. Leave it out."
             )
-        moved = self(torch.cat([pixels, 255 - target[:, None]], 1), generator)
+        moved = self(torch.cat([pixels, 255 - target[:, None]], 1), drawn)
         return moved[:, :-1], 255 - moved[:, -1]
 
-    def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a changed copy of bytes (B, C, H, W)."""
+    def draw(self, count: int, generator: torch.Generator) -> Drawn:
+        """Return what happens to each of `count` images."""
+        flips = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
+        shifts = torch.randint(0, 2 * self.crop_padding + 1, (count, 2), generator=generator)
+        return Drawn(flips=flips, shifts=shifts)
+
+    def __call__(self, pixels: Tensor, drawn: Drawn) -> Tensor:
+        """Return a changed copy of bytes (B, C, H, W); `drawn` says how each image changes."""
         out = pixels
-        count, _, height, width = out.shape
+        height, width = out.shape[2:]
         if self.flip:
-            chosen = torch.rand(count, generator=generator) < 0.5
-            out = torch.where(chosen.view(-1, 1, 1, 1), out.flip(3), out)
+            out = torch.where(drawn.flips.view(-1, 1, 1, 1), out.flip(3), out)
         if self.crop_padding:
-            pad = self.crop_padding
-            padded = F.pad(out, (pad, pad, pad, pad))
-            shifts = torch.randint(0, 2 * pad + 1, (count, 2), generator=generator).tolist()
+            padded = F.pad(out, (self.crop_padding,) * 4)
             out = torch.stack(
                 [
                     image[:, top : top + height, left : left + width]
-                    for image, (top, left) in zip(padded, shifts, strict=True)
+                    for image, (top, left) in zip(padded, drawn.shifts.tolist(), strict=True)
                 ]
             )
         return out
+
+
+@record
+class Drawn:
+    """Random changes of some images."""
+
+    flips: Tensor  # (B,) bool: left to right
+    shifts: Tensor  # (B, 2): top and left of the crop
+
+    def of(self, positions: object) -> Drawn:
+        """Return those of some of the images."""
+        at = torch.as_tensor(positions)
+        return Drawn(flips=self.flips[at], shifts=self.shifts[at])

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from srinit.errors import DataError
 from srinit.pixels.images import to_channels
 from srinit.rng import generator
-from srinit.sources.augment import Augment
+from srinit.sources.augment import Augment, Drawn
 from srinit.sources.examples import ImageExamples
 from srinit.sources.pool import Pool
 
@@ -134,6 +135,7 @@ class DataSet:
         *,
         shuffle_seed: int | None = None,
         augment: Augment | None = None,
+        augment_seed: int | None = None,
         start: int = 0,
         share: tuple[int, int] = (0, 1),
         every: int = 1,
@@ -145,27 +147,29 @@ class DataSet:
         Args:
             batch_size: Examples a batch; the last may be smaller.
             shuffle_seed: Shuffles, the same way for the same seed.
-            augment: Random changes of images, drawn from `shuffle_seed` and the batch's number.
+            augment: Random changes of images, drawn for every example of the data set.
+            augment_seed: Seed of them, `shuffle_seed` by default: the same seed changes an example
+                in the same way, whatever the order.
             start: First batch to serve, for resuming.
             share: (k, n) serves every n-th example of each batch, from the k-th on, so that n
                 processes share a batch without duplicates.
             every: Serves every n-th batch, so that n processes share the batches.
         """
-        return Batches(self, batch_size, shuffle_seed, augment, start, share, every)
+        return Batches(self, batch_size, shuffle_seed, augment, start, share, every, augment_seed)
 
     def _batch(
         self,
         positions: npt.NDArray[np.int64],
         augment: Augment | None,
-        random: torch.Generator | None,
+        drawn: Drawn | None,
     ) -> tuple[Any, Tensor]:
         indices = [self.indices[position] for position in positions]
         target = torch.from_numpy(self.pool.examples.targets[indices])
         if not self.pool.holds_images:
             return self.pool.inputs(indices), target
         pixels = self.pool.pixels(indices)
-        if augment is not None and random is not None:
-            pixels, target = augment.both(pixels, target, random)
+        if augment is not None and drawn is not None:
+            pixels, target = augment.both(pixels, target, drawn.of(positions))
         return self.pool.preprocess.normalized(pixels), target
 
 
@@ -180,6 +184,7 @@ class Batches:
     start: int = 0
     share: tuple[int, int] = (0, 1)
     every: int = 1
+    augment_seed: int | None = None
 
     def __len__(self) -> int:
         return len(self._numbers())
@@ -187,30 +192,42 @@ class Batches:
     def _numbers(self) -> range:
         return range(self.start, -(-len(self.dataset) // self.batch_size), self.every)
 
-    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """Positions in the data set, in the order in which they are served."""
         order = np.arange(len(self.dataset))
         if self.shuffle_seed is not None:
             np.random.default_rng(self.shuffle_seed).shuffle(order)
+        return order
+
+    @cached_property
+    def _drawn(self) -> Drawn | None:
+        if self.augment is None or not self.dataset.pool.holds_images:
+            return None
+        seed = self.shuffle_seed if self.augment_seed is None else self.augment_seed
+        return self.augment.draw(len(self.dataset), generator("augment", seed or 0))
+
+    def positions(self, number: int) -> npt.NDArray[np.int64]:
+        """Return which examples of the data set a batch holds: this process's share of them."""
+        first, step = self.share
+        return self.order[number * self.batch_size : (number + 1) * self.batch_size][first::step]
+
+    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
         numbers = self._numbers()
         if self.dataset.pool.is_cached(self.dataset.indices):
             for number in numbers:
-                yield self._make(order, number)
+                yield self._make(number)
             return
         with ThreadPoolExecutor(max_workers=1) as ahead:  # decodes while the model computes
-            pending = [ahead.submit(self._make, order, number) for number in numbers[:1]]
+            pending = [ahead.submit(self._make, number) for number in numbers[:1]]
             for number in numbers:
                 made = pending.pop().result()
                 if number + self.every in numbers:
-                    pending.append(ahead.submit(self._make, order, number + self.every))
+                    pending.append(ahead.submit(self._make, number + self.every))
                 yield made
 
-    def _make(self, order: npt.NDArray[np.int64], number: int) -> tuple[Any, Tensor]:
-        first, step = self.share
-        chosen = order[number * self.batch_size : (number + 1) * self.batch_size][first::step]
-        rank = [first] if first else []
-        names: list[str | int] = ["augment", self.shuffle_seed or 0, number, *rank]
-        random = generator(*names) if self.augment else None
-        return self.dataset._batch(chosen, self.augment, random)
+    def _make(self, number: int) -> tuple[Any, Tensor]:
+        return self.dataset._batch(self.positions(number), self.augment, self._drawn)
 
 
 def _texts(targets: npt.NDArray[Any]) -> list[str]:

@@ -52,7 +52,7 @@ def paired_power(
     first = max(0, math.floor(middle - REACH * spread - 1))
     pairs_M = np.arange(first, min(count, math.ceil(middle + REACH * spread + 1)) + 1, dtype=float)
 
-    def passes(lost_M: Floats) -> npt.NDArray[np.bool_]:
+    def passes(lost_M: Floats) -> npt.NDArray[np.bool_]:  # noqa: N803
         gained_M = pairs_M - lost_M
         variance = restricted_variance(lost_M / count, gained_M / count, margin)
         distance = lost_M - gained_M - count * margin

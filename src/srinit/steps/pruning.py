@@ -7,27 +7,25 @@ from typing import Any
 
 from torch import nn
 
-from srinit import records
 from srinit.config import Config
 from srinit.cost import count_cost
 from srinit.custody.depends import INPUTS
+from srinit.engine import faster_copy
 from srinit.errors import ConfigError
-from srinit.finetune import Recipe, TuneLog, fine_tune, run_command, run_function
+from srinit.evaluate import evaluate
+from srinit.finetune import TuneLog, fine_tune, run_command, run_function
+from srinit.finetune.choice import RecipeChoice
 from srinit.functions import load_function
 from srinit.plan import PrunePlan
-from srinit.runs import RunFiles, artifacts, processes
-from srinit.runs.records import BaselineMetrics, Compensated, CutMetrics, TrialFineTuning
+from srinit.runs import RunFiles, artifacts
+from srinit.runs.records import BaselineMetrics, Compensated, CutMetrics
 from srinit.sources import DataSet
 from srinit.steps.compensating import Compensator
 from srinit.steps.recovery import Recovery, expected_dip, is_own
 from srinit.steps.table import step
 from srinit.steps.task import Bench
-from srinit.steps.trials import Trials
 from srinit.surgery import kept_names, remove_with_origins
 from srinit.units import UnitMap
-
-TRIAL_FINE_TUNING_SCHEMA = "srinit.rehearsal/2"
-TOLD_FROM = 1_000_000_000  # bytes of a training
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Before:
     part="cut",
     says=("prune", lambda _, cut: f"removed {', '.join(cut.removed) or 'nothing'}"),
     together=True,
-    keys={"trials": (), "recovery": (), "bench": (), "baseline": INPUTS},
+    keys={"recovery": (), "bench": (), "baseline": INPUTS},
 )
 def cut(
     before: Before,
@@ -59,12 +57,11 @@ def cut(
     validated: Any,
     compensator: Compensator,
     recovery: Recovery,
-    trials: Trials,
     bench: Bench,
 ) -> tuple[nn.Module, CutMetrics]:
     """Return the network after the cut, compensated without training, and what it scores.
 
-    All processes of a run take the step; they share the work, but for the trial fine-tuning.
+    All processes of a run take the step; they share the work.
     """
     say = compensator.execution.observer.say
     say(expected_dip(round_plan, compensator.task.confidence))
@@ -80,13 +77,6 @@ def cut(
         as_cut = pruned
         pruned, compensation = compensator.compensated(as_cut, origins)
         score_compensated = score_cut if pruned is as_cut else validated(pruned)
-    trial = None
-    if set(round_plan.names) > set(before.gone):
-        trial = _tried(pruned, recovery, trials)
-        say(recovery.expected(before.log, trial))
-        needed = recovery.memory(pruned)
-        if needed is not None and needed.total >= TOLD_FROM:
-            say(needed.words())
     metrics = CutMetrics(
         removed=round_plan.names,
         num_examples=baseline.num_examples,
@@ -95,25 +85,9 @@ def cut(
         score_compensated=score_compensated,
         cost_before=count_cost(recovery.teacher, bench.inputs),
         cost_after=count_cost(pruned, bench.inputs),
-        rehearsal=trial,
         compensation=compensation,
     )
     return pruned, metrics
-
-
-def _tried(pruned: nn.Module, recovery: Recovery, trials: Trials) -> TrialFineTuning | None:
-    """Return what a short recovery on a copy brought, which rank 0 tries."""
-    if trials.settings.trial_examples == 0:
-        return None
-
-    def tried() -> str:
-        found = recovery.trial_fine_tuning(pruned, trials.data[0], trials.example_inputs)
-        return "" if found is None else records.to_json(found, schema=TRIAL_FINE_TUNING_SCHEMA)
-
-    text = processes.text_of_first(tried)
-    return (
-        records.from_json(TrialFineTuning, text, schema=TRIAL_FINE_TUNING_SCHEMA) if text else None
-    )
 
 
 def _trains_together(config: Config) -> bool:
@@ -128,15 +102,14 @@ def _trains_together(config: Config) -> bool:
     says=("finetune", lambda _, log: f"{log.stopped} after {log.steps} steps"),
     together=_trains_together,
     keys={"bench": ()},
-    but=("finetune.rehearsal",),
 )
 def tune(
     pruned: nn.Module,
     round_plan: PrunePlan,
     units: UnitMap,
     recovery: Recovery,
+    training: RecipeChoice,
     validation: DataSet,
-    validated: Any,
     files: RunFiles,
     bench: Bench,
 ) -> tuple[nn.Module, TuneLog]:
@@ -145,11 +118,9 @@ def tune(
     Several processes train together; a training of the user's own runs in rank 0.
     """
     if is_own(recovery.config):
-        log = _own_training(pruned, recovery, validation, validated, files)
+        log = _own_training(pruned, recovery, validation, bench.inputs, files)
         return pruned.eval(), log
-    recipe, execution = recovery.recipe, recovery.execution
-    if not round_plan.remove or recipe.epochs == 0:
-        recipe = Recipe(epochs=0)
+    recipe, execution = training.recipe, recovery.execution
     points = None
     if recipe.feature_weight:
         points = _cut_points(recovery.teacher, round_plan, units, bench.inputs)
@@ -196,14 +167,19 @@ def _own_training(
     model: nn.Module,
     recovery: Recovery,
     validation: DataSet,
-    validated: Any,
+    example_inputs: Any,
     files: RunFiles,
 ) -> TuneLog:
     """Let the user's own command or function train the network in place."""
     settings, root = recovery.config.finetune, recovery.config.root
     if settings.command is not None and settings.fn is not None:
         raise ConfigError("finetune.command and finetune.fn are both given; keep one.")
-    before = validated(model)
+
+    def validated() -> float:
+        ready, batches = faster_copy(model, example_inputs), recovery.execution.batches(validation)
+        return evaluate(ready, batches, scorer=recovery.task.scorer).score
+
+    before = validated()
     if settings.command is not None:
         files.folder.refuse_links(files.round_folder)
         run_command(settings.command, model, files.round_folder, cwd=root)
@@ -228,7 +204,7 @@ def _own_training(
         steps=0,
         best_step=0,
         score_before=before,
-        score_after=validated(model),
+        score_after=validated(),
         stopped="user",
         note=settings.command or str(settings.fn),
     )

@@ -105,9 +105,7 @@ def int8(
             )  # fmt: skip
         except (ModelError, MissingExtraError) as error:
             return quantizing.failed(*told, str(error))
-        readings.note_read(
-            files.folder, quantizer.test.ids, quantizer.test.data_hash, "int8"
-        )
+        readings.note_read(files.folder, quantizer.test.ids, quantizer.test.data_hash, "int8")
         made = _measured(served, baseline_outcomes, predictions, quantizer, cut)
         made = replace(
             made,

@@ -1,26 +1,22 @@
-"""How a run recovers: the recipe its config asks for, and what is to be expected beforehand."""
+"""How a run recovers: the recipe that its config asks for, and short trainings by it."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
-from srinit.comparison import compare_outcomes
 from srinit.config import Config, RecipeSettings
 from srinit.distributed import by_itself
-from srinit.engine import faster_copy, has_fast_bfloat16
-from srinit.evaluate import Detection, evaluate
+from srinit.engine import has_fast_bfloat16
+from srinit.evaluate import Detection
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
-from srinit.finetune.arithmetic import lay_out
 from srinit.finetune.checks import task_loss
+from srinit.finetune.choice import FACTOR
 from srinit.finetune.memory import TrainingMemory, training_memory
 from srinit.plan import PrunePlan
 from srinit.records import Interval
-from srinit.runs.records import TrialFineTuning
 from srinit.sources import Augment, DataSet
 from srinit.steps.task import Execution, Task
 from srinit.trialbench import NOTHING
@@ -46,16 +42,20 @@ class Recovery:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the config; `finetune: auto` looks at the size of the data."""
+        """The recipe of the config; what it leaves out follows from data and network.
+
+        Its rate, and its length where minutes are given, are chosen after the cut
+        (`srinit.steps.training`).
+        """
         settings = self.config.finetune
-        given = Recipe(**{name: getattr(settings, name) for name in RecipeSettings.model_fields})
+        given = {name: getattr(settings, name) for name in RecipeSettings.model_fields}
+        given = {name: value for name, value in given.items() if value is not None}
         if not self.copies:
-            given = given.changed(distill_weight=0.0)
+            given["distill_weight"] = 0.0
         if not self.trains:
-            return given.changed(epochs=0)
-        if settings.recipe != "auto" or given.epochs == 0 or self.train is None:
-            return given
-        return auto_recipe(len(self.train), validated=self.validation is not None, given=given)
+            return Recipe(**{**given, "epochs": 0})
+        count = 0 if self.train is None else len(self.train)
+        return auto_recipe(count, model=self.teacher, **given)
 
     @property
     def copies(self) -> bool:
@@ -68,7 +68,7 @@ class Recovery:
         settings = self.config.finetune
         if settings.command is not None:
             return True
-        return self.train is not None and (settings.fn is not None or settings.epochs > 0)
+        return self.train is not None and (settings.fn is not None or settings.epochs != 0)
 
     @property
     def augment(self) -> Augment:
@@ -80,20 +80,28 @@ class Recovery:
         """Return a function that recovers a network in place for so many steps of the recipe.
 
         None where nothing can be tried: no steps, no fine-tuning or one of the user's own, or no
-        training data. Of several processes each trains by itself.
+        training data. Where no rate is given it is a careful one.
         """
         train, none = self.train, self.config.finetune.epochs == 0
         if not steps or is_own(self.config) or none or train is None or not len(train):
             return None
-        full = self.recipe
-        per_epoch = len(train.batches(full.batch_size))
-        cheap = full.precision == "auto" and has_fast_bfloat16(self.execution.device)
-        short = full.changed(
+        return self.short(careful(self.recipe), steps)
+
+    def short(self, recipe: Recipe, steps: int) -> Callable[[nn.Module], TuneLog]:
+        """Return a function that trains a network in place for so many steps of a recipe.
+
+        Of several processes each trains by itself.
+        """
+        train = self.train
+        assert train is not None
+        cheap = recipe.precision == "auto" and has_fast_bfloat16(self.execution.device)
+        per_epoch = len(train.batches(recipe.batch_size))
+        brief = recipe.changed(
             epochs=(steps - 0.5) / per_epoch,
             patience=None,
             ema=None,
             feature_weight=0.0,
-            precision="bfloat16" if cheap else full.precision,
+            precision="bfloat16" if cheap else recipe.precision,
         )
 
         def recover(model: nn.Module) -> TuneLog:
@@ -103,7 +111,7 @@ class Recovery:
                     train,
                     None,
                     teacher=self.teacher,
-                    recipe=short,
+                    recipe=brief,
                     loss=self.task.loss,
                     scorer=self.task.scorer,
                     augment=self.augment,
@@ -111,28 +119,6 @@ class Recovery:
                 )
 
         return recover
-
-    def trial_fine_tuning(
-        self, pruned: nn.Module, data: Sequence[tuple[Any, Any]], example_inputs: Any
-    ) -> TrialFineTuning | None:
-        """Return what a short recovery brings on a copy of the cut network; None if none is tried.
-
-        Args:
-            pruned: The cut network as its training will begin, compensated; not changed.
-            data: Calibration batches that the trials read.
-            example_inputs: One batch that the network takes.
-        """
-        recover = self.few_steps(self.config.finetune.rehearsal)
-        if recover is None or not data:
-            return None
-        trained = _channels_last(copy.deepcopy(pruned))
-        recover(trained)
-        before, after = (
-            evaluate(faster_copy(model, example_inputs), data, scorer=self.task.scorer)
-            for model in (self.teacher, trained)
-        )
-        cost = compare_outcomes(before, after, confidence=self.task.confidence).score
-        return TrialFineTuning(steps=self.config.finetune.rehearsal, cost=cost)
 
     def memory(self, network: nn.Module) -> TrainingMemory | None:
         """Return what training a network will hold in memory; None where nothing is known of it.
@@ -148,42 +134,12 @@ class Recovery:
         loss = task_loss(self.task.loss, scorer, recipe, teacher)
         return training_memory(network, batch, recipe, loss=loss, scorer=scorer, teacher=teacher)
 
-    def expected(self, before: TuneLog | None, trial: TrialFineTuning | None) -> str:
-        """Return what is known of the recovery before it begins, and what is not.
 
-        Args:
-            before: The recovery of the round before, where there is one.
-            trial: The recovery tried on a copy, where there was one.
-        """
-        if is_own(self.config):
-            return "Recovery: unknown; a training of your own follows."
-        chosen = self.recipe
-        if chosen.epochs == 0:
-            why = "finetune.epochs: 0" if self.train is not None else "there is no data.train"
-            return f"Recovery: nothing is trained ({why}); the compensated network is the result."
-        noun = "epoch" if chosen.epochs == 1 else "epochs"
-        what = f"{chosen.epochs:g} {noun} of fine-tuning at batch {chosen.batch_size}"
-        if trial is not None:
-            cost = trial.cost
-            left = points(self.task.confidence, cost)
-            return (
-                f"Expected recovery: {trial.steps} steps on a copy leave a loss of {left}; "
-                f"{what} follow, and what they bring beyond that is unknown until it is measured."
-            )
-        if before is None or before.score_before is None or before.score_after is None:
-            return f"Recovery by {what}: unknown until it is measured."
-        return (
-            f"Recovery by {what}: unknown; the round before went from "
-            f"{100 * before.score_before:.1f} to {100 * before.score_after:.1f} % on validation "
-            "data."
-        )
-
-
-def _channels_last(network: nn.Module) -> nn.Module:
-    """Return a network of ours as it runs fastest, in place."""
-    if any(type(module) is nn.Conv2d for module in network.modules()):
-        lay_out(network)
-    return network
+def careful(recipe: Recipe) -> Recipe:
+    """Return a recipe with a rate that short trainings bear, where none was given."""
+    if recipe.lr is not None or recipe.schedule == "rewind":
+        return recipe
+    return recipe.changed(lr=recipe.peak_lr / FACTOR)
 
 
 def expected_dip(plan: PrunePlan, confidence: float) -> str:
