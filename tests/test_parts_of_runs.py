@@ -18,8 +18,8 @@ from srinit.pipeline.sizes import unread
 from srinit.runs import artifacts
 from srinit.steps.table import TABLE
 
-ALL_LATER = {"export", "int8", "alternatives", "package", "folder", "site", "predictions", "comparison",
-             "shift", "rounds", "inference cost", "judgement", "report"}  # fmt: skip
+ALL_LATER = {"export", "int8", "alternatives", "package", "folder", "site", "predictions",
+             "comparison", "shift", "rounds", "inference cost", "judgement", "report"}  # fmt: skip
 SCORED = {"scores", "reference scores"}
 PLANNED = {"plan", "plan times", "planned folder", "cut", "recovery"}
 
