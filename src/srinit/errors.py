@@ -11,7 +11,6 @@
     |  |  |- CheckpointError       4   weights do not fit, or are damaged
     |  |  |- ReinitError           4   a unit has nothing that can be drawn again
     |  |  |- SurgeryError          4   a unit cannot be removed
-    |  |  |  `- DimensionMismatchError
     |  |  `- CompensationError     4   a cut network cannot be compensated
     |  |- DataError                4   missing, empty, unreadable, overlapping
     |  |- RegistryError            4   the model registry cannot be reached or refuses
@@ -68,10 +67,6 @@ class ReinitError(ModelError):
 
 class SurgeryError(ModelError):
     """A unit cannot be removed from this model."""
-
-
-class DimensionMismatchError(SurgeryError):
-    """Removing a unit would join two tensors of different shape (given without the batch)."""
 
 
 class CompensationError(ModelError):
