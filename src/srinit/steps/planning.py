@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from srinit.config.sections import PlanSection
 from srinit.criteria import UnitScores
-from srinit.curve import PrefixMeter
+from srinit.curve import Clock, PrefixMeter
+from srinit.edge import DeviceTimes, device, read_times
 from srinit.errors import PlanError
+from srinit.export import time_exported
 from srinit.plan import Prefix, PrunePlan, make_plan
 from srinit.runs import artifacts, processes
+from srinit.runtimes import version_of
 from srinit.sensitivity import Sensitivity
 from srinit.steps.table import step
 from srinit.steps.task import Bench
@@ -30,6 +34,7 @@ class Planner:
     keep: Sequence[str]  # protected units, names or globs
     bench: Bench
     trials: Trials
+    root: Path  # that paths of the config are relative to
 
     def made(
         self,
@@ -82,11 +87,14 @@ class Planner:
         self, sensitivity: Sensitivity, options: dict[str, Any]
     ) -> Callable[[tuple[str, ...]], PrunePlan]:
         """Return a function that makes the plan without some units; rank 0 measures for all."""
+        times, timed_on = self._elsewhere()
         meter = PrefixMeter(
             self.model,
             sensitivity.unit_map,
             self.bench.inputs,
             batch_sizes=self.bench.batch_sizes,
+            clock=self._clock(),
+            measured=None if times is None else times.milliseconds,
         )
 
         def made(left_out: tuple[str, ...]) -> PrunePlan:
@@ -95,7 +103,8 @@ class Planner:
 
             def by(prefixes: tuple[Prefix, ...]) -> PrunePlan:
                 batch = self.settings.latency_batch
-                return make_plan(sensitivity, **given, latency_batch=batch, prefixes=prefixes)
+                plan = make_plan(sensitivity, **given, latency_batch=batch, prefixes=prefixes)
+                return replace(plan, timed_on=timed_on)
 
             return by(
                 meter.prefixes(
@@ -112,6 +121,21 @@ class Planner:
             return PrunePlan.from_json(text, where="the plan of rank 0")
 
         return shared
+
+    def _elsewhere(self) -> tuple[DeviceTimes | None, str]:
+        """Return the times of another device, if the config names some, and what takes times."""
+        if self.settings.measured is not None:
+            times = read_times(self.root / self.settings.measured, self.settings.runtime)
+            return times, f"{times.device}, {times.runtime}"
+        runtime = self.settings.runtime
+        return None, "" if runtime == "torch" else f"{device.processor()}, {version_of(runtime)}"
+
+    def _clock(self) -> Clock | None:
+        if self.settings.runtime == "torch":
+            return None
+        return lambda network: time_exported(
+            network, self.bench.inputs, self.settings.runtime, batch_sizes=self.bench.batch_sizes
+        )
 
     def _kept(self, units: UnitMap) -> tuple[str, ...]:
         """Return the protected units, also those that are protected only since the scan."""
