@@ -20,7 +20,8 @@ GONE = ("result.json\n", "report/report.html\n")
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = (
     "demo", "init", "doctor", "inspect", "baseline", "scan", "run", "plan", "prune",
-    "finetune", "compare", "export", "report", "seal", "verify", "promote", "rollback", "monitor",
+    "finetune", "compare", "export", "alternatives", "report", "seal", "verify", "promote",
+    "rollback", "monitor",
 )  # fmt: skip
 QUICK = tuple(
     part

@@ -469,6 +469,56 @@ def test_alternatives_are_measured_on_validation_data_and_the_page_names_what_to
     assert readings == json.loads((copied / "rounds/01/readings.json").read_text())
 
 
+def test_a_plan_follows_the_times_of_another_device_and_the_page_names_it(
+    copied: Path, python: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, times = tmp_path / "candidates", tmp_path / "times.json"
+    code, body = call(capsys, "plan", copied, "--candidates", folder)
+    assert (code, body["networks"]) == (0, 2)
+    assert call(capsys, "plan", copied, "--candidates", folder)[0] == 4  # not empty
+    refused = asked(python, folder, folder)
+    assert (refused.returncode, "nobody judged their answers" in refused.stderr) == (2, True)
+    assert asked(python, folder, "--time", times, "--repeats", "3").returncode == 0
+    measured = json.loads(times.read_text())
+    assert [row["removed"] for row in measured["times"][:2]].count([]) >= 1
+    words = ("--measured", times, "--remove", "block", "--set", "plan.runtime=onnxruntime")
+    code, body = call(capsys, "plan", copied, *words)
+    wanted = {
+        (len(row["removed"]), str(row["batch_size"])): row["median_ms"]
+        for row in measured["times"]
+        if row["runtime"] == "onnxruntime"
+    }
+    assert code == 0, body["error"]
+    assert wanted == {
+        (prefix["num_removed"], size): ms
+        for prefix in body["plan"]["prefixes"]
+        for size, ms in prefix["latency_ms"].items()
+    }
+    device = measured["device"]["processor"]
+    assert body["plan"]["timed_on"].startswith(f"{device}, onnxruntime ")
+    kept = json.loads((Path(body["run"]) / "plan_latency.json").read_text())
+    assert kept["timed_on"] == body["plan"]["timed_on"]
+    assert (
+        "timed_on" not in (Path(body["run"]) / "plan.json").read_text()
+        or not (json.loads((Path(body["run"]) / "plan.json").read_text())["timed_on"])
+    )
+    times.write_text(times.read_text().replace('"repeats": 3', '"repeats": 4', 1))
+    code, body = call(capsys, "plan", copied, *words)
+    assert "is not what was measured" in body["error"]["message"]
+    code, body = call(capsys, "plan", copied, "--measured", tmp_path / "none.json")
+    assert (code, "predict.py --time writes it" in body["error"]["message"]) == (2, True)
+
+
+def test_latency_can_be_that_of_onnxruntime(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--latency", "1.0", "--set", "plan.runtime=onnxruntime")
+    code, body = call(capsys, "plan", copied, *words)
+    assert code == 0
+    assert "onnxruntime" in body["plan"]["timed_on"]
+    assert body["plan"]["prefixes"][0]["latency_ms"]["1"] > 0
+
+
 def test_nothing_is_sent_when_openvino_is_imported(in_openvino: tuple[Path, Any, Any]) -> None:
     import nncf.telemetry
 

@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from srinit.cost import count_cost
+from srinit.errors import PlanError
 from srinit.latency import measure_latency, unit_times
 from srinit.plan import Prefix
 from srinit.surgery import remove_units
@@ -27,6 +28,10 @@ SECONDS = 0.35  # that a network is timed at one batch size, about
 LEAST = 5  # timed calls of a slow one, and of the units inside the unpruned network
 FEWER = 3  # of the units, at larger batches
 
+Clock = Callable[[nn.Module], Mapping[str, float]]
+"""From a network to its median milliseconds by batch size."""
+Measured = Mapping[frozenset[str], Mapping[str, float]]
+"""Median milliseconds by batch size of the network without some units, as another device says."""
 Wanted = Callable[[tuple[Prefix, ...]], Collection[int]]
 """From the prefixes as they are known so far to the numbers of those that must be measured."""
 OnProgress = Callable[[int, int], None]
@@ -44,6 +49,8 @@ class PrefixMeter:
         batch_sizes: Batch sizes whose median latency is measured on the device of the model;
             empty for none.
         repeats: Timed calls for each latency, at most.
+        clock: Takes the times in place of PyTorch on the device of the model.
+        measured: Times of another device; networks that it does not name are not timed.
     """
 
     def __init__(
@@ -54,7 +61,10 @@ class PrefixMeter:
         *,
         batch_sizes: Sequence[int] = (1,),
         repeats: int = 20,
+        clock: Clock | None = None,
+        measured: Measured | None = None,
     ) -> None:
+        self._clock, self._given = clock or self._in_torch, measured
         self._model, self._units, self._inputs = model, units, example_inputs
         self._sizes, self._repeats = tuple(batch_sizes), repeats
         self._known: dict[frozenset[str], Prefix] = {}
@@ -75,6 +85,8 @@ class PrefixMeter:
             on_progress: Called with (prefixes measured, prefixes to be measured as far as known).
         """
         places = set(anchors(len(ranking) + 1))
+        if self._given is not None:
+            places = self._named(ranking, self._given)
         while True:
             self._build(ranking, sorted(places), on_progress)
             while gap := self._unaccounted(ranking, sorted(places)):
@@ -82,7 +94,7 @@ class PrefixMeter:
                 self._build(ranking, sorted(places), on_progress)
             found = self._filled(ranking, sorted(places))
             more = set() if wanted is None else set(wanted(found)) - places
-            if not more:
+            if not more or self._given is not None:
                 return found
             places |= more
 
@@ -100,10 +112,20 @@ class PrefixMeter:
         chosen, inputs = [self._units[name] for name in gone], self._inputs
         pruned = remove_units(self._model, chosen, example_inputs=inputs) if gone else self._model
         cost = count_cost(pruned, inputs)
-        latency = {
+        latency = dict(self._clock(pruned)) if self._given is None else self._given[frozenset(gone)]
+        return Prefix(
+            num_removed=len(gone),
+            params=cost.params,
+            flops=cost.flops,
+            latency_ms={str(size): latency[str(size)] for size in self._sizes} or None,
+            measured=True,
+        )
+
+    def _in_torch(self, network: nn.Module) -> dict[str, float]:
+        return {
             str(size): measure_latency(
-                pruned,
-                inputs,
+                network,
+                self._inputs,
                 batch_size=size,
                 repeats=self._repeats,
                 max_seconds=SECONDS,
@@ -111,13 +133,26 @@ class PrefixMeter:
             ).median_ms
             for size in self._sizes
         }
-        return Prefix(
-            num_removed=len(gone),
-            params=cost.params,
-            flops=cost.flops,
-            latency_ms=latency or None,
-            measured=True,
-        )
+
+    def _named(self, ranking: Sequence[str], given: Measured) -> set[int]:
+        """Return which prefixes another device has timed, the ends among them.
+
+        Raises:
+            PlanError: It has not timed the ends of this ranking, at every batch size.
+        """
+        sizes = {str(size) for size in self._sizes}
+        places = {
+            place
+            for place in range(len(ranking) + 1)
+            if sizes <= set(given.get(frozenset(ranking[:place]), ()))
+        }
+        if not {0, len(ranking)} <= places:
+            raise PlanError(
+                f"the measured times are of other networks: of the {len(ranking) + 1} of this "
+                f"ranking {len(places)} are there at batch {', '.join(sorted(sizes))}, and the "
+                "first and the last must be. Write them again: srinit plan RUN --candidates FOLDER."
+            )
+        return places
 
     def _unaccounted(self, ranking: Sequence[str], places: Sequence[int]) -> set[int]:
         """Return prefixes that are no sums: the middles of stretches whose ends do not agree."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import statistics
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,39 @@ def measure_file_pair(
     one, other = time_files([baseline, pruned], inputs, batch_size, repeats)
     runtime = runtimes.RUNTIMES[baseline.suffix]
     return pair(one, other, batch_size=batch_size, device="cpu", runtime=runtime)
+
+
+def time_exported(
+    model: nn.Module, inputs: object, runtime: str, *, batch_sizes: Sequence[int], repeats: int = 20
+) -> dict[str, float]:
+    """Return the median milliseconds of a network in a runtime on the CPU, by batch size.
+
+    Args:
+        model: Exported for it and thrown away; not changed.
+        inputs: Real examples, as in `export_onnx`.
+        runtime: "onnxruntime" or "openvino".
+        batch_sizes: Examples a call.
+        repeats: Timed calls at most.
+
+    Raises:
+        MissingExtraError: The runtime is not installed.
+        ModelError: The network cannot be exported.
+    """
+    place = modules.device_of(model)
+    inputs = modules.to_device(inputs, torch.device("cpu"))
+    with tempfile.TemporaryDirectory(prefix="srinit-") as name:
+        path = Path(name) / "network.onnx"
+        try:
+            export_onnx(model.cpu(), inputs, path)
+            if runtime == "openvino":
+                export_openvino(model, inputs, path, path.with_suffix(".xml"))
+                path = path.with_suffix(".xml")
+        finally:
+            model.to(place)
+        return {
+            str(size): 1e3 * statistics.median(time_files([path], inputs, size, repeats)[0])
+            for size in batch_sizes
+        }
 
 
 def _bare(inputs: object, model: nn.Module | None = None) -> object:

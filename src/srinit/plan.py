@@ -84,6 +84,7 @@ class PlanTimes:
     ranking: tuple[str, ...]  # of the plan that it belongs to
     latency_ms: tuple[dict[str, float] | None, ...]  # of each prefix: median, by batch size
     interpolated: tuple[dict[str, float | None] | None, ...] = ()  # see `Prefix`; None: timed
+    timed_on: str = ""  # another runtime or device than PyTorch on that of the run
 
     def to_json(self) -> str:
         """Return the file form."""
@@ -113,6 +114,7 @@ class PrunePlan(Shown):
     criterion: str  # what the ranking rests on, e.g. "reinit_drop"
     inputs: Any = None  # structure of example inputs, for the check after surgery
     note: str = ""
+    timed_on: str = ""  # what took the latencies, if not PyTorch on the device of the run
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,8 +131,9 @@ class PrunePlan(Shown):
             ranking=self.ranking,
             latency_ms=tuple(prefix.latency_ms for prefix in self.prefixes),
             interpolated=tuple(prefix.interpolated for prefix in self.prefixes),
+            timed_on=self.timed_on,
         )
-        return replace(self, prefixes=bare), times
+        return replace(self, prefixes=bare, timed_on=""), times
 
     def timed(self, times: PlanTimes) -> PrunePlan:
         """Return the plan with latencies; unchanged where they belong to another ranking."""
@@ -139,7 +142,7 @@ class PrunePlan(Shown):
         between = times.interpolated or (None,) * len(self.prefixes)
         rows = zip(self.prefixes, times.latency_ms, between, strict=True)
         prefixes = tuple(replace(p, latency_ms=ms, interpolated=error) for p, ms, error in rows)
-        return replace(self, prefixes=prefixes)
+        return replace(self, prefixes=prefixes, timed_on=times.timed_on)
 
     def to_json(self) -> str:
         """Return the readable file form; `PrunePlan.from_json` reads it back, equal."""

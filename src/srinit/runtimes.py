@@ -93,7 +93,11 @@ def _openvino(contents: Sequence[bytes], threads: int) -> Opened:
     """Return input names and answers; every shape is compiled for itself when it first comes."""
     core = openvino().Core()
     model = core.read_model(contents[0], contents[1])
-    how = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16
+    how = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16, where there is hardware for it
+        "ENABLE_CPU_PINNING": "NO",  # else it waits for its core while others work there
+    }
     if threads:
         how["INFERENCE_NUM_THREADS"] = str(threads)
     compiled: dict[tuple[Any, ...], Any] = {}

@@ -70,10 +70,9 @@ class Field:
             served.add_float(name, network, self.folder / f"{name}.onnx", self.data)
         for kind in list(served.paths):
             self.add_file(served, kind)
-        before = self.answers["unpruned"]
 
-        def loses(found: Outcomes) -> float:
-            return self.compared(before, found).score.value or 0.0
+        def loses(before: Outcomes, after: Outcomes) -> float:
+            return self.compared(before, after).score.value or 0.0
 
         def quantize() -> None:
             served.add_int8(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @verb
 def alternatives(run: RunPath, common: Common) -> Result:
-    """Measure int8, lower resolution, smaller siblings ... beside pruning, and say what to take.
+    """Measure int8, fewer pixels, other networks beside pruning, and say what to take.
 
     On validation data and on the CPU; see the section `alternatives` of the config.
     """

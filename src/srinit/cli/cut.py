@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from srinit.cli.options import Common, RunPath, verb
+from srinit.cli.options import Common, RunPath, pair, verb
 from srinit.cli.output import Result
 from srinit.cli.progress import RichObserver
 from srinit.display import command, quoted
@@ -44,6 +44,14 @@ def plan(
     remove: Annotated[
         str | None, typer.Option(help="Units that go, separated by commas.", show_default=False)
     ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="Plan by the times of another device (times.json).", show_default=False),
+    ] = None,
+    candidates: Annotated[
+        Path | None,
+        typer.Option(help="Only write networks to time on another device.", show_default=False),
+    ] = None,
     edited: Annotated[
         bool, typer.Option("--edited", help="Take plan.json as you edited it; needs --reason.")
     ] = False,
@@ -66,6 +74,8 @@ def plan(
     from srinit.pipeline import replanning, start
     from srinit.runs import artifacts
 
+    if candidates is not None:
+        return _candidates(run, candidates, common)
     edit = replanning.edited(run, reason) if edited else None
     if edit is not None:
         if targets:
@@ -74,6 +84,10 @@ def plan(
     asked: dict[str, Any] = {"verb": "plan", "redo": ("plan",), "edit": edit}
     asked["check"] = replanning.check_names
     pairs = [*common.overrides, *_target_pairs(targets)]
+    if measured is not None:
+        if not measured.is_file():
+            raise ConfigError(f"{measured} is not there: predict.py --time writes it.")
+        pairs.append(pair("plan.measured", str(measured.absolute())))
     if common.dry_run:
         lines = start.foresee(run, pairs, **asked)
         return _dry("plan", run, "builds and times the network after every removal", lines)
@@ -90,6 +104,26 @@ def plan(
         data={"run": str(here), "plan": records.plain(made)},
         text=plan_table(made),
         next=command("prune", here),
+    )
+
+
+def _candidates(run: Path, folder: Path, common: Common) -> Result:
+    from srinit.pipeline import candidates, start
+
+    if common.dry_run:
+        return _dry("plan", run, f"writes networks of the plan's ranking into {folder}")
+    with (
+        RichObserver() as observer,
+        start.open_run(run, observer, common.overrides, verb="plan") as runner,
+    ):
+        observer.step("candidates")
+        count = candidates.write(runner, folder)
+    return Result(
+        verb="plan",
+        data={"run": str(runner.path), "candidates": str(folder), "networks": count},
+        text=f"wrote {count} networks into {folder}; on the device: python predict.py --time "
+        "times.json",
+        next=command("plan", runner.path, "--measured", "times.json"),
     )
 
 

@@ -191,6 +191,7 @@ def _plan(plan: PrunePlan, *, wide: bool) -> RenderableType:
             style="" if goes else "dim",
         )
     notes = [Text(f"- {plan.note}")] if plan.note else []
+    notes += [Text(f"- times: {plan.timed_on}")] if plan.timed_on else []
     return Group(title, table, *notes)
 
 

@@ -108,6 +108,15 @@ class PlanSection(Section):
     latency_batch: int = Field(
         default=1, ge=1, le=65536, description="batch size that latency speaks of"
     )
+    runtime: Literal["torch", "onnxruntime", "openvino"] = Field(
+        default="torch",
+        description="what takes the latencies: torch on the device, the others on the CPU",
+    )
+    measured: str | None = Field(
+        default=None,
+        min_length=1,
+        description="times.json of another device in place of times taken here; see docs/edge.md",
+    )
     units: int | None = Field(
         default=None, ge=1, description="so many units go; more only for a budget"
     )

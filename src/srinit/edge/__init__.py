@@ -1,5 +1,6 @@
 """What goes to the edge: a folder that answers without srinit and torch, checked before it goes."""
 
+from srinit.edge.candidates import Network, write_candidates
 from srinit.edge.examples import (
     chosen_positions,
     compared,
@@ -10,6 +11,7 @@ from srinit.edge.examples import (
     spread,
 )
 from srinit.edge.records import ANSWERS_WITHIN, INT8_WITHIN, Answers, Package, refused
+from srinit.edge.times import DeviceTimes, read_times
 from srinit.edge.write import Candidate, Example, Facts, write_package
 
 __all__ = [
@@ -17,8 +19,10 @@ __all__ = [
     "INT8_WITHIN",
     "Answers",
     "Candidate",
+    "DeviceTimes",
     "Example",
     "Facts",
+    "Network",
     "Package",
     "chosen_positions",
     "compared",
@@ -26,7 +30,9 @@ __all__ = [
     "file_logits",
     "image_file",
     "named",
+    "read_times",
     "refused",
     "spread",
+    "write_candidates",
     "write_package",
 ]

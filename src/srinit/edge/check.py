@@ -58,7 +58,8 @@ def write_times(networks: Sequence[Any], path: Path, repeats: int, **where: Any)
         calls = {n.entry["file"]: partial(n.run, batch) for n in networks}
         times = device.in_turn(calls, repeats)
         for network in networks:
-            row = {key: network.entry[key] for key in ("file", "runtime", "sha256")}
+            keys = ("file", "runtime", "sha256", "removed")
+            row = {key: network.entry[key] for key in keys if key in network.entry}
             row |= {"batch_size": len(batch), **device.summary(times[row["file"]])}
             rows.append(row)
     models = [m["file"] for m in facts["models"]]

@@ -104,15 +104,9 @@ def write_package(folder: Path, facts: Facts, candidates: Sequence[Candidate]) -
 
 def _contents(facts: Facts, candidates: Sequence[Candidate]) -> dict[str, bytes]:
     """Return every file of a package by its name, `model.json` with the hashes of the others."""
-    found = {name: (FILES / name).read_bytes() for name in ("README.md", "predict.py")}
-    found["edge/__init__.py"] = b'"""What predict.py shares with srinit, as srinit has it."""\n'
-    for module in SHIPPED:
-        path = Path(str(module.__file__))
-        found[f"edge/{path.name}"] = path.read_bytes()
-    for name in {runtime_of(each.file) for each in candidates}:
-        lines = [f"{package}=={version(package)}\n" for package in (name, *NEEDED)]
-        found[REQUIREMENTS[name]] = "".join(lines).encode()
-    found["preprocess.json"] = _json(dict(facts.preprocess))
+    found = program([each.file for each in candidates])
+    found["README.md"] = (FILES / "README.md").read_bytes()
+    found["preprocess.json"] = written_json(dict(facts.preprocess))
     found["labels.txt"] = "".join(f"{name}\n" for name in facts.class_names).encode()
     told = _told(facts)
     models = []
@@ -125,9 +119,22 @@ def _contents(facts: Facts, candidates: Sequence[Candidate]) -> dict[str, bytes]
         found |= {example.name: example.content for example in each.examples}
         models.append(_entry(each, store.sha256_bytes(b"".join(contents))))
     hashes = {name: store.sha256_bytes(content) for name, content in sorted(found.items())}
-    signature = _signature(found[candidates[0].file])
-    body = {"schema": SCHEMA, **told, **signature, "models": models, "files": hashes}
-    found["model.json"] = _json(body)
+    shapes = signature(found[candidates[0].file])
+    body = {"schema": SCHEMA, **told, **shapes, "models": models, "files": hashes}
+    found["model.json"] = written_json(body)
+    return found
+
+
+def program(files: Sequence[str]) -> dict[str, bytes]:
+    """Return the program that answers with model files, and what it needs, by name."""
+    found = {"predict.py": (FILES / "predict.py").read_bytes()}
+    found["edge/__init__.py"] = b'"""What predict.py shares with srinit, as srinit has it."""\n'
+    for module in SHIPPED:
+        path = Path(str(module.__file__))
+        found[f"edge/{path.name}"] = path.read_bytes()
+    for name in sorted({runtime_of(file) for file in files}):
+        lines = [f"{package}=={version(package)}\n" for package in (name, *NEEDED)]
+        found[REQUIREMENTS[name]] = "".join(lines).encode()
     return found
 
 
@@ -191,7 +198,12 @@ def with_metadata(content: bytes, facts: Mapping[str, Any]) -> bytes:
     return made
 
 
-def _signature(content: bytes) -> dict[str, Any]:
+def signature(content: bytes) -> dict[str, Any]:
+    """Return name, type and shape of the input and the output of an ONNX file.
+
+    Raises:
+        ModelError: It takes several inputs.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -205,7 +217,8 @@ def _signature(content: bytes) -> dict[str, Any]:
     }
 
 
-def _json(body: Mapping[str, Any]) -> bytes:
+def written_json(body: Mapping[str, Any]) -> bytes:
+    """Return a body as the JSON of a package."""
     return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()
 
 

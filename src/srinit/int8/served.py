@@ -68,8 +68,8 @@ class Served:
             model.to(place)
 
     def add_int8(
-        self, folder: Path, calibration: DataSet, loses: Callable[[Outcomes], float], data: DataSet,
-        max_drop: float, *, reduced_range: bool,
+        self, folder: Path, calibration: DataSet, loses: Callable[[Outcomes, Outcomes], float],
+        data: DataSet, max_drop: float, *, reduced_range: bool,
     ) -> None:  # fmt: skip
         """Add every network in int8; a runtime that cannot is named, with the reason.
 
@@ -77,7 +77,7 @@ class Served:
             folder: Where the files go.
             calibration: The first of its examples by their hashes give the ranges of activations;
                 by its answers layers go back to float32 where NNCF's default loses too much.
-            loses: What the outcomes on `data` show as the loss.
+            loses: What the outcomes on `data` in float32 and in int8 show as the loss.
             data: Examples that show whether it is too much; others than for calibration.
             max_drop: More is too much, a fraction.
             reduced_range: Of onnxruntime; see `quantize`.
@@ -102,7 +102,7 @@ class Served:
                     singles = some.batches(1)
                     quantize_openvino(self.paths[kind], target, singles)
                     self.paths[made] = target
-                    if loses(self.outcomes(made, data)) > max_drop:
+                    if loses(self.outcomes(kind, data), self.outcomes(made, data)) > max_drop:
                         quantize_openvino(
                             self.paths[kind], target, singles, max_drop=max_drop,
                             score=lambda net: evaluate(

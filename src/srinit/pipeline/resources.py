@@ -283,6 +283,7 @@ class Resources:
             keep=self.config.units.keep,
             bench=self.bench,
             trials=self.trials,
+            root=self.config.root,
         )
 
     @property

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from srinit.config.sections import PlanSection
 from srinit.criteria import UnitScores
-from srinit.curve import PrefixMeter
+from srinit.curve import Clock, PrefixMeter
+from srinit.edge import DeviceTimes, device, read_times
 from srinit.errors import PlanError
+from srinit.export import time_exported
 from srinit.plan import PlanTimes, Prefix, PrunePlan, make_plan
 from srinit.runs import artifacts, processes
 from srinit.runs.records import ComputedPlan
+from srinit.runtimes import version_of
 from srinit.sensitivity import Sensitivity
 from srinit.steps.table import step
 from srinit.steps.task import Bench
@@ -31,6 +35,7 @@ class Planner:
     keep: Sequence[str]  # protected units, names or globs
     bench: Bench
     trials: Trials
+    root: Path  # that paths of the config are relative to
 
     def made(
         self,
@@ -83,7 +88,7 @@ class Planner:
         self, sensitivity: Sensitivity, options: dict[str, Any]
     ) -> Callable[[tuple[str, ...]], PrunePlan]:
         """Return a function that makes the plan without some units; rank 0 measures for all."""
-        meter = self._meter(sensitivity.unit_map)
+        meter, timed_on = self._meter(sensitivity.unit_map)
 
         def made(left_out: tuple[str, ...]) -> PrunePlan:
             given = {**options, "keep": (*options["keep"], *left_out)}
@@ -91,7 +96,8 @@ class Planner:
 
             def by(prefixes: tuple[Prefix, ...]) -> PrunePlan:
                 batch = self.settings.latency_batch
-                return make_plan(sensitivity, **given, latency_batch=batch, prefixes=prefixes)
+                plan = make_plan(sensitivity, **given, latency_batch=batch, prefixes=prefixes)
+                return replace(plan, timed_on=timed_on)
 
             return by(
                 meter.prefixes(
@@ -109,20 +115,44 @@ class Planner:
 
         return shared
 
-    def _meter(self, units: UnitMap) -> PrefixMeter:
-        sizes = self.bench.batch_sizes
-        return PrefixMeter(self.model, units, self.bench.inputs, batch_sizes=sizes)
+    def _meter(self, units: UnitMap) -> tuple[PrefixMeter, str]:
+        """Return what measures the network after removals, and what its times are of."""
+        times, timed_on = self._elsewhere()
+        meter = PrefixMeter(
+            self.model,
+            units,
+            self.bench.inputs,
+            batch_sizes=self.bench.batch_sizes,
+            clock=self._clock(),
+            measured=None if times is None else times.milliseconds,
+        )
+        return meter, timed_on
 
     def timed(self, plan: PrunePlan, units: UnitMap) -> PlanTimes | None:
         """Return what a clock says about a plan that is there; None where no batch is timed."""
         if not self.bench.batch_sizes:
             return None
-        found = self._meter(units).prefixes(
+        found = self._meter(units)[0].prefixes(
             plan.ranking,
             wanted=lambda _: (len(plan.remove),),
             on_progress=self.trials.compensator.execution.observer.progress,
         )
         return replace(plan, prefixes=found).untimed()[1]
+
+    def _elsewhere(self) -> tuple[DeviceTimes | None, str]:
+        """Return the times of another device, if the config names some, and what takes times."""
+        if self.settings.measured is not None:
+            times = read_times(self.root / self.settings.measured, self.settings.runtime)
+            return times, f"{times.device}, {times.runtime}"
+        runtime = self.settings.runtime
+        return None, "" if runtime == "torch" else f"{device.processor()}, {version_of(runtime)}"
+
+    def _clock(self) -> Clock | None:
+        if self.settings.runtime == "torch":
+            return None
+        return lambda network: time_exported(
+            network, self.bench.inputs, self.settings.runtime, batch_sizes=self.bench.batch_sizes
+        )
 
     def _kept(self, units: UnitMap) -> tuple[str, ...]:
         """Return the protected units, also those that are protected only since the scan."""

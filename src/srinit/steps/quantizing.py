@@ -99,7 +99,7 @@ def int8(
             served.add_float("pruned", tuned, folder / "pruned.onnx", quantizer.test)
             served.add_int8(
                 Path(name), quantizer.calibration,
-                lambda found: _loss(quantizer.task, baseline_outcomes, found).value or 0.0,
+                lambda before, after: _loss(quantizer.task, before, after).value or 0.0,
                 quantizer.validation, quantizer.max_drop,
                 reduced_range=quantizing.needs_reduced_range(told[1]),
             )  # fmt: skip

@@ -18,11 +18,12 @@ sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True  # the folder stays as it was hashed
 
 import numpy as np  # noqa: E402
-from edge import check, runtimes, serve  # noqa: E402
 from edge.display import json_printable, one_line, printable  # noqa: E402
 from edge.images import SUFFIXES, open_image  # noqa: E402
 from edge.pixels import input_pixels  # noqa: E402
 from edge.properties import image_properties  # noqa: E402
+
+from edge import check, runtimes, serve  # noqa: E402
 
 
 class Network:
@@ -36,8 +37,9 @@ class Network:
         how = {"threads": args.threads, "provider": args.provider, "contents": contents}
         self.model = runtimes.ModelFile(path, **how)
         self.run = lambda inputs: self.model({self.model.names[0]: inputs})
-        self.how = json.loads((HERE / "preprocess.json").read_text("utf-8"))
-        self.labels = (HERE / "labels.txt").read_text("utf-8").split("\n")[:-1]
+        if not args.time:
+            self.how = json.loads((HERE / "preprocess.json").read_text("utf-8"))
+            self.labels = (HERE / "labels.txt").read_text("utf-8").split("\n")[:-1]
 
     def input(self, image):
         """Return an image as the network takes it, a batch of one."""
@@ -99,16 +101,16 @@ def main():
     entries = [m for m in named if runtimes.installed(m["runtime"])]
     if not named or not (args.paths or args.self_test or args.time):
         parser.error("name images or a folder, --self-test or --time; --model: one of model.json")
+    if facts.get("candidates") and not args.time:
+        parser.error("these are candidates for --time alone: nobody judged their answers")
     if not entries:
         sys.exit(f"not installed: {', '.join(sorted({m['runtime'] for m in named}))}")
     networks = [Network(facts, entry, args) for entry in (entries if args.time else entries[:1])]
     if not args.time and not args.self_test:
         return answer_all(networks[0], args)
-    if args.time:
-        where = {"dependency": args.provider, "threads": args.threads}
-        lines = check.write_times(networks, args.time, args.repeats, **where)
-    else:
-        lines = check.self_test(networks[0], HERE)
+    where = {"dependency": args.provider, "threads": args.threads}
+    timed = args.time and check.write_times(networks, args.time, args.repeats, **where)
+    lines = timed or check.self_test(networks[0], HERE)
     print(printable("\n".join(lines)))
     return int(lines[0].startswith("FAILED"))
 
