@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+
 from srinit.comparison import Drop, Rate, drop, rate
 from srinit.errors import DataError
 from srinit.gates import examples_needed
@@ -211,7 +212,7 @@ def plan_test(
 
     Example:
         >>> plan_test(0.01, discordant=0.05).num_examples
-        3925
+        3992
     """
     if not 0 < margin <= 1 or expected_drop >= margin:
         raise ValueError(f"the margin {margin} must exceed the expected loss {expected_drop}.")
