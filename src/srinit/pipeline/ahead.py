@@ -51,6 +51,8 @@ def check(runner: Runner) -> None:
         shift_examples=config.shift.examples,
         shift_points=len(config.shift.corruptions) * len(config.shift.severities),
     )
+    for outlook in resources.outlooks:
+        runner.observer.say(outlook.sentence)
     _check_site(resources)
     if config.prune.in_rounds:
         _check_rounds(resources)
