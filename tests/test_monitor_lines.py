@@ -13,6 +13,7 @@ import pytest
 
 from srinit.monitor import (
     DriftReport,
+    Finding,
     LineCount,
     LogReader,
     LogWriter,
@@ -20,6 +21,7 @@ from srinit.monitor import (
     Reference,
     Watch,
     WatchSettings,
+    Window,
     joined,
     later_labels,
     observe_log,
@@ -217,3 +219,50 @@ def test_a_watch_goes_on_from_its_state(
     second.add(whole.part(slice(250, None)))
     assert [*first.windows, *second.windows] == straight.windows
     assert second.digest == straight.digest
+
+
+@pytest.mark.parametrize(
+    ("moved", "watched", "agrees", "cause", "rollback"),
+    [
+        ("brightness contrast", "brightness", 0.98, "light", "does_not_help"),
+        ("brightness", "brightness", 0.5, "light", "may_help"),
+        ("sharpness", "sharpness", None, "focus", "does_not_help"),
+        ("confidence class_mix", "brightness", 0.5, "model", "helps"),
+        ("confidence", "brightness", None, "model", "helps"),
+        ("confidence", "brightness", 0.98, "model", "may_help"),
+        ("class_trend", "brightness", 0.98, "product", "does_not_help"),
+        ("class_trend", "brightness", None, "product_or_model", "may_help"),
+        ("confidence", "", 0.98, "images", "does_not_help"),
+        ("confidence", "", None, "unknown", "may_help"),
+        ("lines_failed", "brightness", None, "log", "does_not_help"),
+    ],
+)
+def test_the_cause_stands_beside_the_alarm(
+    moved: str, watched: str, agrees: float | None, cause: str, rollback: str
+) -> None:
+    names = {*moved.split(), *watched.split()}
+    found = [
+        Finding(
+            quantity=name, effect=2.0 * (name in moved), limit=1.0, beyond=name in moved,
+            window_examples=300, baseline_examples=2000,
+        )
+        for name in sorted(names)
+    ]  # fmt: skip
+    if agrees is not None:
+        found.append(
+            Finding(
+                quantity="agreement", effect=0.0, limit=0.1, beyond=False, window_examples=300,
+                baseline_examples=2000, before=0.98, now=agrees,
+            )
+        )  # fmt: skip
+    window = Window(first=0, num_examples=300, findings=tuple(found))
+    report = DriftReport(
+        alarm=True, causes=tuple(moved.split()), first_alarm=1, false_alarm=0.01, confirm=2,
+        windows=(window, window), examples_left=0,
+    )  # fmt: skip
+    diagnosis = diagnose(report)
+    assert diagnosis is not None
+    assert (diagnosis.cause, diagnosis.rollback) == (cause, rollback)
+    assert diagnosis.goes_back_by_itself == (
+        rollback == "helps" or agrees == 0.5 or cause == "unknown"
+    )

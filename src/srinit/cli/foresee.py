@@ -36,6 +36,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
     return [
         f"Model: {facts['model']}, {facts['units']} units that can be removed.",
         f"Data: {examples} examples.",
+        *facts.get("can_show", ()),
         f"Time: about {_span(facts['total_seconds'])} ({parts}); {facts['note']}.",
         *([f"Memory: {facts['training_memory']}"] if facts.get("training_memory") else []),
         "Nothing was written.",

@@ -23,14 +23,17 @@ def inspect(config: ConfigFile, common: Common) -> Result:
         observer.step("inspect")
         units = runner.get(artifacts.UNITS)
         data = runner.value("told_data")
+        outlooks = runner.resources.outlooks
     return Result(
         verb="inspect",
         data={
             "run": str(runner.path),
             "data": records.plain(data),
+            "can_show": [records.plain(outlook) for outlook in outlooks],
             "units": records.plain(units),
         },
         text=unit_tree(units),
+        extra=["\n".join(outlook.sentence for outlook in outlooks)] if outlooks else [],
         next=command("scan", "-c", config),
     )
 

@@ -212,7 +212,7 @@ def plan_test(
 
     Example:
         >>> plan_test(0.01, discordant=0.05).num_examples
-        3925
+        3992
     """
     if not 0 < margin <= 1 or expected_drop >= margin:
         raise ValueError(f"the margin {margin} must exceed the expected loss {expected_drop}.")

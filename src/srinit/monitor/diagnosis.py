@@ -40,6 +40,11 @@ class Diagnosis:
     agreement_examples: int
     log: bool  # lines failed, were left out or lack fields
 
+    @property
+    def goes_back_by_itself(self) -> bool:
+        """Whether to go back before anybody has looked."""
+        return self.rollback == "helps" or self.agreement == "fell" or self.cause == "unknown"
+
 
 def diagnose(found: DriftReport) -> Diagnosis | None:
     """Return what is probably behind an alarm; None where there is none.
@@ -87,11 +92,15 @@ def _judged(
         return "model", "helps"
     if not answers:
         return "log", "does_not_help"
+    only_mix = causes <= {*MIX, *LINES}
     if agreement == "as_before":
-        return "product", "does_not_help"
+        if images == "not_watched":
+            return "images", "does_not_help"
+        # The answers are as before and the confidence is not: that is the network's own.
+        return ("model", "may_help") if "confidence" in causes else ("product", "does_not_help")
     if images == "not_watched":
         return "unknown", "may_help"
-    if causes <= {*MIX, *LINES}:
+    if only_mix:
         return "product_or_model", "may_help"
     return "model", "helps"
 

@@ -27,6 +27,7 @@ from srinit.stats.share_trend import ShareTrend
 
 MOST_WINDOWS = 5000  # that are kept
 RATES = {"agrees": "agreement", "right": "accuracy"}
+TRENDS_AS = 5  # windows: trends may err over a whole log as often as so many windows
 RATIO = 1.25  # a share that changes by less, and by less than `min_effect`, never counts
 
 
@@ -40,7 +41,7 @@ class WatchSettings:
     """
 
     window: int = 500  # examples; fewer where there are not enough for `confirm` windows
-    false_alarm: float = 0.01  # share of good windows beyond any limit; chance that trends err
+    false_alarm: float = 0.01  # share of good windows beyond any limit; trends: see `TRENDS_AS`
     confirm: int = 2  # windows in a row
     min_effect: float = 0.02  # distances below this never count
     resamples: int = 1000  # good windows that are drawn to set the limits
@@ -282,7 +283,8 @@ class Watch:
 
     def _needed(self) -> float:
         """Return the logarithm of the evidence that a trend needs for an alarm."""
-        return math.log((1 + len(self._watched_rates())) / self.settings.false_alarm)
+        share = min(TRENDS_AS * self.settings.false_alarm, 0.5)
+        return math.log((1 + len(self._watched_rates())) / share)
 
     def _trend(self, name: str) -> ShareTrend:
         hits, total = self._counts(self.reference.whole)[name]

@@ -178,24 +178,29 @@ def answered(
     auto_rollback: bool,
 ) -> Monitored:
     """Return a result with its alarm on record, and rolled back where that was asked and helps."""
-    if not result.alarm or result.diagnosis is None:
+    diagnosis = result.diagnosis
+    if not result.alarm or diagnosis is None:
         return result
     causes = ", ".join(result.watch.causes)
-    reason = f"beyond their limits: {causes}; probable cause: {result.diagnosis.cause}"
+    reason = f"beyond their limits: {causes}; probable cause: {diagnosis.cause}"
     here.folder.audit(
         "monitor",
         "alarm",
         reason=reason,
         inputs={result.watched: result.watched_sha256, "model": model},
     )
-    if result.diagnosis.rollback == "does_not_help":
-        cause = result.diagnosis.cause
+    if diagnosis.rollback == "does_not_help":
+        cause = diagnosis.cause
         why = f"the probable cause is {cause}: the version before would see the same."
         return replace(result, rollback_failed=why if auto_rollback else "")
     way_back = command("rollback", path, "--reason", f"monitoring: {causes}")
     result = replace(result, rollback=way_back)
     if not auto_rollback:
         return result
+    if not diagnosis.goes_back_by_itself:
+        cause = diagnosis.cause
+        why = f"the probable cause is {cause}: look at it first; the command to go back is below."
+        return replace(result, rollback_failed=why)
     alarm = sha256_bytes(f"{model} {here.watch.alarm_digest}".encode())
     if before := _answered(here.folder, alarm):
         return replace(result, rollback_failed=before)

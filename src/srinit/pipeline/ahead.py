@@ -66,6 +66,8 @@ def check(runner: Runner) -> None:
         raise ConfigError(
             "export.int8: a detector's ONNX file is not quantized here; write export.int8: false."
         )
+    for outlook in resources.outlooks:
+        runner.observer.say(outlook.sentence)
     _check_site(resources)
     if config.prune.in_rounds:
         _check_rounds(resources)

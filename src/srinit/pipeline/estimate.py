@@ -137,6 +137,7 @@ def whole_run(config: Config) -> dict[str, Any]:
         "model": config.model.source,
         "examples": {name: len(data) for name, data in resources.data.items()},
         "units": len(units),
+        "can_show": [outlook.sentence for outlook in resources.outlooks],
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "total_seconds": round(sum(seconds.values()), 1),
         "training_memory": None if needed is None else needed.words(),

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from srinit import modules, sources
+from srinit.comparison.defects import find_defects
 from srinit.config import Config
 from srinit.errors import ConfigError, ModelError
 from srinit.evaluate import LOSSES, Loss, PartTask, Scorer, find_scorer
 from srinit.functions import load_function
+from srinit.gates import ClassOutlook, class_outlooks
 from srinit.observer import Observer, Silent
 from srinit.pipeline import labels
 from srinit.pipeline.fit import check_fit
@@ -149,6 +151,18 @@ class Resources:
         """Return how many examples of every class a data set holds; without classes, how many."""
         data = self.split(name)
         return data.class_counts or {"": len(data)}
+
+    @property
+    def outlooks(self) -> tuple[ClassOutlook, ...]:
+        """What can be shown of classes with few test examples."""
+        if "test" not in self.data or self.split("test").targets.ndim != 1:
+            return ()
+        counts, terms = self.split("test").class_counts, self.error_terms
+        return class_outlooks(
+            counts,
+            defects=find_defects(list(counts), terms["defect_class"], terms["costs"]),
+            confidence=self.config.compare.confidence,
+        )
 
     @cached_property
     def example_inputs(self) -> Any:

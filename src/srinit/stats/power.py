@@ -46,16 +46,16 @@ def paired_power(
 
     Example:
         >>> round(paired_power(500, margin=0.05, discordant=0.1, drop=0.0, quantile=1.96), 3)
-        0.921
+        0.93
     """
     middle, spread = count * discordant, math.sqrt(count * discordant * (1 - discordant))
     first = max(0, math.floor(middle - REACH * spread - 1))
     pairs_M = np.arange(first, min(count, math.ceil(middle + REACH * spread + 1)) + 1, dtype=float)
 
-    def passes(lost_M: Floats) -> npt.NDArray[np.bool_]:  # noqa: N803
-        gained_M = pairs_M - lost_M
-        variance = restricted_variance(lost_M / count, gained_M / count, margin)
-        distance = lost_M - gained_M - count * margin
+    def passes(lost: Floats) -> npt.NDArray[np.bool_]:
+        gained = pairs_M - lost
+        variance = restricted_variance(lost / count, gained / count, margin)
+        distance = lost - gained - count * margin
         found: npt.NDArray[np.bool_] = distance <= -quantile * np.sqrt(count * variance)
         return found
 

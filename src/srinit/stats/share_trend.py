@@ -32,10 +32,10 @@ from scipy.special import betaln, expit, logit, logsumexp
 Floats = npt.NDArray[np.float64]
 CHANGES = (0.2, 0.45, 1.0)
 SPREAD = 10.0  # weight of the sample over that of the beta-binomial around a share
-POINTS = 33
+POINTS = 25
 HALVINGS = 14
 MOST_SHARES = 40  # looked at closely; the others count nothing, which errs on the safe side
-LIFE = 16  # windows that every start lives at least
+LIFE = 8  # windows that every start lives at least
 
 
 class ShareTrend:
