@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srinit.config import Config, dump_yaml, load_config, parse_yaml
+from srinit.config import Config, check_targets, dump_yaml, load_config, parse_yaml
 from srinit.config.reference import reference
 from srinit.errors import ConfigError
 
@@ -219,6 +219,8 @@ def test_costs_are_given_in_one_place_and_one_limit_a_class_is_a_mapping(tmp_pat
 def test_a_latency_may_carry_its_unit(tmp_path: Path) -> None:
     path = write(tmp_path, SHORTEST)
     assert load_config(path, ["plan.latency=3.2ms"]).plan.latency == 3.2
+    assert check_targets({"latency": "3.2ms"}) == {"latency": 3.2}
+    assert check_targets({"latency": "0.8", "flops": 0.5}) == {"latency": 0.8, "flops": 0.5}
     assert load_config(path, ["plan.latency=0.05 s"]).plan.latency == 50
     assert load_config(path, ["plan.latency=0.7"]).plan.latency == 0.7
 

@@ -67,7 +67,7 @@ def commands(page: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_way_to_the_edge_can_be_followed_word_by_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     example = tmp_path / "examples" / "inspection"
@@ -83,6 +83,9 @@ def test_the_way_to_the_edge_can_be_followed_word_by_word(
         for line in text.splitlines():
             follow(line, codes)
     assert len(codes) == len(commands("edge.md"))
+    told = capsys.readouterr().err
+    assert "compare: " in told
+    assert not re.search(r"^(hugging face|shift|site)\b", told, flags=re.M)  # nothing to do there
     assert (tmp_path / "preds.jsonl").read_text().count("\n") == 48
     for line in commands("sign.md"):
         follow(line, codes)

@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 GATE_FAILED = 3
 TARGETS = ("max_drop", "params", "flops", "latency", "units")
-Fraction = Annotated[
-    float | None,
-    typer.Option(
-        help="May remain: a fraction up to 1; above 1 a count (latency: ms).", show_default=False
-    ),
-]
+SHARE = "up to 1 a fraction of the unpruned network's (0.7)"
 
 
 @verb
@@ -33,11 +28,32 @@ def plan(
     common: Common,
     max_drop: Annotated[
         float | None,
-        typer.Option(help="Largest drop of a unit, a fraction (0.02).", show_default=False),
+        typer.Option(
+            help="Largest drop of a unit, a fraction (0.02 is 2 points).", show_default=False
+        ),
     ] = None,
-    params: Fraction = None,
-    flops: Fraction = None,
-    latency: Fraction = None,
+    params: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Parameters that may remain: {SHARE}, above 1 a count.", show_default=False
+        ),
+    ] = None,
+    flops: Annotated[
+        float | None,
+        typer.Option(
+            help=f"FLOPs of one example that may remain (a multiply-add counts 2): {SHARE}, "
+            "above 1 a count.",
+            show_default=False,
+        ),
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<float|ms>",
+            help=f"Latency that may remain: {SHARE}, or a time (3.2ms).",
+            show_default=False,
+        ),
+    ] = None,
     units: Annotated[
         int | None, typer.Option(min=1, help="So many units go.", show_default=False)
     ] = None,
@@ -67,7 +83,7 @@ def plan(
     targets: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if remove is not None:
         targets["remove"] = [name.strip() for name in remove.split(",") if name.strip()]
-    check_targets(targets)
+    targets = check_targets(targets)
     RunFolder.open(run)  # said before anything heavy is imported
     from srinit import records
     from srinit.cli.tables import plan_table
@@ -202,11 +218,15 @@ def compare(
         ),
     ] = 0,
     margin: Annotated[
-        float, typer.Option(help="Of two prediction logs: the loss that is acceptable.")
+        float,
+        typer.Option(help="Of two prediction logs: the loss that is acceptable (0.01 is 1 point)."),
     ] = 0.01,
     plan_margin: Annotated[
         float | None,
-        typer.Option(help="Only say how many images an A/B test needs.", show_default=False),
+        typer.Option(
+            help="Only say how many images an A/B test of this margin needs (0.01 is 1 point).",
+            show_default=False,
+        ),
     ] = None,
 ) -> Result:
     """Compare networks on data: baseline and pruned of RUN, the pruned ones of RUN and B, or logs.

@@ -72,6 +72,34 @@ class Bar:
         return "".join(cells)
 
 
+class Scale:
+    """The numbers along the bars below it: both ends, and zero where there is room."""
+
+    def __init__(self, low_end: float, top: float) -> None:
+        self._low_end, self._top = low_end, top
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(SMALLEST_BAR, BAR_WIDTH + 1)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        yield Text(self.line(min(options.max_width, BAR_WIDTH + 1)), no_wrap=True)
+
+    def line(self, width: int) -> str:
+        """Return the numbers, in points, in `width` characters.
+
+        Example:
+            >>> Scale(-0.05, 0.15).line(16)
+            '-5  0         15'
+        """
+        low, top = (f"{100 * end:.0f}" for end in (self._low_end, self._top))
+        if self._low_end >= 0 or self._top <= self._low_end:
+            return low + top.rjust(width - len(low))
+        zero = round((width - 1) * -self._low_end / (self._top - self._low_end))
+        middle = "0" if len(low) < zero < width - len(top) - 1 else ""
+        line = low.ljust(zero) + middle if middle else low
+        return line + top.rjust(width - len(line))
+
+
 def sensitivity_table(sensitivity: Sensitivity) -> RenderableType:
     """Return the scan: a bar for each unit's drop, its interval, the decision; then remarks."""
     if sensitivity.is_off:
@@ -86,14 +114,14 @@ def sensitivity_table(sensitivity: Sensitivity) -> RenderableType:
     table.add_column("unit", overflow="fold")
     table.add_column("drop", justify="right", no_wrap=True)
     table.add_column("interval", justify="right", no_wrap=True)
-    table.add_column("")
+    highs = [unit.high for unit in sensitivity.units if unit.high is not None]
+    lows = [unit.low for unit in sensitivity.units if unit.low is not None]
+    low_end, top = min([0.0, *lows]), max([0.0, *highs]) or 1.0
+    table.add_column(Scale(low_end, top))
     table.add_column("draws", justify="right", no_wrap=True)
     decides = sensitivity.max_drop is not None  # else there is nothing to decide
     if decides:
         table.add_column("decision", no_wrap=True)
-    highs = [unit.high for unit in sensitivity.units if unit.high is not None]
-    lows = [unit.low for unit in sensitivity.units if unit.low is not None]
-    low_end, top = min([0.0, *lows]), max([0.0, *highs]) or 1.0
     for unit in sensitivity.units:
         interval = f"{points(unit.low)} … {points(unit.high)}" if unit.low is not None else "-"
         style = DECISION_STYLE.get(unit.decision, "dim")

@@ -62,12 +62,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     return config.model_copy(update={"root": path.absolute().parent})
 
 
-def check_targets(targets: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` unless the config's `plan` section could hold these values."""
+def check_targets(targets: Mapping[str, Any]) -> dict[str, Any]:
+    """Return targets as the config's `plan` section would hold them: "3.2ms" is 3.2.
+
+    Raises:
+        ConfigError: It could not hold them.
+    """
     try:
-        PlanSection.model_validate(dict(targets))
+        section = PlanSection.model_validate(dict(targets))
     except ValidationError as error:
         raise ConfigError("the target of the plan:\n" + "\n".join(describe(error))) from None
+    return {key: getattr(section, key) for key in targets}
 
 
 def _content(path: Path) -> bytes:

@@ -14,6 +14,7 @@ from srinit.pipeline.runner import Runner
 from srinit.runs import Artifact, RunFiles, artifacts, processes
 from srinit.runs.inputs import inputs_lock
 from srinit.runs.result import RunResult
+from srinit.steps import folder
 
 STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("baseline", artifacts.BASELINE),
@@ -66,12 +67,12 @@ def run(config: Config, *, observer: Observer | None = None, fresh: bool = False
         PruneError: What went wrong, with the exit code of its kind. A failed gate raises
             nothing: `RunResult.passed` says so.
     """
-    folder = None if fresh else earlier.matching(config, inputs_lock(config))
-    if folder is not None and folder.was_sealed:
-        folder.checked()
-        found = RunFiles(folder).read(artifacts.RESULT)
-        page = str(folder.path / "report" / "report.html")
-        return replace(found, run=str(folder.path), report=page, finished_earlier=True)
+    made = None if fresh else earlier.matching(config, inputs_lock(config))
+    if made is not None and made.was_sealed:
+        made.checked()
+        found = RunFiles(made).read(artifacts.RESULT)
+        page = str(made.path / "report" / "report.html")
+        return replace(found, run=str(made.path), report=page, finished_earlier=True)
     with start.create_run_of(config, observer or Silent(), fresh=fresh) as runner:
         return carry_out(runner)
 
@@ -85,6 +86,17 @@ def run_file(
 ) -> RunResult:
     """Return the result of the whole flow for a config file; see `run`."""
     return run(load_config(path, overrides), observer=observer, fresh=fresh)
+
+
+def _has_work(runner: Runner, title: str) -> bool:
+    """Return whether a step has anything to do; what has not is no line of the progress."""
+    if title == "shift":
+        return runner.config.shift.examples > 0
+    if title == "site":
+        return bool(runner.config.data.site)
+    if title == "hugging face":
+        return folder.is_wanted(runner.resources.model, runner.config.export)
+    return True
 
 
 def carry_out(runner: Runner) -> RunResult:
@@ -102,7 +114,7 @@ def carry_out(runner: Runner) -> RunResult:
                 runner.observer.step("rounds")
                 rounds.carry_out(runner)
             continue
-        if title:
+        if title and _has_work(runner, title):
             runner.observer.step(title)
         runner.get(artifact)
 
@@ -113,7 +125,8 @@ def carry_out(runner: Runner) -> RunResult:
             if title in WANTED and not WANTED[title](runner.config):
                 continue
             if title in ALONE:
-                runner.observer.step(title)
+                if _has_work(runner, title):
+                    runner.observer.step(title)
                 runner.get(artifact)
         found = sealing.finished(runner)
         registries.log_finished(runner)

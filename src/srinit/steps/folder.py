@@ -49,7 +49,7 @@ def folder_outlook(
         ConfigError: It cannot, and the folder is required.
     """
     asked = probe(units.removable)
-    if not asked or not _is_wanted(model, export_settings):
+    if not asked or not is_wanted(model, export_settings):
         return None
     found = foresee_folder(model, asked, example_inputs, others=units.removable)
     return _told(found, export_settings, execution)
@@ -68,13 +68,14 @@ def planned_folder(
     Raises:
         ConfigError: It cannot, and the folder is required.
     """
-    if not plan.remove or not _is_wanted(model, export_settings):
+    if not plan.remove or not is_wanted(model, export_settings):
         return None
     gone = [removal.unit for removal in plan.remove]
     return _told(foresee_folder(model, gone, example_inputs), export_settings, execution)
 
 
-def _is_wanted(model: nn.Module, settings: ExportSection) -> bool:
+def is_wanted(model: nn.Module, settings: ExportSection) -> bool:
+    """Return whether a network is to be written as a folder: one of transformers, as configured."""
     return settings.huggingface != "none" and is_of_transformers(model)
 
 
@@ -109,7 +110,7 @@ def hugging_face(
     Raises:
         ConfigError: It cannot be written, and is required.
     """
-    if not _is_wanted(tuned, base.export):
+    if not is_wanted(tuned, base.export):
         return None
     place = files.path(artifacts.FOLDER).with_name(NAME)
     files.folder.refuse_links(place)
