@@ -16,6 +16,7 @@ from srinit.custody.overrides import Override
 from srinit.custody.readings import Readings
 from srinit.evaluate.soundness import Suspicion
 from srinit.export import Exported
+from srinit.finetune.choice import RecipeChoice
 from srinit.finetune.records import TuneLog
 from srinit.gates import GateResult
 from srinit.inference_cost import InferenceCost
@@ -36,6 +37,7 @@ class RoundInput:
     number: int  # from 1
     cut: CutMetrics | None = None
     tune: TuneLog | None = None
+    training: RecipeChoice | None = None  # the recipes that were tried before it
     comparison: Comparison | None = None
     gates: GateResult | None = None
     precision: PrecisionChange | None = None  # of detectors

@@ -17,6 +17,7 @@ from srinit.comparison.records import (
     Share,
 )
 from srinit.evaluate import MORE_IS_BETTER
+from srinit.finetune.choice import RecipeChoice
 from srinit.finetune.records import TuneLog
 from srinit.records import record
 from srinit.report import formats as fmt
@@ -67,6 +68,7 @@ class Differences:
     training: Markup = Markup("")
     losses: Markup = Markup("")
     training_note: LocalizedText | None = None
+    recipe_note: LocalizedText | None = None
     agreement: LocalizedText | None = None
     counts_note: LocalizedText | None = None  # where objects or pixels are counted
     perplexity: LocalizedText | None = None
@@ -94,6 +96,7 @@ def differences_view(report: ReportInput, say: Translator) -> Differences:
         training=_training(tune, say) if tune else Markup(""),
         losses=_losses(tune, say) if tune else Markup(""),
         training_note=_training_note(tune, say) if tune else None,
+        recipe_note=_recipe_note(report.last.training, say) if report.last else None,
         agreement=_agreement(found, say) if found else None,
         perplexity=_perplexity(found, say) if found else None,
         sample_note=_sample_note(found, say),
@@ -332,6 +335,20 @@ def _training_note(tune: TuneLog, say: Translator) -> LocalizedText:
         steps=fmt.fixed(tune.steps),
         best=fmt.fixed(best.epoch, 1).removesuffix(".0") if best else fmt.NOTHING,
         stopped=say(f"stopped.{tune.stopped.replace(' ', '_')}"),
+    )
+
+
+def _recipe_note(choice: RecipeChoice | None, say: Translator) -> LocalizedText | None:
+    """Return which recipes were tried on copies before the training; None where none were."""
+    if choice is None or not choice.trials:
+        return None
+    return say(
+        "training.recipe",
+        optimizer={"sgd": "SGD", "adamw": "AdamW"}[choice.recipe.optimizer],
+        rate=f"{choice.recipe.peak_lr:.3g}",
+        count=fmt.fixed(len(choice.trials)),
+        steps=fmt.fixed(choice.steps),
+        num=fmt.fixed(choice.num_examples),
     )
 
 

@@ -145,6 +145,7 @@ def _rounds(folder: RunFolder, rounds: str) -> tuple[RoundInput, ...]:
                 number=number,
                 cut=cut,
                 tune=files.get(artifacts.TUNE_LOG),
+                training=files.get(artifacts.TRAINING),
                 comparison=files.get(artifacts.COMPARISON),
                 gates=files.get(artifacts.GATES),
                 precision=files.get(artifacts.PRECISION),
