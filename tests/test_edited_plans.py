@@ -10,7 +10,7 @@ import pytest
 
 from parts_project import CONFIG, call, copied, make
 
-REASON = ("--reason", "the line <needs> it")
+REASON = ("--reason", "the line\n<needs> it")
 
 
 def edit(run: Path, *names: str) -> None:

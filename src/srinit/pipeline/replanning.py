@@ -76,5 +76,5 @@ def edited(run: Path, reason: str) -> Override:
         after=names,
         verb="plan",
         judged=False,
-        reason=reason.strip(),
+        reason=" ".join(reason.split()),  # one line, wherever it is shown
     )
