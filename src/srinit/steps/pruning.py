@@ -27,6 +27,7 @@ from srinit.surgery import kept_names, remove_with_origins
 from srinit.units import UnitMap
 
 TRIAL_FINE_TUNING_SCHEMA = "srinit.rehearsal/2"
+SHARED_FROM = 256 << 20  # bytes of weights
 TOLD_FROM = 1_000_000_000  # bytes of a training
 
 
@@ -72,6 +73,8 @@ def cut(
         before.whole,
         [removal.unit for removal in round_plan.remove],
         example_inputs=bench.inputs,
+        # It is written, and what is trained is read again.
+        share=sum(each.nbytes for each in before.whole.parameters()) >= SHARED_FROM,
     )
     score_cut = validated(pruned)
     compensation: Compensated | None = None
