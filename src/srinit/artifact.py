@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save as to_safetensors
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from srinit import networks, records, store
@@ -102,14 +102,16 @@ def save_pruned(
     """
     folder = Path(folder)
     state, aliases = _stored(model)
-    content = to_safetensors(state)
     body = {"source": base, "args": {}} if isinstance(base, str) else dict(base)
     body = _without_folder(body)
+    with store.replacing(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+        written = store.sha256_file(temporary)
     recipe = Recipe(
         base=body,
         plan=plan,
         weights=WEIGHTS,
-        weights_sha256=store.sha256_bytes(content),
+        weights_sha256=written,
         aliases=aliases,
         preprocessing=dict(preprocessing or {}),
         metadata=dict(metadata or {}),
@@ -118,7 +120,6 @@ def save_pruned(
         empty=empty_entries(model),
         frozen=frozen(model),
     )
-    store.write_bytes(folder / WEIGHTS, content)
     store.write_text(folder / RECIPE, records.to_json(recipe, schema=SCHEMA))
     return folder
 
@@ -151,9 +152,14 @@ def _stored(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
             seen[key] = name
             state[name] = tensor.detach()
     state |= tensors_beside(model)
-    contiguous = torch.contiguous_format
-    state = {key: t.cpu().clone(memory_format=contiguous) for key, t in state.items()}
-    return state, aliases
+    return {key: _alone(tensor) for key, tensor in state.items()}, aliases
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """Return a tensor on the CPU, contiguous, that is all of its storage; a copy only if needed."""
+    found = tensor.cpu().contiguous()
+    is_whole = found.untyped_storage().nbytes() == found.nbytes
+    return found if is_whole else found.clone()
 
 
 def read_recipe(folder: Path | str) -> Recipe:

@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -43,6 +43,7 @@ MOST_HELD_OUT = 128
 FOLDS_BELOW = 256  # answers; with more, one part is held out
 LEAST_TO_SPLIT = 32  # examples
 Progress = Callable[[int, int], None]
+_Part = tuple[int, int, Any]  # round, batch, distances of its examples
 _Way = Callable[[list[Any], int], Update]  # batches and positions -> what it changes
 Offer = Literal["all", "fold", "none"]
 """Which maps may change: all behind a cut, the last before a run by a fold, or none."""
@@ -152,7 +153,7 @@ class Chooser:
         """Try realignment, and further strengths of its penalty where that may matter."""
         updates = self._try("realigned", self._realigned)
         self.is_rectified = any(update.before_relu for update in updates)
-        if not any(update.changes for update in updates):
+        if "realigned" not in self.ways:
             return
         if self._is_settled() and len(self.rounds) == 1:
             self._skip(*(f"realigned{name}" for name in FACTORS if name), reason="many examples")
@@ -186,13 +187,21 @@ class Chooser:
         self._try("folded", partial(self._realigned, fold=True))
 
     def _try(self, name: str, way: _Way) -> list[Update]:
-        updates = [way(each.few, FEW_ROWS) for each in self.rounds]
-        self.left |= {left for update in updates for left in update.left}
-        if not any(update.changes for update in updates):
+        parts, updates = [], []
+        for number, each in enumerate(self.rounds):  # one network at a time is in memory
+            update = way(each.few, FEW_ROWS)
+            self.left |= set(update.left)
+            if update.changes:
+                self.ways[name] = way
+            network = changed(self.pruned, update)
+            updates.append(replace(update, changes={}))
+            del update
+            parts += self._distances(number, network, each)
+            del network
+        if name not in self.ways:
             self._skip(name, reason="no map was solved")
-            return updates
-        self.ways[name] = way
-        self._judge(name, [changed(self.pruned, update) for update in updates])
+        else:
+            self._add(name, parts)
         return updates
 
     def _skip(self, *names: str, reason: str) -> None:
@@ -269,20 +278,31 @@ class Chooser:
 
     def _judge(self, name: str, networks: Sequence[nn.Module]) -> None:
         """Add a candidate: of every round the network that was fitted without its examples."""
-        pairs = list(zip(networks, self.rounds, strict=True))
-        mine = self.ranks.together(
-            lambda: [part for number, pair in enumerate(pairs) for part in self._far(number, *pair)]
-        )
-        parts = sorted(part for of_rank in self.ranks.gather(mine) for part in of_rank)
-        self.distances[name] = np.concatenate([np.asarray(part[2], dtype=float) for part in parts])
+        parts: list[_Part] = []
+        for number, (network, each) in enumerate(zip(networks, self.rounds, strict=True)):
+            parts += self._distances(number, network, each)
+        self._add(name, parts)
+
+    def _distances(self, number: int, network: nn.Module, each: _Round) -> list[_Part]:
+        """Return the distances of one round, of all processes."""
+        mine = self.ranks.together(lambda: self._far(number, network, each))
+        return [part for of_rank in self.ranks.gather(mine) for part in of_rank]
+
+    def _add(self, name: str, parts: list[_Part]) -> None:
+        ordered = [np.asarray(part[2], dtype=float) for part in sorted(parts)]
+        self.distances[name] = np.concatenate(ordered)
         self.candidates.append(self._candidate(name, self.distances[name]))
 
-    def _far(self, number: int, network: nn.Module, each: _Round) -> list[tuple[int, int, Any]]:
+    def _far(self, number: int, network: nn.Module, each: _Round) -> list[_Part]:
         """Return round, batch and the distance of every example, of our batches."""
-        ours = zip(each.theirs, answers(network, each.held_out), each.held_out, strict=True)
+        rows = zip(each.numbers, each.theirs, each.held_out, strict=True)
         return [
-            (number, batch, divergence([one], [other], [inputs], self.measure).tolist())
-            for batch, (one, other, inputs) in zip(each.numbers, ours, strict=True)
+            (
+                number,
+                batch,
+                divergence([one], answers(network, [inputs]), [inputs], self.measure).tolist(),
+            )
+            for batch, one, inputs in rows
         ]
 
     def _candidate(self, name: str, distance: Floats) -> Candidate:

@@ -39,6 +39,7 @@ CRITERIA: dict[str, Criterion] = {
 }
 """All but `reinit_drop`, which is the scan itself (`measure_sensitivity`)."""
 
+ROOM = 64 << 20  # bytes of a batch's outputs on a CPU
 READS_NOTHING = ("l1", "position", "random")
 BY_UNIT = ("removal_drop", "output_cka")  # cost a forward for each unit, which processes share
 
@@ -88,7 +89,8 @@ def score_units(
         device: Where inputs go; by default to the model's first parameter.
         precision: "auto": bfloat16 for removals where the hardware gains from it and the scores
             of the first batch agree; "keep": the model's own.
-        batch_size: Examples a batch; 64 on a CPU, 256 elsewhere.
+        batch_size: Examples a batch; 64 on a CPU, 256 elsewhere, of texts fewer where the
+            outputs of so many would take more than 64 MiB, or 1 GiB elsewhere.
         max_examples: Read that many examples at most, chosen at random.
         ranks: Processes that share the units where each costs a forward, or take what the first
             finds; all of them must call this. (`reinit_drop` shares its work by itself.)
@@ -112,7 +114,6 @@ def score_units(
     """
     function = find_criterion(criterion)
     place = torch.device(modules.device_of(model) if device is None else device)
-    size = batch_size or (64 if place.type == "cpu" else 256)
     if function is None:
         sensitivity = measure_sensitivity(
             model, units, data, scheme=scheme, confidence=confidence, seed=seed, scorer=scorer,
@@ -133,7 +134,7 @@ def score_units(
         share=(ranks.rank, ranks.count) if ranks is not None and criterion in BY_UNIT else (0, 1),
     )
     reads = criterion not in READS_NOTHING
-    batches = _Batches(data if reads else (), model, size, seed, max_examples)
+    batches = _Batches(data if reads else (), model, batch_size, place, seed, max_examples)
     name = criterion if isinstance(criterion, str) else name_of(criterion)
     with isolated_rng(seed_for("criterion", seed)):
         own = not isinstance(criterion, str)
@@ -296,15 +297,31 @@ class _Batches:
         self,
         data: Iterable[Batch],
         model: nn.Module,
-        size: int,
+        size: int | None,
+        place: torch.device,
         seed: int,
         max_examples: int | None,
     ) -> None:
         self._examples: Examples | None = None if data == () else open_examples(data, model)
         count = 0 if self._examples is None else len(self._examples)
         order = order_of(count, seed)[:max_examples] if count else []
+        size = size or self._size(model, place, order)
         self._parts = [order[i : i + size] for i in range(0, len(order), size)]
         self.num_examples = 0  # read so far, at most in one reading
+
+    def _size(self, model: nn.Module, place: torch.device, order: list[int]) -> int:
+        """Return how many examples a batch holds: of texts as many as their outputs allow."""
+        on_cpu = place.type == "cpu"
+        most = 64 if on_cpu else 256
+        if self._examples is None or not order:
+            return most
+        inputs, _ = next(iter(self._examples.read([order[:1]])))
+        if any(each.is_floating_point() for each in modules.tensors(inputs)):
+            return most
+        with modules.untouched(model), torch.no_grad():
+            output = modules.call(model, modules.to_device(inputs, place))
+        one = sum(each.nbytes for each in modules.tensors(output))
+        return max(1, min(most, (ROOM if on_cpu else 16 * ROOM) // max(one, 1)))
 
     def __len__(self) -> int:
         return len(self._parts)

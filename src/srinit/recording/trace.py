@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +126,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.trace = Trace()
         self.params = params
         self.numbers: dict[int, int] = {}
-        self.alive: list[Tensor] = []  # ids stay unique as long as the tensors live
+        self.alive: dict[int, ref[Tensor]] = {}  # an id is a tensor's as long as it lives
         self.known: dict[int, tuple[str, Any, bool]] = {}  # by id: name, counter, is elementwise
         self.of_weights: set[int] = set()  # values made from parameters and buffers alone
         self.flops: dict[Any, int] = {}  # of operations on tensors of the same shapes
@@ -143,8 +145,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.trace.dtypes.append(tensor.dtype)
         self.trace.maker.append(made_by)
         self.numbers[id(tensor)] = value
-        self.alive.append(tensor)
+        self.alive[id(tensor)] = ref(tensor, partial(self._gone, id(tensor)))
         return value
+
+    def _gone(self, number: int, dead: ref[Tensor]) -> None:
+        if self.alive.get(number) is dead:
+            del self.alive[number], self.numbers[number]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

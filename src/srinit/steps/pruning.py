@@ -27,6 +27,8 @@ from srinit.steps.task import Bench
 from srinit.surgery import kept_names, remove_with_origins
 from srinit.units import UnitMap
 
+SHARED_FROM = 256 << 20  # bytes of weights
+
 
 @dataclass(frozen=True)
 class Before:
@@ -69,6 +71,8 @@ def cut(
         before.whole,
         [removal.unit for removal in round_plan.remove],
         example_inputs=bench.inputs,
+        # It is written, and what is trained is read again.
+        share=sum(each.nbytes for each in before.whole.parameters()) >= SHARED_FROM,
     )
     score_cut = validated(pruned)
     compensation: Compensated | None = None

@@ -3,6 +3,7 @@
 from srinit.store.csvs import csv_text
 from srinit.store.files import (
     read_npz,
+    replacing,
     sha256_bytes,
     sha256_file,
     write_bytes,
@@ -15,6 +16,7 @@ __all__ = [
     "RunFolder",
     "csv_text",
     "read_npz",
+    "replacing",
     "sha256_bytes",
     "sha256_file",
     "write_bytes",

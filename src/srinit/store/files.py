@@ -8,8 +8,8 @@ import io
 import os
 import secrets
 import zipfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,19 @@ def read_once(path: Path) -> bytes:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that at any moment the old or the new file is there, whole.
 
-    The bytes go to a temporary file beside it, reach the disk, and take the name in one step.
-    A process that is killed in between leaves a hidden `.NAME.*.tmp`, which
-    `remove_leftovers` deletes.
+    Raises:
+        ResourceError: The disk is full or refuses the write; what was there before stays.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a new, empty file beside `path`, which takes its name when it is written.
+
+    What was written reaches the disk, and takes the name in one step. A process that is killed
+    in between leaves a hidden `.NAME.*.tmp`, which `remove_leftovers` deletes.
 
     Raises:
         ResourceError: The disk is full or refuses the write; what was there before stays.
@@ -60,9 +70,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
+        temporary.open("xb").close()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from srinit import modules
 from srinit.rng import isolated_rng
@@ -14,7 +15,14 @@ from srinit.surgery.config import Refusal
 from srinit.surgery.config_twin import read_from_disk
 from srinit.units.verify import run
 
-MAX_BYTES = 512 << 20  # of parameters: above it the second network would take too much memory
+MAX_BYTES = 8 << 30  # of parameters: above it the proof would take too much time
+LARGE = 1 << 16  # numbers of a tensor
+FILLS = (
+    torch.ops.aten.normal_.default,
+    torch.ops.aten.uniform_.default,
+    torch.ops.aten.fill_.Scalar,
+    torch.ops.aten.zero_.default,
+)
 
 
 def prove_reload(pruned: nn.Module, inputs: object) -> None:
@@ -35,7 +43,7 @@ def prove_reload(pruned: nn.Module, inputs: object) -> None:
     if not hasattr(type(config), "from_pretrained") or not hasattr(pruned, "save_pretrained"):
         return
     try:
-        with isolated_rng(0):
+        with isolated_rng(0), _Unwritten():  # type: ignore[no-untyped-call]
             again: Any = type(pruned)(read_from_disk(config))
         again.load_state_dict(pruned.state_dict(), strict=False, assign=True)
         _like(again, pruned)
@@ -47,6 +55,20 @@ def prove_reload(pruned: nn.Module, inputs: object) -> None:
     if not equal:
         reason = "read again it answers the example inputs differently"
         pruned.__dict__["save_pretrained"] = Refusal(reason)
+
+
+class _Unwritten(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Leaves large tensors as they are allocated, where a network would draw its first weights.
+
+    What is never written takes no memory; the pruned network's tensors take its place.
+    """
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> object:
+        if func in FILLS and args[0].numel() >= LARGE:
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _like(again: nn.Module, pruned: nn.Module) -> None:

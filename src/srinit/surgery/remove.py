@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from srinit import modules
 from srinit.copying import Pairs, detached_copy
@@ -19,6 +19,7 @@ from srinit.specs import example_from
 from srinit.surgery.cache import check_cache
 from srinit.surgery.compact import compact, outputs, same
 from srinit.surgery.config import follow_cut
+from srinit.surgery.perturb import SHAKE
 from srinit.surgery.reload import prove_reload
 from srinit.surgery.replace import deletable, replace_units
 from srinit.units.bypass import PassThroughFor
@@ -26,6 +27,7 @@ from srinit.units.fingerprint import check_fits
 from srinit.units.records import Unit
 from srinit.units.verify import difference, run
 
+LARGE = 1 << 16  # numbers of a parameter from which it may be shared
 OnRemoved = Callable[[nn.Module, tuple[str, ...]], None]
 
 
@@ -36,6 +38,7 @@ def apply_plan(
     example_inputs: object = None,
     on_removed: OnRemoved | None = None,
     passthrough: PassThroughFor | None = None,
+    share: bool = False,
 ) -> nn.Module:
     """Return a copy of `model` without the units of a plan; see `remove_units`.
 
@@ -46,6 +49,9 @@ def apply_plan(
         on_removed: Called with the copy and the names that went, before the last check, for
             what only the caller knows of the network.
         passthrough: Your own stand-ins for removed units.
+        share: Let large weights use the memory of `model`'s, for networks that fit only once: to
+            be saved or measured, not trained, as what changes one changes the other. The check
+            that no layer is without effect then puts noise only on small or nearly zero weights.
 
     Raises:
         PlanError: The plan was made for another network, by the names and shapes of its tensors;
@@ -77,6 +83,7 @@ def apply_plan(
         example_inputs=example_inputs,
         on_removed=on_removed,
         passthrough=passthrough,
+        share=share,
     )
 
 
@@ -87,6 +94,7 @@ def remove_units(
     example_inputs: object = None,
     on_removed: OnRemoved | None = None,
     passthrough: PassThroughFor | None = None,
+    share: bool = False,
 ) -> nn.Module:
     """Return a copy of `model` without the given units; `model` is not touched.
 
@@ -101,6 +109,7 @@ def remove_units(
         example_inputs: For the comparison and the check.
         on_removed: Called with the copy and the names that went, before the last check.
         passthrough: Your own stand-ins for removed units.
+        share: See `apply_plan`.
 
     Raises:
         PlanError: The units were found in another network, or there are no example inputs.
@@ -112,6 +121,7 @@ def remove_units(
         example_inputs=example_inputs,
         on_removed=on_removed,
         passthrough=passthrough,
+        share=share,
     )
     return result
 
@@ -123,6 +133,7 @@ def remove_with_origins(
     example_inputs: object = None,
     on_removed: OnRemoved | None = None,
     passthrough: PassThroughFor | None = None,
+    share: bool = False,
 ) -> tuple[nn.Module, dict[str, str]]:
     """Return what `remove_units` returns, and where its tensors come from.
 
@@ -141,7 +152,8 @@ def remove_with_origins(
             "pass example_inputs=..., one batch that the network takes."
         )
     names = tuple(unit.name for unit in chosen)
-    result, pairs = detached_copy(model, example_inputs)
+    result, pairs = detached_copy(model, example_inputs, shared=_is_large if share else None)
+    pairs = [pair for pair in pairs if pair[0].data_ptr() != pair[1].data_ptr()]
     keys = {id(tensor): key for key, tensor in result.state_dict(keep_vars=True).items()}
     result = replace_units(result, chosen, passthrough=passthrough)
     reference = _run_twice(result, example_inputs, pairs, names)
@@ -174,6 +186,14 @@ def remove_with_origins(
     prove_reload(result, example_inputs)
     found = result.state_dict(keep_vars=True).items()
     return result, {key: keys[id(tensor)] for key, tensor in found if id(tensor) in keys}
+
+
+def _is_large(parameter: Tensor) -> bool:
+    """Tell whether a parameter is large enough to be shared, and far enough from zero."""
+    if type(parameter) is not nn.Parameter or parameter.numel() < LARGE or parameter.is_meta:
+        return False
+    low, high = parameter.detach().aminmax()
+    return float(max(-low, high)) > SHAKE
 
 
 def check_names(model: nn.Module, units: Sequence[Unit]) -> None:
