@@ -140,6 +140,13 @@ def tune(
 
     Several processes train together; a training of the user's own runs in rank 0.
     """
+    if recovery.fits:
+        before = validated(pruned)
+        recovery.fit(pruned)
+        return pruned.eval(), TuneLog(
+            recipe=recovery.recipe, points=(), steps=0, best_step=0, score_before=before,
+            score_after=validated(pruned), stopped="user", note="fit_good",
+        )  # fmt: skip
     if is_own(recovery.config):
         log = _own_training(pruned, recovery, validation, validated, files)
         return pruned.eval(), log
