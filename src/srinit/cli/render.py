@@ -247,6 +247,8 @@ def comparison_table(comparison: Comparison) -> Table:
         row("good parts rejected", comparison.defects.rejected_increase)
         for missed in comparison.defects.classes if len(comparison.defects.classes) > 1 else ():
             row(f"missed defects {missed.name}", missed.increase)
+    if comparison.auroc is not None:
+        row("AUROC", comparison.auroc.loss)
     for count in comparison.counts:
         row(count.name.replace("_", " "), count.change)
     if comparison.error_cost is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from srinit.comparison.auroc import auroc_change
 from srinit.comparison.costs import error_cost
 from srinit.comparison.counts import counts_of
 from srinit.comparison.defects import Costs, defect_risk, find_defects
@@ -136,6 +137,7 @@ def compare_outcomes(
         cost=cost,
         latency=latency,
         perplexity=perplexity_change(baseline, pruned, documents, confidence),
+        auroc=auroc_change(baseline, pruned, class_names, defects, confidence),
         counts=counts_of(baseline, pruned, confidence),
         data=data,
         data_hash=data_hash,

@@ -145,6 +145,17 @@ class Count:
 
 
 @record
+class AurocChange:
+    """Areas under the ROC curves of both networks: chance that a defect stands out from a part."""
+
+    baseline: Interval
+    pruned: Interval
+    loss: Drop
+    num_good: int
+    num_defective: int
+
+
+@record
 class CostSide:
     """Size and compute of both networks."""
 
@@ -179,6 +190,7 @@ class Comparison(Shown):
     cost: CostSide | None = None
     latency: tuple[LatencyPair, ...] = ()
     perplexity: PerplexityChange | None = None  # of language models
+    auroc: AurocChange | None = None  # of tasks that say how much speaks for a defect
     counts: tuple[Count, ...] = ()  # of tasks that look for objects or pixels
     data: str = ""  # which data
     data_hash: str = ""
@@ -192,6 +204,7 @@ class Comparison(Shown):
             named.append(("missed defects", self.defects.missed_increase))
             named.append(("good parts rejected", self.defects.rejected_increase))
         named += [(count.name.replace("_", " "), count.change) for count in self.counts]
+        named += [("AUROC", self.auroc.loss)] if self.auroc is not None else []
         worst = sorted(self.classes, key=lambda row: -row.recall.high)
         named += [(f"recall {row.name}", row.recall) for row in worst]
         rows = [

@@ -60,11 +60,13 @@ def divergence(
 def _of_batch(one: Tensor, other: Tensor, batch: object, measure: Measure) -> Tensor:
     if measure == "detections":
         return apart(one, other)
-    if measure == "squared" or one.ndim < 2:
+    if one.ndim == 1:
+        one, other = one[:, None], other[:, None]
+    if measure == "squared":
         flat, difference = one.flatten(1), (one - other).flatten(1)
-        if one.ndim < 2:
-            flat, difference = one[:, None], (one - other)[:, None]
         return difference.pow(2).sum(1) / flat.pow(2).sum(1).clamp(min=1e-12)
+    if one.shape[1] == 1:  # one logit: yes or no
+        return (one.sigmoid() - other.sigmoid()).abs().flatten(1).mean(1)
     axis = 1 if one.ndim != 3 else 2
     places = 0.5 * (one.softmax(axis) - other.softmax(axis)).abs().sum(axis)
     if places.ndim == 1:

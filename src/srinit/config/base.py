@@ -16,12 +16,8 @@ from pydantic import (
 from srinit.class_names import canonical
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-OF_PARTS = (
-    "top1",
-    "defect_iou",
-    "defect_dice",
-    "objects",
-)  # scores that say of what class a part is
+OF_PARTS = ("top1", "defect_iou", "defect_dice", "objects", "anomaly")
+"""Scores that say of what class a part is."""
 SPLITS = ("train", "calibration", "validation", "test")
 
 

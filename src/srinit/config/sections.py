@@ -86,11 +86,11 @@ class Config(Section):
     score: str = Field(
         default="top1",
         pattern=r"^(top1|token_accuracy|next_token_(accuracy|probability)|image_iou|agreement|"
-        r"defect_(iou|dice)|objects|py:.+:.+)$",
+        r"defect_(iou|dice)|objects|anomaly|py:.+:.+)$",
         description="of an example, in [0, 1]: top1, token_accuracy, next_token_accuracy, "
         "next_token_probability, image_iou, agreement (with the unpruned network, without labels), "
-        "defect_iou or defect_dice (segmentation of defects), objects (detection), or "
-        "py:FILE.py:FUNCTION",
+        "defect_iou or defect_dice (segmentation of defects), objects (detection), "
+        "anomaly (distance from good parts), or py:FILE.py:FUNCTION",
     )
     model: ModelSection = Field(description="the trained network")
     data: DataSection = Field(description="the examples")

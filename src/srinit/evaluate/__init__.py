@@ -1,6 +1,7 @@
 """Per-example outcomes of a model over a loader, and the scores they are made of."""
 
 from srinit.evaluate.agreement import Labeled, labeled_by
+from srinit.evaluate.anomaly import Anomaly, FitsGoodParts
 from srinit.evaluate.batch_splitter import BatchSplitter
 from srinit.evaluate.batches import (
     batches_of,
@@ -37,9 +38,11 @@ __all__ = [
     "NEXT_TOKEN",
     "SCORERS",
     "TASKS",
+    "Anomaly",
     "BatchSplitter",
     "CrossEntropy",
     "Detection",
+    "FitsGoodParts",
     "Labeled",
     "Loss",
     "Outcomes",

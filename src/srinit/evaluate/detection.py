@@ -93,6 +93,7 @@ class Detection:
             targets=np.array([image.label for image in images]),
             predictions=np.array([image.answer for image in images]),
             confidence=np.array([image.confidence for image in images]),
+            evidence=rows[:, :, 4].max(1, initial=0.0),
             counts=counted({name: [row[name] for row in counts] for name in counts[0]}),
         )
 

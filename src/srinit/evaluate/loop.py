@@ -125,7 +125,8 @@ def outcome_of(
     columns = {"scores": _shaped(scorer(output, target), finite_B, scorer), "finite": finite_B}
     inner = unwrapped(scorer)
     reading = inner.read(output, target) if confidence and isinstance(inner, PartTask) else None
-    classes_B = classes_of(logits, target, scorer)
+    is_task = isinstance(inner, PartTask)
+    classes_B = None if is_task else classes_of(logits, target, scorer)
     if classes_B is not None:
         columns |= {"targets": classes_B, "predictions": predicted(logits)}
         columns |= {"confidence": _confidence(logits)} if confidence else {}
@@ -152,6 +153,7 @@ def outcome_of(
         losses=found.get("losses", np.empty(0)),
         tokens=found.get("tokens", np.empty(0)).astype(np.int64),
         counts=np.empty(0) if reading is None else reading.counts,
+        evidence=np.empty(0) if reading is None else reading.evidence,
     )
 
 

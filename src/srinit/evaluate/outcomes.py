@@ -14,7 +14,7 @@ from srinit import store
 from srinit.errors import DataError
 from srinit.records import record
 
-LATER = ("losses", "tokens", "counts")  # fields that files of earlier versions lack
+LATER = ("losses", "tokens", "counts", "evidence")  # fields that files of earlier versions lack
 
 
 @record
@@ -35,6 +35,7 @@ class Outcomes:
     tokens: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     # Of tasks that count within an example, else empty: see `srinit.evaluate.reading`.
     counts: npt.NDArray[Any] = field(default_factory=lambda: np.empty(0))
+    evidence: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @property
     def num_examples(self) -> int:
@@ -92,7 +93,7 @@ def _checked(
         short = empty and key in ("targets", "predictions", "confidence")
         short = short or (key in LATER and len(array) == 0)
         kinds = {"finite": "b", "counts": "f" if short else "V"}
-        kinds |= dict.fromkeys(("scores", "confidence", "losses"), "f")
+        kinds |= dict.fromkeys(("scores", "confidence", "losses", "evidence"), "f")
         if array.shape != (0 if short else count,) or array.dtype.kind not in kinds.get(key, "i"):
             raise DataError(f"{path} is damaged: {name}_{key} is {array.dtype} {array.shape}.")
     return Outcomes(**parts)

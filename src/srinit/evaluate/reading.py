@@ -41,7 +41,8 @@ class Reading:
     targets: npt.NDArray[np.int64]  # class of the part: 0 is good, else that of its largest defect
     predictions: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float64]  # probability of that answer
-    counts: npt.NDArray[Any]  # one field a kind of error: (how many, of how many)
+    counts: npt.NDArray[Any]  # one field a kind of error: (how many, of how many); or empty
+    evidence: npt.NDArray[np.float64]  # rises with what speaks for a defect
 
 
 @runtime_checkable
@@ -64,8 +65,8 @@ class PartTask(Protocol):
         """Return what outputs say of whole parts; a target of None: nothing is known."""
         ...
 
-    def marks(self, output: object, target: object, size: tuple[int, int]) -> Tensor:
-        """Return `Mark` of the pixels of images of that size (B, H, W), to be drawn."""
+    def marks(self, output: object, target: object, size: tuple[int, int]) -> Tensor | None:
+        """Return `Mark` of the pixels of images of that size (B, H, W); None: nothing to draw."""
         ...
 
     def of_classes(self, names: Sequence[str], settings: Mapping[str, Any]) -> Self:

@@ -130,6 +130,7 @@ class Segmentation:
             targets=np.array([row[0] for row in rows]),
             predictions=np.array([row[1][0] for row in rows]),
             confidence=np.array([row[1][1] for row in rows]),
+            evidence=arrays[3].astype(np.float64),
             counts=counted({**columns, "dice": [(value, 1.0) for value in dice.tolist()]}),
         )
 

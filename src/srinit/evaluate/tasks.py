@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srinit.errors import ConfigError
+from srinit.evaluate.anomaly import Anomaly
 from srinit.evaluate.detection import Detection
 from srinit.evaluate.reading import PartTask
 from srinit.evaluate.scorers import SCORERS, Scorer
@@ -16,6 +17,7 @@ TASKS: dict[str, PartTask] = {
     "defect_iou": Segmentation("iou"),
     "defect_dice": Segmentation("dice"),
     "objects": Detection(),
+    "anomaly": Anomaly(),
 }
 """Scores that say of whole parts whether they are good, and count what was missed in them."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from srinit.errors import ConfigError
 from srinit.evaluate import NEXT_TOKEN, SCORERS, Detection, PartTask, unwrapped
 from srinit.finetune.checks import check_trainable, task_loss
@@ -32,7 +34,23 @@ def check(runner: Runner) -> None:
     recovery = resources.recovery
     if config.finetune.fn is not None and recovery.train is None:
         resources.split("train")
-    if not recovery.trains:
+    if recovery.fits:
+        if is_own(config):
+            raise ConfigError(
+                "finetune.command and finetune.fn: with score: anomaly the network's own fit_good "
+                "learns anew from good parts; leave them out."
+            )
+        defects = set(config.data.defect_classes)
+        if (not isinstance(config.data.classes, list) and not defects) or (
+            defects and defects != set(resources.class_names[1:])
+        ):
+            raise ConfigError(
+                f"score: anomaly takes the first class for the good one, here "
+                f"{resources.class_names[0]!r}; write data.classes: the list, the good one first."
+            )
+        recovery.fit(copy.deepcopy(resources.model))
+        runner.observer.say("after the cut the network learns anew from good parts what is normal.")
+    elif not recovery.trains:
         runner.observer.say(
             "nothing will be trained: the network as it is compensated after the cut is the result."
         )
@@ -59,7 +77,7 @@ def check(runner: Runner) -> None:
     if config.export.package and isinstance(resources.scorer, PartTask):
         raise ConfigError(
             f"export.package: a package answers with one class an image, and score: {config.score} "
-            "reads answers that lie in the image; take export/pruned.onnx, and write "
+            "reads other answers; take export/pruned.onnx, and write "
             "export.package: false."
         )
     if config.export.int8 and isinstance(resources.scorer, Detection):

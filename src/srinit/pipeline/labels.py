@@ -65,7 +65,8 @@ def _stand_in(data: Data, config: Config, observer: Observer) -> None:
     """Let calibration examples stand in for validation, where nothing is stopped by those."""
     settings = config.finetune
     own = settings.command is not None or settings.fn is not None
-    is_trained = own or ("train" in data and settings.epochs != 0)
+    fits = config.score == "anomaly"  # what is normal is learned, and nothing stops that
+    is_trained = own or ("train" in data and settings.epochs != 0 and not fits)
     if "validation" not in data and "calibration" in data and not is_trained:
         data["validation"] = data["calibration"]
         observer.say(

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from srinit.comparison import PrecisionChange
 from srinit.comparison.records import (
+    AurocChange,
     ClassChange,
     Comparison,
     Count,
@@ -19,7 +20,7 @@ from srinit.comparison.records import (
 from srinit.evaluate import MORE_IS_BETTER
 from srinit.finetune.choice import RecipeChoice
 from srinit.finetune.records import TuneLog
-from srinit.records import record
+from srinit.records import Interval, record
 from srinit.report import formats as fmt
 from srinit.report.charts import Axis, Line, line_chart, scale, track
 from srinit.report.confusion_pairs import ConfusionRow, confusion_rows
@@ -170,6 +171,7 @@ def _most(found: Comparison | None, say: Translator) -> LocalizedText | None:
 def _errors(found: Comparison, report: ReportInput, say: Translator) -> tuple[ErrorRow, ...]:
     assert found.defects is not None
     rows = (*_of_parts(found.defects, say), *(_counted(row, say) for row in found.counts))
+    rows += (_auroc(found.auroc, say),) if found.auroc else ()
     rows += _precision(report.last.precision, say) if report.last and report.last.precision else ()
     currency = report.roi.currency
     if found.error_cost is None:
@@ -205,6 +207,21 @@ def _counted(count: Count, say: Translator) -> ErrorRow:
         after=share(count.pruned),
         change=say("figure.points", points=fmt.points(change.rise)),
         range=fmt.ends(fmt.points(change.low), fmt.points(change.high)),
+    )
+
+
+def _auroc(found: AurocChange, say: Translator) -> ErrorRow:
+    def area(side: Interval) -> LocalizedText:
+        ends = fmt.ends(fmt.percent(side.low, 2), fmt.percent(side.high, 2))
+        return say("error.counts.mean", rate=fmt.percent(side.value, 2), range=ends)
+
+    lost = found.loss
+    return ErrorRow(
+        name=say("error.auroc"),
+        before=area(found.baseline),
+        after=area(found.pruned),
+        change=say("figure.points", points=fmt.points(-lost.known)),
+        range=fmt.ends(fmt.points(-lost.high), fmt.points(-lost.low)),
     )
 
 

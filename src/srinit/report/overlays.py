@@ -53,17 +53,19 @@ def make_overlays(
     order = [*worst[: count // 2], *best[: count // 4], *firsts, *range(len(data))]
     overlays = []
     for position in list(dict.fromkeys(order))[:count]:
-        before, score_before = _drawn(baseline, task, data, position)
-        after, score_after = _drawn(pruned, task, data, position)
+        before = _drawn(baseline, task, data, position)
+        after = _drawn(pruned, task, data, position)
+        if before is None or after is None:
+            return Pictures(missing=("no_marks",))
         overlays.append(
             Overlay(
                 position=position,
                 label=class_name(data.class_names, int(labels[position])),
                 picture=images.encoded(_enlarged(pixels_of(data, position))),
-                baseline=images.encoded(before),
-                pruned=images.encoded(after),
-                score_baseline=score_before,
-                score_pruned=score_after,
+                baseline=images.encoded(before[0]),
+                pruned=images.encoded(after[0]),
+                score_baseline=before[1],
+                score_pruned=after[1],
             )
         )
     return Pictures(overlays=tuple(overlays), missing=("places",))
@@ -71,20 +73,22 @@ def make_overlays(
 
 def _drawn(
     model: nn.Module, task: PartTask, data: DataSet, position: int
-) -> tuple[images.Bytes, float]:
-    """Return an image with what a network calls in it, and its score."""
+) -> tuple[images.Bytes, float] | None:
+    """Return an image with what a network calls in it, and its score; None: nothing to draw."""
     inputs, target = next(iter(data.subset([position]).batches(1)))
     size = (int(inputs.shape[2]), int(inputs.shape[3]))
     with modules.untouched(model), torch.inference_mode():
         output = modules.call(model, modules.to_device(inputs, modules.device_of(model)))
         score = float(task(output, target)[0])
-        marks = task.marks(output, target, size)[0].cpu().numpy()
+        marks = task.marks(output, target, size)
+    if marks is None:
+        return None
     pixels = _enlarged(pixels_of(data, position))
     gray = pixels.mean(axis=2) if pixels.ndim == 3 else pixels.astype(float)
     factor = gray.shape[0] // size[0]
     colored = np.repeat(gray[..., None], 3, axis=2)
     for mark, color in COLORS.items():
-        place = (marks == mark).repeat(factor, axis=0).repeat(factor, axis=1)
+        place = (marks[0].cpu().numpy() == mark).repeat(factor, axis=0).repeat(factor, axis=1)
         colored[place] = (1 - STRENGTH) * colored[place] + STRENGTH * np.array(color)
     return colored.astype(np.uint8), score
 

@@ -121,6 +121,14 @@ def tune(
 
     Several processes train together; a training of the user's own runs in rank 0.
     """
+    if recovery.fits:
+        before = _validated(pruned, recovery, validation, bench.inputs)
+        recovery.fit(pruned)
+        return pruned.eval(), TuneLog(
+            recipe=recovery.recipe, points=(), steps=0, best_step=0, score_before=before,
+            score_after=_validated(pruned, recovery, validation, bench.inputs), stopped="user",
+            note="fit_good",
+        )  # fmt: skip
     if is_own(recovery.config):
         log = _own_training(pruned, recovery, validation, bench.inputs, files)
         return pruned.eval(), log
@@ -167,6 +175,14 @@ def harm_of(log: TuneLog) -> list[str]:
     return lines
 
 
+def _validated(
+    model: nn.Module, recovery: Recovery, validation: DataSet, example_inputs: Any
+) -> float:
+    """Return a network's score on validation data."""
+    ready, batches = faster_copy(model, example_inputs), recovery.execution.batches(validation)
+    return evaluate(ready, batches, scorer=recovery.task.scorer).score
+
+
 def _own_training(
     model: nn.Module,
     recovery: Recovery,
@@ -178,12 +194,7 @@ def _own_training(
     settings, root = recovery.config.finetune, recovery.config.root
     if settings.command is not None and settings.fn is not None:
         raise ConfigError("finetune.command and finetune.fn are both given; keep one.")
-
-    def validated() -> float:
-        ready, batches = faster_copy(model, example_inputs), recovery.execution.batches(validation)
-        return evaluate(ready, batches, scorer=recovery.task.scorer).score
-
-    before = validated()
+    before = _validated(model, recovery, validation, example_inputs)
     if settings.command is not None:
         files.folder.refuse_links(files.round_folder)
         run_command(settings.command, model, files.round_folder, cwd=root)
@@ -208,7 +219,7 @@ def _own_training(
         steps=0,
         best_step=0,
         score_before=before,
-        score_after=validated(),
+        score_after=_validated(model, recovery, validation, example_inputs),
         stopped="user",
         note=settings.command or str(settings.fn),
     )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
+from srinit import modules
 from srinit.config import Config, RecipeSettings
 from srinit.distributed import by_itself
 from srinit.engine import has_fast_bfloat16
-from srinit.evaluate import Detection
+from srinit.errors import ConfigError
+from srinit.evaluate import Anomaly, Detection, FitsGoodParts
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
 from srinit.finetune.checks import task_loss
 from srinit.finetune.choice import FACTOR
@@ -27,6 +32,17 @@ MEASURED_ON = 3  # examples
 def is_own(config: Config) -> bool:
     """Return whether the user's own code or command trains."""
     return config.finetune.command is not None or config.finetune.fn is not None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of batches on a device; they can be read again."""
+
+    batches: Iterable[tuple[Any, Any]]
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Any]:
+        return (modules.to_device(inputs, self.device) for inputs, _ in self.batches)
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,32 @@ class Recovery:
         return auto_recipe(count, model=self.teacher, **given)
 
     @property
+    def fits(self) -> bool:
+        """Whether what is normal is learned anew after a cut, and nothing is trained."""
+        return isinstance(self.task.scorer, Anomaly)
+
+    def fit(self, model: nn.Module) -> None:
+        """Let a detector of anomalies learn from the good parts of the training data, in place.
+
+        Raises:
+            ConfigError: It cannot, or there are no such parts.
+        """
+        labels = None if self.train is None else self.train.labels
+        good = [] if labels is None else np.flatnonzero(labels == 0).tolist()
+        if self.train is None or not good:
+            raise ConfigError(
+                "score: anomaly learns anew from good parts after the cut; name data.train, with "
+                "parts of the first class."
+            )
+        if not isinstance(model, FitsGoodParts):
+            raise ConfigError(
+                f"score: anomaly needs a network with a method fit_good(batches), and "
+                f"{type(model).__name__} has none; see examples/anomaly."
+            )
+        model.fit_good(Inputs(self.train.subset(good).batches(self.execution.batch_size),
+                              modules.device_of(model)))  # fmt: skip
+
+    @property
     def copies(self) -> bool:
         """Whether training can copy the unpruned network's answers; not those of a detector."""
         return not isinstance(self.task.scorer, Detection)
@@ -68,6 +110,8 @@ class Recovery:
         settings = self.config.finetune
         if settings.command is not None:
             return True
+        if self.fits:
+            return False
         return self.train is not None and (settings.fn is not None or settings.epochs != 0)
 
     @property
@@ -83,7 +127,7 @@ class Recovery:
         training data. Where no rate is given it is a careful one.
         """
         train, none = self.train, self.config.finetune.epochs == 0
-        if not steps or is_own(self.config) or none or train is None or not len(train):
+        if not steps or self.fits or is_own(self.config) or none or train is None or not len(train):
             return None
         return self.short(careful(self.recipe), steps)
 

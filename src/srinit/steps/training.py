@@ -182,6 +182,8 @@ def _in_time(choice: RecipeChoice, pruned: nn.Module, recovery: Recovery) -> Rec
 
 def expected(recovery: Recovery, choice: RecipeChoice) -> str:
     """Return what is known of the recovery before it begins, and what is not."""
+    if recovery.fits:
+        return "Recovery: what is normal is learned anew from good parts; nothing is trained."
     if is_own(recovery.config):
         return "Recovery: unknown; a training of your own follows."
     recipe = choice.recipe
