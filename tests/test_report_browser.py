@@ -150,12 +150,18 @@ def test_page_without_scripts_shows_everything_and_still_switches_language(
         assert by_place == sorted(by_place)
 
 
+MONEY = (
+    "compute_saving", "takt_gain", "device_saving", "missed_cost", "reject_cost", "saving",
+)  # fmt: skip
+
+
 def money_inputs(count: int) -> list[dict[str, float | None]]:
     """Return inputs as people type them: some missing, some zero, some large."""
     chance = random.Random(0)
     ranges = {
         "pieces_per_year": (1e5, 1e8), "cost_per_compute_hour": (1, 5000),
         "device_price": (1e5, 5e6), "device_years": (1, 10), "device_hours_per_year": (500, 8760),
+        "cheaper_device_price": (1e4, 5e5), "devices": (1, 20), "line_hour_value": (0, 1e5),
         "engineering_hours": (1, 500), "hourly_rate": (1000, 20000),
         "missed_defect_cost": (0, 1e6), "false_reject_cost": (0, 1e4), "defect_share": (0, 1),
     }  # fmt: skip
@@ -209,7 +215,7 @@ def test_return_on_investment_by_a_cost_matrix_equals_python(
             given = {name: value for name, value in full.items() if name not in hidden}
             shown = amounts(page, given, by_hand=number == 0)
             roi = return_on_investment(RoiInputs(**given), facts)  # type: ignore[arg-type]
-            for key in ("compute_saving", "error_cost", "saving"):
+            for key in ("compute_saving", "takt_gain", "device_saving", "error_cost", "saving"):
                 value = getattr(roi, key)
                 want = fmt.money(None if value is None else value.value, "JPY").of(code)
                 assert shown["value"][key] == want, (key, given)
@@ -231,7 +237,7 @@ def test_return_on_investment_in_the_page_equals_python(
         for number, given in enumerate(money_inputs(25)):
             shown = amounts(page, given, by_hand=number == 0)
             roi = return_on_investment(RoiInputs(**given), facts)  # type: ignore[arg-type]
-            for key in ("compute_saving", "missed_cost", "reject_cost", "saving"):
+            for key in MONEY:
                 value = getattr(roi, key)
                 want = fmt.money(None if value is None else value.value, "JPY").of(code)
                 assert shown["value"][key] == want, (key, given)

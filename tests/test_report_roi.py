@@ -206,3 +206,38 @@ def test_gain_that_was_not_shown_is_not_called_one() -> None:
     shown = headline(-0.03, -0.01)
     assert shown.startswith("A yearly effect of at least ")
     assert "It pays back within" in shown
+
+
+def test_time_of_the_line_and_a_cheaper_device_are_gains_and_a_price_counts_once() -> None:
+    more = INPUTS.changed(
+        line_hour_value=30_000,
+        device_price=900,
+        cheaper_device_price=300,
+        device_years=3,
+        devices=5,
+    )
+    roi = return_on_investment(more, FACTS)
+    assert roi.takt_gain == Range(value=150_000, low=75_000, high=180_000)  # 5 of 10 hours
+    assert roi.device_saving == Range(value=1000, low=1000, high=1000)
+    plain = return_on_investment(INPUTS, FACTS)
+    assert plain.saving is not None
+    assert roi.saving is not None
+    assert roi.saving.value == pytest.approx(plain.saving.value + 151_000)
+    assert roi.saving.low == pytest.approx(plain.saving.low + 76_000)
+    hours = more.changed(cost_per_compute_hour=None, device_hours_per_year=1000)
+    assert return_on_investment(hours, FACTS).compute_saving is None  # in the difference already
+    without = hours.changed(cheaper_device_price=None)
+    assert return_on_investment(without, FACTS).compute_saving is not None
+
+
+def test_an_example_is_marked_as_made_up_and_goes_when_something_is_given() -> None:
+    report = load_report_input(RUN)
+    say = Translator()
+    bare = dataclasses.replace(report, roi=RoiInputs())
+    example = money_view(bare, say).example
+    assert example is not None
+    assert "10,000,000 pieces" in example.en
+    assert "made-up" in say("roi.example_title").en
+    assert money_view(dataclasses.replace(report, roi=INPUTS), say).example is None
+    unmeasured = dataclasses.replace(bare, rounds=())
+    assert money_view(unmeasured, say).example is None

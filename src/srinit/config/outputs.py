@@ -145,6 +145,14 @@ class RoiInputs(Section):
     device_hours_per_year: Amount | None = Field(
         default=None, gt=0, le=8784, description="that it works; with the two above: cost per hour"
     )
+    cheaper_device_price: Amount | None = Field(
+        default=None,
+        description="of one that is fast enough after the cut, in place of device_price",
+    )
+    devices: Amount | None = Field(default=None, description="that are replaced; default: 1")
+    line_hour_value: Amount | None = Field(
+        default=None, description="of an hour of the line, where it waits for the inspection"
+    )
     engineering_hours: Amount | None = Field(default=None, description="one-off work")
     hourly_rate: Amount | None = Field(default=None, description="of that work")
     missed_defect_cost: Amount | None = Field(default=None, description="of one")

@@ -134,7 +134,7 @@ def layers_view(report: ReportInput, say: Translator) -> Layers:
         ranked_by=ranked_by(report, say),
         value_label=value_label(report, say),
         threshold=threshold(report, say),
-        score_label=score_label(report, say) if shown else None,
+        score_label=score_label(report, say) if any(row.score for row in rows) else None,
         scale=scale(*extent, factor=100, count=6),
         removals=removals,
         criteria=side_by_side(report, say),

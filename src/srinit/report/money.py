@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from srinit import records
+from srinit.config import RoiInputs
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.data import ReportInput
@@ -14,6 +15,9 @@ from srinit.report.roi import Range, Roi, RoiFacts, facts_of, return_on_investme
 from srinit.report.text import LocalizedText, Translator, join, untranslated
 
 PAYS_WITHIN = 20  # years; no device lasts longer
+EXAMPLE_PRICES = {"JPY": (1_000, 30_000), "USD": (10, 300), "EUR": (10, 300)}
+"""Made up: an hour of computing, and of a line."""
+GAINS = ("compute", "hour", "takt", "device")  # formulas
 METHODS = {  # of srinit.inference_cost
     "core": r"processor time x (?P<watts>\S+) W a core, stated",
     "device": r"time x (?P<watts>\S+) W, stated",
@@ -47,6 +51,7 @@ class Money:
     # What, before, after.
     ownership: tuple[tuple[LocalizedText, LocalizedText, LocalizedText], ...] = ()
     ownership_note: LocalizedText | None = None
+    example: LocalizedText | None = None  # made-up inputs, where none were given
     does_not_pay: LocalizedText | None = None  # a condition: the cost is not recovered
 
 
@@ -55,7 +60,11 @@ def money_view(report: ReportInput, say: Translator) -> Money:
     inputs, facts = report.roi, facts_of(report.comparison, report.roi)
     roi = return_on_investment(inputs, facts)
     currency = inputs.currency
-    amounts: list[tuple[str, Range | None]] = [("compute_saving", roi.compute_saving)]
+    amounts: list[tuple[str, Range | None]] = [
+        ("compute_saving", roi.compute_saving),
+        ("takt_gain", roi.takt_gain),
+        ("device_saving", roi.device_saving),
+    ]
     if facts.cost_increase is not None:
         amounts.append(("error_cost", roi.error_cost))
     elif facts.miss_increase is not None:
@@ -96,6 +105,7 @@ def money_view(report: ReportInput, say: Translator) -> Money:
         headline=_headline(report, roi, currency, say),
         does_not_pay=_does_not_pay(roi, say),
         measured=_measured(facts, say),
+        example=None if roi.saving is not None else _example(currency, facts, say),
         formulas=_formulas(facts),
         ownership=_ownership(report, say),
         ownership_note=_ownership_note(report, say),
@@ -174,6 +184,29 @@ def _headline(
     return join(parts, ja="", en=" ")
 
 
+def _example(currency: str, facts: RoiFacts, say: Translator) -> LocalizedText | None:
+    """Return what made-up inputs would give with what was measured here, said to be made up."""
+    much = EXAMPLE_PRICES.get(currency, EXAMPLE_PRICES["USD"])
+    pieces, (hour, line) = 10_000_000, much
+    inputs = RoiInputs(pieces_per_year=pieces, cost_per_compute_hour=hour, line_hour_value=line)
+    roi = return_on_investment(inputs, facts)
+    if roi.compute_saving is None or roi.takt_gain is None:
+        return None
+    shown = {}
+    for key, found in (("compute", roi.compute_saving), ("takt", roi.takt_gain)):
+        shown[key] = fmt.money(found.value, currency)
+        shown[f"{key}_range"] = _spread(
+            fmt.money(found.low, currency), fmt.money(found.high, currency)
+        )
+    return say(
+        "roi.example",
+        pieces=fmt.fixed(pieces),
+        hour=fmt.money(hour, currency),
+        line=fmt.money(line, currency),
+        **shown,
+    )
+
+
 def _payback(roi: Roi, say: Translator) -> list[LocalizedText]:
     payback = roi.payback_years
     if payback is None:
@@ -205,10 +238,10 @@ def _measured(facts: RoiFacts, say: Translator) -> LocalizedText | None:
 
 def _formulas(facts: RoiFacts) -> tuple[str, ...]:
     if facts.miss_increase is None:
-        return ("compute", "hour", "saving", "payback")
+        return (*GAINS, "saving", "payback")
     if facts.cost_increase is not None:
-        return ("compute", "hour", "errors", "saving_matrix", "payback", "even_matrix")
-    return ("compute", "hour", "missed", "reject", "saving", "payback", "even")
+        return (*GAINS, "errors", "saving_matrix", "payback", "even_matrix")
+    return (*GAINS, "missed", "reject", "saving", "payback", "even")
 
 
 def _spread(low: LocalizedText, high: LocalizedText) -> LocalizedText:
@@ -229,9 +262,12 @@ def _fields(report: ReportInput, facts: RoiFacts, say: Translator) -> tuple[Fiel
     names = [
         "pieces_per_year",
         "cost_per_compute_hour",
+        "line_hour_value",
         "device_price",
         "device_years",
         "device_hours_per_year",
+        "cheaper_device_price",
+        "devices",
         "engineering_hours",
         "hourly_rate",
     ]

@@ -128,15 +128,24 @@
   function result(given) {
     const known = (...values) => values.every((value) => value !== null);
     let hour = given.cost_per_compute_hour;
-    if (hour === null && given.device_price !== null && given.device_years && given.device_hours_per_year)
+    if (hour === null && given.cheaper_device_price === null && given.device_price !== null && given.device_years && given.device_hours_per_year)
       hour = given.device_price / (given.device_years * given.device_hours_per_year);
     const pieces = given.pieces_per_year;
     const ratio = facts.ratio;
-    let compute = null;
-    if (known(pieces, hour, facts.ms_per_piece, ratio)) {
-      const year = ((pieces * facts.ms_per_piece) / 3.6e6) * hour;
-      compute = { value: year * (1 - ratio.value), low: year * (1 - ratio.high), high: year * (1 - ratio.low) };
+    const worth = (price) => {
+      if (!known(pieces, price, facts.ms_per_piece, ratio)) return null;
+      const year = ((pieces * facts.ms_per_piece) / 3.6e6) * price;
+      return { value: year * (1 - ratio.value), low: year * (1 - ratio.high), high: year * (1 - ratio.low) };
+    };
+    const [compute, takt] = [worth(hour), worth(given.line_hour_value)];
+    let device = null;
+    if (known(given.device_price, given.cheaper_device_price) && given.device_years) {
+      const yearly = ((given.devices ?? 1) * (given.device_price - given.cheaper_device_price)) / given.device_years;
+      device = { value: yearly, low: yearly, high: yearly };
     }
+    const gains = [compute, takt, device].filter((gain) => gain !== null);
+    const total = (parts, key) => parts.reduce((sum, part) => sum + part[key], 0);
+    const gained = { value: total(gains, "value"), low: total(gains, "low"), high: total(gains, "high") };
     const matrix = facts.cost_increase;
     const share = matrix ? facts.defect_share : (given.defect_share ?? facts.defect_share);
     const errors = (part, cost, rise) => (known(pieces, part, cost, rise) ? scale(rise, pieces * part * cost) : null);
@@ -146,10 +155,9 @@
     const all_errors = errors(1, 1, matrix);
     const costs = [missed, reject, all_errors].filter((cost) => cost !== null);
     let saving = null;
-    if (compute !== null || costs.length) {
-      const base = compute ?? { value: 0, low: 0, high: 0 };
-      const sum = (key) => costs.reduce((total, cost) => total + cost[key], 0);
-      saving = { value: base.value - sum("value"), low: base.low - sum("high"), high: base.high - sum("low") };
+    if (gains.length || costs.length) {
+      const sum = (key) => total(costs, key);
+      saving = { value: gained.value - sum("value"), low: gained.low - sum("high"), high: gained.high - sum("low") };
     }
     let once = null;
     if (known(given.engineering_hours, given.hourly_rate)) once = given.engineering_hours * given.hourly_rate;
@@ -161,14 +169,13 @@
     let even = null;
     const perRate = (pieces ?? 0) * (share ?? 0) * ((matrix ? facts.cost_of_miss : given.missed_defect_cost) ?? 0);
     if (saving !== null && known(facts.miss_rate, facts.miss_increase) && perRate >= SMALLEST) {
-      const none = { value: 0, low: 0, high: 0 };
-      const [gain, loss] = [compute ?? none, reject ?? none];
+      const [gain, loss] = [gained, reject ?? { value: 0, low: 0, high: 0 }];
       const at = (more) => Math.max(facts.miss_rate + (saving.value + more) / perRate, 0);
       const worse = gain.low - gain.value - (loss.high - loss.value);
       const better = gain.high - gain.value - (loss.low - loss.value);
       even = { value: at(0), low: at(worse), high: at(better) };
     }
-    return { compute_saving: compute, missed_cost: missed, reject_cost: reject, error_cost: all_errors, saving, one_off: once, payback_years: payback, break_even_miss_rate: even };
+    return { compute_saving: compute, takt_gain: takt, device_saving: device, missed_cost: missed, reject_cost: reject, error_cost: all_errors, saving, one_off: once, payback_years: payback, break_even_miss_rate: even };
   }
 
   // An amount as people write it: 150,000; 1,5; 1.234,5; １５万; 1億2000万; 1.5 million; 2%. NaN: none.

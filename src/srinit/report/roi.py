@@ -42,6 +42,8 @@ class Roi:
 
     hour_cost: float | None
     compute_saving: Range | None
+    takt_gain: Range | None  # line time that is no longer waited for
+    device_saving: Range | None  # a cheaper device in place of the one that was bought
     missed_cost: Range | None  # positive: the cut costs money here
     reject_cost: Range | None
     error_cost: Range | None  # in place of both, where a cost matrix is given
@@ -104,6 +106,9 @@ def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
     """
     hour_cost = _hour_cost(inputs)
     compute = _compute(inputs.pieces_per_year, hour_cost, facts)
+    takt = _compute(inputs.pieces_per_year, inputs.line_hour_value, facts)
+    device = _device(inputs)
+    gain = _sum(compute, takt, device)
     share = inputs.defect_share if inputs.defect_share is not None else facts.defect_share
     by_matrix = facts.cost_increase is not None
     errors = _errors(inputs.pieces_per_year, 1.0, 1.0, facts.cost_increase)
@@ -113,30 +118,53 @@ def return_on_investment(inputs: RoiInputs, facts: RoiFacts) -> Roi:
     missed = _errors(inputs.pieces_per_year, share, inputs.missed_defect_cost, facts.miss_increase)
     good = None if share is None else 1 - share
     reject = _errors(inputs.pieces_per_year, good, inputs.false_reject_cost, facts.reject_increase)
-    saving = _saving(compute, missed, reject, errors)
+    saving = _saving(gain, missed, reject, errors)
     one_off = None
     if inputs.engineering_hours is not None and inputs.hourly_rate is not None:
         one_off = inputs.engineering_hours * inputs.hourly_rate
     return Roi(
         hour_cost=hour_cost,
         compute_saving=compute,
+        takt_gain=takt,
+        device_saving=device,
         missed_cost=missed,
         reject_cost=reject,
         error_cost=errors,
         saving=saving,
         one_off=one_off,
         payback_years=_payback(saving, one_off),
-        break_even_miss_rate=_break_even(inputs, facts, share, saving, compute, reject),
+        break_even_miss_rate=_break_even(inputs, facts, share, saving, gain, reject),
     )
 
 
 def _hour_cost(inputs: RoiInputs) -> float | None:
     if inputs.cost_per_compute_hour is not None:
         return inputs.cost_per_compute_hour
+    if inputs.cheaper_device_price is not None:
+        return None  # its price is counted once, as the difference
     price, years, hours = inputs.device_price, inputs.device_years, inputs.device_hours_per_year
     if price is None or not years or not hours:
         return None
     return price / (years * hours)
+
+
+def _device(inputs: RoiInputs) -> Range | None:
+    price, cheaper, years = inputs.device_price, inputs.cheaper_device_price, inputs.device_years
+    if price is None or cheaper is None or not years:
+        return None
+    yearly = (1.0 if inputs.devices is None else inputs.devices) * (price - cheaper) / years
+    return Range(value=yearly, low=yearly, high=yearly)
+
+
+def _sum(*parts: Range | None) -> Range | None:
+    known = [part for part in parts if part is not None]
+    if not known:
+        return None
+    return Range(
+        value=sum(part.value for part in known),
+        low=sum(part.low for part in known),
+        high=sum(part.high for part in known),
+    )
 
 
 def _compute(pieces: float | None, hour_cost: float | None, facts: RoiFacts) -> Range | None:
@@ -158,11 +186,11 @@ def _errors(
     return Range(value=year * rise.value, low=year * rise.low, high=year * rise.high)
 
 
-def _saving(compute: Range | None, *errors: Range | None) -> Range | None:
+def _saving(gain: Range | None, *errors: Range | None) -> Range | None:
     costs = [cost for cost in errors if cost is not None]
-    if compute is None and not costs:
+    if gain is None and not costs:
         return None
-    base = compute or Range(value=0.0, low=0.0, high=0.0)
+    base = gain or Range(value=0.0, low=0.0, high=0.0)
     return Range(
         value=base.value - sum(cost.value for cost in costs),
         low=base.low - sum(cost.high for cost in costs),
@@ -185,12 +213,12 @@ def _break_even(
     facts: RoiFacts,
     share: float | None,
     saving: Range | None,
-    compute: Range | None,
+    gain: Range | None,
     reject: Range | None,
 ) -> Range | None:
     """Return the miss rate at which the yearly saving is zero, all else as measured.
 
-    Its ends take all else (compute, and good parts rejected where they have a price of their own)
+    Its ends take all else (gains, and good parts rejected where they have a price of their own)
     at its worse and its better end.
     """
     if saving is None or facts.miss_rate is None or facts.miss_increase is None:
@@ -200,9 +228,9 @@ def _break_even(
     if per_rate < SMALLEST:
         return None
     none = Range(value=0.0, low=0.0, high=0.0)
-    gain, loss = compute or none, reject or none
-    worse = (gain.low - gain.value) - (loss.high - loss.value)
-    better = (gain.high - gain.value) - (loss.low - loss.value)
+    more_gain, loss = gain or none, reject or none
+    worse = (more_gain.low - more_gain.value) - (loss.high - loss.value)
+    better = (more_gain.high - more_gain.value) - (loss.low - loss.value)
     value, low, high = (
         max(facts.miss_rate + (saving.value + more) / per_rate, 0.0)
         for more in (0.0, worse, better)
