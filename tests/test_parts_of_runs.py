@@ -58,7 +58,17 @@ PLANNED = {"plan", "plan times", "planned folder", "cut", "recovery"}
         ("data.augment", {"recovery"} | ALL_LATER),
         (
             "data.defect_class",
-            {"site", "rounds", "comparison", "judgement", "int8", "package", "folder", "report"},
+            {
+                "site",
+                "rounds",
+                "comparison",
+                "judgement",
+                "int8",
+                "alternatives",
+                "package",
+                "folder",
+                "report",
+            },
         ),
         ("seed", set(PARTS.names)),
         ("units.level", {"units", "folder outlook", "scan", *SCORED, *PLANNED} | ALL_LATER),

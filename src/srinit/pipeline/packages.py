@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from srinit.custody.beside import beside
+from srinit.delivery import packaging
 from srinit.edge import Package
 from srinit.errors import ConfigError, UnsafeError
 from srinit.pipeline.runner import Runner
 from srinit.runs import artifacts
-from srinit.steps import packaging
 
 
 def package(runner: Runner, *, override: bool = False, reason: str = "") -> tuple[Path, Package]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from srinit.custody.depends import Part, Parts
+from srinit.delivery import (  # noqa: F401
+    alternatives,
+    finishing,
+    folder,
+    packaging,
+    quantizing,
+)
 from srinit.pipeline import views  # noqa: F401  (what steps begin with)
 from srinit.pipeline.keys import APART, INPUTS, KEYS
 from srinit.pipeline.runner import VIEWS
 from srinit.runs.files import REJECTED, ROUNDS
 from srinit.steps import (  # noqa: F401  (steps come into the table where they are written)
-    alternatives,
     field_data,
-    finishing,
-    folder,
     judging,
     looking,
-    packaging,
     planning,
     pruning,
-    quantizing,
     training,
 )
 from srinit.steps.table import TABLE, Step

@@ -13,6 +13,9 @@ from torch import nn
 from srinit import modules, sources
 from srinit.comparison.defects import find_defects
 from srinit.config import Config
+from srinit.delivery.alternatives import Explorer
+from srinit.delivery.packaging import Packer
+from srinit.delivery.quantizing import Quantizer
 from srinit.errors import ConfigError, ModelError
 from srinit.evaluate import LOSSES, Loss, PartTask, Scorer, find_scorer
 from srinit.functions import load_function
@@ -22,12 +25,9 @@ from srinit.pipeline import labels
 from srinit.pipeline.fit import check_fit
 from srinit.pipeline.network import load_network
 from srinit.sources import DataSet
-from srinit.steps.alternatives import Explorer
 from srinit.steps.base import Base, base_of_run, tokenizer_of
 from srinit.steps.compensating import Compensator
-from srinit.steps.packaging import Packer
 from srinit.steps.planning import Planner
-from srinit.steps.quantizing import Quantizer
 from srinit.steps.recovery import Recovery
 from srinit.steps.task import Bench, Evaluator, Execution, Task
 from srinit.steps.trials import Trials

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from srinit.config import Config, load_config
+from srinit.delivery import folder
 from srinit.observer import Observer, Silent
 from srinit.pipeline import ahead, earlier, registries, rounds, sealing, start
 from srinit.pipeline.runner import Runner
 from srinit.runs import Artifact, RunFiles, artifacts, processes
 from srinit.runs.inputs import inputs_lock
 from srinit.runs.result import RunResult
-from srinit.steps import folder
 
 STEPS: tuple[tuple[str, Artifact[Any]], ...] = (
     ("baseline", artifacts.BASELINE),
