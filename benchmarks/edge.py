@@ -116,7 +116,10 @@ def read(folder: Path) -> dict[str, Any]:
             **{k: cell[k] for k in ("network", "numbers", "runtime", "size_bytes", "method")},
             "in_float": len(cell["in_float"]),
             "score": _score(cell["comparison"]),
-            "ms": {str(t["batch_size"]): round(t["median_ms"], 4) for t in cell["latency"]},
+            "ms": {
+                str(t["batch_size"]): [round(t[k], 4) for k in ("median_ms", "low_ms")]
+                for t in cell["latency"]
+            },
         }
         for cell in int8["cells"]
     ]
@@ -180,8 +183,13 @@ def speedups(cells: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
 
 def table() -> None:
     """Write the tables into the page."""
-    entries = {e["case"]: e for e in json.loads(PATH.read_text())["entries"]}
-    lines = []
+    rewrite(PAGE, "edge", tables(json.loads(PATH.read_text())["entries"]))
+
+
+def tables(measured: list[dict[str, Any]]) -> str:
+    """Return a table a case, and a sentence below it."""
+    entries = {each["case"]: each for each in measured}
+    lines: list[str] = []
     for case in (case for case in CASES if case in entries):
         entry = entries[case]
         cut = 1 - entry["flops"][1] / entry["flops"][0]
@@ -193,7 +201,7 @@ def table() -> None:
             *(_row(cell, entry) for cell in entry["cells"]), "",
             _said(entry), "",
         ]  # fmt: skip
-    rewrite(PAGE, "edge", "\n".join(lines))
+    return "\n".join(lines)
 
 
 def _row(cell: dict[str, Any], entry: dict[str, Any]) -> str:
@@ -207,7 +215,7 @@ def _row(cell: dict[str, Any], entry: dict[str, Any]) -> str:
     else:
         value, low, high = (100 * score[key] for key in ("value", "low", "high"))
         accuracy, loss = score["pruned"], f"{value:.2f} ({low:+.2f} to {high:+.2f})"
-    one, many = (f"{cell['ms'][size]:.3g}" for size in ("1", "64"))
+    one, many = ("{:.3g} ({:.3g})".format(*cell["ms"][size]) for size in ("1", "64"))
     return f"| {name} | {accuracy:.2%} | {loss} | {one} | {many} | {cell['size_bytes']:,} |"
 
 

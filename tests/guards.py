@@ -20,8 +20,8 @@ import pytest
 SEED = 86_243  # none that a test draws with: a unit must differ from its own new draw
 # Long files first, so that no worker is left alone with one in the end; measured, longest first.
 LONG = (
-    "test_report_browser", "test_cli", "test_examples", "test_rounds", "test_scan_cli",
-    "test_operate", "test_distributed_finetune", "test_untouched", "test_registry",
+    "test_report_browser", "test_cli", "test_edge_package", "test_examples", "test_rounds",
+    "test_scan_cli", "test_operate", "test_distributed_finetune", "test_untouched", "test_registry",
     "test_long_runs", "test_published", "test_targets", "test_pruned_lives", "test_conformance",
     "test_recovery", "test_trial", "test_robustness",
 )  # fmt: skip

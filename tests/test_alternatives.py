@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 from srinit import latency
 from srinit.alternatives import Alternative, Alternatives, Pick, front, picked
+from srinit.alternatives.compiled import Compiled
 from srinit.comparison import Drop
+from srinit.errors import ModelError
 from srinit.report.alternatives import _drawing, _lead, _ticks
 from srinit.report.text import LANGUAGES, Translator
 
@@ -74,3 +78,23 @@ def test_times_over_decades_have_few_round_ticks() -> None:
     assert len(ticks) <= 7
     assert ticks == sorted(ticks)
     assert set(ticks) <= {0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0}
+
+
+def test_a_network_that_compiles_wrongly_or_not_at_all_is_no_alternative(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, inputs = nn.Linear(3, 2).eval(), torch.ones(2, 3)
+
+    def missing(*_: object, **__: object) -> nn.Module:
+        raise RuntimeError("no working C++ compiler\nmore")
+
+    monkeypatch.setattr(torch, "compile", missing)
+    with pytest.raises(ModelError, match=r"^RuntimeError: no working C\+\+ compiler$"):
+        Compiled(network, inputs, [1]).check()
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: nn.Linear(3, 2).eval())
+    with pytest.raises(ModelError, match="answers differently from PyTorch"):
+        Compiled(network, inputs, [1]).check()
+    monkeypatch.setattr(torch, "compile", lambda net, **_: net)
+    compiled = Compiled(network, inputs, [1, 4])
+    compiled.check()
+    compiled.call(4)()

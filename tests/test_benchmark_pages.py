@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = (
-    "cifar", "compensation", "criterion", "criterion_compensated", "field", "networks", "tiles",
-    "tiles_data", "which_set",
+    "cifar", "compensation", "criterion", "criterion_compensated", "edge", "field", "networks",
+    "tiles", "tiles_data", "which_set",
 )  # fmt: skip
 
 
@@ -53,6 +53,14 @@ def test_the_page_of_the_criteria_shows_the_cost_after_compensation(load: Any) -
     shown = (ROOT / "docs" / "criteria.md").read_text("utf-8")
     name = script.NAME
     assert f"<!-- {name} -->\n\n{text.strip()}\n\n<!-- /{name} -->" in shown
+
+
+def test_the_page_of_the_edge_shows_what_was_measured(load: Any) -> None:
+    script: ModuleType = load("edge")
+    text = script.tables(json.loads(script.PATH.read_text("utf-8"))["entries"])
+    shown = script.PAGE.read_text("utf-8")
+    assert text.count("\n") > 5
+    assert f"<!-- edge -->\n\n{text.strip()}\n\n<!-- /edge -->" in shown
 
 
 def test_pictures_of_one_tile_are_never_on_two_sides(load: Any, tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ class Compiled:
         Raises:
             ModelError: It cannot be compiled, or answers differently.
         """
-        import torch._dynamo
         import torch._inductor.config
 
         try:

@@ -88,9 +88,7 @@ class Field:
     def add_file(self, served: Served, kind: Kind, detail: str = "", inputs: Any = None) -> None:
         """Add what a file answers; in float32 what the first file of its network does."""
         key, path = f"{kind.network}{detail}", served.paths[kind]
-        outcomes = self.answers.get(key) if kind.numbers == "float32" else None
-        if outcomes is None:
-            outcomes = served.outcomes(kind, self.data)
+        outcomes = served.outcomes(kind, self.data)
         if kind.numbers == "float32":
             self.answers[key] = outcomes
         batch = self.inputs if inputs is None else inputs

@@ -54,7 +54,7 @@ class AlternativesSection(Section):
         default=False, description="in `srinit run`; `srinit alternatives RUN` measures in any case"
     )
     examples: int = Field(
-        default=2000, ge=30, description="validation examples that each answers at most"
+        default=1000, ge=30, description="validation examples that each answers at most"
     )
     resolutions: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         default=[0.75, 0.5], description="shares of the sides of the images, with the same weights"
