@@ -273,6 +273,8 @@ def _training_note(tune: TuneLog, say: Translator) -> LocalizedText:
 
 
 def _agreement(found: Comparison, say: Translator) -> LocalizedText:
+    if found.perplexity is not None:  # of texts no answer is right or wrong as a whole
+        return say("compare.of_tokens", num=fmt.fixed(found.num_examples))
     return say(
         "compare.agreement",
         rate=fmt.percent(found.agreement.rate, 2),

@@ -69,6 +69,7 @@ def load_report_input(run: Path) -> ReportInput:
         failed_exports=exports.failed,
         onnx_latency=exports.onnx_latency,
         int8=files.get(artifacts.INT8),
+        hugging_face=files.get(artifacts.FOLDER),
         **_of_baseline(baseline),
         defect_class=", ".join(config.data.defect_classes) or None,
         seed=config.seed,
