@@ -5,6 +5,7 @@ from __future__ import annotations
 from srinit.errors import ConfigError
 from srinit.evaluate import NEXT_TOKEN, SCORERS, unwrapped
 from srinit.finetune.checks import check_trainable, task_loss
+from srinit.finetune.memory import check_means
 from srinit.gates import check_feasible
 from srinit.pipeline.resources import Resources
 from srinit.pipeline.runner import Runner
@@ -39,6 +40,7 @@ def check(runner: Runner) -> None:
     elif not is_own(config):
         check_trainable(resources.model)
         task_loss(resources.loss, resources.scorer, recovery.recipe, resources.model)
+        check_means(resources.model, recovery.recipe)
     if config.gates.max_perplexity_ratio is not None:
         _check_language(resources)
     runner.value("told_data")

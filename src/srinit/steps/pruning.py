@@ -28,7 +28,7 @@ from srinit.units import UnitMap
 
 TRIAL_FINE_TUNING_SCHEMA = "srinit.rehearsal/2"
 SHARED_FROM = 256 << 20  # bytes of weights
-TOLD_FROM = 1_000_000_000  # bytes of a training
+LARGE = 64 << 20  # bytes of weights from which the memory of a training is said
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ def cut(
     if set(round_plan.names) > set(before.gone):
         trial = _tried(pruned, recovery, trials)
         say(recovery.expected(before.log, trial))
-        needed = recovery.memory(pruned)
-        if needed is not None and needed.total >= TOLD_FROM:
+        is_large = sum(each.nbytes for each in pruned.parameters()) >= LARGE
+        needed = recovery.memory(pruned) if is_large else None
+        if needed is not None:
             say(needed.words())
     metrics = CutMetrics(
         removed=round_plan.names,
