@@ -287,14 +287,14 @@ def table(path: Path) -> str:
     for count in REMOVED:
         for key, entry in record.items():
             job = key.split("/")
-            if job[0] != "losses" or job[1] != str(count):
+            if job[0] != "losses" or job[2:3] != [str(count)]:
                 continue
             cells = [
                 f"{each.pruned:.1f}: {each.ratio.value:.2f}x [{each.ratio.low:.2f}, "
                 f"{each.ratio.high:.2f}]"
                 for each in ratios(record, entry["value"]).values()
             ]
-            how, after, trained = job[2:] if job[1:] else ("", "", "")
+            how, _, after, trained = job[1:]
             lines.append(f"| {count} | {how} | {after} | {trained} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines)
 

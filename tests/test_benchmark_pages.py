@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = (
     "cifar", "compensation", "criterion", "criterion_compensated", "edge", "field", "networks",
-    "tiles", "tiles_data", "which_set",
+    "one_copy", "smollm2", "tiles", "tiles_data", "which_set",
 )  # fmt: skip
 
 
@@ -31,7 +31,13 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "place"), [("compensation", "compensation"), ("which_set", "which set")]
+    ("name", "place"),
+    [
+        ("compensation", "compensation"),
+        ("which_set", "which set"),
+        ("smollm2", "smollm2"),
+        ("one_copy", "one copy"),
+    ],
 )
 def test_the_page_of_compensation_shows_what_was_measured(load: Any, name: str, place: str) -> None:
     script: ModuleType = load(name)

@@ -158,7 +158,12 @@ def test_a_run_heals_by_adapters_and_its_folder_holds_none(
 ) -> None:
     folder = project(tmp_path)
     lora = "finetune={epochs: 3, batch_size: 8, micro_batch: 4, lora: {r: 4}, distill_top: 5}"
-    code, body = run(folder, capsys, "scan=off", "plan.params=null", "plan.units=1", lora)
+    cut = ("scan=off", "plan.params=null", "plan.units=1")
+    code, body = run(folder, capsys, *cut, "finetune={epochs: 1, lora: {r: 4, targets: [query]}}")
+    assert code == 2
+    assert "names no linear map" in body["error"]["message"]
+    assert not list((folder / "runs").glob("*/scan/*"))  # said before anything is measured
+    code, body = run(folder, capsys, *cut, lora)
     assert code == 0, body
     found = Path(body["run"])
     log = json.loads((found / "rounds" / "01" / "tune.json").read_text())

@@ -41,6 +41,9 @@ def test_a_run_without_a_scan_in_rounds_with_trials_says_so_everywhere(
     assert "再初期化による測定は省きました" in page
     assert "random ones, and the loss" not in page
     assert "loss with random weights" not in page
+    for word in ("McNemar", "lighting", "images", "枚ずつ", "正解率", "Loss of accuracy"):
+        assert word not in page, word  # it reads texts
+    assert all(word in page for word in ("Perplexity", "from_pretrained", "Generated answers"))
     for verb in ("verify", "report"):
         assert call(capsys, verb, str(found))[0] == 0
     code, body = call(capsys, "plan", str(found), "--remove", "model.layers.1")

@@ -44,7 +44,8 @@ def verdict_of(run: Path, asked: str | None) -> tuple[str, dict[str, Any]]:
     from srinit.report.text import Translator
 
     code = language(asked)
-    decision = decide(load_report_input(run), Translator((code,)))
+    report = load_report_input(run)
+    decision = decide(report, Translator((code,), of_text=report.is_text))
     body = {
         "verdict": decision.verdict,
         "reason": decision.reason.of(code),

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from srinit import modules
+from srinit.errors import require
 from srinit.evaluate import Loss, Scorer
 from srinit.evaluate.losses import places_of
 from srinit.finetune.arithmetic import autocast, checkpointed, precision_of
 from srinit.finetune.checks import frozen
-from srinit.finetune.lora import adapted
+from srinit.finetune.lora import adapted, targets_of
 from srinit.finetune.loss import combined
 from srinit.finetune.records import Recipe
 from srinit.records import record
@@ -52,6 +53,20 @@ class TrainingMemory:
             f"{size(self.kept)}, unpruned network {size(self.teacher)}, activations of "
             f"{self.examples} examples {size(self.activations)} (measured on three)."
         )
+
+
+def check_means(model: nn.Module, recipe: Recipe) -> None:
+    """Raise where a network cannot be trained by the means that the recipe names.
+
+    Raises:
+        ConfigError: It cannot compute layers again, or has no linear map that is named.
+        MissingExtraError: `peft` is not installed.
+    """
+    if recipe.lora.r:
+        require("peft", "lora", "for finetune.lora")
+        targets_of(model, recipe.lora.targets)
+    with checkpointed(model, recipe):
+        pass
 
 
 def training_memory(

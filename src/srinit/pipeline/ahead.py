@@ -7,6 +7,7 @@ import copy
 from srinit.errors import ConfigError
 from srinit.evaluate import NEXT_TOKEN, SCORERS, Detection, PartTask, unwrapped
 from srinit.finetune.checks import check_trainable, task_loss
+from srinit.finetune.memory import check_means
 from srinit.gates import check_feasible
 from srinit.pipeline.resources import Resources
 from srinit.pipeline.runner import Runner
@@ -62,6 +63,7 @@ def check(runner: Runner) -> None:
             )
         check_trainable(resources.model)
         task_loss(resources.loss, resources.scorer, recovery.recipe, resources.model)
+        check_means(resources.model, recovery.recipe)
     if config.gates.max_perplexity_ratio is not None:
         _check_language(resources)
     runner.value("told_data")

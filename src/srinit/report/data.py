@@ -19,6 +19,7 @@ from srinit.export import Exported
 from srinit.finetune.choice import RecipeChoice
 from srinit.finetune.records import TuneLog
 from srinit.gates import GateResult
+from srinit.hugging_face import FolderFiles
 from srinit.inference_cost import InferenceCost
 from srinit.int8 import Int8
 from srinit.latency import LatencyPair
@@ -80,6 +81,7 @@ class ReportInput:
     baseline_warnings: tuple[Suspicion, ...] = ()
     class_names: tuple[str, ...] = ()
     defect_class: str | None = None
+    hugging_face: FolderFiles | None = None  # the folder for transformers, where one was tried
     seed: int | None = None
     device: str = ""
     model_source: str = ""
@@ -105,6 +107,13 @@ class ReportInput:
     root: str = ""  # folder that paths of the config are relative to
     weights: str = ""  # the file of the unpruned network's weights, as the config names it
     inputs: dict[str, str] = field(default_factory=dict)  # input file to SHA-256
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the network reads texts, of which the page speaks otherwise than of images."""
+        sources = (self.data_sources or {}).values()
+        is_language = self.comparison is not None and self.comparison.perplexity is not None
+        return is_language or any(source.startswith("text:") for source in sources)
 
     @property
     def last(self) -> RoundInput | None:

@@ -272,8 +272,11 @@ def _of_answers(report: ReportInput, evidence: _Evidence) -> None:
             evidence.condition("worse", what=worse_class_text(row, evidence.say))
     if found.nonfinite_pruned > 0:
         evidence.condition("nonfinite", share=fmt.percent(found.nonfinite_pruned, 2))
+    if found.perplexity is not None:
+        evidence.untested.append(evidence.say("untested.generation"))
     if found.defects is None:
-        evidence.untested.append(evidence.say("untested.defects"))
+        if not report.is_text:
+            evidence.untested.append(evidence.say("untested.defects"))
         return
     missed = found.defects.missed_pruned
     evidence.seen("defects", num=fmt.fixed(missed.total))
@@ -306,7 +309,15 @@ def _of_exports(report: ReportInput, evidence: _Evidence) -> None:
             num=fmt.fixed(export.num_examples),
             difference=f"{export.max_difference:.1e}" if export.max_difference else "0",
         )
-    if not report.exports:
+    written = report.hugging_face
+    if written is not None and written.folder:
+        evidence.seen(
+            "folder",
+            network=written.network,
+            num=fmt.fixed(written.num_examples),
+            difference=f"{written.max_difference:.1e}" if written.max_difference else "0",
+        )
+    elif not report.exports:
         evidence.missing("export")
     for name, why in report.failed_exports.items():
         text = evidence.say("untested.failed_export", format=name, why=why)
@@ -320,7 +331,8 @@ def _of_surroundings(report: ReportInput, evidence: _Evidence) -> None:
     else:
         evidence.missing("site")
     if last is None or last.shift is None:
-        evidence.untested.append(evidence.say("untested.shift"))
+        if not report.is_text:
+            evidence.untested.append(evidence.say("untested.shift"))
         return
     every = fmt.fixed(len(last.shift.points))
     evidence.seen("shift", num=fmt.fixed(last.shift.num_examples), all=every)

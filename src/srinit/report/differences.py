@@ -370,6 +370,8 @@ def _recipe_note(choice: RecipeChoice | None, say: Translator) -> LocalizedText 
 
 
 def _agreement(found: Comparison, say: Translator) -> LocalizedText:
+    if found.perplexity is not None:  # of texts no answer is right or wrong as a whole
+        return say("compare.of_tokens", num=fmt.fixed(found.num_examples))
     return say(
         "compare.agreement" if found.p_value is not None else "compare.agreement_scores",
         rate=fmt.percent(found.agreement.rate, 2),

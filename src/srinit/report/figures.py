@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from srinit.comparison.records import Comparison, Difference, ErrorCost, Rate, Rise
+from srinit.comparison.records import (
+    Comparison,
+    Difference,
+    ErrorCost,
+    PerplexityChange,
+    Rate,
+    Rise,
+)
 from srinit.latency import LatencyPair
 from srinit.records import record
 from srinit.report import formats as fmt
@@ -51,12 +58,33 @@ def headline(report: ReportInput, say: Translator) -> tuple[Figure, ...]:
     figures += _size(report, say)
     if found is not None:
         figures.append(_accuracy(found, say))
+        if found.perplexity is not None:
+            figures.append(_perplexity(found.perplexity, say))
         if found.defects is not None:
             figures += _defects(report, found, say)
         if found.error_cost is not None:
             figures.append(_error_cost(found.error_cost, report.roi.currency, say))
     # A speed-up that was not shown must not lead; the sort keeps the order of all others.
     return tuple(sorted(figures, key=lambda f: f.key == "speed" and f.tone == "unclear"))
+
+
+def _perplexity(change: PerplexityChange, say: Translator) -> Figure:
+    low, high = change.ratio.low, change.ratio.high
+    sides = (change.baseline, change.pruned)
+    bars = [Bar(value=side / max(sides)) for side in sides]
+    before, after = (untranslated(fmt.significant(side, 4)) for side in sides)
+    return Figure(
+        key="perplexity",
+        title=say("figure.perplexity"),
+        before=before,
+        after=after,
+        change=say("figure.times", ratio=fmt.fixed(change.ratio.value, 2)),
+        range=say("figure.times", ratio=fmt.ends(fmt.fixed(low, 2), fmt.fixed(high, 2))),
+        note=None,
+        tone="worse" if low > 1 else "better" if high < 1 else "unclear",
+        before_bar=bars[0],
+        after_bar=bars[1],
+    )
 
 
 def speed_tone(pair: LatencyPair) -> Literal["better", "worse", "unclear"]:

@@ -74,7 +74,9 @@ def justification_view(report: ReportInput, say: Translator) -> Justification:
             for number, removal in enumerate(report.plan.remove, start=1)
         ),
         agreement=agreement(report, say),
-        note=say("proof.note", treated=treated(report, say)),
+        note=say("proof.note", treated=treated(report, say))
+        if any(removal.evidence.alone for removal in report.plan.remove)
+        else None,
     )
 
 

@@ -80,6 +80,7 @@ class Layers:
     chosen: int
     run: str
     command: str
+    is_bare: bool  # no loss of any unit was measured, so that no column shows one
     curve: Markup
     curve_doubt: LocalizedText | None  # where the times of the curve and of the comparison disagree
     dots_note: LocalizedText | None  # None: there was no scan
@@ -116,6 +117,7 @@ def layers_view(report: ReportInput, say: Translator) -> Layers:
         chosen=chosen,
         run=quoted(report.run),
         command=plan_command(report.run, report.plan.names),
+        is_bare=report.sensitivity.is_off and removals.label is None,
         curve=_curve(steps, batches, chosen, say),
         curve_doubt=_curve_doubt(report, steps[chosen], batches, say),
         dots_note=None

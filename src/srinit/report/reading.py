@@ -70,6 +70,7 @@ def load_report_input(run: Path) -> ReportInput:
         onnx_latency=exports.onnx_latency,
         int8=files.get(artifacts.INT8),
         alternatives=files.get(artifacts.ALTERNATIVES),
+        hugging_face=files.get(artifacts.FOLDER),
         **_of_baseline(baseline),
         defect_class=", ".join(config.data.defect_classes) or None,
         seed=config.seed,

@@ -24,7 +24,9 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 def summary_markdown(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> str:
     """Return the summary, one part a language; names in it are escaped."""
-    return "\n---\n\n".join(_part(report, Translator((code,)), code) for code in languages)
+    return "\n---\n\n".join(
+        _part(report, Translator((code,), of_text=report.is_text), code) for code in languages
+    )
 
 
 def plain(text: str) -> str:
@@ -110,13 +112,17 @@ def _evidence(report: ReportInput, say: Translator, code: Language) -> list[str]
     if not view.rows:
         return []
     t = _plain_in(code)
-    head = [t(say("layers.unit")), *(t(say(f"proof.{kind}")) for kind in LOSSES)]
+    known = {loss.kind for row in view.rows for loss in row.losses}
+    kinds = LOSSES if known else ()
+    basis = () if known else ("basis",)
+    head = [t(say("layers.unit")), *(t(say(f"proof.{kind}")) for kind in (*kinds, *basis))]
     lines = [f"## {t(say('proof.title'))}", "", t(view.lead), "", f"| {' | '.join(head)} |"]
     lines.append("|" + "---|" * len(head))
     for row in view.rows:
         losses = {loss.kind: f"{loss.value} {loss.range}".strip() for loss in row.losses}
         cells = [f"`{_code(row.name)}`".replace("|", "¦")]
-        cells += [plain(losses.get(kind, "–")) for kind in LOSSES]
+        cells += [plain(losses.get(kind, "–")) for kind in kinds]
+        cells += ["; ".join(t(line) for line in row.basis) for _ in basis]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, "", *([t(view.note)] if view.note else []), ""]
 

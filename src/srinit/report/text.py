@@ -57,6 +57,8 @@ class Translator:
     Args:
         languages: Those that the page offers; where only one is asked for, both halves of every
             text are in it.
+        of_text: The network reads texts: what speaks of images and accuracy is said otherwise
+            (texts below `of_text`).
 
     Example:
         >>> say = Translator()
@@ -66,17 +68,19 @@ class Translator:
         '3 blocks'
     """
 
-    def __init__(self, languages: Sequence[Language] = LANGUAGES) -> None:
+    def __init__(self, languages: Sequence[Language] = LANGUAGES, *, of_text: bool = False) -> None:
         unknown = [code for code in languages if code not in LANGUAGES]
         if unknown or not languages:
             raise ConfigError(
                 f"the report has no language {unknown[0] if unknown else ''!r}; "
                 f"write one or both of {', '.join(LANGUAGES)}."
             )
-        self.languages = tuple(languages)
+        self.languages, self.of_text = tuple(languages), of_text
 
     def __call__(self, key: str, **values: object) -> LocalizedText:
         """Return the text of a key with its values (`str` or `LocalizedText`) put in."""
+        if self.of_text and self.has(f"of_text.{key}"):
+            key = f"of_text.{key}"
         ja, en = (_filled(key, code, values) for code in LANGUAGES)
         return self.pick(LocalizedText(ja=ja, en=en))
 

@@ -35,7 +35,7 @@ from srinit.steps.table import step
 from srinit.steps.trials import Trials
 
 VALIDATION = 0.25  # time of an example that is only asked, in those that are trained on
-TOLD_FROM = 1_000_000_000  # bytes of a training
+LARGE = 64 << 20  # bytes of weights from which the memory of a training is said
 MIN_STEPS = 10  # of a training; in a time for fewer nothing is trained
 
 
@@ -60,8 +60,9 @@ def training(
     found = records.from_json(RecipeChoice, text, schema=artifacts.TRAINING_SCHEMA)
     if not nothing:
         recovery.execution.observer.say(expected(recovery, found))
-        needed = recovery.memory(pruned)
-        if needed is not None and needed.total >= TOLD_FROM:
+        is_large = sum(each.nbytes for each in pruned.parameters()) >= LARGE
+        needed = recovery.memory(pruned) if is_large else None
+        if needed is not None:
             recovery.execution.observer.say(needed.words())
     return found
 
