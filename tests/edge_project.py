@@ -142,7 +142,7 @@ def make(folder: Path, **sections: Any) -> Path:
         "plan": {"remove": ["block"], "trial_examples": 0, "beside": []},
         "finetune": {"epochs": 0},
         "compare": {"latency_batches": [1, 2]},
-        "gates": {"max_drop": 0.99},
+        "gates": {"max_drop": 0.99, "max_class_recall_drop": None},
         "export": {"torch_export": False, "package": True, "license": "CC-BY-4.0"},
         "report": {"pictures": 0},
         "out": str(folder / "runs"),

@@ -27,7 +27,7 @@ export: {onnx: false, torch_export: false}
 report: {pictures: 0, languages: [en]}
 compare: {latency_batches: [1]}
 registry: {track: false}
-gates: {max_drop: 0.9}
+gates: {max_drop: 0.9, max_class_recall_drop: null}
 """
 
 

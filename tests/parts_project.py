@@ -29,7 +29,7 @@ scan: {scheme: permuted, half_width: 0.3}
 plan: {flops: 0.8, trial_examples: 0, beside: []}
 finetune: {epochs: 1, rehearsal: 0}
 compare: {latency_batches: [1]}
-gates: {max_drop: 0.9, max_params_ratio: 1.0}
+gates: {max_drop: 0.9, max_class_recall_drop: null, max_params_ratio: 1.0}
 export: {onnx: false, torch_export: false}
 report: {pictures: 0}
 """

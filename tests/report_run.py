@@ -86,7 +86,8 @@ scan: {scheme: permuted, half_width: 0.1}
 plan: {flops: 0.7}
 finetune: {epochs: 2}
 compare: {latency_batches: [1, 8]}
-gates: {max_drop: 0.05, max_missed_defect_increase: 0.2, min_agreement: 0.8}
+gates: {max_drop: 0.05, max_class_recall_drop: null, max_missed_defect_increase: 0.2,
+  min_agreement: 0.8}
 export: {onnx: false, torch_export: false}
 report: {pictures: 3}
 roi:

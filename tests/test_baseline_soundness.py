@@ -119,7 +119,7 @@ def test_a_run_that_passes_its_gates_says_it_all_the_same(
     path = config(
         project,
         model={"args": {"reads": 0, "swap": True}},
-        gates={"max_drop": 0.9},
+        gates={"max_drop": 0.9, "max_class_recall_drop": None},
         export={"onnx": False, "torch_export": False},
         report={"pictures": 0},
         plan={"remove": ["block"], "trial_examples": 0},

@@ -8,7 +8,7 @@ import pytest
 from srinit.comparison import Comparison, compare_outcomes
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Outcomes
-from srinit.gates import check_feasible, check_gates, examples_needed
+from srinit.gates import check_feasible, check_gates, class_outlooks, examples_needed
 
 NAMES = ("good", "defect")
 
@@ -133,3 +133,31 @@ def test_gates_that_can_never_pass_are_all_named_before_the_work() -> None:
     assert len(lines) == 3
     assert "there is no class 'crack'" in lines[1]
     assert "any number of examples" in lines[2]
+
+
+def test_a_class_that_got_significantly_worse_fails_unless_it_has_a_limit_of_its_own() -> None:
+    labels = [0] * 300 + [1] * 24
+    before = outcomes(labels, labels)
+    found = {}
+    for lost in (3, 4):
+        after = outcomes(labels, [*[0] * 300, *[0] * lost, *[1] * (24 - lost)])
+        found[lost] = compare_outcomes(before, after, class_names=NAMES, defect_class="defect")
+    limits = {"max_drop": 0.1, "max_worse_classes": 0.0}
+    assert check_gates(found[3], limits).passed
+    result = check_gates(found[4], limits)
+    assert [gate.passed for gate in result.gates] == [True, False]
+    assert "1 of 2 (defect by +16.67 points)" in result.failed[0].sentence
+    assert "a loss of 4 or more (17 points) is noticed" in result.failed[0].sentence
+    own = {"max_class_recall_drop": {"defect": 0.5}, **limits}
+    assert check_gates(found[4], own).passed
+    assert check_gates(compare_outcomes(before, before), limits).passed
+
+
+def test_few_examples_say_beforehand_what_they_can_show() -> None:
+    shown = class_outlooks({"good": 900, "defect": 24, "dent": 2, "none": 0})
+    assert [each.name for each in shown] == ["none", "dent", "defect"]
+    assert [each.noticed for each in shown] == [None, None, 4]
+    assert shown[2].excluded == pytest.approx(0.138, abs=1e-3)
+    assert "nothing can be shown" in shown[0].sentence
+    assert "not even the loss of all" in shown[1].sentence
+    assert [each.name for each in class_outlooks({"a": 5, "b": 7}, defects=["b"])] == ["b"]

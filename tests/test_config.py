@@ -210,7 +210,10 @@ def test_costs_are_given_in_one_place_and_one_limit_a_class_is_a_mapping(tmp_pat
         load_config(path, twice)
     prices = ["data.defect_class=ng", "roi={missed_defect_cost: 9, false_reject_cost: 1}"]
     found = load_config(path, [*prices, "gates={max_cost_increase: 1}"])
-    assert found.gates.limits() == {"max_drop": 0.02, "max_cost_increase": 1.0}
+    assert found.gates.limits() == {
+        "max_drop": 0.02, "max_cost_increase": 1.0,
+        "max_worse_classes": 0.0,  # of max_class_recall_drop: auto
+    }  # fmt: skip
     classes = load_config(path, ["gates.max_class_recall_drop.ng=0.01", "data.defect_class=[ng]"])
     assert classes.gates.limits()["max_class_recall_drop"] == {"ng": 0.01}
     assert classes.data.defect_classes == ("ng",)

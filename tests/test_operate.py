@@ -33,7 +33,7 @@ scan: {scheme: permuted, half_width: 0.3}
 plan: {flops: 0.8}
 finetune: {epochs: 1}
 compare: {latency_batches: [1]}
-gates: {max_drop: 0.9}
+gates: {max_drop: 0.9, max_class_recall_drop: null}
 export: {onnx: false, torch_export: false}
 report: {pictures: 0}
 """

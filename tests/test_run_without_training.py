@@ -84,7 +84,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan: {remove: ["1.1", "1.2"], trial_examples: 40}
     compare: {latency_batches: [1]}
     export: {onnx: false}
-    gates: {max_drop: 0.3}
+    gates: {max_drop: 0.3, max_class_recall_drop: null}
     """
     (root / "srinit.yaml").write_text("\n".join(line[4:] for line in config.splitlines()))
     return root

@@ -20,7 +20,8 @@ from srinit.runs.result import RunResult
 QUICK = (
     "scan.scheme=default", "scan.half_width=0.4", "finetune.epochs=1", "report.pictures=0",
     "export.onnx=false", "export.torch_export=false", "compare.latency_batches=[1]", "device=cpu",
-    "registry.track=false", "gates.max_drop=0.9", "plan.trial_examples=24",
+    "registry.track=false", "plan.trial_examples=24",
+    "gates={max_drop: 0.9, max_class_recall_drop: null}",
 )  # fmt: skip
 
 

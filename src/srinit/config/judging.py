@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -42,9 +42,10 @@ class GatesSection(Section):
     max_drop: Fraction | None = Field(
         default=0.02, description="largest loss of accuracy (non-inferiority margin)"
     )
-    max_class_recall_drop: Fraction | dict[str, Fraction] | None = Field(
-        default=None,
-        description="the same for the recall of every class; or of those named, {scratch: 0.01}",
+    max_class_recall_drop: Fraction | dict[str, Fraction] | Literal["auto"] | None = Field(
+        default="auto",
+        description="the same for the recall of every class; or of those named, {scratch: 0.01}; "
+        "auto: no class may get significantly worse, as far as its test examples show",
     )
     max_missed_defect_increase: Fraction | dict[str, Fraction] | None = Field(
         default=None,
@@ -95,4 +96,6 @@ class GatesSection(Section):
     def limits(self) -> dict[str, float | dict[str, float]]:
         """Return the gates that are set, as `check_gates` takes them."""
         given = self.model_dump(exclude={"site"})
+        if given["max_class_recall_drop"] == "auto":
+            given["max_class_recall_drop"], given["max_worse_classes"] = None, 0.0
         return {name: value for name, value in given.items() if value is not None}

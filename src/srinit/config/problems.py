@@ -209,7 +209,7 @@ def _about_classes(data: DataSection, gates: GatesSection) -> list[str]:
     of_data = ("defect_class", "costs")
     names = ("max_class_recall_drop", *GATES_OF_DEFECTS, "max_cost_increase")
     found = [f"data.{name}" for name in of_data if getattr(data, name) is not None]
-    return found + [f"gates.{name}" for name in names if getattr(gates, name) is not None]
+    return found + [f"gates.{name}" for name in names if getattr(gates, name) not in (None, "auto")]
 
 
 def _valid(section: type[T], values: object) -> T | None:

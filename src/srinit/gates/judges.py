@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from srinit.comparison import (
@@ -13,13 +14,16 @@ from srinit.comparison import (
     Unlabeled,
 )
 from srinit.comparison.defects import check_class
+from srinit.comparison.worse import worse_classes
 from srinit.errors import ConfigError
 from srinit.evaluate.reading import MISSED
+from srinit.gates.outlook import class_outlooks
 from srinit.gates.records import Gate, GateResult, Limits
 
 Judge = Callable[[Comparison, str, float], Gate]
 ClassJudge = Callable[[Comparison, str, str, float], Gate]
 SHIFT = "max_shift_drop"
+WORSE = "max_worse_classes"
 
 
 def check_gates(
@@ -48,6 +52,8 @@ def check_gates(
             gates += [judge(comparison, name, key, value) for key, value in limit.items()]
         elif name == SHIFT:
             gates.append(_shift(shift, name, limit))
+        elif name == WORSE:
+            gates += _worse(comparison, limits, limit)
         else:
             gates.append(JUDGES[name](comparison, name, limit))
     return GateResult(passed=all(gate.passed for gate in gates), gates=tuple(gates))
@@ -70,7 +76,7 @@ def check_unlabeled(found: Unlabeled, limits: Limits) -> GateResult:
 
 def check_names(limits: Limits) -> None:
     """Raise `ConfigError` for an unknown gate, or one that does not speak of classes."""
-    known = (*JUDGES, SHIFT)
+    known = (*JUDGES, SHIFT, WORSE)
     unknown = [name for name in limits if name not in known]
     if unknown:
         raise ConfigError(f"there is no gate {unknown[0]!r}; there are {', '.join(known)}.")
@@ -107,6 +113,36 @@ def _class_recall(comparison: Comparison, name: str, limit: float) -> Gate:
         raise ConfigError(f"gate {name} needs classes, and this task has none.")
     worst = max(comparison.classes, key=lambda row: row.recall.high)
     return _loss(name, f"loss of recall, worst class {worst.name}", worst.recall, limit)
+
+
+def _worse(comparison: Comparison, limits: Limits, limit: float) -> list[Gate]:
+    """Return the judgement of how many classes got significantly worse; none without classes.
+
+    A class that has a limit of its own counts by that one.
+    """
+    own = limits.get("max_class_recall_drop")
+    named = own if isinstance(own, Mapping) else {}
+    rows = [row for row in comparison.classes if row.name not in named]
+    if not rows:
+        return []
+    worse = [row for row in worse_classes(comparison) if row.name not in named]
+    fewest = min(rows, key=lambda row: row.num_examples)
+    seen = ", ".join(f"{row.name} by {_points(row.recall.value)}" for row in worse)
+    (shown,) = class_outlooks({fewest.name: fewest.num_examples}, few=math.inf)
+    return [
+        Gate(
+            name=WORSE,
+            limit=limit,
+            measured=float(len(worse)),
+            bound=float(len(worse)),
+            passed=len(worse) <= limit,
+            sentence=(
+                f"classes that got significantly worse: {len(worse)} of {len(rows)}"
+                + (f" ({seen})" if seen else "")
+                + f"; allowed {limit:g}; fewest examples: {shown.sentence}"
+            ),
+        )
+    ]
 
 
 def _recall_of(comparison: Comparison, name: str, key: str, limit: float) -> Gate:

@@ -40,7 +40,11 @@ class ClassOutlook:
 
 
 def class_outlooks(
-    class_counts: Mapping[str, int], *, defects: Sequence[str] = (), confidence: float = 0.95
+    class_counts: Mapping[str, int],
+    *,
+    defects: Sequence[str] = (),
+    confidence: float = 0.95,
+    few: float = FEW,
 ) -> tuple[ClassOutlook, ...]:
     """Return what can be shown of classes with few test examples, the fewest first.
 
@@ -48,6 +52,7 @@ def class_outlooks(
         class_counts: Test examples of every class.
         defects: Classes that mean defective: only they are named where there are some.
         confidence: Of the intervals, two-sided.
+        few: Classes with so many examples or more are left out.
 
     Example:
         >>> found = class_outlooks({"good": 900, "crack": 24}, defects=["crack"])
@@ -56,7 +61,7 @@ def class_outlooks(
 
     """
     names = [name for name in class_counts if not defects or name in defects]
-    few = sorted((class_counts[name], name) for name in names if class_counts[name] < FEW)
+    fewest = sorted((class_counts[name], name) for name in names if class_counts[name] < few)
     z = paired.quantile(confidence)
     return tuple(
         ClassOutlook(
@@ -65,7 +70,7 @@ def class_outlooks(
             excluded=z * z / (count + z * z),
             noticed=_noticed(count, confidence),
         )
-        for count, name in few[:SHOWN]
+        for count, name in fewest[:SHOWN]
     )
 
 

@@ -8,6 +8,7 @@ from srinit.monitor.compare import (
     plan_test,
     sequential,
 )
+from srinit.monitor.diagnosis import Diagnosis, diagnose
 from srinit.monitor.drift import SCHEMA, DriftReport, Finding, Window
 from srinit.monitor.limits import Limits, Reference
 from srinit.monitor.log import LogWriter, Prediction, PredictionLog, read_log
@@ -19,6 +20,7 @@ from srinit.monitor.watch import Watch, WatchSettings, detect_drift
 __all__ = [
     "SCHEMA",
     "AnytimeInterval",
+    "Diagnosis",
     "DriftReport",
     "Finding",
     "Limits",
@@ -36,6 +38,7 @@ __all__ = [
     "Window",
     "compare_logs",
     "detect_drift",
+    "diagnose",
     "image_properties",
     "joined",
     "later_labels",

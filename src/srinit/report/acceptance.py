@@ -16,6 +16,7 @@ SHARES = (
     "min_agreement",
     "max_missed_defect_rate",
 )
+COUNT = "max_worse_classes"
 
 
 @record
@@ -67,6 +68,9 @@ def gate_text(gate: Gate, say: Translator, currency: str = "JPY") -> LocalizedTe
         key = "gate.at_least" if kind.startswith("min_") else "gate.at_most"
         shown = {name: amount(gate, value, say, currency) for name, value in values.items()}
         return say(key, name=gate_name(gate, say), **shown)
+    if kind == COUNT:
+        numbers = {name: fmt.fixed(value) for name, value in values.items() if name != "bound"}
+        return say("gate.count", name=gate_name(gate, say), **numbers)
     numbers = {name: fmt.points(value, signed=False) for name, value in values.items()}
     return say("gate.loss", name=gate_name(gate, say), **numbers)
 
@@ -77,6 +81,8 @@ def amount(gate: Gate, value: float | None, say: Translator, currency: str) -> L
         return untranslated(fmt.NOTHING)
     if _kind(gate) in SHARES:
         return untranslated(fmt.percent(value))
+    if _kind(gate) == COUNT:
+        return untranslated(fmt.fixed(value))
     if _kind(gate) == "max_cost_increase":
         return fmt.unit_cost(value, currency)
     return say("figure.points", points=fmt.points(value, signed=False))

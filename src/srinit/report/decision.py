@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from srinit.comparison.records import Drop
+from srinit.comparison.worse import worse_classes
 from srinit.records import record
 from srinit.report import formats as fmt
 from srinit.report.acceptance import gate_text
@@ -19,7 +20,7 @@ from srinit.report.figures import unsteady
 from srinit.report.money import Money, money_view
 from srinit.report.prose import edit_text
 from srinit.report.text import LocalizedText, Translator, join
-from srinit.report.worse import worse_class_text, worse_classes
+from srinit.report.worse import worse_class_text
 
 Verdict = Literal["go", "conditions", "no", "open"]
 

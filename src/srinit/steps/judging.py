@@ -226,7 +226,7 @@ def gates(
 
 
 # Gates that a part of the way to the target cannot hold, or that validation data cannot show.
-FINAL_ONLY = ("max_latency_ratio", "max_params_ratio", "max_shift_drop")
+FINAL_ONLY = ("max_latency_ratio", "max_params_ratio", "max_shift_drop", "max_worse_classes")
 
 
 @step(
