@@ -202,3 +202,9 @@ def test_what_an_anomaly_run_cannot_hold_is_refused_before_it_begins(parts: Path
     ):
         with pytest.raises((ConfigError, DataError), match=match):
             pipeline.run_file(config, [f"out={parts / 'runs'}", *pairs])
+
+
+def test_limits_of_objects_are_for_tasks_that_look_for_them(parts: Path) -> None:
+    config = config_of(parts, "limits")
+    with pytest.raises(ConfigError, match=r"score: anomaly looks for no objects"):
+        pipeline.run_file(config, [f"out={parts / 'runs'}", "gates.max_missed_object_increase=0.5"])

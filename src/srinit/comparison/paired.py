@@ -179,5 +179,7 @@ def _classes(
 
 
 def _precision(outcomes: Outcomes, index: int) -> float | None:
+    if len(outcomes.evidence):
+        return None  # what is said of a part is not which defect it has
     predicted = outcomes.predictions == index
     return float((outcomes.targets[predicted] == index).mean()) if predicted.any() else None

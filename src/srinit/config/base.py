@@ -16,7 +16,9 @@ from pydantic import (
 from srinit.class_names import canonical
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-OF_PARTS = ("top1", "defect_iou", "defect_dice", "objects", "anomaly")
+OF_OBJECTS = ("defect_iou", "defect_dice", "objects")
+"""Scores that look for defects or objects within images."""
+OF_PARTS = ("top1", *OF_OBJECTS, "anomaly")
 """Scores that say of what class a part is."""
 SPLITS = ("train", "calibration", "validation", "test")
 

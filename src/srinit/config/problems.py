@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from srinit.class_names import unlisted
-from srinit.config.base import OF_PARTS
+from srinit.config.base import OF_OBJECTS, OF_PARTS
 from srinit.config.sections import (
     Config,
     DataSection,
@@ -115,15 +115,15 @@ def across_sections(body: dict[str, Any]) -> list[str]:
     if data is not None and gates is not None and roi is not None and shift is not None:
         marked = score in OF_PARTS[1:]  # then all classes but the first are defects
         lines += _gates_without(data, gates, roi, shift, defective=marked)
-    if score in OF_PARTS[1:] and gates is not None and gates.max_class_recall_drop is not None:
+    if score in OF_OBJECTS and gates is not None and gates.max_class_recall_drop is not None:
         lines.append(
             f"  gates.max_class_recall_drop: score: {score} has no recall of classes; write "
             "gates.max_missed_object_increase, in all or {class: limit}"
         )
-    if score not in OF_PARTS[1:] and gates is not None and gates.max_missed_object_increase:
+    if score not in OF_OBJECTS and gates is not None and gates.max_missed_object_increase:
         lines.append(
             f"  gates.max_missed_object_increase: score: {score} looks for no objects; it is for "
-            f"{', '.join(OF_PARTS[1:])}"
+            f"{', '.join(OF_OBJECTS)}"
         )
     if score not in OF_PARTS and data is not None and gates is not None:
         lines += [

@@ -155,7 +155,7 @@ def _rounds(folder: RunFolder, rounds: str) -> tuple[RoundInput, ...]:
                 site_gates=files.get(artifacts.SITE_GATES),
                 ownership=files.get(artifacts.OWNERSHIP),
                 confusion_pairs=confusion_pairs_of(predictions)
-                if predictions and not len(predictions.baseline.counts)
+                if predictions and not len(predictions.baseline.evidence)
                 else (),
                 removed=cut.removed if cut else (),
                 validation=files.get(artifacts.VALIDATION),
