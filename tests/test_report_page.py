@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import html
+import json
 import re
 import shutil
 from pathlib import Path
@@ -475,3 +476,17 @@ def test_screenshots_are_of_sections_that_the_page_has(page: str) -> None:
     assert parts is not None
     for part in ast.literal_eval(parts[1]):
         assert f"id=h-{part}" in page.replace('"', ""), part
+
+
+def test_the_folder_of_a_config_is_named_as_its_run_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(RUN, tmp_path / "runs" / "a")
+    head = json.loads((tmp_path / "runs" / "a" / "run.json").read_text("utf-8"))
+    head["root"] = str(tmp_path / "site")
+    (tmp_path / "runs" / "a" / "run.json").write_text(json.dumps(head), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert load_report_input(Path("runs/a")).root == "site"
+    assert load_report_input(tmp_path / "runs" / "a").root == str(tmp_path / "site")
+    monkeypatch.chdir(tmp_path / "runs")
+    assert load_report_input(Path("a")).root == str(tmp_path / "site")

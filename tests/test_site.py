@@ -49,3 +49,14 @@ def test_search_knows_both_languages(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text("utf-8"))
     assert set(index["config"]["lang"]) == {"en", "ja"}
     assert any("報告書" in page["title"] for page in index["docs"])
+
+
+def test_reports_of_the_gallery_are_linked_and_name_no_place_on_a_machine() -> None:
+    folder = ROOT / "docs" / "gallery"
+    reports = {path.name: path.read_text("utf-8") for path in folder.glob("*.html")}
+    assert reports
+    text = (folder / "README.md").read_text("utf-8")
+    assert set(re.findall(r"\]\(([\w-]+\.html)\)", text)) == set(reports)
+    for name, page in reports.items():
+        assert not re.findall(r"[\s>'\"](/(?:home|root|tmp|work|Users)/[^<\"\s]*)", page), name
+        assert f"<td>{srinit.__version__}" in page, name

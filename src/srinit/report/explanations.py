@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from markupsafe import Markup
 
 from srinit.records import record
@@ -41,6 +43,8 @@ class Explanations:
     alike: tuple[Alike, ...] = ()
     missing: tuple[LocalizedText, ...] = ()
     note: LocalizedText | None = None
+    has_cam: bool = False  # a heat map is there, and with it its colors
+    remains: LocalizedText | None = None  # how far the two maps are apart once they are aligned
 
 
 def explanations_view(report: ReportInput, say: Translator) -> Explanations:
@@ -52,6 +56,8 @@ def explanations_view(report: ReportInput, say: Translator) -> Explanations:
         maps=_maps(pictures.projection, report.class_names, say) if pictures.projection else (),
         alike=tuple(_alike(row) for row in pictures.similarity),
         missing=tuple(say(f"explanations.missing.{key}") for key in pictures.missing),
+        has_cam=any(view.cam for shown in pictures.examples for view in shown.explanations),
+        remains=_remains(pictures.projection, say) if pictures.projection else None,
         note=None
         if pictures.overlays
         else say(
@@ -96,6 +102,19 @@ def _maps(projection: Projection, names: tuple[str, ...], say: Translator) -> tu
         title = say(f"explanations.map.{key}", share=fmt.percent(explained, 0))
         found.append(Map(title=title, drawing=scatter(groups, frame)))
     return tuple(found)
+
+
+def _remains(projection: Projection, say: Translator) -> LocalizedText:
+    """Return how far the two places of an image are apart, in radii (root mean squares) of a map.
+
+    The maps are turned and mirrored onto one another (`features.aligned`), so this is the root of
+    the Procrustes residual.
+    """
+    pairs = zip(projection.baseline, projection.pruned, strict=True)
+    apart = [(x - u) ** 2 + (y - v) ** 2 for (x, y), (u, v) in pairs]
+    radius = [x**2 + y**2 for x, y in projection.baseline]
+    share = math.sqrt(sum(apart) / max(sum(radius), 1e-12))
+    return say("explanations.remains", share=fmt.percent(share, 0))
 
 
 def _alike(row: Similarity) -> Alike:

@@ -80,6 +80,28 @@
     slide();
   }
 
+  // A picture is enlarged by a click, Enter or the space bar, and put back by Escape.
+  const enlarged = $("#enlarged");
+  for (const hint of all("#can-enlarge")) hint.hidden = false;
+  for (const picture of all("#explanations img")) {
+    picture.tabIndex = 0;
+    picture.setAttribute("role", "button");
+    picture.addEventListener("click", () => {
+      $("img", enlarged)?.remove();
+      const copy = picture.cloneNode();
+      for (const name of ["role", "tabindex"]) copy.removeAttribute(name);
+      const texts = [picture, $(".title,p", picture.closest(".view,.shown,li"))];
+      $("#enlarged-title").textContent = texts.map((node) => node?.alt ?? node?.innerText).filter(Boolean).join(" - ");
+      enlarged.prepend(copy);
+      enlarged.showModal();
+    });
+    picture.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      picture.click();
+    });
+  }
+
   // Numbers as report/formats.py writes them.
   const NOTHING = "–";
   const MINUS = "−";

@@ -93,7 +93,7 @@ def load_report_input(run: Path) -> ReportInput:
         overrides=of_run(run),
         edit=edit_of(of_run(run), config),
         readings=_last(folder).get(artifacts.READINGS),
-        root=str(head.get("root") or ""),
+        root=_seen_from_here(str(head.get("root") or ""), run),
         weights=config.model.weights or "",
         inputs={k: str(v) for k, v in _json(run / "inputs.lock.json").items() if k != "schema"},
     )
@@ -220,3 +220,11 @@ def seal_of(run: Path) -> str:
     seals = [entry for entry in _audit(run / "audit.jsonl") if entry.get("verb") == "seal"]
     inputs = seals[-1].get("inputs") if seals else None
     return str(inputs.get("root", "")) if isinstance(inputs, dict) else ""
+
+
+def _seen_from_here(root: str, run: Path) -> str:
+    """Return the folder of a config as its run is named: relative where the run is."""
+    here = Path.cwd()
+    if not root or run.is_absolute() or not Path(root).is_relative_to(here):
+        return root
+    return Path(root).relative_to(here).as_posix()
