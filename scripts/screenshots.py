@@ -36,6 +36,8 @@ def take(report: Path, target: Path) -> list[Path]:
         for code in ("ja", "en"):
             page = _opened(browser, report, code, viewport=LAPTOP)
             taken.append(_view(page, target / f"laptop-{code}.png", LAPTOP))
+            # A navigation that stays in sight would lie over a section higher than the screen.
+            page.evaluate("document.querySelector('nav').style.position = 'static'")
             for part in PARTS:
                 path = target / f"{part}-{code}.png"
                 page.locator(f"section:has(> #h-{part})").screenshot(path=path)
