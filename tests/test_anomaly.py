@@ -14,8 +14,9 @@ from PIL import Image
 
 import marked_project as project
 from srinit import cli
+from srinit.comparison import compare_outcomes
 from srinit.errors import ConfigError, DataError
-from srinit.evaluate import Anomaly, FitsGoodParts
+from srinit.evaluate import Anomaly, FitsGoodParts, Outcomes
 from srinit.pipeline import run as pipeline
 from srinit.stats.auroc import paired_auroc
 
@@ -83,6 +84,19 @@ def test_perfect_separation_and_no_difference_do_not_claim_certainty() -> None:
     assert area == 1
     assert ends == pytest.approx((1 - (1 - 0.05 ** (1 / 10)), 1))
     assert lost[0] < 0 < lost[1]
+
+
+def test_missed_defects_are_compared_at_the_same_share_of_false_rejects() -> None:
+    values = np.concatenate([np.arange(40.0), [10.0, 37.5, 39.5, 50.0]])  # 40 good, 4 defective
+    found = Outcomes(
+        scores=np.zeros(44), finite=np.ones(44, dtype=bool),
+        targets=np.array([0] * 40 + [1] * 4), predictions=np.zeros(44, dtype=int),
+        confidence=np.ones(44), evidence=values,
+    )  # fmt: skip
+    change = compare_outcomes(found, found, class_names=["good", "bad"], defect_class="bad").auroc
+    assert change is not None
+    assert change.missed.baseline == 0.25  # two of forty good parts, 38 and 39, may be rejected
+    assert change.missed.value == 0
 
 
 def test_a_part_is_right_where_it_is_called_what_it_is_whatever_the_defect() -> None:
@@ -158,6 +172,7 @@ def test_the_whole_flow_learns_anew_and_compares_areas_and_both_errors(finished:
     assert comparison["auroc"]["baseline"]["value"] > 0.95
     assert comparison["auroc"]["loss"]["high"] >= comparison["auroc"]["loss"]["value"]
     assert comparison["defects"]["rejected_pruned"]["total"] > 0
+    assert comparison["auroc"]["missed"]["baseline"] < 0.2
     assert {row["name"] for row in comparison["defects"]["classes"]} == {"bright", "dark"}
     assert comparison["p_value"] is not None
     assert json.loads((last / "tune.json").read_text())["note"] == "fit_good"

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = (
     "cifar", "compensation", "criterion", "criterion_compensated", "edge", "field", "networks",
-    "one_copy", "smollm2", "tiles", "tiles_data", "which_set",
+    "one_copy", "smollm2", "tiles", "tiles_data", "tiles_marked", "tiles_marked_data", "which_set",
 )  # fmt: skip
 
 
@@ -51,6 +51,14 @@ def test_the_page_of_the_tiles_shows_what_was_measured(load: Any) -> None:
     text = script.tables(json.loads(script.PATH.read_text("utf-8"))["entries"])
     shown = script.PAGE.read_text("utf-8")
     assert f"<!-- tiles -->\n\n{text.strip()}\n\n<!-- /tiles -->" in shown
+
+
+def test_the_page_of_the_tiles_shows_what_was_measured_of_marked_ones(load: Any) -> None:
+    script: ModuleType = load("tiles_marked")
+    text = script.tables(json.loads(script.PATH.read_text("utf-8"))["entries"])
+    shown = script.PAGE.read_text("utf-8")
+    assert text.count("\n") > 5
+    assert f"<!-- tiles marked -->\n\n{text.strip()}\n\n<!-- /tiles marked -->" in shown
 
 
 def test_the_page_of_the_criteria_shows_the_cost_after_compensation(load: Any) -> None:

@@ -249,6 +249,8 @@ def comparison_table(comparison: Comparison) -> Table:
             row(f"missed defects {missed.name}", missed.increase)
     if comparison.auroc is not None:
         row("AUROC", comparison.auroc.loss)
+        share = percent(comparison.auroc.false_rejects, 0)
+        row(f"missed at {share} rejected", comparison.auroc.missed)
     for count in comparison.counts:
         row(count.name.replace("_", " "), count.change)
     if comparison.error_cost is not None:

@@ -151,6 +151,8 @@ class AurocChange:
     baseline: Interval
     pruned: Interval
     loss: Drop
+    missed: Rise  # of defects, where each network rejects `false_rejects` of these good parts
+    false_rejects: float
     num_good: int
     num_defective: int
 

@@ -171,7 +171,7 @@ def _most(found: Comparison | None, say: Translator) -> LocalizedText | None:
 def _errors(found: Comparison, report: ReportInput, say: Translator) -> tuple[ErrorRow, ...]:
     assert found.defects is not None
     rows = (*_of_parts(found.defects, say), *(_counted(row, say) for row in found.counts))
-    rows += (_auroc(found.auroc, say),) if found.auroc else ()
+    rows += _auroc(found.auroc, say) if found.auroc else ()
     rows += _precision(report.last.precision, say) if report.last and report.last.precision else ()
     currency = report.roi.currency
     if found.error_cost is None:
@@ -210,18 +210,27 @@ def _counted(count: Count, say: Translator) -> ErrorRow:
     )
 
 
-def _auroc(found: AurocChange, say: Translator) -> ErrorRow:
+def _auroc(found: AurocChange, say: Translator) -> tuple[ErrorRow, ErrorRow]:
     def area(side: Interval) -> LocalizedText:
         ends = fmt.ends(fmt.percent(side.low, 2), fmt.percent(side.high, 2))
         return say("error.counts.mean", rate=fmt.percent(side.value, 2), range=ends)
 
-    lost = found.loss
-    return ErrorRow(
-        name=say("error.auroc"),
-        before=area(found.baseline),
-        after=area(found.pruned),
-        change=say("figure.points", points=fmt.points(-lost.known)),
-        range=fmt.ends(fmt.points(-lost.high), fmt.points(-lost.low)),
+    lost, missed = found.loss, found.missed
+    return (
+        ErrorRow(
+            name=say("error.auroc"),
+            before=area(found.baseline),
+            after=area(found.pruned),
+            change=say("figure.points", points=fmt.points(-lost.known)),
+            range=fmt.ends(fmt.points(-lost.high), fmt.points(-lost.low)),
+        ),
+        ErrorRow(
+            name=say("error.missed_at", share=fmt.percent(found.false_rejects, 0)),
+            before=untranslated(fmt.percent(missed.baseline, 2)),
+            after=untranslated(fmt.percent(missed.pruned, 2)),
+            change=say("figure.points", points=fmt.points(missed.rise)),
+            range=fmt.ends(fmt.points(missed.low), fmt.points(missed.high)),
+        ),
     )
 
 
