@@ -69,9 +69,9 @@ def fine_tune(
     averaged, all decide alike and end with the same weights. Only rank 0 writes `state`. Batch
     normalization sees the share of its process, as usual in data-parallel training.
 
-    Where an epoch leaves validation below the start (two points at least, and three standard
-    errors) and none was better, training goes on from the first weights again, at a quarter of the
-    rate; `TuneLog.fall_backs` tells of it.
+    Where half of the steps leave validation below the start (two points at least, and three
+    standard errors) and none was better, training goes on from the first weights again, at a
+    quarter of the rate; `TuneLog.fall_backs` tells of it.
 
     A batch that does not fit into memory is worked through in halves (quarters, and so on) whose
     gradients are added up, so that the steps and their learning rates stay those of
@@ -299,7 +299,9 @@ class _Run:
         """Take up the first weights again, at a smaller rate, where training only destroyed."""
         if self.best_step or self.step == self.total:
             return
-        found = fall_back(self.recipe, self.points[-1], self.best_score, self.fall_backs)
+        found = fall_back(
+            self.recipe, self.points[-1], self.total, self.best_score, self.fall_backs
+        )
         if found is None:
             return
         self.fall_backs.append(found)

@@ -11,6 +11,7 @@ FALL = 0.02  # of the score below the start, at least, that is taken for destruc
 ERRORS = 3  # standard errors of it
 SLOWER = 0.25  # the learning rate after such a fall
 MOST_FALLS = 3
+PATIENT = 0.5  # share of the steps before which a fall is not yet taken for destruction
 
 
 def learning_rate(
@@ -33,21 +34,25 @@ def learning_rate(
 
 
 def fall_back(
-    recipe: Recipe, point: TunePoint, best: float, fall_backs: Sequence[FallBack]
+    recipe: Recipe, point: TunePoint, total: int, best: float, fall_backs: Sequence[FallBack]
 ) -> FallBack | None:
     """Return how training goes back to the first weights; None where it goes on.
 
-    It goes back where validation lies far below them. A schedule that returns to the rate of a
-    first training is meant to fall first.
+    It goes back where validation lies below them when half of the steps are done. Before, a fall
+    is no harm yet: high rates fall first and end higher (docs/finetune.md, "A training that
+    harms"). A schedule that returns to the rate of a first training is meant to fall first.
 
     Args:
         recipe: How it is trained.
         point: The last validation.
+        total: Steps of the training.
         best: Score of the first weights, which no later ones reached.
         fall_backs: So far.
     """
     score = point.validation_score
     if score is None or recipe.schedule == "rewind" or len(fall_backs) >= MOST_FALLS:
+        return None
+    if point.step < PATIENT * total:
         return None
     error = math.sqrt(max(best * (1 - best), 0.0) / max(point.num_examples, 1))
     if score > best - max(FALL, ERRORS * error):
