@@ -35,7 +35,7 @@ from cifar import BATCH, RECALIBRATION, RESULTS, Lab, Record, packed, parser
 from field_table import table
 from srinit.cost import count_cost
 from srinit.criteria import score_units
-from srinit.export import export_onnx, measure_onnx_pair
+from srinit.export import export_onnx, measure_file_pair
 from srinit.latency import LatencyPair, measure_latency_pair
 from srinit.surgery import expand_back, remove_units
 
@@ -426,7 +426,7 @@ def add_speed(record: Record, point: int, base: nn.Module, small: nn.Module) -> 
             pairs.append(
                 measure_latency_pair(base, small, inputs, batch_size=size, repeats=repeats)
             )
-            pairs.append(measure_onnx_pair(*files, inputs, batch_size=size, repeats=repeats))
+            pairs.append(measure_file_pair(*files, inputs, batch_size=size, repeats=repeats))
     for pair in pairs:
         record.add(
             kind="speed",

@@ -4,7 +4,7 @@
     python benchmarks/long_recovery.py table
 
 The blocks are those that trials chose in `which_set.py`. All training images but those kept aside,
-distillation from the unpruned network, crop and flip in three versions of every image, SGD with a
+distillation from the unpruned network, crop and flip, SGD with a
 peak of `--lr`, batch 128; the best weights by validation, once an epoch. Test images are read once,
 by the weights that are kept. `--blocks 0` trains the unpruned network in the same way. Repeat a
 command until it says that it is complete: a training goes on from its state, and what is measured
@@ -29,7 +29,7 @@ from srinit.finetune import Recipe, fine_tune
 from srinit.sources import Augment
 from srinit.stats.paired import tango_interval
 
-BATCH, VIEWS, FIT = 128, 3, 1000
+BATCH, FIT = 128, 1000
 
 
 def chosen(depth: int, blocks: int) -> list[str]:
@@ -62,19 +62,25 @@ def run(args: argparse.Namespace, record: Record) -> None:
         start = cut(lab.model, gone, lab.inputs, fit)
     flops = count_cost(start, lab.inputs).flops / count_cost(lab.model, lab.inputs).flops
     for seed in range(args.seeds):
-        key = {"depth": args.depth, "blocks": args.blocks, "lr": args.lr, "steps": args.steps}
+        key = {
+            "depth": args.depth,
+            "blocks": args.blocks,
+            "lr": args.lr,
+            "steps": args.steps,
+            "views": args.views,
+        }
         if record.find(**key, seed=seed) is not None:
             continue
         model = copy.deepcopy(start)
         per_epoch = len(lab.train.batches(BATCH))
         recipe = Recipe(
-            epochs=(args.steps - 0.5) / per_epoch, batch_size=BATCH, lr=args.lr, views=VIEWS
+            epochs=(args.steps - 0.5) / per_epoch, batch_size=BATCH, lr=args.lr, views=args.views
         )
         began = time.process_time()
         log = fine_tune(
             model, lab.train, list(lab.validation.batches(250)), teacher=lab.model, recipe=recipe,
             augment=Augment(crop_padding=4, flip=True), seed=seed,
-            state=Path(args.state) / f"{args.depth}-{args.blocks}-{args.lr:g}-{seed}.safetensors",
+            state=Path(args.state) / f"{'-'.join(map(str, key.values()))}-{seed}.safetensors",
             on_progress=lambda done, total, note: (
                 print(done, total, note, flush=True) if done % 100 == 0 else None
             ),
@@ -96,15 +102,16 @@ def run(args: argparse.Namespace, record: Record) -> None:
 def table(record: Record) -> str:
     """Return the table as markdown."""
     lines = [
-        "| network | cut | FLOPs removed | steps, seeds, peak rate | test "
+        "| network | cut | FLOPs removed | steps, seeds, peak rate | versions of an image "
+        "| test "
         "| change against the checkpoint (95 %) "
         "| against the unpruned network, trained the same | CPU s |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     rows = [e for e in record.body["entries"] if e["blocks"] is not None]
-    keys = sorted({(e["depth"], e["blocks"], e["steps"], e["lr"]) for e in rows})
-    for depth, blocks, steps, rate in keys:
-        same: dict[str, Any] = {"depth": depth, "steps": steps, "lr": rate}
+    keys = sorted({(e["depth"], e["blocks"], e["steps"], e["lr"], e["views"] or 0) for e in rows})
+    for depth, blocks, steps, rate, views in keys:
+        same: dict[str, Any] = {"depth": depth, "steps": steps, "lr": rate, "views": views or None}
         entries = record.all(**same, blocks=blocks)
         (before,) = record.all(depth=depth, blocks=None)
         change = _change(unpacked(before["correct"]), [unpacked(e["correct"]) for e in entries])
@@ -120,6 +127,7 @@ def table(record: Record) -> str:
         lines.append(
             f"| ResNet-{depth} ({100 * before['accuracy']:.2f}) | {what} "
             f"| {100 * entries[0]['flops_removed']:.1f} % | {steps}, {len(entries)}, {rate:g} "
+            f"| {views or 'new'} "
             f"| {np.mean(accuracies):.2f} | {change} | {against} "
             f"| {np.mean([e['cpu_seconds'] for e in entries]):.0f} |"
         )
@@ -141,10 +149,11 @@ def main() -> None:
     given.add_argument("--blocks", type=int, default=15)
     given.add_argument("--steps", type=int, default=2800)
     given.add_argument("--lr", type=float, default=0.05)
+    given.add_argument("--views", type=int, help="versions of every image that repeat")
     given.add_argument("--seeds", type=int, default=1)
     given.add_argument("--state", default=".", help="folder for the state of a training")
     args = given.parse_args()
-    about = {"batch": BATCH, "views": VIEWS, "fit": FIT, "test_images": 10_000}
+    about = {"batch": BATCH, "fit": FIT, "test_images": 10_000}
     record = Record(RESULTS / "long_recovery.json", args, about)
     if args.command == "run":
         run(args, record)

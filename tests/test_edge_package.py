@@ -142,7 +142,7 @@ def test_the_self_test_passes_and_names_what_was_changed(
     package: Path, python: list[str], tmp_path: Path
 ) -> None:
     found = asked(python, package, "--self-test")
-    assert (found.returncode, found.stdout) == (0, "ok: 25 hashes, 10 answers\n")
+    assert (found.returncode, found.stdout) == (0, "ok: 26 hashes, 10 answers\n")
     copy = shutil.copytree(package, tmp_path / "copy")
     how = json.loads((copy / "preprocess.json").read_text())
     (copy / "preprocess.json").write_text(json.dumps({**how, "mean": [0.0, 0.0, 0.0]}))
@@ -356,7 +356,7 @@ def test_a_package_holds_int8_with_its_own_answers_and_monitoring_knows_it(
     assert (code, body["int8"]["file"]) == (0, "pruned-int8.onnx")
     which = ("--model", "model-int8.onnx")
     found = asked(python, package, "--self-test", *which)
-    assert (found.returncode, found.stdout) == (0, "ok: 36 hashes, 10 answers\n")
+    assert (found.returncode, found.stdout) == (0, "ok: 37 hashes, 10 answers\n")
     log = tmp_path / "preds.jsonl"
     assert asked(python, package, project / "test", "--log", log, *which).returncode == 0
     assert {entry.model for entry in read_log(log).predictions} == {body["int8"]["sha256"]}

@@ -65,8 +65,8 @@ def test_the_wheel_works_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> 
         SOURCE / "template" / "files" / "srinit.yaml"
     ).read_text()
     page = (
-        "from srinit.report.text import Translator; from srinit.report.page import _asset;"
-        "print(Translator(('ja', 'en'))('title').ja, len(_asset('page.css')))"
+        "from srinit.report.text import Translator; from srinit.report.page import asset;"
+        "print(Translator(('ja', 'en'))('title').ja, len(asset('page.css')))"
     )
     assert _ran(python, "-c", page, cwd=tmp_path).startswith("モデル")
 

@@ -20,6 +20,7 @@ from srinit.finetune.choice import (
     RecipeTrial,
     best_recipe,
     held_out_loss,
+    raised,
     trial_steps,
 )
 from srinit.rng import isolated_rng
@@ -115,3 +116,13 @@ def test_epochs_and_minutes_are_not_both_taken(tmp_path: Path) -> None:
         load_config(file)
     file.write_text("model: {source: 'py:m.py:f'}\ndata: {source: 'npz:d.npz'}\n")
     assert load_config(file, ["finetune.minutes=0.5"]).finetune.minutes == 0.5
+
+
+def test_a_long_training_that_sees_its_data_few_times_takes_the_next_rate() -> None:
+    best = Recipe(lr=0.005, epochs=7)
+    tried = [RecipeTrial(optimizer="sgd", lr=0.02, loss=9.0)]
+    assert raised(best, tried, steps=20, total=2000) == best.changed(lr=0.02)
+    assert raised(best, tried, steps=20, total=299) == best
+    assert raised(best.changed(epochs=11), tried, steps=20, total=2000).lr == 0.005
+    broken = [RecipeTrial(optimizer="sgd", lr=0.02, loss=None)]
+    assert raised(best, broken, steps=20, total=2000) == best

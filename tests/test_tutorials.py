@@ -109,7 +109,8 @@ def test_the_page_for_signers_explains_every_word_of_the_report(
 
 GATES = (
     "max_drop", "max_class_recall_drop", "max_missed_defect_increase", "max_missed_defect_rate",
-    "max_false_reject_increase", "max_cost_increase", "max_shift_drop", "min_agreement",
+    "max_missed_object_increase", "max_false_reject_increase", "max_cost_increase",
+    "max_shift_drop", "min_agreement",
     "max_latency_ratio", "max_perplexity_ratio", "max_params_ratio",
 )  # fmt: skip
 EXPLAINED = {

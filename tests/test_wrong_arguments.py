@@ -149,8 +149,10 @@ def test_a_plan_says_what_it_is_made_from(
 
 
 def test_what_is_no_plan_or_no_scan_is_named() -> None:
-    with pytest.raises(TypeError, match=r"made from a scan \(Sensitivity\), found UnitMap"):
-        make_plan(UNITS)  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"made from a scan \(Sensitivity\) or from units \(UnitMap\)"
+    ):
+        make_plan([UNITS])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="plan is a PrunePlan, as make_plan gives, not list"):
         apply_plan(MODEL, ["0.layers.0"])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"keep is a list of names or classes: write \['0'\]"):

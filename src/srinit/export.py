@@ -123,7 +123,7 @@ def export_onnx(
 
 def _detector(model: Detector, inputs: Any, path: Path, opset: int) -> Exported:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".tmp-{path.name}")  # the ending names the runtime
     images = inputs.cpu()
     try:
         with modules.untouched(model), _quiet(), torch.no_grad():

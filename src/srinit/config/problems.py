@@ -115,7 +115,8 @@ def across_sections(body: dict[str, Any]) -> list[str]:
     if data is not None and gates is not None and roi is not None and shift is not None:
         marked = score in OF_PARTS[1:]  # then all classes but the first are defects
         lines += _gates_without(data, gates, roi, shift, defective=marked)
-    if score in OF_OBJECTS and gates is not None and gates.max_class_recall_drop is not None:
+    recall = None if gates is None else gates.max_class_recall_drop
+    if score in OF_OBJECTS and recall not in (None, "auto"):
         lines.append(
             f"  gates.max_class_recall_drop: score: {score} has no recall of classes; write "
             "gates.max_missed_object_increase, in all or {class: limit}"

@@ -9,7 +9,7 @@ Which rule predicts the better recovery was measured: docs/finetune.md, `benchma
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -28,6 +28,8 @@ FACTOR = 4.0  # between the rates
 MOST_RATES = 4
 SHARE = 0.25  # of the training that all trials may take
 FEWEST = 5  # steps of a trial that says something
+LONGER = 15  # times the steps of a trial, from which a training bears a higher rate ...
+SEEN = 10  # ... if it sees its data this often at most
 
 How = Literal["tried", "given", "too short", "not tried", "nothing"]
 Tried = Callable[[Recipe], float | None]
@@ -53,6 +55,7 @@ class RecipeChoice:
     before: float | None = None  # the held-out loss of the network before training
     num_examples: int = 0  # held out
     trials: tuple[RecipeTrial, ...] = ()
+    is_raised: bool = False  # the rate is a step above that of the best trial
     cost: Interval | None = None  # score that the chosen trial leaves below the unpruned network
     step_seconds: float | None = None  # measured where minutes are given
 
@@ -102,6 +105,28 @@ def best_recipe(
         loss("adamw" if recipe.optimizer == "sgd" else "sgd", -1)
     chosen = min(found.values(), key=_loss)
     return recipe.changed(optimizer=chosen.optimizer, lr=chosen.lr), tuple(found.values())
+
+
+def raised(recipe: Recipe, trials: Sequence[RecipeTrial], *, steps: int, total: int) -> Recipe:
+    """Return a recipe whose rate is that of a long training, where the training is one.
+
+    A short trial prefers a low rate: a high one falls first and ends higher, if there is time and
+    if there are data enough. It goes one step (`FACTOR`) up, unless that was tried and destroyed.
+
+    Args:
+        recipe: The best of the trials.
+        trials: All of them.
+        steps: Of each.
+        total: Of the training.
+    """
+    if total < LONGER * steps or recipe.epochs > SEEN:
+        return recipe
+    rate = recipe.peak_lr * FACTOR
+    destroyed = any(
+        each.loss is None and each.optimizer == recipe.optimizer and math.isclose(each.lr, rate)
+        for each in trials
+    )
+    return recipe if destroyed else recipe.changed(lr=rate)
 
 
 def _loss(trial: RecipeTrial) -> float:

@@ -369,7 +369,7 @@ def _recipe_note(choice: RecipeChoice | None, say: Translator) -> LocalizedText 
     if choice is None or not choice.trials:
         return None
     return say(
-        "training.recipe",
+        "training.recipe_raised" if choice.is_raised else "training.recipe",
         optimizer={"sgd": "SGD", "adamw": "AdamW"}[choice.recipe.optimizer],
         rate=f"{choice.recipe.peak_lr:.3g}",
         count=fmt.fixed(len(choice.trials)),

@@ -23,6 +23,7 @@ from srinit.finetune.choice import (
     RecipeTrial,
     best_recipe,
     held_out_loss,
+    raised,
     trial_steps,
 )
 from srinit.finetune.stream import num_batches
@@ -89,7 +90,12 @@ def _chosen(
         found = _Tries(pruned, recovery, trials.data[0], trials.example_inputs, steps).choice(
             recipe, is_given=is_given
         )
-    return _in_time(found, pruned, recovery)
+    found = _in_time(found, pruned, recovery)
+    if found.how != "tried":
+        return found
+    total = int(found.recipe.epochs * num_batches(train, recipe))
+    longer = raised(found.recipe, found.trials, steps=found.steps, total=total)
+    return replace(found, recipe=longer, is_raised=longer != found.recipe)
 
 
 class _Tries:
@@ -204,6 +210,7 @@ def expected(recovery: Recovery, choice: RecipeChoice) -> str:
             f", the best of {len(choice.trials)} recipes that were tried for {choice.steps} steps "
             "on copies"
         )
+        lines.append(", one step higher for a training of this length" * choice.is_raised)
     elif choice.how == "too short":
         lines.append(", a careful rate: the training is too short to try recipes for it")
     elif choice.how == "not tried":
