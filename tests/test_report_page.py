@@ -8,6 +8,7 @@ import html
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -490,3 +491,17 @@ def test_the_folder_of_a_config_is_named_as_its_run_is(
     assert load_report_input(tmp_path / "runs" / "a").root == str(tmp_path / "site")
     monkeypatch.chdir(tmp_path / "runs")
     assert load_report_input(Path("a")).root == str(tmp_path / "site")
+
+
+def test_a_score_that_is_no_accuracy_is_not_called_one(found: ReportInput) -> None:
+    assert found.wording == ()
+    last = found.last
+    assert last is not None
+    assert last.comparison is not None
+    scored = replace(last, comparison=replace(last.comparison, p_value=None))
+    report = replace(found, rounds=(*found.rounds[:-1], scored))
+    say = Translator(wording=report.wording)
+    assert (say("gate.max_drop").en, say("gate.max_drop").ja) == (
+        "Loss of the mean score", "平均スコアの低下",
+    )  # fmt: skip
+    assert say("gate.limit").en == Translator()("gate.limit").en

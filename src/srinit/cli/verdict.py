@@ -45,7 +45,7 @@ def verdict_of(run: Path, asked: str | None) -> tuple[str, dict[str, Any]]:
 
     code = language(asked)
     report = load_report_input(run)
-    decision = decide(report, Translator((code,), of_text=report.is_text))
+    decision = decide(report, Translator((code,), wording=report.wording))
     body = {
         "verdict": decision.verdict,
         "reason": decision.reason.of(code),

@@ -29,7 +29,7 @@ A recipe that names Python code of its own needs `trust_code=True`, or the netwo
 
 def model_card(report: ReportInput) -> str:
     """Return the model card, in English."""
-    say = Translator(("en",), of_text=report.is_text)
+    say = Translator(("en",), wording=report.wording)
     front = dump_yaml(_metadata(report))
     sections = [
         ("Model details", _details(report)),

@@ -26,6 +26,7 @@ from srinit.latency import LatencyPair
 from srinit.plan import PrunePlan
 from srinit.records import record
 from srinit.report.confusion_pairs import ConfusionPair
+from srinit.report.text import OF_SCORES, OF_TEXT
 from srinit.runs.pictures import Pictures
 from srinit.runs.records import CutMetrics, RoundsOutcome
 from srinit.sensitivity.records import Sensitivity
@@ -114,6 +115,13 @@ class ReportInput:
         sources = (self.data_sources or {}).values()
         is_language = self.comparison is not None and self.comparison.perplexity is not None
         return is_language or any(source.startswith("text:") for source in sources)
+
+    @property
+    def wording(self) -> tuple[str, ...]:
+        """Sections of texts that take the place of others on this page (`Translator`)."""
+        found = self.comparison
+        scores = self.is_text or (found is not None and found.p_value is None)
+        return (*[OF_TEXT] * self.is_text, *[OF_SCORES] * scores)
 
     @property
     def last(self) -> RoundInput | None:

@@ -46,7 +46,7 @@ def render(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> st
         report: What it is made from.
         languages: The first is shown when the page opens; with one only there is no switch.
     """
-    say = Translator(languages, of_text=report.is_text)
+    say = Translator(languages, wording=report.wording)
     layers, rounds = layers_view(report, say), rounds_view(report, say)
     style = tight(asset("page.css") + _order_rules(layers.rows))
     script = asset("page.js")

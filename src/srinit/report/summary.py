@@ -25,7 +25,7 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 def summary_markdown(report: ReportInput, languages: Sequence[Language] = LANGUAGES) -> str:
     """Return the summary, one part a language; names in it are escaped."""
     return "\n---\n\n".join(
-        _part(report, Translator((code,), of_text=report.is_text), code) for code in languages
+        _part(report, Translator((code,), wording=report.wording), code) for code in languages
     )
 
 

@@ -51,14 +51,17 @@ def untranslated(text: str) -> LocalizedText:
     return LocalizedText(ja=text, en=text)
 
 
+OF_TEXT, OF_SCORES = "of_text.", "of_scores."
+
+
 class Translator:
     """Looks texts up by key and fills them in.
 
     Args:
         languages: Those that the page offers; where only one is asked for, both halves of every
             text are in it.
-        of_text: The network reads texts: what speaks of images and accuracy is said otherwise
-            (texts below `of_text`).
+        wording: Sections of texts that take the place of others, the first that has one:
+            `OF_TEXT` where the network reads texts, `OF_SCORES` where a score is no accuracy.
 
     Example:
         >>> say = Translator()
@@ -68,19 +71,20 @@ class Translator:
         '3 blocks'
     """
 
-    def __init__(self, languages: Sequence[Language] = LANGUAGES, *, of_text: bool = False) -> None:
+    def __init__(
+        self, languages: Sequence[Language] = LANGUAGES, *, wording: Sequence[str] = ()
+    ) -> None:
         unknown = [code for code in languages if code not in LANGUAGES]
         if unknown or not languages:
             raise ConfigError(
                 f"the report has no language {unknown[0] if unknown else ''!r}; "
                 f"write one or both of {', '.join(LANGUAGES)}."
             )
-        self.languages, self.of_text = tuple(languages), of_text
+        self.languages, self.wording = tuple(languages), tuple(wording)
 
     def __call__(self, key: str, **values: object) -> LocalizedText:
         """Return the text of a key with its values (`str` or `LocalizedText`) put in."""
-        if self.of_text and self.has(f"of_text.{key}"):
-            key = f"of_text.{key}"
+        key = next((part + key for part in self.wording if self.has(part + key)), key)
         ja, en = (_filled(key, code, values) for code in LANGUAGES)
         return self.pick(LocalizedText(ja=ja, en=en))
 
