@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import marked_project as project
 from srinit import cli
 from srinit.comparison import compare_outcomes
 from srinit.errors import ConfigError, DataError
 from srinit.evaluate import Anomaly, FitsGoodParts, Outcomes
+from srinit.functions import load_function
 from srinit.pipeline import run as pipeline
+from srinit.sources import Preprocess, load_data
 from srinit.stats.auroc import paired_auroc
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "anomaly"
@@ -124,24 +126,15 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = folder / side / project.CLASSES[marks[0][0] if marks else 0]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(place / f"{number}.png")
-    sys.path.insert(0, str(folder))
-    try:
-        import model as made
-        from safetensors.torch import save_file
-
-        from srinit.sources import Preprocess, load_data
-
-        net = made.detector()
-        good = load_data(f"images:{folder / 'train' / 'good'}",
-                         preprocess=Preprocess(channels=1, mean=(0.5,), std=(0.25,)))  # fmt: skip
-        assert isinstance(net, FitsGoodParts)
-        net.fit_good(inputs for inputs, _ in good.batches(16))
-        state = {key: value.contiguous() for key, value in net.state_dict().items()}
-        save_file(state, folder / "w.safetensors")
-    finally:
-        sys.path.remove(str(folder))
-        for name in ("model", "patchcore"):
-            sys.modules.pop(name, None)
+    net = load_function("model.py:detector", folder)()
+    good = load_data(
+        f"images:{folder / 'train' / 'good'}",
+        preprocess=Preprocess(channels=1, mean=(0.5,), std=(0.25,)),
+    )
+    assert isinstance(net, FitsGoodParts)
+    net.fit_good(inputs for inputs, _ in good.batches(16))
+    state = {key: value.contiguous() for key, value in net.state_dict().items()}
+    save_file(state, folder / "w.safetensors")
     return folder
 
 
