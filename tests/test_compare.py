@@ -156,7 +156,9 @@ def test_a_class_that_got_significantly_worse_fails_unless_it_has_a_limit_of_its
 def test_few_examples_say_beforehand_what_they_can_show() -> None:
     shown = class_outlooks({"good": 900, "defect": 24, "dent": 2, "none": 0})
     assert [each.name for each in shown] == ["none", "dent", "defect"]
-    assert [each.noticed for each in shown] == [None, None, 4]
+    assert [each.noticed for each in shown] == [None, None, 8]  # four classes are judged
+    (alone,) = class_outlooks({"good": 900, "defect": 24}, defects=["defect"])
+    assert alone.noticed == 4
     assert shown[2].excluded == pytest.approx(0.138, abs=1e-3)
     assert "nothing can be shown" in shown[0].sentence
     assert "not even the loss of all" in shown[1].sentence

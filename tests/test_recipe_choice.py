@@ -120,9 +120,14 @@ def test_epochs_and_minutes_are_not_both_taken(tmp_path: Path) -> None:
 
 def test_a_long_training_that_sees_its_data_few_times_takes_the_next_rate() -> None:
     best = Recipe(lr=0.005, epochs=7)
-    tried = [RecipeTrial(optimizer="sgd", lr=0.02, loss=9.0)]
-    assert raised(best, tried, steps=20, total=2000) == best.changed(lr=0.02)
-    assert raised(best, tried, steps=20, total=299) == best
-    assert raised(best.changed(epochs=11), tried, steps=20, total=2000).lr == 0.005
-    broken = [RecipeTrial(optimizer="sgd", lr=0.02, loss=None)]
-    assert raised(best, broken, steps=20, total=2000) == best
+
+    def rate(recipe: Recipe = best, *, left: float | None = 3.0, total: int = 2000) -> float | None:
+        trial = RecipeTrial(optimizer="sgd", lr=0.02, loss=left)
+        choice = RecipeChoice(recipe=recipe, how="tried", steps=20, before=1.0, trials=(trial,))
+        return raised(choice, total).lr
+
+    assert rate() == 0.02
+    assert rate(total=299) == 0.005
+    assert rate(best.changed(epochs=11)) == 0.005
+    assert rate(best.changed(optimizer="adamw")) == 0.005
+    assert rate(left=None) == rate(left=40.0) == 0.005

@@ -12,6 +12,7 @@ import torch
 
 import language_project
 from language_project import documents, run, tokenizer
+from srinit import cli
 from srinit.config import DataSection
 from srinit.errors import ConfigError, DataError
 from srinit.sources import TextReading, describe, load_data, load_splits
@@ -159,6 +160,18 @@ def test_a_run_on_text_shows_perplexity_and_judges_it(
     files = np.load(next(Path(body["run"]).glob("rounds/*/predictions.npz")))
     mean = files["pruned_losses"].sum() / files["pruned_tokens"].sum()
     assert np.exp(mean) == pytest.approx(change["pruned"])
+
+
+def test_a_run_on_documents_of_several_rows_is_judged_alike_when_it_is_promoted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = language_project.project(tmp_path)
+    code, body = run(project, capsys, "scan=off", "plan.params=null", "plan.units=1",
+                     "plan.criterion=position")  # fmt: skip
+    assert code == 0, body
+    assert body["perplexity"]["method"].endswith("documents")
+    code = cli.run(["promote", body["run"], "--dry-run", "--json"])
+    assert code == 0, capsys.readouterr().err
 
 
 def test_a_gate_on_perplexity_needs_a_language_model(

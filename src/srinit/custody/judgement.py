@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy.typing as npt
+
 from srinit.comparison import Comparison, compare_outcomes
 from srinit.errors import IntegrityError
 from srinit.evaluate import Outcomes
@@ -20,6 +22,7 @@ def compared_again(
     *,
     class_names: Sequence[str],
     terms: Mapping[str, Any],
+    documents: npt.NDArray[Any] | None = None,
 ) -> Comparison:
     """Return the comparison that the kept predictions come to.
 
@@ -30,6 +33,7 @@ def compared_again(
         recorded: The comparison on record.
         class_names: Of the task.
         terms: What errors mean: keyword arguments of `compare_outcomes`.
+        documents: Which document each example belongs to, of texts.
     """
     pair = [
         Outcomes(**{k.removeprefix(side): v for k, v in arrays.items() if k.startswith(side)})
@@ -41,6 +45,7 @@ def compared_again(
         **terms,
         cost=recorded.cost,
         latency=recorded.latency,
+        documents=documents,
         data=recorded.data,
         data_hash=recorded.data_hash,
     )

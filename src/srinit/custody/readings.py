@@ -121,7 +121,9 @@ def wider(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
         >>> wider({"max_drop": 0.5, "min_agreement": 0.9}, {"max_drop": 0.01, "min_agreement": 0.9})
         ['max_drop']
     """
-    return [name for name, limit in other.items() if _is_wider(name, own.get(name), limit)]
+    found = [name for name, limit in other.items() if _is_wider(name, own.get(name), limit)]
+    replaced = isinstance(own.get("max_class_recall_drop"), float)  # takes the default's place
+    return [name for name in found if not (replaced and name == "max_worse_classes")]
 
 
 def _is_wider(name: str, own: Any, limit: Any) -> bool:

@@ -19,6 +19,7 @@ from srinit.alternatives import Alternative, Alternatives, Field, Pick, front, p
 from srinit.config.sections import AlternativesSection, GatesSection, ModelSection
 from srinit.edge import device
 from srinit.gates import check_gates
+from srinit.gates.judges import WORSE
 from srinit.latency import pair
 from srinit.runs import artifacts
 from srinit.runtimes import installed
@@ -64,7 +65,8 @@ def alternatives(tuned: nn.Module, explorer: Explorer | None) -> Alternatives | 
     asked = {name: limit for name, limit in limits.items() if name not in NOT_ASKED}
     not_asked = tuple(name for name in limits if name in NOT_ASKED)
     not_asked += ("gates.site",) if explorer.gates.site else ()
-    asked = asked if set(asked) - {"max_latency_ratio"} else {**asked, "max_drop": MAX_DROP}
+    silent = {"max_latency_ratio", WORSE}  # they say nothing of all answers together
+    asked = asked if set(asked) - silent else {**asked, "max_drop": MAX_DROP}
     with tempfile.TemporaryDirectory(prefix="srinit-") as name:
         found = Field(
             explorer.task.compared, explorer.task.scorer,

@@ -9,7 +9,7 @@ Which rule predicts the better recovery was measured: docs/finetune.md, `benchma
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
@@ -30,6 +30,7 @@ SHARE = 0.25  # of the training that all trials may take
 FEWEST = 5  # steps of a trial that says something
 LONGER = 15  # times the steps of a trial, from which a training bears a higher rate ...
 SEEN = 10  # ... if it sees its data this often at most
+WORST = 4.0  # times the loss of before, left by a trial: it destroyed
 
 How = Literal["tried", "given", "too short", "not tried", "nothing"]
 Tried = Callable[[Recipe], float | None]
@@ -42,7 +43,7 @@ class RecipeTrial:
 
     optimizer: Optimizer
     lr: float  # the peak
-    loss: float | None  # mean over held-out examples; None: not finite
+    loss: float | None  # mean over held-out examples, of a detector 1 - score; None: not finite
 
 
 @record
@@ -107,24 +108,29 @@ def best_recipe(
     return recipe.changed(optimizer=chosen.optimizer, lr=chosen.lr), tuple(found.values())
 
 
-def raised(recipe: Recipe, trials: Sequence[RecipeTrial], *, steps: int, total: int) -> Recipe:
+def raised(choice: RecipeChoice, total: int) -> Recipe:
     """Return a recipe whose rate is that of a long training, where the training is one.
 
     A short trial prefers a low rate: a high one falls first and ends higher, if there is time and
-    if there are data enough. It goes one step (`FACTOR`) up, unless that was tried and destroyed.
+    if there are data enough. It goes one step (`FACTOR`) up, unless the trial of that destroyed:
+    left a loss that was not finite, or `WORST` times that of before. Measured for SGD alone.
 
     Args:
-        recipe: The best of the trials.
-        trials: All of them.
-        steps: Of each.
-        total: Of the training.
+        choice: What was tried.
+        total: Steps of the training.
     """
-    if total < LONGER * steps or recipe.epochs > SEEN:
+    recipe = choice.recipe
+    if total < LONGER * choice.steps or recipe.epochs > SEEN:
+        return recipe
+    if recipe.optimizer != "sgd" or recipe.lora.r:
         return recipe
     rate = recipe.peak_lr * FACTOR
+    most = math.inf if choice.before is None else WORST * choice.before
     destroyed = any(
-        each.loss is None and each.optimizer == recipe.optimizer and math.isclose(each.lr, rate)
-        for each in trials
+        (each.loss is None or each.loss > most)
+        and each.optimizer == recipe.optimizer
+        and math.isclose(each.lr, rate)
+        for each in choice.trials
     )
     return recipe if destroyed else recipe.changed(lr=rate)
 

@@ -128,7 +128,15 @@ def _worse(comparison: Comparison, limits: Limits, limit: float) -> list[Gate]:
     worse = [row for row in worse_classes(comparison) if row.name not in named]
     fewest = min(rows, key=lambda row: row.num_examples)
     seen = ", ".join(f"{row.name} by {_points(row.recall.value)}" for row in worse)
-    (shown,) = class_outlooks({fewest.name: fewest.num_examples}, few=math.inf)
+    risk = comparison.defects
+    defects = () if risk is None else [row.name for row in risk.classes] or [risk.defect_class]
+    (shown,) = class_outlooks(
+        {fewest.name: fewest.num_examples},
+        defects=[name for name in defects if name == fewest.name],
+        confidence=comparison.confidence,
+        few=math.inf,
+        classes=len(comparison.classes),
+    )
     return [
         Gate(
             name=WORSE,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from srinit.records import record
@@ -45,6 +44,7 @@ def class_outlooks(
     defects: Sequence[str] = (),
     confidence: float = 0.95,
     few: float = FEW,
+    classes: int | None = None,
 ) -> tuple[ClassOutlook, ...]:
     """Return what can be shown of classes with few test examples, the fewest first.
 
@@ -53,6 +53,7 @@ def class_outlooks(
         defects: Classes that mean defective: only they are named where there are some.
         confidence: Of the intervals, two-sided.
         few: Classes with so many examples or more are left out.
+        classes: How many are judged together; default: all of `class_counts`.
 
     Example:
         >>> found = class_outlooks({"good": 900, "crack": 24}, defects=["crack"])
@@ -68,15 +69,26 @@ def class_outlooks(
             name=name,
             num_examples=count,
             excluded=z * z / (count + z * z),
-            noticed=_noticed(count, confidence),
+            noticed=_noticed(
+                count,
+                confidence,
+                len(class_counts) if classes is None else classes,
+                alone=name in defects,
+            ),
         )
         for count, name in fewest[:SHOWN]
     )
 
 
-def _noticed(count: int, confidence: float) -> int | None:
+def _noticed(count: int, confidence: float, classes: int, *, alone: bool) -> int | None:
+    """Return how many lost examples `srinit.comparison.worse` takes for a class that got worse.
+
+    McNemar's exact test, adjusted for the number of classes; the class's own interval is enough
+    where it means defective.
+    """
     for lost in range(1, count + 1):
-        low, _ = paired.tango_interval(lost, 0, count, confidence)
-        if low > 0 and math.isfinite(low):
+        if classes * paired.mcnemar_exact(lost, 0) < 1 - confidence:
+            return lost
+        if alone and paired.tango_interval(lost, 0, count, confidence)[0] > 0:
             return lost
     return None

@@ -57,10 +57,6 @@ class PredictionLog:
     torn: bool  # a half-written last line was left out
     failed: int = 0  # parts that got no answer
 
-    def of_model(self, model: str) -> tuple[Prediction, ...]:
-        """Return the predictions of one model."""
-        return tuple(found for found in self.predictions if found.model == model)
-
     def label_of(self, prediction: Prediction) -> str | None:
         """Return the label of a prediction, its own or one that came later."""
         return self.labels.get(prediction.image, prediction.label)

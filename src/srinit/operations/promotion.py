@@ -149,7 +149,11 @@ def _judged_again(runner: Runner, seal: Seal) -> GateResult:
     file = runner.files.name(artifacts.PREDICTIONS)
     arrays = parse_npz(seal.read(file), seal.folder / file)
     terms = {**task.error_terms, "confidence": task.confidence}
-    again = judgement.compared_again(arrays, recorded, class_names=task.class_names, terms=terms)
+    texts = recorded.perplexity is not None
+    again = judgement.compared_again(
+        arrays, recorded, class_names=task.class_names, terms=terms,
+        documents=runner.resources.split("test").documents if texts else None,
+    )  # fmt: skip
     place = seal.folder
     judgement.check_same(recorded, again, f"{place}/{runner.files.name(artifacts.COMPARISON)}")
     shift = _sealed(runner, seal, artifacts.SHIFT)

@@ -105,7 +105,8 @@ def step_seconds(resources: Resources, units: UnitMap) -> dict[str, float]:
     training = each * recipe.epochs * whole
     if config.finetune.minutes is not None:
         training = 60 * config.finetune.minutes
-    tried = config.finetune.rehearsal * recipe.batch_size * MOST_RATES * TRAINING_FACTOR
+    trials = 1 if config.finetune.lr is not None else MOST_RATES + 1
+    tried = config.finetune.rehearsal * recipe.batch_size * trials * TRAINING_FACTOR
     training += each * min(tried, SHARE * recipe.epochs * whole)
     return {
         "baseline": each * sizes.get("validation", 0),

@@ -13,7 +13,6 @@ from torch import nn
 from srinit import modules
 from srinit.config import Config, RecipeSettings
 from srinit.distributed import by_itself
-from srinit.engine import has_fast_bfloat16
 from srinit.errors import ConfigError
 from srinit.evaluate import Anomaly, Detection, FitsGoodParts
 from srinit.finetune import Recipe, TuneLog, auto_recipe, fine_tune
@@ -138,14 +137,12 @@ class Recovery:
         """
         train = self.train
         assert train is not None
-        cheap = recipe.precision == "auto" and has_fast_bfloat16(self.execution.device)
         per_epoch = len(train.batches(recipe.batch_size))
         brief = recipe.changed(
             epochs=(steps - 0.5) / per_epoch,
             patience=None,
             ema=None,
             feature_weight=0.0,
-            precision="bfloat16" if cheap else recipe.precision,
         )
 
         def recover(model: nn.Module) -> TuneLog:
@@ -164,13 +161,14 @@ class Recovery:
 
         return recover
 
-    def memory(self, network: nn.Module) -> TrainingMemory | None:
+    def memory(self, network: nn.Module, recipe: Recipe | None = None) -> TrainingMemory | None:
         """Return what training a network will hold in memory; None where nothing is known of it.
 
         Args:
             network: As its training will begin, or the unpruned one, which needs as much at most.
+            recipe: Of the training; default: what the config says of it.
         """
-        train, recipe = self.train, self.recipe
+        train, recipe = self.train, recipe or self.recipe
         if is_own(self.config) or not recipe.epochs or train is None or len(train) < MEASURED_ON:
             return None
         batch = next(iter(train.batches(MEASURED_ON)))

@@ -37,6 +37,7 @@ from srinit.steps.trials import Trials
 
 VALIDATION = 0.25  # time of an example that is only asked, in those that are trained on
 LARGE = 64 << 20  # bytes of weights from which the memory of a training is said
+TIMED = 10  # steps, where minutes say how long is trained
 MIN_STEPS = 10  # of a training; in a time for fewer nothing is trained
 
 
@@ -62,7 +63,7 @@ def training(
     if not nothing:
         recovery.execution.observer.say(expected(recovery, found))
         is_large = sum(each.nbytes for each in pruned.parameters()) >= LARGE
-        needed = recovery.memory(pruned) if is_large else None
+        needed = recovery.memory(pruned, found.recipe) if is_large else None
         if needed is not None:
             recovery.execution.observer.say(needed.words())
     return found
@@ -78,24 +79,22 @@ def _chosen(
     if nothing or recipe.epochs == 0 or train is None:
         return RecipeChoice(recipe=recipe.changed(epochs=0), how="nothing")
     is_given = recipe.lr is not None or recipe.schedule == "rewind"
-    total = int(recipe.epochs * num_batches(train, recipe)) if settings.minutes is None else 10**9
+    seconds = None
+    if settings.minutes is not None:
+        epochs, seconds = _in_time(settings.minutes, careful(recipe), pruned, recovery)
+        recipe = recipe.changed(epochs=epochs)
+    total = int(recipe.epochs * num_batches(train, recipe))
     steps = trial_steps(settings.rehearsal, total, 1 if is_given else MOST_RATES + 1)
-    if steps < min(FEWEST, settings.rehearsal) or settings.rehearsal == 0:
-        how: How = "too short" if settings.rehearsal else "not tried"
-        how = "given" if is_given else how
-        found = RecipeChoice(recipe=careful(recipe), how=how)
-    elif trials.settings.trial_examples == 0:
-        found = RecipeChoice(recipe=careful(recipe), how="given" if is_given else "not tried")
+    tries = settings.rehearsal > 0 and trials.settings.trial_examples > 0
+    if not tries or steps < min(FEWEST, settings.rehearsal):
+        how: How = "too short" if tries else "not tried"
+        found = RecipeChoice(recipe=careful(recipe), how="given" if is_given else how)
     else:
         found = _Tries(pruned, recovery, trials.data[0], trials.example_inputs, steps).choice(
             recipe, is_given=is_given
         )
-    found = _in_time(found, pruned, recovery)
-    if found.how != "tried":
-        return found
-    total = int(found.recipe.epochs * num_batches(train, recipe))
-    longer = raised(found.recipe, found.trials, steps=found.steps, total=total)
-    return replace(found, recipe=longer, is_raised=longer != found.recipe)
+    longer = raised(found, total) if found.how == "tried" else found.recipe
+    return replace(found, recipe=longer, is_raised=longer != found.recipe, step_seconds=seconds)
 
 
 class _Tries:
@@ -169,22 +168,21 @@ class _Tries:
         )
 
 
-def _in_time(choice: RecipeChoice, pruned: nn.Module, recovery: Recovery) -> RecipeChoice:
-    """Return a choice whose training fits into the minutes of the config, where it has some."""
-    minutes, train = recovery.config.finetune.minutes, recovery.train
-    if minutes is None or train is None:
-        return choice
-    model, steps = copy.deepcopy(pruned), max(FEWEST, choice.steps)
+def _in_time(
+    minutes: float, recipe: Recipe, pruned: nn.Module, recovery: Recovery
+) -> tuple[float, float]:
+    """Return the epochs of a recipe that fit into a time, and the seconds of a step."""
+    train = recovery.train
+    assert train is not None
+    trained, model = recovery.short(recipe, TIMED), copy.deepcopy(pruned)
     began = time.perf_counter()
-    log = recovery.short(choice.recipe, steps)(model)
-    each = (time.perf_counter() - began) / log.steps
-    per_epoch = num_batches(train, choice.recipe)
+    steps = trained(model).steps
+    each = (time.perf_counter() - began) / steps
+    per_epoch = num_batches(train, recipe)
     asked = 0 if recovery.validation is None else len(recovery.validation)
-    validated = each * VALIDATION * asked / choice.recipe.batch_size
+    validated = each * VALIDATION * asked / recipe.batch_size
     epochs = 60 * minutes / (per_epoch * each + validated)
-    if epochs * per_epoch < MIN_STEPS:
-        epochs = 0.0
-    return replace(choice, recipe=choice.recipe.changed(epochs=epochs), step_seconds=each)
+    return (epochs if epochs * per_epoch >= MIN_STEPS else 0.0), each
 
 
 def expected(recovery: Recovery, choice: RecipeChoice) -> str:
