@@ -170,7 +170,7 @@ def test_a_run_on_documents_of_several_rows_is_judged_alike_when_it_is_promoted(
                      "plan.criterion=position")  # fmt: skip
     assert code == 0, body
     assert body["perplexity"]["method"].endswith("documents")
-    code = cli.run(["promote", body["run"], "--dry-run", "--json"])
+    code = cli.run(["promote", body["run"], "--json"])
     assert code == 0, capsys.readouterr().err
 
 
