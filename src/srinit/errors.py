@@ -116,11 +116,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     Example:
         >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes"))
         True
+        >>> is_out_of_memory(RuntimeError("could not create a primitive"))
+        True
+        >>> is_out_of_memory(RuntimeError("could not create a primitive descriptor for a matmul"))
+        False
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in FULL_MEMORY)
+    if not isinstance(error, RuntimeError):
+        return False
+    bare = text.strip() == "could not create a primitive"  # oneDNN, without room for its code
+    return bare or any(words in text for words in FULL_MEMORY)
 
 
 def as_names(names: Any, argument: str) -> tuple[str, ...]:
